@@ -1,0 +1,71 @@
+"""samptag tags music from raw waveforms with the sample-level deep CNN (Lee, Park, Kim, Nam 2017).
+
+``import samptag`` loads neither torch nor numba nor scikit-learn: the public names below are imported when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from samptag.errors import (
+    AudioError,
+    DatasetError,
+    DeviceError,
+    DownloadError,
+    OutputError,
+    SamptagError,
+    UsageError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from samptag.core.model import ModelConfig, SampleCNN
+    from samptag.evaluation import evaluate
+    from samptag.pretrained import load_model
+    from samptag.tagging import Tagger, TagScore, TrackResult
+    from samptag.training import train
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "ModelConfig": "samptag.core.model",
+    "SampleCNN": "samptag.core.model",
+    "TagScore": "samptag.tagging",
+    "Tagger": "samptag.tagging",
+    "TrackResult": "samptag.tagging",
+    "evaluate": "samptag.evaluation",
+    "load_model": "samptag.pretrained",
+    "train": "samptag.training",
+}
+
+__all__ = [
+    "AudioError",
+    "DatasetError",
+    "DeviceError",
+    "DownloadError",
+    "ModelConfig",
+    "OutputError",
+    "SampleCNN",
+    "SamptagError",
+    "TagScore",
+    "Tagger",
+    "TrackResult",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "evaluate",
+    "load_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public object `name`, its module imported on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'samptag' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
