@@ -1,0 +1,116 @@
+"""The rules of the house: the public names, which room may import which, and what stays unloaded at start-up."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import samptag
+from samptag import errors
+
+PACKAGE = Path(samptag.__file__).parent
+FLOORS = {
+    "errors": 0,
+    "core": 1,
+    "audio": 1,
+    "pretrained": 2,
+    "tagging": 2,
+    "data": 2,
+    "evaluation": 3,
+    "training": 4,
+    "cli": 5,
+}
+HEAVY = ("torch", "numba", "resampy", "sklearn", "scipy", "matplotlib", "soundfile", "av", "numpy", "safetensors")
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> list[str]:
+    """Full dotted names of everything that `path` imports, at its top or inside a function."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which room is meant"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def room(path: Path) -> str:
+    """The room a module of the package lies in; "" for the package's own __init__ and __main__."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return "" if first in ("__init__.py", "__main__.py") else first.removesuffix(".py")
+
+
+def room_of_name(name: str) -> str | None:
+    """The room a dotted samptag name leads to, through the lazy public names as well; None outside the package."""
+    parts = name.split(".")
+    if parts[0] != "samptag":
+        return None
+    if len(parts) == 1 or parts[1].startswith("__"):
+        return "errors"
+    if parts[1] in samptag._LAZY:
+        parts = samptag._LAZY[parts[1]].split(".")
+    return "errors" if hasattr(errors, parts[1]) else parts[1]
+
+
+def test_public_names():
+    assert samptag.__all__ == [
+        "AudioError",
+        "DatasetError",
+        "DeviceError",
+        "DownloadError",
+        "ModelConfig",
+        "OutputError",
+        "SampleCNN",
+        "SamptagError",
+        "TagScore",
+        "Tagger",
+        "TrackResult",
+        "UsageError",
+        "WeightsError",
+        "__version__",
+        "evaluate",
+        "load_model",
+        "train",
+    ]
+    for name in samptag.__all__:
+        assert getattr(samptag, name) is not None
+
+
+def test_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="taggr"):
+        _ = samptag.taggr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_import_climbs(path: Path):
+    own = room(path)
+    if own == "":
+        return
+    assert own in FLOORS, f"{own} is a room that no floor names"
+    for name in imported(path):
+        other = room_of_name(name)
+        if other is not None:
+            assert FLOORS[other] <= FLOORS[own], f"{path}: {own} imports {name} from a floor above"
+            assert {own, other} != {"core", "audio"}, f"{path}: core and audio do not know each other"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_only_the_command_line_knows_terminals(path: Path):
+    if room(path) == "cli":
+        return
+    tops = {name.split(".")[0] for name in imported(path)}
+    assert not tops & {"typer", "rich", "click"}
+    if path.name != "__main__.py":
+        assert not any(room_of_name(name) == "cli" for name in imported(path))
+
+
+@pytest.mark.parametrize("code", ["import samptag", "from samptag.cli.app import main; main()"], ids=["import", "help"])
+def test_start_up_loads_nothing_heavy(code: str):
+    report = f"import sys; print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    script = f"try:\n    import sys; sys.argv = ['samptag', '--help']; {code}\nfinally:\n    {report}\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
