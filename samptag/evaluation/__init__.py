@@ -1,0 +1,1 @@
+"""Scores of taggers: measures with intervals, reports, predictions on file, degraded listening."""
