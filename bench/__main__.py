@@ -1,0 +1,22 @@
+"""``python -m bench [limits|tag|train] [options]``: without a name, all three with their defaults."""
+
+import sys
+from importlib import import_module
+
+NAMES = ("limits", "tag", "train")
+
+
+def main() -> None:
+    """Run the benchmarks named on the command line."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in NAMES:
+        import_module(f"bench.{arguments[0]}").main(arguments[1:])
+    elif arguments:
+        sys.exit(f"usage: {__doc__}")
+    else:
+        for name in NAMES:
+            import_module(f"bench.{name}").main([])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Libraries to tag, made from real music: excerpts at drawn places and gains, joined into tracks of drawn lengths."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from samptag.audio.decode import SUFFIXES
+from samptag.audio.resample import resample
+
+RATE = 44_100
+EXCERPT_SECONDS = 20.0
+
+
+def sources(music: Path) -> list[np.ndarray]:
+    """Stereo float32 (samples, 2) at 44 100 Hz of every readable file under `music`, ten minutes of each at most.
+
+    Raises
+    ------
+    SystemExit
+        Nothing under `music` can be read.
+    """
+    found = []
+    for path in sorted(path for path in music.rglob("*") if path.suffix.lower() in SUFFIXES):
+        try:
+            with sf.SoundFile(path) as file:
+                block = file.read(600 * file.samplerate, dtype="float32", always_2d=True)
+                rate = file.samplerate
+        except sf.LibsndfileError:
+            continue
+        if len(block) < rate or not np.isfinite(block).all():
+            continue
+        left, right = resample(block[:, 0].copy(), rate, RATE), resample(block[:, -1].copy(), rate, RATE)
+        if block.shape[1] == 1:
+            right = np.roll(right, 23)  # half a millisecond apart, so that the encoder has two channels to code
+        found.append(np.stack([left, right], axis=1))
+    if not found:
+        raise SystemExit(f"{music}: no readable music; name a folder of your own with --music")
+    return found
+
+
+def excerpts(pool: list[np.ndarray], *, seconds: float, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Stereo pieces of the pool, `seconds` altogether."""
+    left = round(seconds * RATE)
+    while left > 0:
+        track = pool[generator.integers(len(pool))]
+        length = min(left, len(track), round(EXCERPT_SECONDS * RATE))
+        start = generator.integers(len(track) - length + 1)
+        yield track[start : start + length] * np.float32(generator.uniform(0.5, 1.0))
+        left -= length
+
+
+def write_track(path: Path, pool: list[np.ndarray], *, seconds: float, generator: np.random.Generator) -> None:
+    """Write one track of `seconds`, its format by the suffix of `path`."""
+    with sf.SoundFile(path, "w", samplerate=RATE, channels=2) as file:
+        for piece in excerpts(pool, seconds=seconds, generator=generator):
+            file.write(piece)
+
+
+def make_library(
+    folder: Path, pool: list[np.ndarray], *, suffix: str, hours: float, track_seconds: float
+) -> list[float]:
+    """Fill `folder` with tracks of half to one and a half `track_seconds`; the seconds of each."""
+    generator = np.random.default_rng(20_170_705)
+    folder.mkdir(parents=True, exist_ok=True)
+    durations: list[float] = []
+    while sum(durations) < hours * 3600:
+        seconds = min(generator.uniform(0.5, 1.5) * track_seconds, max(3.0, hours * 3600 - sum(durations)))
+        path = folder / f"track-{len(durations):05d}{suffix}"
+        write_track(path, pool, seconds=seconds, generator=generator)
+        durations.append(seconds)
+    return durations
