@@ -1,0 +1,177 @@
+"""What tagging gives back: frozen dataclasses, and the JSON record made from them."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["SCHEMA", "SCORE_DECIMALS", "TagScore", "TrackError", "TrackResult", "valid_text"]
+
+SCHEMA = "samptag.tag/1"
+# float32 scores agree between devices to about 1e-6 at best; six decimals print every digit that means something.
+SCORE_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class TagScore:
+    """One tag and its score.
+
+    Attributes
+    ----------
+    tag : str
+        The tag as the weights spell it.
+    score : float
+        Sigmoid of the logit, averaged over the segments, in [0, 1].
+    """
+
+    tag: str
+    score: float
+
+
+@dataclass(frozen=True)
+class TrackError:
+    """Why an input has no tags.
+
+    Attributes
+    ----------
+    type : str
+        Class name of the error, "AudioError" for everything that is wrong with the input itself.
+    message : str
+        One line for a person.
+    """
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrackResult:
+    """What the model says about one input.
+
+    Attributes
+    ----------
+    path : str
+        The input as it was given or found; undecodable bytes of a name are surrogate escapes, as everywhere in Python.
+    duration : float
+        Seconds that were decoded.
+    sample_rate : int
+        The input's own rate, Hz; 0 where it could not be read.
+    model : str
+        Name of the weights.
+    segments : int
+        Number of segments the scores are the mean of.
+    padded : bool
+        True when the input was shorter than one segment, or `tail="pad"` filled up the last one, with zeros.
+    scores : tuple of TagScore
+        Every tag of the model, in the model's own order; empty where `error` is set.
+    taggram : ndarray, shape (segments, n_tags), float32, or None
+        Scores per segment, where asked for.
+    starts : ndarray, shape (segments,), float64, or None
+        Second at which each segment starts, beside a taggram.
+    embedding : ndarray, shape (embedding_size,), float32, or None
+        Mean over segments of the vector before the classifier, where asked for.
+    warnings : tuple of str
+        What was odd but did not stop the tagging, e.g. a truncated file.
+    error : TrackError or None
+        Why there are no scores.
+    """
+
+    path: str
+    duration: float = 0.0
+    sample_rate: int = 0
+    model: str
+    segments: int = 0
+    padded: bool = False
+    scores: tuple[TagScore, ...] = ()
+    taggram: npt.NDArray[np.float32] | None = None
+    starts: npt.NDArray[np.float64] | None = None
+    embedding: npt.NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
+    error: TrackError | None = None
+
+    def top(
+        self, k: int | None = 5, *, threshold: float | None = None, tags: Collection[str] | None = None
+    ) -> tuple[TagScore, ...]:
+        """The best tags, highest score first; equal scores keep the model's order.
+
+        Parameters
+        ----------
+        k : int or None
+            At most so many; None for all.
+        threshold : float, optional
+            Only scores of at least this, in [0, 1].
+        tags : collection of str, optional
+            Only these tags.
+
+        Returns
+        -------
+        tuple of TagScore
+        """
+        chosen = [
+            item
+            for item in self.scores
+            if (tags is None or item.tag in tags) and (threshold is None or item.score >= threshold)
+        ]
+        chosen.sort(key=lambda item: -item.score)
+        return tuple(chosen[:k])
+
+    def to_record(
+        self, *, top: int | None = 5, threshold: float | None = None, tags: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """The JSON record of schema samptag.tag/1, made of str, int, float, bool, list, dict and None only.
+
+        Keys: schema, path, duration (seconds decoded), sample_rate (Hz, the input's own), model, segments, padded,
+        tags (list of {tag, score}, best first), warnings (list of str), error (null or {type, message}).
+        A path that is not valid Unicode stands with U+FFFD for each byte that is not, and the key path_bytes, present
+        only then, has the name's exact bytes in base64.
+
+        Parameters
+        ----------
+        top, threshold, tags
+            As for the method `top`.
+
+        Returns
+        -------
+        dict
+        """
+        error = self.error and {"type": self.error.type, "message": valid_text(self.error.message)}
+        path = valid_text(self.path)
+        record: dict[str, Any] = {"schema": SCHEMA, "path": path}
+        if path != self.path:
+            record["path_bytes"] = base64.b64encode(os.fsencode(self.path)).decode("ascii")
+        record.update(
+            duration=round(self.duration, 6),
+            sample_rate=self.sample_rate,
+            model=self.model,
+            segments=self.segments,
+            padded=self.padded,
+            tags=[
+                {"tag": item.tag, "score": round(item.score, SCORE_DECIMALS)}
+                for item in self.top(top, threshold=threshold, tags=tags)
+            ],
+            warnings=[valid_text(warning) for warning in self.warnings],
+            error=error,
+        )
+        return record
+
+
+def valid_text(text: str) -> str:
+    """The text with U+FFFD in place of every surrogate, so that it can be encoded as UTF-8.
+
+    Parameters
+    ----------
+    text : str
+        Any text, e.g. a file name with surrogate escapes.
+
+    Returns
+    -------
+    str
+    """
+    return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)
