@@ -1,0 +1,191 @@
+"""Recipes: named, frozen sets of training hyper-parameters.
+
+``paper`` is the protocol of the authors' own script (Lee, Park, Kim, Nam, SMC 2017). ``modern`` is the default.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from samptag.errors import UsageError
+
+__all__ = ["MODERN", "PAPER", "RECIPES", "Augmentation", "Recipe", "recipe_named"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How training segments are varied, each draw made anew for every segment of every batch.
+
+    Attributes
+    ----------
+    gain_db : float
+        The gain is uniform in [-gain_db, gain_db] decibels.
+    polarity : float
+        Probability that the waveform's sign is flipped.
+    mixup_probability, mixup_alpha : float
+        Probability that a segment is mixed with another of its batch, and the Beta(alpha, alpha) its share comes from;
+        labels are mixed by the same share (Zhang et al. 2018, mixup).
+    noise_probability : float
+        Probability of added white noise.
+    noise_snr_db : tuple of float
+        Lowest and highest signal-to-noise ratio in decibels, relative to the segment's own power.
+    band_limit_probability : float
+        Probability that everything above a cut-off is removed, as a low-rate codec does.
+    band_limit_hz : tuple of float
+        Lowest and highest cut-off in Hz, drawn evenly on a logarithmic scale.
+    """
+
+    gain_db: float = 0.0
+    polarity: float = 0.0
+    mixup_probability: float = 0.0
+    mixup_alpha: float = 1.0
+    noise_probability: float = 0.0
+    noise_snr_db: tuple[float, float] = (10.0, 40.0)
+    band_limit_probability: float = 0.0
+    band_limit_hz: tuple[float, float] = (3_000.0, 10_000.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything about a training that is neither the model, nor the data, nor the budget.
+
+    Attributes
+    ----------
+    name : str
+    segments : {"all", "random"}
+        "all": the consecutive segments of every clip, every epoch; "random": as many crops at random places.
+    segments_per_clip : int or None
+        At most so many segments of one clip in an epoch, and in its validation (there evenly spaced); None: all.
+    batch_size : int
+        Segments a step, over all processes.
+    optimiser : {"sgd", "adamw"}
+    learning_rates : tuple of float
+        One a stage with the "stages" schedule; the peak alone with "cosine".
+    schedule : {"stages", "cosine"}
+        "stages": each learning rate until the validation loss has not fallen for `patience` epochs, then the best
+        weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
+        `warmup_fraction` of the budget, then half a cosine down to zero at its end.
+    momentum : float
+        Nesterov momentum of SGD.
+    iteration_decay : float
+        The stage's rate is divided by (1 + iteration_decay * iteration), Keras 1's ``decay``; iterations count from
+        zero in each stage.
+    patience : int
+    warmup_fraction : float
+        In [0, 1).
+    weight_decay : float
+        Decoupled decay of AdamW, on convolution and matrix weights only.
+    clip_gradient_norm : float or None
+        Gradients are scaled down to this global norm.
+    ema_decay : float or None
+        Decay a step of the exponential moving average of weights and batch-norm statistics that is validated and
+        exported; None: the weights themselves are.
+    monitor : {"loss", "roc_auc"}
+        What the best epoch is chosen by: lowest segment validation loss, or highest macro ROC-AUC of validation clips.
+    epochs : int or None
+        Epochs when the user names no budget; None: until the schedule ends by itself.
+    augmentation : Augmentation
+    """
+
+    name: str
+    segments: Literal["all", "random"]
+    segments_per_clip: int | None = None
+    batch_size: int = 23
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    learning_rates: tuple[float, ...] = (0.01,)
+    schedule: Literal["stages", "cosine"] = "stages"
+    momentum: float = 0.9
+    iteration_decay: float = 0.0
+    patience: int = 3
+    warmup_fraction: float = 0.0
+    weight_decay: float = 0.0
+    clip_gradient_norm: float | None = None
+    ema_decay: float | None = None
+    monitor: Literal["loss", "roc_auc"] = "loss"
+    epochs: int | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain numbers, strings and lists, ready for JSON and checkpoints."""
+        return _listed(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_dict` wrote.
+
+        Raises
+        ------
+        ValueError
+            When a key is unknown or missing.
+        """
+        known = {f.name for f in fields(cls)}
+        if set(values) - known:
+            raise ValueError(f"unknown recipe settings: {', '.join(sorted(set(values) - known))}")
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        varied = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.pop("augmentation").items()}
+        try:
+            return cls(**plain, augmentation=Augmentation(**varied))
+        except TypeError as error:
+            raise ValueError(f"not a recipe: {error}") from error
+
+
+def _listed(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with tuples as lists, which is what JSON gives back."""
+    return {
+        key: _listed(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
+        for key, value in values.items()
+    }
+
+
+# Every number is the authors' own script's; the dropout, batch-norm and initialisation of the protocol are the model's.
+PAPER = Recipe(
+    name="paper",
+    segments="all",
+    batch_size=23,
+    optimiser="sgd",
+    learning_rates=(0.01, 0.002, 0.0004, 0.00008, 0.000016),
+    schedule="stages",
+    momentum=0.9,
+    iteration_decay=1e-6,
+    patience=3,
+    monitor="loss",
+)
+
+MODERN = Recipe(
+    name="modern",
+    segments="random",
+    segments_per_clip=10,
+    batch_size=32,
+    optimiser="adamw",
+    learning_rates=(2e-3,),
+    schedule="cosine",
+    warmup_fraction=0.05,
+    weight_decay=0.01,
+    clip_gradient_norm=1.0,
+    ema_decay=0.999,
+    monitor="roc_auc",
+    epochs=40,
+    augmentation=Augmentation(
+        gain_db=6.0,
+        polarity=0.5,
+        mixup_probability=0.5,
+        mixup_alpha=0.4,
+        noise_probability=0.2,
+        band_limit_probability=0.2,
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"no recipe is called {name!r}; there are {' and '.join(RECIPES)}")
+    return RECIPES[name]
