@@ -1,0 +1,317 @@
+"""What a network is: the m^n family as one frozen description, and the names of its members; no torch."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from samptag.errors import UsageError
+
+__all__ = ["Block", "FrontEnd", "ModelConfig", "config_from_name", "grid_configs"]
+
+FrontEnd = Literal["raw", "mel"]
+Block = Literal["plain", "se", "res", "rese", "won-rese"]
+
+BASE_CHANNELS = 128
+# Segments of more than 12 minutes at 22 050 Hz are a slip of the pen (n is an exponent), not a network.
+MAX_INPUT_LENGTH = 2**24
+# The paper's grid: m, samples in a segment, numbers of modules; the the shorter segment first (Lee 2017, table 1).
+PAPER_GRID = (
+    (2, 16_384, range(6, 14)),
+    (2, 32_768, range(7, 15)),
+    (3, 19_683, range(3, 9)),
+    (3, 59_049, range(4, 10)),
+    (4, 16_384, range(3, 7)),
+    (4, 65_536, range(4, 8)),
+    (5, 15_625, range(3, 6)),
+    (5, 78_125, range(4, 7)),
+)
+# The segment of the paper's three-system comparison (Lee 2017, section 4).
+FRAME_LEVEL_M = 3
+FRAME_LEVEL_INPUT_LENGTH = 59_049
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One network of the m^n family (Lee, Park, Kim, Nam 2017) or of its followers.
+
+    Every field has the value of the paper's best model, 3^9 on 59 049 samples.
+
+    Parameters
+    ----------
+    m : int
+        Filter length and pooling length of the body modules, at least 2.
+    n : int
+        Number of body modules, at least 3; the body sees ``m**n`` frames.
+    first_filter : int
+        Length of the front end's filters (or of the mel window) in samples, at least `first_stride`.
+    first_stride : int
+        Distance of the front end's frames in samples.
+    n_tags : int
+        Number of outputs.
+    sample_rate : int
+        Sample rate in Hz of the waveforms the network is made for.
+    front_end : {"raw", "mel"}
+        A strided convolution over the waveform, or 128 log-mel bands.
+    block : {"plain", "se", "res", "rese", "won-rese"}
+        The paper's module; Kim 2018's squeeze-and-excitation, residual, or both; Won 2020's residual block with
+        squeeze and excitation, used for the first and last convolution as well.
+    multi_level : bool
+        Whether the global maxima of the last three modules, instead of the last one's output, are classified
+        (Kim 2018).
+    front_padding : int or None
+        Zeros on each side of the waveform before the front end. None pads as little as makes exactly ``m**n`` frames:
+        ``first_filter - first_stride`` in total, the smaller half in front.
+    dropout : float
+        Share of the embedding dropped in training, in [0, 1).
+    bn_momentum : float
+        Weight of a new batch in the running statistics of batch normalisation (Keras' 0.99 is 0.01 here).
+    bn_epsilon : float
+        Added to the variance in batch normalisation.
+
+    Raises
+    ------
+    ValueError
+        Where the numbers do not make a network; the message says which and why.
+    """
+
+    m: int = 3
+    n: int = 9
+    first_filter: int = 3
+    first_stride: int = 3
+    n_tags: int = 50
+    sample_rate: int = 22_050
+    front_end: FrontEnd = "raw"
+    block: Block = "plain"
+    multi_level: bool = False
+    front_padding: int | None = None
+    dropout: float = 0.5
+    bn_momentum: float = 0.01
+    bn_epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no network."""
+        self._check_types()
+        self._check_ranges()
+        self._check_geometry()
+
+    def _check_types(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not _is_a(value, _FIELD_KINDS[field.name]):
+                raise ValueError(f"{field.name} must be {_describe(_FIELD_KINDS[field.name])}, not {value!r}")
+
+    def _check_ranges(self) -> None:
+        for name, least in (("m", 2), ("n", 3), ("first_stride", 1), ("n_tags", 1), ("sample_rate", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.first_filter < self.first_stride:
+            raise ValueError(
+                f"first_filter {self.first_filter} is shorter than first_stride {self.first_stride}: "
+                "samples between the filters would never be heard"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if not 0 < self.bn_momentum <= 1:
+            raise ValueError(f"bn_momentum must be in (0, 1], not {self.bn_momentum}")
+        if not self.bn_epsilon > 0:
+            raise ValueError(f"bn_epsilon must be above 0, not {self.bn_epsilon}")
+        if self.front_padding is not None and self.front_padding < 0:
+            raise ValueError(f"front_padding must be at least 0, not {self.front_padding}")
+
+    def _check_geometry(self) -> None:
+        # The exponent first: m**n of a slip like n=10**9 would never come back.
+        if self.n > 24 or self.input_length > MAX_INPUT_LENGTH:
+            raise ValueError(
+                f"{self.m}^{self.n} frames of {self.first_stride} samples are more than the {MAX_INPUT_LENGTH} "
+                "samples a segment may have"
+            )
+        if self.front_padding is not None:
+            frames = (self.input_length + 2 * self.front_padding - self.first_filter) // self.first_stride + 1
+            if frames != self.frames:
+                raise ValueError(
+                    f"front_padding {self.front_padding} makes {frames} frames of {self.first_filter} samples, "
+                    f"{self.first_stride} apart, where the body needs {self.m}^{self.n} = {self.frames}"
+                )
+        if self.block == "won-rese" and self.front_end == "mel":
+            raise ValueError("block 'won-rese' has a convolution of its own in front and takes no mel front end")
+
+    @property
+    def frames(self) -> int:
+        """Number of frames the front end makes of a segment, ``m**n``."""
+        return int(self.m**self.n)
+
+    @property
+    def input_length(self) -> int:
+        """Number of samples in a segment, ``m**n * first_stride``."""
+        return self.frames * self.first_stride
+
+    @property
+    def segment_seconds(self) -> float:
+        """Duration of a segment in seconds."""
+        return self.input_length / self.sample_rate
+
+    @property
+    def front_channels(self) -> int:
+        """Number of channels the front end makes (filters, or mel bands)."""
+        return BASE_CHANNELS
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Output channels of the n body modules: the first two as the front, the last 512, all between 256."""
+        base = BASE_CHANNELS
+        return (base, base, *[2 * base] * (self.n - 3), 4 * base)
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of the vector that is classified: 512, or all channels that `multi_level` collects."""
+        return sum(self.channels[-3:]) if self.multi_level else self.channels[-1]
+
+    @property
+    def front_pads(self) -> tuple[int, int]:
+        """Zeros before and after the waveform."""
+        if self.front_padding is not None:
+            return self.front_padding, self.front_padding
+        total = self.first_filter - self.first_stride
+        return total // 2, total - total // 2
+
+    @property
+    def name(self) -> str:
+        """The name that `config_from_name` turns into this network again.
+
+        It says what the layers are; tags, sample rate and the numbers of training are not part of it.
+        """
+        numbers = (self.m, self.n, self.first_filter, self.first_stride)
+        if self.front_end == "raw" and self.first_filter == self.first_stride:
+            default = _grid_stride(self.m, self.n)
+            name = f"samplecnn-{self.m}-{self.n}" + (f"-{self.first_filter}" if default != self.first_filter else "")
+        elif self.m == FRAME_LEVEL_M and self.input_length == FRAME_LEVEL_INPUT_LENGTH:
+            name = f"frame-{self.front_end}-{self.first_filter}-{self.first_stride}"
+        else:
+            name = f"frame-{self.front_end}-" + "-".join(map(str, numbers))
+        name += "" if self.block == "plain" else f"-{self.block}"
+        name += "-multi" if self.multi_level else ""
+        return name + ("" if self.front_padding is None else f"-pad{self.front_padding}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, as JSON holds them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """The config whose fields are `values`; fields left out have their defaults.
+
+        Raises
+        ------
+        ValueError
+            Where a key is unknown, or a value is of another type or out of range.
+        """
+        unknown = sorted(set(values) - _FIELD_KINDS.keys())
+        if unknown:
+            raise ValueError(f"unknown model setting {unknown[0]!r}")
+        return cls(**values)
+
+
+_FIELD_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("m", "n", "first_filter", "first_stride", "n_tags", "sample_rate"), int),
+    "front_end": get_args(FrontEnd),
+    "block": get_args(Block),
+    "multi_level": bool,
+    "front_padding": (int, None),
+    **dict.fromkeys(("dropout", "bn_momentum", "bn_epsilon"), float),
+}
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether `value` is what `kind` asks for; True is not a number here, and 1 will do where 1.0 is meant."""
+    if isinstance(kind, tuple):
+        return any(_is_a(value, k) if isinstance(k, type) else value == k for k in kind)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _describe(kind: Any) -> str:
+    if not isinstance(kind, tuple):
+        return {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+    return " or ".join(_describe(k) if isinstance(k, type) else repr(k) for k in kind)
+
+
+_NAME = re.compile(
+    r"(?:samplecnn-(?P<m>\d+)-(?P<n>\d+)(?:-(?P<filter>\d+))?"
+    r"|frame-(?P<front>raw|mel)-(?:(?P<fm>\d+)-(?P<fn>\d+)-)?(?P<window>\d+)-(?P<hop>\d+))"
+    r"(?:-(?P<block>won-rese|rese|res|se))?(?P<multi>-multi)?(?:-pad(?P<pad>\d+))?"
+)
+_NAME_HELP = "names look like samplecnn-3-9, samplecnn-2-13-4, samplecnn-3-9-rese-multi or frame-mel-729-243"
+
+
+def config_from_name(name: str, **overrides: Any) -> ModelConfig:
+    """The config a model name stands for.
+
+    Parameters
+    ----------
+    name : str
+        - ``samplecnn-M-N``: filters of M samples, N modules, and the first filter of the paper's grid (where the grid
+          has two, the one of the shorter segment); ``samplecnn-M-N-F``: a first filter (and stride) of F samples;
+        - ``frame-raw-W-H``, ``frame-mel-W-H``: window W and hop H on 59 049 samples with m = 3, as in the paper's
+          comparison of three systems; ``frame-raw-M-N-W-H``, ``frame-mel-M-N-W-H``: with any body;
+        - then, where wanted, ``-se``, ``-res``, ``-rese`` or ``-won-rese`` for the block, ``-multi`` for multi-level
+          features, ``-padP`` for P zeros on each side of the waveform.
+    **overrides
+        Fields of `ModelConfig` that replace what the name says, such as ``n_tags`` and ``sample_rate``.
+
+    Raises
+    ------
+    UsageError
+        Where the name, or what it stands for, is no network of the family.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise UsageError(f"unknown model name {name!r}: {_NAME_HELP}")
+    try:
+        return ModelConfig(**{**_fields_of_name(match), **overrides})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"model {name!r} cannot be built: {error}") from None
+
+
+def _fields_of_name(match: re.Match[str]) -> dict[str, Any]:
+    numbers = {key: int(match[key]) for key in ("m", "n", "filter", "fm", "fn", "window", "hop", "pad") if match[key]}
+    result: dict[str, Any] = {"block": match["block"] or "plain", "multi_level": match["multi"] is not None}
+    result["front_padding"] = numbers.get("pad")
+    if match["front"] is None:
+        m, n = numbers["m"], numbers["n"]
+        first = numbers.get("filter") or _grid_stride(m, n)
+        if first is None:
+            raise ValueError(f"{m}^{n} is not in the paper's grid; name its first filter too, as in {match[0]}-{m}")
+        return {**result, "m": m, "n": n, "first_filter": first, "first_stride": first}
+    result.update(front_end=match["front"], first_filter=numbers["window"], first_stride=numbers["hop"])
+    if "fm" in numbers:
+        return {**result, "m": numbers["fm"], "n": numbers["fn"]}
+    return {**result, "m": FRAME_LEVEL_M, "n": _frame_level_depth(numbers["hop"])}
+
+
+def grid_configs() -> tuple[ModelConfig, ...]:
+    """Every network of the paper's grid, in its order: by m, by segment, by number of modules."""
+    return tuple(
+        ModelConfig(m=m, n=n, first_filter=length // m**n, first_stride=length // m**n)
+        for m, length, depths in PAPER_GRID
+        for n in depths
+    )
+
+
+def _grid_stride(m: int, n: int) -> int | None:
+    """The first stride of m^n in the paper's grid, of the shorter segment where there are two; None off the grid."""
+    for grid_m, length, depths in PAPER_GRID:
+        if m == grid_m and n in depths:
+            return length // m**n
+    return None
+
+
+def _frame_level_depth(hop: int) -> int:
+    """The n for which 3^n frames of `hop` samples are the segment of the paper's comparison."""
+    for n in range(3, 10):
+        if FRAME_LEVEL_M**n * hop == FRAME_LEVEL_INPUT_LENGTH:
+            return n
+    raise ValueError(
+        f"a hop of {hop} does not divide 59 049 samples into 3^n frames; hops are 3, 9, 27, 81, 243, 729 and 2187"
+    )

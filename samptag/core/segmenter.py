@@ -1,0 +1,123 @@
+"""A stream of sample blocks in, segments out, in memory that does not grow with the stream."""
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Segmenter", "Tail"]
+
+Tail = Literal["overlap", "pad", "drop"]
+
+
+class Segmenter:
+    """Cuts one stream of samples into segments that start every `hop` samples, however the stream is chopped.
+
+    A stream shorter than one segment, whatever `tail` is, comes back as one segment with zeros appended, and `padded`
+    says so; a stream without samples has no segments. A hop longer than the segment is allowed and leaves samples
+    between segments unheard: a quick look at long files.
+
+    Parameters
+    ----------
+    length : int
+        Samples in a segment.
+    hop : int
+        Samples between the starts of neighbouring segments.
+    tail : {"overlap", "pad", "drop"}
+        What becomes of samples after the last whole segment: a further segment that ends at the last sample (it
+        overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing.
+        Where the last segment already ends at the last sample, all three are the same.
+
+    Attributes
+    ----------
+    n_samples : int
+        Samples pushed so far.
+    padded : bool
+        Whether `finish` had to append zeros.
+
+    Raises
+    ------
+    ValueError
+        Where a number is below 1 or the tail is unknown.
+    """
+
+    def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:
+        if length < 1 or hop < 1:
+            raise ValueError(f"a segment and its hop must be at least 1 sample, not {length} and {hop}")
+        if tail not in get_args(Tail):
+            raise ValueError(f"unknown tail {tail!r}: it must be one of {', '.join(get_args(Tail))}")
+        self.length, self.hop, self.tail = length, hop, tail
+        self.n_samples = 0
+        self.padded = False
+        self._n_segments = 0
+        self._finished = False
+        # The last `length` samples are always kept, for the segment that ends at the last one. Twice the room, so that
+        # moving them to the front is paid for by the `length` samples that came in since.
+        self._buffer = np.zeros(2 * length, np.float32)
+        self._filled = 0
+
+    def push(self, block: ArrayLike) -> NDArray[np.float32]:
+        """The segments that `block` completes, a copy of shape (k, length), k from 0 upwards.
+
+        Parameters
+        ----------
+        block : array_like
+            The next samples of the stream, shape (n,), any n.
+
+        Raises
+        ------
+        ValueError
+            Where the block has another shape, or the stream has been finished.
+        """
+        samples = np.asarray(block, np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f"a block must have one dimension, not shape {samples.shape}")
+        if self._finished:
+            raise ValueError("the stream is finished: take a new Segmenter for the next one")
+        total = self.n_samples + len(samples)
+        complete = (total - self.length) // self.hop + 1 if total >= self.length else 0
+        segments = np.empty((complete - self._n_segments, self.length), np.float32)
+        row = 0
+        for start in range(0, len(samples), self.length):
+            self._append(samples[start : start + self.length])
+            while row < len(segments) and self._next_start + self.length <= self.n_samples:
+                offset = self._next_start - (self.n_samples - self._filled)
+                segments[row] = self._buffer[offset : offset + self.length]
+                self._n_segments += 1
+                row += 1
+        return segments
+
+    def finish(self) -> NDArray[np.float32]:
+        """The segment the end of the stream makes, shape (1, length), or none, shape (0, length)."""
+        all_heard = self._finished or self._covered >= self.n_samples
+        self._finished = True
+        if not all_heard:
+            if self.n_samples < self.length or (self.tail == "pad" and self._next_start < self.n_samples):
+                self.padded = True
+                rest = self._last(self.n_samples - self._next_start)
+                return np.pad(rest, (0, self.length - len(rest)))[None]
+            if self.tail == "overlap":
+                return self._last(self.length)[None]
+        return np.empty((0, self.length), np.float32)
+
+    @property
+    def _next_start(self) -> int:
+        return self._n_segments * self.hop
+
+    @property
+    def _covered(self) -> int:
+        """End of the last segment, in samples from the beginning of the stream."""
+        return (self._n_segments - 1) * self.hop + self.length if self._n_segments else 0
+
+    def _append(self, piece: NDArray[np.float32]) -> None:
+        """Add at most `length` samples to the buffer."""
+        if self._filled + len(piece) > len(self._buffer):
+            self._buffer[: self.length] = self._buffer[self._filled - self.length : self._filled]
+            self._filled = self.length
+        self._buffer[self._filled : self._filled + len(piece)] = piece
+        self._filled += len(piece)
+        self.n_samples += len(piece)
+
+    def _last(self, count: int) -> NDArray[np.float32]:
+        """A copy of the last `count` samples."""
+        return self._buffer[self._filled - count : self._filled].copy()
