@@ -1,0 +1,212 @@
+"""Degraded listening: noise, gain, MP3 coding and band-limiting of a clip's waveform on its way to the network.
+
+Every perturbation acts on the decoded mono waveform at the model's rate, block by block, in memory that does not grow
+with the clip, gives back as many samples as it got, in place, and depends only on the clip's key and the seed.
+"""
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from samptag.errors import UsageError
+
+__all__ = ["Perturbation", "parse_perturbation"]
+
+Block = npt.NDArray[np.float32]
+
+_UNITS = {
+    "noise": {"": 1.0, "db": 1.0},
+    "gain": {"": 1.0, "db": 1.0},
+    "mp3": {"": 1.0, "k": 1.0, "kbps": 1.0, "kbit": 1.0, "kbit/s": 1.0},
+    "lowpass": {"": 1.0, "hz": 1.0, "k": 1000.0, "khz": 1000.0},
+}
+_FORMS = "noise:SNRdB, gain:dB, mp3:KBITSk or lowpass:Hz, e.g. noise:20dB, gain:-6, mp3:32k, lowpass:4000"
+_WRITTEN = {"noise": "noise:{:g}dB", "gain": "gain:{:+g}dB", "mp3": "mp3:{:g}k", "lowpass": "lowpass:{:g}Hz"}
+
+# ISO/IEC 11172-3 and 13818-3, layer III: the kbit/s an encoder may use at each family of sample rates.
+_MP3_RATES = {
+    (32_000, 44_100, 48_000): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (16_000, 22_050, 24_000): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (8_000, 11_025, 12_000): (8, 16, 24, 32, 40, 48, 56, 64),
+}
+_MP3_DELAY = 576 + 529  # samples in front: LAME's encoder delay and the decoder's; a LAME "Info" frame removes both
+_STOP_BAND_DB = 80.0
+_BLOCK = 1 << 16  # samples read back at a time
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """One way to make a clip harder to hear.
+
+    Attributes
+    ----------
+    kind : str
+        ``noise`` adds white Gaussian noise at a signal-to-noise ratio, relative to the whole clip's RMS (silence stays
+        silent); ``gain`` changes the level, without clipping; ``mp3`` encodes and decodes at a constant bit rate, the
+        codec's delay removed; ``lowpass`` is a linear-phase windowed-sinc filter, -6 dB at the given frequency, 80 dB
+        down a sixteenth of it above.
+    amount : float
+        dB, dB, kbit/s and Hz, in that order.
+    """
+
+    kind: Literal["noise", "gain", "mp3", "lowpass"]
+    amount: float
+
+    @property
+    def name(self) -> str:
+        """The perturbation as reports name it, e.g. ``noise:20dB``."""
+        return _WRITTEN[self.kind].format(self.amount)
+
+    def check(self, sample_rate: int) -> None:
+        """Raise `UsageError` when this perturbation cannot be applied at `sample_rate` (Hz)."""
+        if self.kind == "lowpass" and self.amount >= sample_rate / 2:
+            raise UsageError(
+                f"--perturb {self.name}: the model hears nothing above {sample_rate / 2:g} Hz; give a lower frequency"
+            )
+        if self.kind == "mp3":
+            rates = next((rates for family, rates in _MP3_RATES.items() if sample_rate in family), ())
+            if not rates:
+                raise UsageError(f"--perturb {self.name}: MP3 knows no sample rate of {sample_rate} Hz, the model's")
+            if self.amount not in rates:
+                raise UsageError(
+                    f"--perturb {self.name}: at {sample_rate} Hz an MP3 has one of {', '.join(map(str, rates))} kbit/s"
+                )
+
+    def apply(self, blocks: Iterable[Block], *, sample_rate: int, key: str, seed: int = 0) -> Iterator[Block]:
+        """The clip's blocks, degraded.
+
+        Parameters
+        ----------
+        blocks : iterable of ndarray of float32, (samples,)
+            One clip, mono.
+        sample_rate : int
+            In Hz.
+        key : str
+            The clip's name; with `seed` it decides the noise.
+        seed : int
+
+        Yields
+        ------
+        ndarray of float32, (samples,)
+            In all as many samples as `blocks` held.
+
+        Raises
+        ------
+        UsageError
+            As `check`.
+        """
+        self.check(sample_rate)
+        if self.kind == "noise":
+            return _noisy(blocks, self.amount, _generator(key, seed))
+        if self.kind == "mp3":
+            return _through_mp3(blocks, round(self.amount), sample_rate)
+        if self.kind == "lowpass":
+            return _filtered(blocks, _lowpass_taps(self.amount, sample_rate))
+        factor = np.float32(10 ** (self.amount / 20))
+        return (block * factor for block in blocks)
+
+
+def parse_perturbation(text: str) -> Perturbation:
+    """The perturbation that `text` names: ``noise:20dB``, ``gain:-6``, ``mp3:32k``, ``lowpass:4000``, ``lowpass:8kHz``.
+
+    Raises
+    ------
+    UsageError
+        When it names none.
+    """
+    match = re.fullmatch(r"(noise|gain|mp3|lowpass):([+-]?\d+(?:\.\d+)?) ?([a-z/]*)", text.strip().lower())
+    if not match or match[3] not in _UNITS[match[1]]:
+        raise UsageError(f"--perturb {text}: write {_FORMS}")
+    kind, amount = match[1], float(match[2]) * _UNITS[match[1]][match[3]]
+    if kind in ("mp3", "lowpass") and amount <= 0:
+        raise UsageError(f"--perturb {text}: {amount:g} must be greater than 0; write {_FORMS}")
+    return Perturbation(kind, amount)  # type: ignore[arg-type]  # the pattern admits these four words only
+
+
+def _generator(key: str, seed: int) -> np.random.Generator:
+    """Random numbers that belong to one clip and one seed."""
+    digest = hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "surrogateescape")).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+
+def _noisy(blocks: Iterable[Block], snr_db: float, rng: np.random.Generator) -> Iterator[Block]:
+    """`blocks` plus white noise; the clip waits in a file until its RMS is known."""
+    with tempfile.TemporaryFile() as spool:
+        energy, n_samples = 0.0, 0
+        for block in blocks:
+            energy += float(np.square(block, dtype=np.float64).sum())
+            n_samples += len(block)
+            spool.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+        level = np.float32(np.sqrt(energy / max(n_samples, 1)) * 10 ** (-snr_db / 20))
+        spool.seek(0)
+        while data := spool.read(_BLOCK * 4):
+            clean = np.frombuffer(data, dtype=np.float32)
+            yield clean + level * rng.standard_normal(len(clean), dtype=np.float32)
+
+
+def _through_mp3(blocks: Iterable[Block], kbits: int, sample_rate: int) -> Iterator[Block]:
+    """`blocks` after an MP3 encoder at `kbits` and its decoder, aligned and as long as before."""
+    import soundfile
+
+    with tempfile.TemporaryFile() as spool:
+        n_samples = _write_mp3(spool, blocks, kbits, sample_rate)
+        spool.seek(0)
+        skip = 0 if b"Info" in spool.read(256) else _MP3_DELAY  # small frames have no room for LAME's delay note
+        spool.seek(0)
+        with soundfile.SoundFile(spool) as decoder:
+            while n_samples and len(block := decoder.read(_BLOCK, dtype="float32")):
+                kept = block[skip : skip + n_samples]
+                skip = max(0, skip - len(block))
+                n_samples -= len(kept)
+                yield kept
+
+
+def _write_mp3(file: IO[bytes], blocks: Iterable[Block], kbits: int, sample_rate: int) -> int:
+    """How many samples went into `file`, a mono MP3 of `kbits` a second."""
+    import soundfile
+
+    low, high = next((rates[0], rates[-1]) for family, rates in _MP3_RATES.items() if sample_rate in family)
+    level = min((high - kbits) / (high - low), 0.999)  # libsndfile: 0 is the highest bit rate, 1 is refused
+    n_samples = 0
+    with soundfile.SoundFile(
+        file, "w", sample_rate, 1, format="MP3", bitrate_mode="CONSTANT", compression_level=level
+    ) as encoder:
+        for block in blocks:
+            encoder.write(block)
+            n_samples += len(block)
+    return n_samples
+
+
+def _lowpass_taps(cutoff_hz: float, sample_rate: int) -> npt.NDArray[np.float64]:
+    """Taps of a Kaiser-windowed sinc, odd in number, unit gain at 0 Hz (length and shape: Kaiser 1974)."""
+    width = 2 * np.pi * (cutoff_hz / 8) / sample_rate  # radians a sample from pass band to stop band
+    half = int(np.ceil((_STOP_BAND_DB - 7.95) / (2.285 * width) / 2))
+    n = np.arange(-half, half + 1)
+    taps = np.sinc(2 * cutoff_hz / sample_rate * n) * np.kaiser(2 * half + 1, 0.1102 * (_STOP_BAND_DB - 8.7))
+    return np.asarray(taps / taps.sum())
+
+
+def _filtered(blocks: Iterable[Block], taps: npt.NDArray[np.float64]) -> Iterator[Block]:
+    """`blocks` through a symmetric FIR filter, without its delay (overlap-save)."""
+    memory: npt.NDArray[np.float64] = np.zeros(len(taps) - 1)
+    early = len(taps) // 2  # outputs that come before the first sample's own
+    for block in _and_zeros(blocks, early):
+        window = np.concatenate((memory, block), dtype=np.float64)
+        memory = window[len(window) - len(memory) :]
+        size = 1 << (len(window) - 1).bit_length()
+        product = np.fft.irfft(np.fft.rfft(window, size) * np.fft.rfft(taps, size), size)
+        output = product[len(taps) - 1 : len(window)].astype(np.float32)
+        yield output[early:]
+        early = max(0, early - len(output))
+
+
+def _and_zeros(blocks: Iterable[Block], count: int) -> Iterator[Block]:
+    """`blocks`, then `count` zeros."""
+    yield from blocks
+    yield np.zeros(count, dtype=np.float32)

@@ -1,0 +1,254 @@
+"""Tables of clips by tags on file: predictions, truth, groups; read with errors that name file, row and column.
+
+One format for all of them: CSV (or TSV by the suffix ``.tsv``), a header row, the clip's path in the first column, one
+column a tag in any order. A column called ``group`` is no tag: in a truth file it names each row's track or artist.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from samptag.core.atomic import atomic_write
+from samptag.data.tables import read_rows
+from samptag.errors import DatasetError, OutputError
+from samptag.evaluation.metrics import FloatArray
+
+__all__ = ["ScoreTable", "Truth", "align", "read_groups", "read_scores", "read_truth", "write_scores"]
+
+_GROUP = "group"
+_NAMED = 5  # names an error lists before it counts the rest
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreTable:
+    """Predictions: one score for each clip and tag.
+
+    Attributes
+    ----------
+    name : str
+        What the scores come from: weights, or the file's name.
+    keys : tuple of str
+        The clips' paths, unique.
+    tags : tuple of str
+        Unique.
+    values : ndarray, (clips, tags)
+        Finite; any range, since only the order within a tag counts.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    tags: tuple[str, ...]
+    values: npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What is known of each clip.
+
+    Attributes
+    ----------
+    keys, tags : tuple of str
+        As in `ScoreTable`.
+    labels : ndarray, (clips, tags)
+        In [0, 1].
+    groups : tuple of str
+        The track or artist of each clip.
+    split_name, split_hash : str
+        The data set's named split and its hash; for a file its name and a hash of its rows' paths.
+    part : str
+        "train", "valid" or "test"; "" for a file, which is taken whole.
+    """
+
+    keys: tuple[str, ...]
+    tags: tuple[str, ...]
+    labels: npt.NDArray[np.floating]
+    groups: tuple[str, ...]
+    split_name: str
+    split_hash: str
+    part: str = ""
+
+
+def read_scores(path: str | Path) -> ScoreTable:
+    """The predictions in a CSV file; a column ``group`` is passed over.
+
+    Raises
+    ------
+    DatasetError
+        When the file cannot be read, has no header row, a row is too short or long, a path or tag stands twice, or a
+        score is not a finite number; the message names file, line and column.
+    """
+    table = _read(Path(path), _score_fault)
+    return ScoreTable(name=Path(path).name, keys=table.keys, tags=table.tags, values=table.values)
+
+
+def read_truth(path: str | Path) -> Truth:
+    """The labels in a CSV file, with its ``group`` column where it has one; otherwise each row is its own group.
+
+    Raises
+    ------
+    DatasetError
+        As `read_scores`, and for a label outside [0, 1] or an empty group.
+    """
+    table = _read(Path(path), _label_fault)
+    digest = hashlib.sha256("\0".join(sorted(table.keys)).encode("utf-8")).hexdigest()
+    return Truth(
+        keys=table.keys,
+        tags=table.tags,
+        labels=table.values,
+        groups=table.groups or table.keys,
+        split_name=Path(path).name,
+        split_hash=digest[:16],
+    )
+
+
+def read_groups(path: str | Path) -> dict[str, str]:
+    """Path -> group of a CSV file with the columns path and group.
+
+    Raises
+    ------
+    DatasetError
+        When the file cannot be read, has other columns, or a path stands twice.
+    """
+    file = Path(path)
+    rows = _rows(file)
+    if len(rows[0][1]) != 2 or rows[0][1][1].strip() != _GROUP:
+        raise DatasetError(f"{file}: a groups file has a header row and two columns, path and group")
+    return dict(zip(_keys(file, rows[1:]), _groups(file, rows[1:], 1), strict=True))
+
+
+def write_scores(path: str | Path, scores: ScoreTable) -> None:
+    """Nothing; `path` holds the predictions as CSV, in float32's shortest exact decimals, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", *scores.tags])
+    for key, row in zip(scores.keys, scores.values.astype(np.float32), strict=True):
+        writer.writerow([key, *map(str, row)])
+    try:
+        with atomic_write(Path(path)) as file:
+            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> FloatArray:
+    """The scores of the given clips and tags, in the given order: float64 (clips, tags).
+
+    Raises
+    ------
+    DatasetError
+        When clips or tags are missing; the message names them.
+    """
+    row_of = {key: row for row, key in enumerate(scores.keys)}
+    column_of = {tag: column for column, tag in enumerate(scores.tags)}
+    for what, wanted, known in (("row", keys, row_of), ("tag", tags, column_of)):
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise DatasetError(f"{scores.name}: {_count(len(missing), what)} of the truth missing: {_some(missing)}")
+    chosen = np.ix_([row_of[key] for key in keys], [column_of[tag] for tag in tags])
+    return scores.values[chosen].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Table:
+    keys: tuple[str, ...]
+    tags: tuple[str, ...]
+    values: FloatArray
+    groups: tuple[str, ...] | None
+
+
+def _read(path: Path, fault: Callable[[float], str | None]) -> _Table:
+    """The table in `path`; `fault` says what is wrong with a number, if anything."""
+    rows = _rows(path)
+    header = [name.strip() for name in rows[0][1]]
+    columns = [column for column, name in enumerate(header) if column and name != _GROUP]
+    _check_header(path, header, columns)
+    body = rows[1:]
+    values = np.empty((len(body), len(columns)))
+    for row, (line, fields) in enumerate(body):
+        if len(fields) != len(header):
+            raise DatasetError(f"{path}, line {line}: {len(fields)} fields, the header has {len(header)}")
+        for place, column in enumerate(columns):
+            number = _number(fields[column])
+            wrong = "is not a number" if number is None else fault(number)
+            if number is None or wrong:
+                raise DatasetError(
+                    f"{path}, line {line} ({fields[0]}), column {header[column]!r}: {fields[column]!r} {wrong}"
+                )
+            values[row, place] = number
+    groups = _groups(path, body, header.index(_GROUP)) if _GROUP in header[1:] else None
+    return _Table(_keys(path, body), tuple(header[column] for column in columns), values, groups)
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The header and at least one row of `path`, each with its line number."""
+    rows = list(read_rows(path, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    if len(rows) < 2:
+        raise DatasetError(f"{path}: no rows; expected a header (path, then one column a tag) and one row a clip")
+    return rows
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Sequence[int]) -> None:
+    if not columns:
+        raise DatasetError(f"{path}: no tag columns; expected commas between path and one column a tag")
+    if any(not header[column] for column in columns):
+        raise DatasetError(f"{path}: a column of the header row has no name")
+    if all(_number(header[column]) is not None for column in columns):
+        raise DatasetError(f"{path}: the first row holds numbers; it must name the columns: path, then the tags")
+    twice = sorted({name for name in header[1:] if header.count(name) > 1})
+    if twice:
+        raise DatasetError(f"{path}: column {_some(twice)} stands twice")
+
+
+def _keys(path: Path, rows: Sequence[tuple[int, list[str]]]) -> tuple[str, ...]:
+    lines: dict[str, int] = {}
+    for line, fields in rows:
+        if not fields[0]:
+            raise DatasetError(f"{path}, line {line}: the path is empty")
+        if fields[0] in lines:
+            raise DatasetError(f"{path}, line {line}: {fields[0]} stands in line {lines[fields[0]]} already")
+        lines[fields[0]] = line
+    return tuple(lines)
+
+
+def _groups(path: Path, rows: Sequence[tuple[int, list[str]]], column: int) -> tuple[str, ...]:
+    for line, fields in rows:
+        if len(fields) <= column or not fields[column].strip():
+            raise DatasetError(f"{path}, line {line} ({fields[0]}): the group is empty")
+    return tuple(fields[column].strip() for _, fields in rows)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _score_fault(number: float) -> str | None:
+    return None if np.isfinite(number) else "is not a finite number"
+
+
+def _label_fault(number: float) -> str | None:
+    return None if 0 <= number <= 1 else "is not in [0, 1]"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(repr, names[:_NAMED])) + more

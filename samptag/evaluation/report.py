@@ -1,0 +1,235 @@
+"""What an evaluation found, frozen, and its JSON form ``samptag.eval/1``."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from samptag.evaluation.predictions import ScoreTable
+
+__all__ = [
+    "SCHEMA",
+    "Comparison",
+    "Degradation",
+    "Difference",
+    "EvaluationReport",
+    "FailedClip",
+    "Macro",
+    "TagMeasures",
+]
+
+SCHEMA = "samptag.eval/1"
+_DECIMALS = 6  # the intervals are ten thousand times wider
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TagMeasures:
+    """One tag's measures: how many clips carry it, and its ROC-AUC and PR-AUC in [0, 1]."""
+
+    tag: str
+    positives: int
+    roc_auc: float
+    pr_auc: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tag as it stands in the JSON report."""
+        return {
+            "tag": self.tag,
+            "positives": self.positives,
+            "roc_auc": _number(self.roc_auc),
+            "pr_auc": _number(self.pr_auc),
+        }
+
+
+@dataclass(frozen=True)
+class Macro:
+    """Means over tags with their 95 % bootstrap intervals by track; an interval is None where there is one track."""
+
+    roc_auc: float
+    pr_auc: float
+    roc_auc_ci95: Interval | None
+    pr_auc_ci95: Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The means as they stand in the JSON report."""
+        return {
+            "roc_auc": _number(self.roc_auc),
+            "pr_auc": _number(self.pr_auc),
+            "roc_auc_ci95": _interval(self.roc_auc_ci95),
+            "pr_auc_ci95": _interval(self.pr_auc_ci95),
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two macro measures with the 95 % interval of its paired bootstrap."""
+
+    value: float
+    ci95: Interval | None
+
+    @property
+    def meaningful(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.ci95 is not None and not self.ci95[0] <= 0 <= self.ci95[1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Another system on the same clips and tags; the differences are the report's system minus it.
+
+    Attributes
+    ----------
+    model : str
+        The other system.
+    macro : Macro
+        Its measures.
+    roc_auc, pr_auc : Difference
+    verdict : str
+        Whether the differences mean anything, in words.
+    """
+
+    model: str
+    macro: Macro
+    roc_auc: Difference
+    pr_auc: Difference
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as it stands in the JSON report."""
+        return {
+            "model": self.model,
+            "macro": self.macro.to_dict(),
+            **_differences("difference", self.roc_auc, self.pr_auc),
+            "meaningful": {"roc_auc": self.roc_auc.meaningful, "pr_auc": self.pr_auc.meaningful},
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """The same system on degraded clips; a loss is the clean measure minus the degraded one.
+
+    Attributes
+    ----------
+    perturbation : str
+        For example ``noise:20dB``.
+    macro : Macro
+        Measures on the degraded clips.
+    tags : tuple of TagMeasures
+    roc_auc_loss, pr_auc_loss : Difference
+    """
+
+    perturbation: str
+    macro: Macro
+    tags: tuple[TagMeasures, ...]
+    roc_auc_loss: Difference
+    pr_auc_loss: Difference
+
+    def to_dict(self) -> dict[str, Any]:
+        """The degradation as it stands in the JSON report."""
+        return {
+            "perturbation": self.perturbation,
+            "macro": self.macro.to_dict(),
+            **_differences("loss", self.roc_auc_loss, self.pr_auc_loss),
+            "tags": [tag.to_dict() for tag in self.tags],
+        }
+
+
+@dataclass(frozen=True)
+class FailedClip:
+    """A clip that could not be read, and is in no figure of the report."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationReport:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    split_name, split_hash : str
+        The named split and its hash, or the truth file's name and a hash of its rows' paths.
+    part : str
+        "train", "valid" or "test"; "" for a truth file.
+    clips, groups : int
+        How many clips were scored, and how many tracks (or artists) they come from.
+    model : str
+        The weights, or the file with the scores.
+    macro : Macro
+    tags : tuple of TagMeasures
+        In the data set's order.
+    excluded_tags : tuple of str
+        Tags in no mean: too few positive clips, or no negative one.
+    missing_tags : tuple of str
+        Tags of the data set that the model does not know.
+    failed : tuple of FailedClip
+    positive_above, min_positives, resamples, seed
+        See `samptag.evaluation.scoring.Scoring`.
+    against : Comparison or None
+    perturbations : tuple of Degradation
+    warnings : tuple of str
+    scores : ScoreTable
+        The predictions behind the figures, with every tag of the model.
+    """
+
+    split_name: str
+    split_hash: str
+    part: str
+    clips: int
+    groups: int
+    model: str
+    macro: Macro
+    tags: tuple[TagMeasures, ...]
+    excluded_tags: tuple[str, ...]
+    missing_tags: tuple[str, ...] = ()
+    failed: tuple[FailedClip, ...] = ()
+    positive_above: float
+    min_positives: int
+    resamples: int
+    seed: int
+    against: Comparison | None = None
+    perturbations: tuple[Degradation, ...] = ()
+    warnings: tuple[str, ...] = ()
+    scores: ScoreTable
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in the JSON schema ``samptag.eval/1``: str, int, float, bool, list, dict and None only."""
+        return {
+            "schema": SCHEMA,
+            "split": {"name": self.split_name, "hash": self.split_hash, "part": self.part or None},
+            "clips": self.clips,
+            "groups": self.groups,
+            "model": self.model,
+            "macro": self.macro.to_dict(),
+            "tags": [tag.to_dict() for tag in self.tags],
+            "excluded_tags": list(self.excluded_tags),
+            "missing_tags": list(self.missing_tags),
+            "failed": [{"path": clip.path, "error": clip.error} for clip in self.failed],
+            "positive_above": self.positive_above,
+            "min_positives": self.min_positives,
+            "bootstrap": {"resamples": self.resamples, "seed": self.seed},
+            "against": self.against.to_dict() if self.against else None,
+            "perturbations": [degradation.to_dict() for degradation in self.perturbations],
+            "warnings": list(self.warnings),
+        }
+
+
+def _differences(word: str, roc: Difference, pr: Difference) -> dict[str, Any]:
+    return {
+        f"roc_auc_{word}": _number(roc.value),
+        f"roc_auc_{word}_ci95": _interval(roc.ci95),
+        f"pr_auc_{word}": _number(pr.value),
+        f"pr_auc_{word}_ci95": _interval(pr.ci95),
+    }
+
+
+def _interval(ends: Interval | None) -> list[float | None] | None:
+    return None if ends is None else [_number(end) for end in ends]
+
+
+def _number(value: float) -> float | None:
+    """`value` for JSON, which has no NaN."""
+    return None if math.isnan(value) else round(value, _DECIMALS)
