@@ -11,17 +11,18 @@ and bytes; a file altered in any of them is refused.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
+from safetensors.numpy import save as safetensors_bytes
 
 from samptag.core.atomic import atomic_write
-from samptag.core.config import ModelConfig
+from samptag.core.card import ModelCard
 from samptag.core.model import SampleCNN
 from samptag.errors import OutputError, WeightsError
 
@@ -29,129 +30,8 @@ __all__ = ["LoadedModel", "ModelCard", "load_model_file", "read_card", "save_mod
 
 SCHEMA = "samptag.weights/1"
 METADATA_KEY = "samptag"
-_STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What a weights file says about itself.
-
-    Parameters
-    ----------
-    name : str
-        Name of the weights, such as ``samplecnn-3-9-mtat50``.
-    config : ModelConfig
-        The network they belong to; its sample rate is the one they were trained at.
-    tags : tuple of str
-        One name an output, in the order of the outputs; no name twice.
-    licence : str
-        Licence of the weights.
-    training_data : str
-        What they were trained on.
-    description : str
-        What they are, in a sentence.
-    split : str or None
-        Named split that `metrics` were measured on.
-    split_hash : str or None
-        First 16 hex digits of the sha256 of that split's list of clips.
-    metrics : Mapping
-        Measured scores by name.
-    source : str
-        Where they come from: an URL, or the recipe that made them.
-    citation : str
-        What to cite.
-    tag_categories : tuple of str or None
-        One category an output ("genre", "instrument", ...), for data sets that sort their tags.
-
-    Raises
-    ------
-    ValueError
-        Where tags and network do not fit together.
-    """
-
-    name: str
-    config: ModelConfig
-    tags: tuple[str, ...]
-    licence: str
-    training_data: str
-    description: str = ""
-    split: str | None = None
-    split_hash: str | None = None
-    metrics: Mapping[str, float | str] = field(default_factory=dict)
-    source: str = ""
-    citation: str = ""
-    tag_categories: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse tags that do not fit the network."""
-        if len(self.tags) != self.config.n_tags:
-            raise ValueError(f"it lists {len(self.tags)} tags for a network of {self.config.n_tags} outputs")
-        if self.tag_categories is not None and len(self.tag_categories) != len(self.tags):
-            raise ValueError(f"it lists {len(self.tag_categories)} tag categories for {len(self.tags)} tags")
-        outputs = list(zip(self.tag_categories or self.tags, self.tags, strict=True))
-        twice = sorted({tag for category, tag in outputs if outputs.count((category, tag)) > 1})
-        if twice:
-            raise ValueError(f"it lists the tag {twice[0]!r} twice")
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON holds them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        categories = None if self.tag_categories is None else list(self.tag_categories)
-        return {
-            **values,
-            "config": self.config.to_dict(),
-            "tags": list(self.tags),
-            "metrics": dict(self.metrics),
-            "tag_categories": categories,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelCard":
-        """The card whose fields are `values`.
-
-        Raises
-        ------
-        ValueError
-            Where a field is missing, unknown, or not what it should be.
-        """
-        kinds = _CARD_KINDS
-        for name in sorted(set(values) - kinds.keys()):
-            raise ValueError(f"unknown field {name!r} in its card")
-        for name, (kind, required) in kinds.items():
-            if name not in values:
-                if required:
-                    raise ValueError(f"no field {name!r} in its card")
-            elif not isinstance(values[name], kind):
-                raise ValueError(f"the field {name!r} of its card is not what it should be")
-        for name in ("tags", "tag_categories"):
-            if not all(isinstance(tag, str) and tag for tag in values.get(name) or ()):
-                raise ValueError(f"the field {name!r} of its card holds something else than names")
-        categories = values.get("tag_categories")
-        return cls(
-            **{
-                **values,
-                "config": ModelConfig.from_dict(values["config"]),
-                "tags": tuple(values["tags"]),
-                "tag_categories": None if categories is None else tuple(categories),
-            }
-        )
-
-
-_TEXT_OR_NONE = (str, type(None))
-_CARD_KINDS: dict[str, tuple[Any, bool]] = {
-    "name": (str, True),
-    "config": (dict, True),
-    "tags": (list, True),
-    "licence": (str, True),
-    "training_data": (str, True),
-    "description": (str, False),
-    "split": (_TEXT_OR_NONE, False),
-    "split_hash": (_TEXT_OR_NONE, False),
-    "metrics": (dict, False),
-    "source": (str, False),
-    "citation": (str, False),
-    "tag_categories": ((list, type(None)), False),
-}
+# safetensors' names of the types in which a tensor of the network may be stored.
+_STORED_KINDS = {torch.float32: ("F32", "F16"), torch.int64: ("I64",)}
 
 
 @dataclass(frozen=True)
@@ -186,15 +66,17 @@ def save_model(path: Path, model: SampleCNN, *, card: ModelCard, dtype: torch.dt
     """
     if card.config != model.config:
         raise ValueError(f"the card describes {card.config.name}, the model is another {model.config.name}")
-    tensors = {}
+    if dtype not in (torch.float32, torch.float16):
+        raise ValueError(f"weights are stored as float32 or float16, not {dtype}")
+    arrays = {}
     for name, tensor in model.state_dict().items():
         target = dtype if tensor.ndim >= 2 else tensor.dtype
-        tensors[name] = tensor.detach().to("cpu", target).contiguous()
-        if not bool(torch.isfinite(tensors[name]).all()):
+        arrays[name] = tensor.detach().to("cpu", target).contiguous().numpy()
+        if not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} holds values that are not finite in {target}")
     description = card.to_dict()
-    metadata = {"schema": SCHEMA, "sha256": _digest(description, tensors), "card": description}
-    content = safetensors_bytes(tensors, {METADATA_KEY: _canonical(metadata)})
+    metadata = {"schema": SCHEMA, "sha256": _digest(description, arrays), "card": description}
+    content = safetensors_bytes(arrays, {METADATA_KEY: _canonical(metadata)})
     try:
         with atomic_write(Path(path)) as file:
             file.write(content)
@@ -210,8 +92,7 @@ def read_card(path: Path) -> ModelCard:
     WeightsError
         Where it is no weights file of samptag's.
     """
-    with _Reader(Path(path)) as reader:
-        return reader.card()
+    return _Reader(Path(path)).card()
 
 
 def load_model_file(path: Path) -> LoadedModel:
@@ -233,28 +114,24 @@ def load_model_file(path: Path) -> LoadedModel:
         Where the file is missing, truncated, altered, no weights file, or does not fit the network it names.
     """
     path = Path(path)
-    with _Reader(path) as reader:
-        card = reader.card()
-        # On the meta device the network is only a list of shapes: no random weights are drawn that might stay.
-        with torch.device("meta"):
-            model = SampleCNN(card.config)
-        expected = model.state_dict()
-        problem = _misfit(reader.shapes(), {name: tuple(t.shape) for name, t in expected.items()})
-        if problem is not None:
-            raise WeightsError(f"{path} does not hold a {card.config.name}: {problem}")
-        tensors = reader.tensors()
-        if _digest(reader.description, tensors) != reader.digest:
-            raise WeightsError(f"{path} was altered: its content does not match its checksum; get the file again")
-        for name, tensor in tensors.items():
-            wanted = expected[name].dtype
-            if tensor.dtype != wanted and not (tensor.dtype in _STORED_DTYPES and wanted in _STORED_DTYPES):
-                raise WeightsError(f"{path} does not hold a {card.config.name}: {name} is {tensor.dtype}")
-            # A copy in every case: the file may be replaced while its pages are mapped.
-            tensors[name] = tensor.to(wanted, copy=True)
-            if not bool(torch.isfinite(tensors[name]).all()):
-                raise WeightsError(f"{path} holds values that are not finite, in {name}")
-    model.load_state_dict(tensors, assign=True)
-    return LoadedModel(model.eval().requires_grad_(True), card)
+    reader = _Reader(path)
+    card = reader.card()
+    # On the meta device the network is only a list of shapes: no random weights are drawn that might stay.
+    with torch.device("meta"):
+        model = SampleCNN(card.config)
+    expected = model.state_dict()
+    problem = _misfit(reader.layout(), expected)
+    if problem is not None:
+        raise WeightsError(f"{path} does not hold a {card.config.name}: {problem}")
+    arrays = reader.arrays()
+    if _digest(reader.description, arrays) != reader.digest:
+        raise WeightsError(f"{path} was altered: its content does not match its checksum; get the file again")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise WeightsError(f"{path} holds values that are not finite, in {name}")
+    wanted = {name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in arrays.items()}
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in wanted.items()}, assign=True)
+    return LoadedModel(model.eval(), card)
 
 
 class _Reader:
@@ -262,24 +139,15 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-
-    def __enter__(self) -> "_Reader":
         try:
             self._path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
-            self._file = safe_open(self._path, framework="pt").__enter__()
+            self._file: Any = safe_open(self._path, framework="numpy")
         except OSError as error:
             raise WeightsError(f"cannot read {self._path}: {error.strerror or error}") from None
         except SafetensorError as error:
             raise WeightsError(f"{self._path} is no weights file, or a truncated one ({error})") from None
-        try:
-            self._parse((self._file.metadata() or {}).get(METADATA_KEY))
-        except BaseException:
-            self._file.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.__exit__(*exception)
+        self._names = list(self._file.keys())
+        self._parse((self._file.metadata() or {}).get(METADATA_KEY))
 
     def _parse(self, text: str | None) -> None:
         if text is None:
@@ -299,22 +167,28 @@ class _Reader:
         except (ValueError, TypeError) as error:
             raise WeightsError(f"{self._path} cannot be used: {error}") from None
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()}  # noqa: SIM118
+    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of every tensor by its name."""
+        slices = {name: self._file.get_slice(name) for name in self._names}
+        return {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {name: self._file.get_tensor(name) for name in self._file.keys()}  # noqa: SIM118
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every tensor by its name, in memory of its own: the file may be replaced while we run."""
+        return {name: self._file.get_tensor(name) for name in self._names}
 
 
-def _misfit(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str | None:
+def _misfit(found: Mapping[str, tuple[tuple[int, ...], str]], expected: Mapping[str, torch.Tensor]) -> str | None:
     """In what the file's tensors differ from the network's, or None."""
     for name in sorted(expected.keys() - found.keys()):
         return f"{name} is missing"
     for name in sorted(found.keys() - expected.keys()):
         return f"{name} has no place in it"
-    for name in sorted(expected):
-        if found[name] != expected[name]:
-            return f"{name} has shape {found[name]}, not {expected[name]}"
+    for name, tensor in expected.items():
+        shape, kind = found[name]
+        if shape != tuple(tensor.shape):
+            return f"{name} has shape {shape}, not {tuple(tensor.shape)}"
+        if kind not in _STORED_KINDS[tensor.dtype]:
+            return f"{name} is of type {kind}, not {' or '.join(_STORED_KINDS[tensor.dtype])}"
     return None
 
 
@@ -322,11 +196,10 @@ def _canonical(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _digest(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def _digest(description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(_canonical(description).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        # numpy knows no bfloat16; any other type of the same width shows the same bytes.
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

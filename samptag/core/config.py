@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from samptag.core.kinds import Kind, check_kind
 from samptag.errors import UsageError
 
 __all__ = ["Block", "FrontEnd", "ModelConfig", "config_from_name", "grid_configs"]
@@ -96,10 +97,8 @@ class ModelConfig:
         self._check_geometry()
 
     def _check_types(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not _is_a(value, _FIELD_KINDS[field.name]):
-                raise ValueError(f"{field.name} must be {_describe(_FIELD_KINDS[field.name])}, not {value!r}")
+        for name, kind in _FIELD_KINDS.items():
+            check_kind(name, getattr(self, name), kind)
 
     def _check_ranges(self) -> None:
         for name, least in (("m", 2), ("n", 3), ("first_stride", 1), ("n_tags", 1), ("sample_rate", 1)):
@@ -212,7 +211,7 @@ class ModelConfig:
         return cls(**values)
 
 
-_FIELD_KINDS: dict[str, Any] = {
+_FIELD_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("m", "n", "first_filter", "first_stride", "n_tags", "sample_rate"), int),
     "front_end": get_args(FrontEnd),
     "block": get_args(Block),
@@ -220,21 +219,6 @@ _FIELD_KINDS: dict[str, Any] = {
     "front_padding": (int, None),
     **dict.fromkeys(("dropout", "bn_momentum", "bn_epsilon"), float),
 }
-
-
-def _is_a(value: object, kind: Any) -> bool:
-    """Whether `value` is what `kind` asks for; True is not a number here, and 1 will do where 1.0 is meant."""
-    if isinstance(kind, tuple):
-        return any(_is_a(value, k) if isinstance(k, type) else value == k for k in kind)
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _describe(kind: Any) -> str:
-    if not isinstance(kind, tuple):
-        return {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-    return " or ".join(_describe(k) if isinstance(k, type) else repr(k) for k in kind)
 
 
 _NAME = re.compile(
@@ -303,7 +287,7 @@ def _grid_stride(m: int, n: int) -> int | None:
     """The first stride of m^n in the paper's grid, of the shorter segment where there are two; None off the grid."""
     for grid_m, length, depths in PAPER_GRID:
         if m == grid_m and n in depths:
-            return length // m**n
+            return length // int(m**n)
     return None
 
 

@@ -102,7 +102,8 @@ class SampleCNN(nn.Module):
             x = torch.cat([level.amax(dim=(2, 3)) for level in levels[-3:]], dim=1)
         else:
             x = self.top(x).flatten(1)
-        return x if self.hidden is None else self.hidden(x)
+        embedding: Tensor = x if self.hidden is None else self.hidden(x)
+        return embedding
 
     def classify(self, embedding: Tensor) -> Tensor:
         """The logits, (batch, n_tags), of embeddings, (batch, embedding_size)."""

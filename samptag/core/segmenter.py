@@ -95,7 +95,9 @@ class Segmenter:
             if self.n_samples < self.length or (self.tail == "pad" and self._next_start < self.n_samples):
                 self.padded = True
                 rest = self._last(self.n_samples - self._next_start)
-                return np.pad(rest, (0, self.length - len(rest)))[None]
+                segment = np.zeros((1, self.length), np.float32)
+                segment[0, : len(rest)] = rest
+                return segment
             if self.tail == "overlap":
                 return self._last(self.length)[None]
         return np.empty((0, self.length), np.float32)
@@ -120,4 +122,5 @@ class Segmenter:
 
     def _last(self, count: int) -> NDArray[np.float32]:
         """A copy of the last `count` samples."""
-        return self._buffer[self._filled - count : self._filled].copy()
+        last: NDArray[np.float32] = self._buffer[self._filled - count : self._filled].copy()
+        return last

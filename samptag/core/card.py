@@ -1,0 +1,123 @@
+"""What a weights file says about itself; no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from samptag.core.config import ModelConfig
+from samptag.core.kinds import Kind, check_kind
+
+__all__ = ["ModelCard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a weights file says about itself.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weights, such as ``samplecnn-3-9-mtat50``.
+    config : ModelConfig
+        The network they belong to; its sample rate is the one they were trained at.
+    tags : tuple of str
+        One name an output, in the order of the outputs; no name twice.
+    licence : str
+        Licence of the weights.
+    training_data : str
+        What they were trained on.
+    description : str
+        What they are, in a sentence.
+    split : str or None
+        Named split that `metrics` were measured on.
+    split_hash : str or None
+        First 16 hex digits of the sha256 of that split's list of clips.
+    metrics : Mapping
+        Measured scores by name.
+    source : str
+        Where they come from: an URL, or the recipe that made them.
+    citation : str
+        What to cite.
+    tag_categories : tuple of str or None
+        One category an output ("genre", "instrument", ...), for data sets that sort their tags.
+
+    Raises
+    ------
+    ValueError
+        Where tags and network do not fit together.
+    """
+
+    name: str
+    config: ModelConfig
+    tags: tuple[str, ...]
+    licence: str
+    training_data: str
+    description: str = ""
+    split: str | None = None
+    split_hash: str | None = None
+    metrics: Mapping[str, float | str] = field(default_factory=dict)
+    source: str = ""
+    citation: str = ""
+    tag_categories: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse tags that do not fit the network."""
+        if len(self.tags) != self.config.n_tags:
+            raise ValueError(f"it lists {len(self.tags)} tags for a network of {self.config.n_tags} outputs")
+        if self.tag_categories is not None and len(self.tag_categories) != len(self.tags):
+            raise ValueError(f"it lists {len(self.tag_categories)} tag categories for {len(self.tags)} tags")
+        outputs = list(zip(self.tag_categories or self.tags, self.tags, strict=True))
+        twice = sorted({tag for category, tag in outputs if outputs.count((category, tag)) > 1})
+        if twice:
+            raise ValueError(f"it lists the tag {twice[0]!r} twice")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON holds them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        categories = None if self.tag_categories is None else list(self.tag_categories)
+        return {
+            **values,
+            "config": self.config.to_dict(),
+            "tags": list(self.tags),
+            "metrics": dict(self.metrics),
+            "tag_categories": categories,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelCard":
+        """The card whose fields are `values`.
+
+        Raises
+        ------
+        ValueError
+            Where a field is missing, unknown, or not what it should be.
+        """
+        for name in sorted(set(values) - _CARD_KINDS.keys()):
+            raise ValueError(f"its card has the unknown field {name!r}")
+        for name, kind in _CARD_KINDS.items():
+            if name in values:
+                check_kind(f"the {name} of its card", values[name], kind)
+            elif name in _REQUIRED:
+                raise ValueError(f"its card has no {name}")
+        for name in ("tags", "tag_categories"):
+            if not all(isinstance(tag, str) and tag for tag in values.get(name) or ()):
+                raise ValueError(f"the {name} of its card must be names")
+        categories = values.get("tag_categories")
+        return cls(
+            **{
+                **values,
+                "config": ModelConfig.from_dict(values["config"]),
+                "tags": tuple(values["tags"]),
+                "tag_categories": None if categories is None else tuple(categories),
+            }
+        )
+
+
+_REQUIRED = ("name", "config", "tags", "licence", "training_data")
+_CARD_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("name", "licence", "training_data", "description", "source", "citation"), str),
+    **dict.fromkeys(("split", "split_hash"), (str, None)),
+    **dict.fromkeys(("config", "metrics"), dict),
+    "tags": list,
+    "tag_categories": (list, None),
+}
