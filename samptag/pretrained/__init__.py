@@ -1,0 +1,69 @@
+"""Weights by name: the registry, the cache, downloads and imports.
+
+Importing this package loads no torch, so that names can be listed and fetched quickly; loading a network does.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samptag.pretrained.download import FetchPolicy, Progress
+from samptag.pretrained.registry import PublishedScore, Registry, TagList, WeightsEntry, load_registry
+from samptag.pretrained.store import Store, cache_dir, open_store
+
+if TYPE_CHECKING:
+    from samptag.core.checkpoint import LoadedModel
+
+__all__ = [
+    "DEFAULT",
+    "FetchPolicy",
+    "Progress",
+    "PublishedScore",
+    "Registry",
+    "Store",
+    "TagList",
+    "WeightsEntry",
+    "cache_dir",
+    "load_model",
+    "load_registry",
+    "open_store",
+    "resolve",
+]
+
+DEFAULT = "samplecnn-3-9-mtat50"
+"""Name of the weights that samptag comes with and uses unless told otherwise."""
+
+
+def load_model(
+    name_or_path: str | Path = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
+) -> "LoadedModel":
+    """The network and the card of weights by their name or their file; never with random weights.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A registry name, the name of an import, or a path. Remote weights are fetched at first use.
+    offline : bool or None
+        Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
+    progress : callable or None
+        Called with (bytes there, bytes in all or None) while something is fetched.
+
+    Returns
+    -------
+    LoadedModel
+        In evaluation mode, on the CPU, in float32.
+
+    Raises
+    ------
+    WeightsError
+        There is no such name or file (the message has names like it), or the file is damaged, altered or does not fit.
+    DownloadError
+        The weights are not installed and cannot be fetched; the message says how to do it by hand.
+    """
+    return open_store(offline=offline, progress=progress).load(name_or_path)
+
+
+def resolve(
+    name_or_path: str | Path = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
+) -> Path:
+    """The file of weights by their name or path, installed if need be; parameters and errors as for `load_model`."""
+    return open_store(offline=offline, progress=progress).resolve(name_or_path)

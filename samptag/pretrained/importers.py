@@ -1,0 +1,147 @@
+"""Foreign checkpoints turned into our networks; every key and every shape must be the expected one.
+
+Two layouts are known, both of the repository beside Won, Ferraro, Bogdanov, Serra: Evaluation of CNN-based Automatic
+Music Tagging Models, SMC 2020 (github.com/minzwon/sota-music-tagging-models): its SampleCNN (``sota-sample``) and its
+SampleCNN with residual blocks and squeeze-and-excitation (``sota-se``), each a bare state_dict.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from samptag.core.config import Block, ModelConfig
+from samptag.core.model import SampleCNN
+from samptag.errors import WeightsError
+from samptag.pretrained.checksums import unexpected_kind
+
+__all__ = ["Layout", "convert", "read_state_dict"]
+
+Layout = Literal["sota-sample", "sota-se"]
+
+_BLOCKS: dict[Layout, Block] = {"sota-sample": "plain", "sota-se": "won-rese"}
+# Their module inside a layer -> ours.
+_PLAIN_LAYER = {"conv": "conv", "bn": "bn"}
+_SE_LAYER = {
+    "conv_1": "conv1",
+    "bn_1": "bn1",
+    "conv_2": "conv2",
+    "bn_2": "bn2",
+    "dense1": "se.dense1",
+    "dense2": "se.dense2",
+    "conv_3": "shortcut.conv",
+    "bn_3": "shortcut.bn",
+}
+# Their layer -> ours: the strided one in front, nine that pool, one with a kernel of 1.
+_LAYERS = {"layer1": "front", **{f"layer{i + 2}": f"body.{i}" for i in range(9)}, "layer11": "top"}
+_COUNTER = "num_batches_tracked"
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors by name in the PyTorch file at `path`, read without running any code in it.
+
+    Raises
+    ------
+    WeightsError
+        The file is damaged, is no PyTorch file, or holds anything but named tensors.
+    """
+    if kind := unexpected_kind(path):
+        raise WeightsError(f"{path} is {kind}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} is damaged or no PyTorch state_dict ({type(error).__name__})") from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()
+    ):
+        raise WeightsError(f"{path} is no bare state_dict: it holds other things than named tensors")
+    return dict(state)
+
+
+def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_rate: int, source: str) -> SampleCNN:
+    """The network that the state_dict `state` of a foreign repository describes, in eval mode.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        Exactly the keys of `layout`; the ``num_batches_tracked`` counters of batch normalisation may be absent, as
+        PyTorch before 0.4.1 wrote no such thing.
+    layout : {"sota-sample", "sota-se"}
+        Whose names they are.
+    n_tags : int
+        Number of outputs the checkpoint must have.
+    sample_rate : int
+        Hz; the files do not say it.
+    source : str
+        What to call the file in messages.
+
+    Returns
+    -------
+    SampleCNN
+        float32, on the CPU, with 59 049 samples a segment, a padding of 1 in front as those networks have it, and
+        PyTorch's default batch normalisation (epsilon 1e-5, momentum 0.1).
+
+    Raises
+    ------
+    WeightsError
+        A key is missing or unknown, a tensor has another shape or type, or a value is not finite.
+    """
+    config = ModelConfig(
+        n_tags=n_tags,
+        sample_rate=sample_rate,
+        block=_BLOCKS[layout],
+        front_padding=1,
+        bn_epsilon=1e-5,
+        bn_momentum=0.1,
+    )
+    with torch.device("meta"):
+        model = SampleCNN(config)
+    model.load_state_dict(dict(_renamed(state, model.state_dict(), layout, source)), assign=True)
+    return model.eval()
+
+
+def _renamed(
+    state: Mapping[str, Tensor], ours: Mapping[str, Tensor], layout: Layout, source: str
+) -> Iterator[tuple[str, Tensor]]:
+    """Our keys with their tensors, each checked."""
+    their_modules = {our: their for their, our in _modules(layout)}
+    theirs = {}
+    for key in ours:
+        module, _, leaf = key.rpartition(".")
+        theirs[f"{their_modules[module]}.{leaf}"] = key
+    missing = [key for key in theirs if key not in state and not key.endswith(_COUNTER)]
+    extra = [key for key in state if key not in theirs]
+    for keys, what in ((missing, "lacks"), (extra, "has an unknown")):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise WeightsError(f"{source} is not of the layout {layout}: it {what} key {keys[0]!r}{more}")
+    for their, our in theirs.items():
+        yield our, _checked(state.get(their), ours[our], their, source)
+
+
+def _modules(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Their module and ours, for every module that either layout may have."""
+    for their_layer, our_layer in _LAYERS.items():
+        for their, our in (_PLAIN_LAYER if layout == "sota-sample" else _SE_LAYER).items():
+            yield f"{their_layer}.{their}", f"{our_layer}.{our}"
+    if layout == "sota-sample":
+        yield "dense", "head"
+    else:
+        yield from (("dense1", "hidden.linear"), ("bn", "hidden.bn"), ("dense2", "head"))
+
+
+def _checked(tensor: Tensor | None, like: Tensor, key: str, source: str) -> Tensor:
+    """`tensor` as float32 (a counter as int64), after its shape, type and values have been checked."""
+    if tensor is None:
+        return torch.zeros((), dtype=torch.int64)
+    if tensor.shape != like.shape:
+        raise WeightsError(f"{source}: {key!r} has the shape {tuple(tensor.shape)} instead of {tuple(like.shape)}")
+    if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
+        raise WeightsError(f"{source}: {key!r} has the type {tensor.dtype} instead of {like.dtype}")
+    if not torch.isfinite(tensor).all():
+        raise WeightsError(f"{source}: {key!r} holds values that are not finite")
+    return tensor.to(like.dtype, copy=True).contiguous()

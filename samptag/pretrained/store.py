@@ -1,0 +1,290 @@
+"""Weights by name: where they lie, and how they get there.
+
+Every installed file is ``NAME.safetensors`` in the cache. A bundled one is copied there on first use; a remote one is
+fetched as ``NAME.safetensors``, or as ``NAME.pth`` and converted. A file of that name that a person puts there is
+taken as if it had been fetched. Files under other names are the user's own imports.
+"""
+
+import difflib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samptag.core.atomic import atomic_write
+from samptag.errors import DownloadError, WeightsError
+from samptag.pretrained.download import FetchPolicy, Progress, by_hand, fetch
+from samptag.pretrained.header import read_description
+from samptag.pretrained.registry import NAME_PATTERN, Registry, WeightsEntry, load_registry
+
+if TYPE_CHECKING:
+    from samptag.core.checkpoint import LoadedModel
+
+__all__ = ["Store", "cache_dir", "offline_asked", "open_store"]
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".safetensors"
+# A bundled file is installed in less; only a download is worth a word about waiting.
+_QUIET_WAIT_SECONDS = 2.0
+
+
+def cache_dir() -> Path:
+    """The folder of installed weights: ``SAMPTAG_CACHE``, else ``weights`` in the user data folder of the system."""
+    named = os.environ.get("SAMPTAG_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("samptag", appauthor=False) / "weights"
+
+
+def offline_asked() -> bool:
+    """Whether ``SAMPTAG_OFFLINE`` forbids the network: set to anything but nothing, 0, false or no."""
+    return os.environ.get("SAMPTAG_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """The installed weights, and the means to install those of the registry.
+
+    Parameters
+    ----------
+    registry : Registry
+        Names that are known.
+    cache : Path
+        Folder of installed files; made when something is installed.
+    offline : bool
+        Whether the network is forbidden.
+    policy : FetchPolicy
+        Patience of downloads.
+    progress : callable or None
+        Called with (bytes there, bytes in all or None) while something is fetched.
+    """
+
+    registry: Registry
+    cache: Path
+    offline: bool = False
+    policy: FetchPolicy = field(default_factory=FetchPolicy)
+    progress: Progress | None = None
+
+    def installed_path(self, name: str) -> Path:
+        """Where the weights `name` lie once they are installed."""
+        return self.cache / (name + SUFFIX)
+
+    def imported_names(self) -> tuple[str, ...]:
+        """The names of the user's own imports, sorted."""
+        try:
+            stems = sorted(path.stem for path in self.cache.iterdir() if path.suffix == SUFFIX and path.is_file())
+        except OSError:
+            return ()
+        return tuple(stem for stem in stems if NAME_PATTERN.fullmatch(stem) and stem not in self.registry.entries)
+
+    def problem(self, entry: WeightsEntry) -> str | None:
+        """Why the installed file of `entry` cannot be used, or None; a quick look, without torch.
+
+        A file kept as published is compared with its digest. A converted one must have its full length and come from
+        the published file; its content is compared with the digest inside it when it is loaded.
+        """
+        path = self.installed_path(entry.name)
+        try:
+            if entry.format == "samptag":
+                return entry.checksums.problem(path)
+            if read_description(path).get("source") != entry.provenance:
+                return "it does not come from the published file"
+        except FileNotFoundError:
+            return "it is not installed"
+        except (OSError, WeightsError) as error:
+            return str(error)
+        return None
+
+    def resolve(self, name_or_path: str | Path) -> Path:
+        """The weights file that `name_or_path` means, installed if need be.
+
+        A registry name comes first, so that no file that happens to lie in the working directory can pose as
+        published weights; then an existing file, or anything that looks like a path; then the user's imports.
+
+        Raises
+        ------
+        WeightsError
+            There is no such file or name; the message has names like it.
+        DownloadError
+            The weights are not installed and cannot be fetched.
+        """
+        if isinstance(name_or_path, str) and name_or_path in self.registry.entries:
+            return self.install(name_or_path)
+        path = Path(name_or_path)
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise WeightsError(f"{path} is a folder; name the weights file in it")
+        text = str(name_or_path)
+        if isinstance(name_or_path, str) and text in self.imported_names():
+            return self.installed_path(text)
+        looks_like_path = isinstance(name_or_path, Path) or path.suffix or path.name != text
+        raise WeightsError(f"there is no weights file {text}" if looks_like_path else self._unknown(text))
+
+    def _unknown(self, name: str) -> str:
+        known = [*self.registry.entries, *self.imported_names()]
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        return f"there are no weights called {name!r}: {hint}'samptag weights list' shows all names"
+
+    def install(self, name: str, *, force: bool = False) -> Path:
+        """The file of the registry's `name`, after putting it into the cache where it is missing or damaged.
+
+        Parameters
+        ----------
+        name : str
+            A registry name.
+        force : bool
+            Replace a file that seems to be in order.
+
+        Raises
+        ------
+        WeightsError
+            Unknown name, damaged installation of samptag, or a cache that cannot be written.
+        DownloadError
+            It cannot be fetched.
+        """
+        entry = self.registry.entries.get(name)
+        if entry is None:
+            raise WeightsError(self._unknown(name))
+        if not force and self.problem(entry) is None:
+            return self.installed_path(name)
+        bundled = self.registry.bundled_path(entry)
+        return self._install_remote(entry, force) if bundled is None else self._install_bundled(entry, bundled, force)
+
+    def _install_bundled(self, entry: WeightsEntry, bundled: Path, force: bool) -> Path:
+        try:
+            problem = entry.checksums.problem(bundled)
+        except OSError as error:
+            problem = f"it cannot be read ({error.strerror})"
+        if problem is not None:
+            raise WeightsError(f"{bundled}, a part of samptag, is damaged: {problem}; reinstall samptag")
+        installed = self.installed_path(entry.name)
+        try:
+            with self._lock(entry.name):
+                problem = self.problem(entry)
+                if force or problem is not None:
+                    if installed.exists() and problem is not None:
+                        logger.warning("replacing %s by the bundled file: %s", installed, problem)
+                    with bundled.open("rb") as source, atomic_write(installed) as target:
+                        shutil.copyfileobj(source, target)
+        except OSError as error:
+            reason = error.strerror or error
+            logger.warning("cannot write the weights cache %s (%s); using %s in place", self.cache, reason, bundled)
+            return bundled
+        return installed
+
+    def _install_remote(self, entry: WeightsEntry, force: bool) -> Path:
+        installed = self.installed_path(entry.name)
+        try:
+            with self._lock(entry.name):
+                if force or self.problem(entry) is not None:
+                    self._obtain(entry)
+        except OSError as error:
+            raise WeightsError(
+                f"cannot write the weights cache {self.cache} ({error.strerror or error}); "
+                "set SAMPTAG_CACHE to a folder that can be written"
+            ) from error
+        return installed
+
+    def _obtain(self, entry: WeightsEntry) -> None:
+        """Fetch what has to be fetched, and convert what has to be converted; the lock is held."""
+        installed = self.installed_path(entry.name)
+        if entry.format == "samptag":
+            self._fetch(entry, installed)
+            return
+        from samptag.pretrained.adopt import install_published
+
+        original = installed.with_suffix(".pth")
+        problem = entry.checksums.problem(original) if original.is_file() else "it is not there"
+        if problem is not None:
+            if original.is_file():
+                logger.warning("%s is not the published file: %s; fetching it", original, problem)
+            self._fetch(entry, original)
+        install_published(original, entry=entry, target=installed)
+        original.unlink()
+
+    def _fetch(self, entry: WeightsEntry, target: Path) -> None:
+        if entry.url is None:
+            raise ValueError(f"{entry.name} is a bundled file and has no address")
+        if self.offline:
+            raise DownloadError(
+                f"{entry.name} is not installed and the network is switched off (SAMPTAG_OFFLINE or --offline); "
+                f"{by_hand(entry.url, target)}"
+            )
+        fetch(entry.url, target, checksums=entry.checksums, policy=self.policy, progress=self.progress)
+
+    def load(self, name_or_path: str | Path) -> "LoadedModel":
+        """The network and the card that `name_or_path` means; an altered installed file is installed anew.
+
+        Raises
+        ------
+        WeightsError
+            There is no such file or name, or the file is damaged, altered or does not fit its network.
+        DownloadError
+            The weights are not installed, or damaged, and cannot be fetched.
+        """
+        from samptag.core.checkpoint import load_model_file
+
+        path = self.resolve(name_or_path)
+        entry = self.registry.entries.get(name_or_path) if isinstance(name_or_path, str) else None
+        if entry is None:
+            return load_model_file(path)
+        try:
+            loaded = load_model_file(path)
+        except WeightsError as damage:
+            # The digest of a bundled file was right a moment ago: fetching it again would change nothing.
+            if entry.format == "samptag":
+                raise
+            logger.warning("%s; installing it again", damage)
+            loaded = load_model_file(self.install(entry.name, force=True))
+        if loaded.card.tags != entry.tags.tags:
+            raise WeightsError(f"{path} lists other tags than the registry has for {entry.name}; reinstall samptag")
+        return loaded
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Of the processes that install `name`, one at a time; a process that ends in any way lets go."""
+        from filelock import FileLock, Timeout
+
+        self.cache.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.cache / f".{name}.lock")
+        try:
+            lock.acquire(timeout=_QUIET_WAIT_SECONDS)
+        except Timeout:
+            logger.warning("waiting for another process that is installing %s", name)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def open_store(
+    *, offline: bool | None = None, policy: FetchPolicy | None = None, progress: Progress | None = None
+) -> Store:
+    """The store of this user: the installed registry and the cache folder.
+
+    Parameters
+    ----------
+    offline : bool or None
+        Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
+    policy : FetchPolicy or None
+        Patience of downloads.
+    progress : callable or None
+        Called with (bytes there, bytes in all or None) while something is fetched.
+    """
+    return Store(
+        registry=load_registry(),
+        cache=cache_dir(),
+        offline=offline_asked() if offline is None else offline,
+        policy=policy or FetchPolicy(),
+        progress=progress,
+    )
