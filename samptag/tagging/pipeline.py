@@ -1,0 +1,270 @@
+"""Decode workers that feed one net through a bounded queue, and results in the order of the inputs.
+
+::
+
+    inputs --claim--> [decode worker] --segments--> queue --batches--> [net worker] --> finished tracks, in order
+                      [decode worker]
+
+Three things are bounded, so that memory does not depend on the length or the number of the inputs: segments in the
+queue, inputs begun ahead of the one whose result is due, and bytes kept by tracks that are finished but not yet due.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.tagging.files import Input
+from samptag.tagging.track import Track
+
+__all__ = ["Decode", "Pipeline", "Predict"]
+
+Floats = NDArray[np.float32]
+Predict = Callable[[Floats], tuple[Floats, Floats]]
+Decode = Callable[[Track], Generator[Floats, None, None]]
+
+# How far decoding may run ahead of the result that is due: one file of ten hours (13 440 segments) takes as long as
+# some 120 songs, so nothing waits for it before that. A waiting track without its taggram is a few kilobytes.
+AHEAD_TRACKS = 1024
+AHEAD_BYTES = 64 * 2**20
+# Waits end now and then so that Ctrl-C is seen on systems where a lock cannot be interrupted.
+PATIENCE_SECONDS = 0.5
+JOIN_SECONDS = 5.0
+
+
+class Pipeline:
+    """Runs inputs through decode workers and net workers; one use, by iterating over `tracks`.
+
+    Parameters
+    ----------
+    inputs : iterable of Input
+        Taken from one at a time, by the decode workers, as they become free.
+    decode : callable
+        Turns a track into an iterator over its segments, each item of shape (k, input_length), and fills in the
+        track's figures; called in the decode workers.
+    predict : callable
+        Segments (k, input_length) to scores (k, n_tags) and embeddings (k, embedding_size).
+    jobs : int
+        Number of decode workers.
+    net_workers : int
+        Number of threads that call `predict`.
+    batch_size : int
+        Most segments in one call of `predict`.
+    fill_batches : bool
+        Wait for a full batch while anything is being decoded: for devices that are slow on small ones.
+    keep_taggram : bool
+        Whether tracks keep the scores of every segment.
+    """
+
+    def __init__(
+        self,
+        inputs: Iterable[Input],
+        *,
+        decode: Decode,
+        predict: Predict,
+        jobs: int,
+        net_workers: int,
+        batch_size: int,
+        fill_batches: bool,
+        keep_taggram: bool,
+    ) -> None:
+        self._inputs = enumerate(inputs)
+        self._decode = decode
+        self._predict = predict
+        self._jobs = jobs
+        self._net_workers = net_workers
+        self._batch_size = batch_size
+        self._fill_batches = fill_batches
+        self._keep_taggram = keep_taggram
+        # Room for the batch being gathered and the next one; a worker may overshoot by what one block gave it.
+        self._queue_limit = 2 * batch_size * max(net_workers, 1)
+
+        self._claim_lock = threading.Lock()
+        self._changed = threading.Condition()  # guards everything below
+        self._queue: deque[tuple[Track, int, Floats]] = deque()
+        self._queued = 0
+        self._decoding = 0
+        self._workers = 0
+        self._claimed = 0
+        self._finished: dict[int, Track] = {}
+        self._kept_bytes = 0
+        self._due = 0
+        self._stopped = False
+        self._failure: BaseException | None = None
+
+    def tracks(self) -> Generator[Track, None, None]:
+        """The finished tracks in the order of the inputs, each as soon as it and all before it are finished.
+
+        Yields
+        ------
+        Track
+
+        Raises
+        ------
+        BaseException
+            What `predict` or the iterable of inputs raised; errors of `decode` stay with their tracks.
+        """
+        self._workers = self._jobs
+        threads = [
+            threading.Thread(target=target, name=f"samptag-{role}-{number}", daemon=True)
+            for role, target, count in (
+                ("decode", self._decode_all, self._jobs),
+                ("net", self._score_all, self._net_workers),
+            )
+            for number in range(count)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            while (track := self._next_due()) is not None:
+                yield track
+        finally:
+            self._stop()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(JOIN_SECONDS)
+
+    def _next_due(self) -> Track | None:
+        with self._changed:
+            while self._due not in self._finished and self._failure is None:
+                if self._workers == 0 and self._due >= self._claimed:
+                    return None
+                self._changed.wait(PATIENCE_SECONDS)
+            if self._failure is not None:
+                raise self._failure
+            track = self._finished.pop(self._due)
+            self._kept_bytes -= track.kept_bytes
+            self._due += 1
+            self._changed.notify_all()
+            return track
+
+    # ---- decode workers
+
+    def _decode_all(self) -> None:
+        try:
+            while (track := self._claim()) is not None:
+                self._decode_one(track)
+        except BaseException as error:  # an error of the caller's iterable belongs to the caller
+            self._fail(error)
+        finally:
+            with self._changed:
+                self._workers -= 1
+                self._changed.notify_all()
+
+    def _claim(self) -> Track | None:
+        """The next input as a track; waits while too much is ahead of the result that is due."""
+        with self._claim_lock:
+            with self._changed:
+                while not self._stopped and not self._may_claim():
+                    self._changed.wait(PATIENCE_SECONDS)
+                if self._stopped:
+                    return None
+            index, source = next(self._inputs, (-1, None))
+            if source is None:
+                return None
+            with self._changed:
+                self._claimed = index + 1
+                self._decoding += 1
+        return Track(index, source, keep_taggram=self._keep_taggram)
+
+    def _may_claim(self) -> bool:
+        ahead = self._claimed - self._due
+        return ahead == 0 or (ahead < AHEAD_TRACKS and self._kept_bytes < AHEAD_BYTES)
+
+    def _decode_one(self, track: Track) -> None:
+        if track.error is None:
+            try:
+                with closing(self._decode(track)) as pieces:
+                    for segments in pieces:
+                        if not self._put(track, segments):
+                            return
+            except Exception as error:
+                track.error = error
+        with self._changed:
+            track.decoded = True
+            self._decoding -= 1
+            self._finish_if_complete(track)
+            self._changed.notify_all()
+
+    def _put(self, track: Track, segments: Floats) -> bool:
+        """Whether the segments could be queued; False once the pipeline is stopped."""
+        with self._changed:
+            while self._queued >= self._queue_limit and not self._stopped:
+                self._changed.wait(PATIENCE_SECONDS)
+            if self._stopped:
+                return False
+            if len(segments):
+                self._queue.append((track, track.pushed, segments))
+                self._queued += len(segments)
+                track.pushed += len(segments)
+                self._changed.notify_all()
+            return True
+
+    # ---- net workers
+
+    def _score_all(self) -> None:
+        try:
+            while batch := self._take_batch():
+                scores, embeddings = self._predict(np.concatenate([segments for _, _, segments in batch]))
+                self._hand_back(batch, scores, embeddings)
+        except BaseException as error:  # it belongs to the thread that iterates
+            self._fail(error)
+
+    def _take_batch(self) -> list[tuple[Track, int, Floats]]:
+        """Up to `batch_size` segments with their tracks and offsets; empty when there will be none any more."""
+        with self._changed:
+            while not self._stopped and not self._batch_is_ready():
+                if self._workers == 0 and not self._queue:
+                    return []
+                self._changed.wait(PATIENCE_SECONDS)
+            if self._stopped:
+                return []
+            batch: list[tuple[Track, int, Floats]] = []
+            room = self._batch_size
+            while self._queue and room:
+                track, offset, segments = self._queue.popleft()
+                batch.append((track, offset, segments[:room]))
+                if len(segments) > room:
+                    self._queue.appendleft((track, offset + room, segments[room:]))
+                room -= min(len(segments), room)
+            self._queued -= self._batch_size - room
+            self._changed.notify_all()
+            return batch
+
+    def _batch_is_ready(self) -> bool:
+        if self._fill_batches and self._decoding:
+            return self._queued >= self._batch_size
+        return bool(self._queue)
+
+    def _hand_back(self, batch: list[tuple[Track, int, Floats]], scores: Floats, embeddings: Floats) -> None:
+        row = 0
+        with self._changed:
+            for track, offset, segments in batch:
+                end = row + len(segments)
+                track.add(offset, scores[row:end], embeddings[row:end])
+                row = end
+                self._finish_if_complete(track)
+            self._changed.notify_all()
+
+    # ---- both; the caller holds the lock
+
+    def _finish_if_complete(self, track: Track) -> None:
+        if track.complete:
+            self._finished[track.index] = track
+            self._kept_bytes += track.kept_bytes
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._failure = self._failure or error
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()

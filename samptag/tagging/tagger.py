@@ -1,0 +1,279 @@
+"""The Tagger: the only place that joins audio, segmenter and net."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samptag.audio.decode import open_audio
+from samptag.core.checkpoint import LoadedModel, ModelCard
+from samptag.core.device import select_device
+from samptag.core.inference import Predictor
+from samptag.core.segmenter import Segmenter, Tail
+from samptag.errors import DeviceError, UsageError
+from samptag.tagging.files import Input
+from samptag.tagging.pipeline import Pipeline
+from samptag.tagging.result import TrackResult
+from samptag.tagging.track import Track
+
+__all__ = ["Tagger"]
+
+Source = str | os.PathLike[str] | BinaryIO | Input
+
+
+class Tagger:
+    """Tags audio of any length, one input or many, with one set of weights on one device.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        What `samptag.load_model` gives.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    hop_seconds : float, optional
+        Distance between the starts of segments, seconds; None for segments that touch.
+    tail : {"overlap", "pad", "drop"}
+        What becomes of the samples after the last whole segment: a further segment that ends at the last sample, one
+        filled up with zeros, or nothing. An input shorter than one segment is always padded.
+    batch_size : int, optional
+        Most segments in one call of the net; None for what suits the device.
+    jobs : int, optional
+        Inputs decoded at the same time; None for what suits the device and the cores.
+
+    Raises
+    ------
+    DeviceError
+        When the device is not there.
+    UsageError
+        When a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        device: str = "auto",
+        hop_seconds: float | None = None,
+        tail: Tail = "overlap",
+        batch_size: int | None = None,
+        jobs: int | None = None,
+    ) -> None:
+        self.card: ModelCard = loaded.card
+        config = loaded.card.config
+        self.length = config.input_length
+        self.sample_rate = config.sample_rate
+        self.hop = self.length if hop_seconds is None else _hop_samples(hop_seconds, self.sample_rate)
+        if tail not in get_args(Tail):
+            raise UsageError(f"unknown tail {tail!r}; choose {', '.join(get_args(Tail))}")
+        self.tail: Tail = tail
+        self.device = select_device(device)
+        self.batch_size = _at_least_one("batch size", batch_size, _default_batch_size(self.device))
+        self.jobs = _at_least_one("jobs", jobs, _default_jobs(self.device))
+        self._predictor = Predictor(loaded.model, device=self.device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "samplecnn-3-9-mtat50",
+        *,
+        device: str = "auto",
+        hop_seconds: float | None = None,
+        tail: Tail = "overlap",
+        batch_size: int | None = None,
+        jobs: int | None = None,
+    ) -> Tagger:
+        """A Tagger with weights from the registry or from a file.
+
+        Parameters
+        ----------
+        name_or_path : str or path
+            A registry name, or the path of a weights file.
+        device, hop_seconds, tail, batch_size, jobs
+            As for the class.
+
+        Raises
+        ------
+        WeightsError
+            When there are no such weights, or they cannot be used.
+        DeviceError, UsageError
+            As for the class.
+        """
+        from samptag.pretrained import load_model
+
+        return cls(
+            load_model(name_or_path),
+            device=device,
+            hop_seconds=hop_seconds,
+            tail=tail,
+            batch_size=batch_size,
+            jobs=jobs,
+        )
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The model's tags, in the order of its outputs."""
+        return self.card.tags
+
+    def tag(self, source: Source) -> TrackResult:
+        """The tags of one input, with its taggram and its mean embedding.
+
+        Parameters
+        ----------
+        source : str, path or binary file object
+            The audio, in any format, rate and number of channels that can be decoded.
+
+        Returns
+        -------
+        TrackResult
+
+        Raises
+        ------
+        AudioError
+            When it cannot be decoded or holds no sound.
+        """
+        (track,) = self._pipeline([source], taggram=True, jobs=1).tracks()
+        result = track.result(model=self.card.name, tags=self.tags)
+        if track.error is not None:
+            raise track.error
+        return result
+
+    def tag_many(
+        self, sources: Iterable[Source], *, taggram: bool = True, on_seconds: Callable[[float], None] | None = None
+    ) -> Generator[TrackResult, None, None]:
+        """The results of many inputs, in their order, each as soon as it is ready; a bad input never ends the run.
+
+        Peak memory depends neither on how many inputs there are nor on how long they are (but for the taggrams of
+        what is being tagged: 200 bytes a segment with 50 tags). Closing the iterator ends the workers.
+
+        Parameters
+        ----------
+        sources : iterable
+            As for `tag`; taken from one at a time, in other threads, as work gets done.
+        taggram : bool
+            Whether results keep the scores of every segment.
+        on_seconds : callable, optional
+            Called, from other threads, with the further seconds of audio that have been decoded.
+
+        Yields
+        ------
+        TrackResult
+            With `error` set where an input could not be tagged.
+
+        Raises
+        ------
+        DeviceError
+            When the device runs out of memory.
+        """
+        pipeline = self._pipeline(sources, taggram=taggram, jobs=self.jobs, on_seconds=on_seconds)
+        with closing(pipeline.tracks()) as tracks:
+            for track in tracks:
+                yield track.result(model=self.card.name, tags=self.tags)
+
+    def _pipeline(
+        self,
+        sources: Iterable[Source],
+        *,
+        taggram: bool,
+        jobs: int,
+        on_seconds: Callable[[float], None] | None = None,
+    ) -> Pipeline:
+        return Pipeline(
+            map(_as_input, sources),
+            decode=lambda track: self._segments(track, on_seconds),
+            predict=self._predict,
+            jobs=jobs,
+            net_workers=1,
+            batch_size=self.batch_size,
+            fill_batches=self.device.type != "cpu",
+            keep_taggram=taggram,
+        )
+
+    def _segments(
+        self, track: Track, on_seconds: Callable[[float], None] | None
+    ) -> Generator[NDArray[np.float32], None, None]:
+        """The segments of a track's input, a few at a time, while the track's figures are filled in."""
+        segmenter = Segmenter(self.length, hop=self.hop, tail=self.tail)
+        # With a short hop one block of samples is many segments; a step gives at most a batch of them.
+        step = self.hop * self.batch_size
+        track.warnings = []
+        with open_audio(track.input.source, sample_rate=self.sample_rate) as stream:
+            try:
+                for block in stream:
+                    for start in range(0, len(block), step):
+                        yield self._note_starts(track, segmenter.push(block[start : start + step]))
+                    if on_seconds is not None:
+                        on_seconds(stream.duration - track.duration)
+                    track.duration = stream.duration
+            finally:
+                track.sample_rate = stream.native_rate
+                track.duration = stream.duration
+                track.warnings = list(stream.warnings)
+        last = segmenter.finish()
+        track.padded = segmenter.padded
+        yield self._note_starts(track, last)
+        if self.tail == "overlap" and len(last) and not segmenter.padded and track.starts:
+            track.starts[-1] = (segmenter.n_samples - self.length) / self.sample_rate
+
+    def _note_starts(self, track: Track, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        if track.keep_taggram:
+            first = len(track.starts)
+            track.starts.extend((first + i) * self.hop / self.sample_rate for i in range(len(segments)))
+        return segments
+
+    def _predict(self, segments: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        try:
+            return self._predictor(segments)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise self._out_of_memory() from error
+        except RuntimeError as error:
+            # PyTorch's CPU allocator has no exception of its own.
+            if "allocate memory" in str(error) or "not enough memory" in str(error):
+                raise self._out_of_memory() from error
+            raise
+
+    def _out_of_memory(self) -> DeviceError:
+        return DeviceError(
+            f"out of memory on {self.device} with segments in batches of {self.batch_size}; use a smaller --batch-size"
+        )
+
+
+def _as_input(source: Source) -> Input:
+    if isinstance(source, Input):
+        return source
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return Input(path=path, source=path)
+    name = getattr(source, "name", None)
+    return Input(path=name if isinstance(name, str) else "-", source=source)
+
+
+def _hop_samples(hop_seconds: float, sample_rate: int) -> int:
+    hop = round(hop_seconds * sample_rate) if math.isfinite(hop_seconds) else 0
+    if hop < 1:
+        raise UsageError(f"a hop of {hop_seconds} s is not possible: it must be at least one sample, 1/{sample_rate} s")
+    return hop
+
+
+def _at_least_one(name: str, value: int | None, default: int) -> int:
+    if value is None:
+        return default
+    if value < 1:
+        raise UsageError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def _default_batch_size(device: torch.device) -> int:
+    return 16 if device.type == "cpu" else 512
+
+
+def _default_jobs(device: torch.device) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if device.type != "cpu" else min(cores, 4)

@@ -1,0 +1,138 @@
+"""One input on its way through decoding and scoring, until its result is whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.errors import AudioError, SamptagError
+from samptag.tagging.files import Input
+from samptag.tagging.result import TagScore, TrackError, TrackResult
+
+__all__ = ["Track"]
+
+logger = logging.getLogger("samptag")
+
+
+class Track:
+    """One input's figures, filled in by one decode worker and by the net, whatever order its batches come back in.
+
+    Parameters
+    ----------
+    index : int
+        Its place among the inputs.
+    source : Input
+        What is decoded.
+    keep_taggram : bool
+        Whether the scores of every segment are kept, not only their sum.
+    """
+
+    def __init__(self, index: int, source: Input, *, keep_taggram: bool) -> None:
+        self.index = index
+        self.input = source
+        self.keep_taggram = keep_taggram
+        self.duration = 0.0
+        self.sample_rate = 0
+        self.padded = False
+        self.warnings: list[str] = []
+        self.starts: list[float] = []
+        self.error: Exception | None = source.error
+        self.decoded = False
+        self.pushed = 0
+        self.scored = 0
+        self._early: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._score_sum: NDArray[np.float64] | None = None
+        self._embedding_sum: NDArray[np.float64] | None = None
+        self._rows: list[NDArray[np.float32]] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more will come: the input is decoded, and every segment of it is scored."""
+        return self.decoded and self.scored == self.pushed
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of what waits until it is the track's turn, bytes."""
+        return sum(rows.nbytes for rows in self._rows)
+
+    def add(self, offset: int, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> None:
+        """Take in what the net made of segments `offset` and the following.
+
+        Parts that come before their turn wait, because the sums below must not depend on which thread was faster.
+
+        Parameters
+        ----------
+        offset : int
+            Number of the first segment.
+        scores : ndarray, shape (k, n_tags), float32
+        embeddings : ndarray, shape (k, embedding_size), float32
+        """
+        self._early[offset] = (scores, embeddings)
+        while self.scored in self._early:
+            self._take_in(*self._early.pop(self.scored))
+
+    def _take_in(self, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> None:
+        if self._score_sum is None or self._embedding_sum is None:
+            self._score_sum = np.zeros(scores.shape[1])
+            self._embedding_sum = np.zeros(embeddings.shape[1])
+        # Row by row: a sum over an axis rounds differently for different numbers of rows.
+        for row, embedding in zip(scores, embeddings, strict=True):
+            self._score_sum += row
+            self._embedding_sum += embedding
+        if self.keep_taggram:
+            self._rows.append(scores.copy())
+        self.scored += len(scores)
+
+    def result(self, *, model: str, tags: Sequence[str]) -> TrackResult:
+        """The result of the finished track.
+
+        Parameters
+        ----------
+        model : str
+            Name of the weights.
+        tags : sequence of str
+            The model's tags in order.
+
+        Returns
+        -------
+        TrackResult
+            With `error` set where decoding failed, or where the net gave something that is not a number.
+        """
+        if self.error is None and self._score_sum is not None and not np.isfinite(self._score_sum).all():
+            self.error = AudioError(f"{self.input.path}: the weights {model!r} gave scores that are not numbers")
+        if self.error is not None or self._score_sum is None or self._embedding_sum is None:
+            return TrackResult(
+                path=self.input.path,
+                duration=self.duration,
+                sample_rate=self.sample_rate,
+                model=model,
+                warnings=tuple(self.warnings),
+                error=_describe(self.error or AudioError(f"{self.input.path}: no sound in it"), self.input.path),
+            )
+        mean = self._score_sum / self.scored
+        return TrackResult(
+            path=self.input.path,
+            duration=self.duration,
+            sample_rate=self.sample_rate,
+            model=model,
+            segments=self.scored,
+            padded=self.padded,
+            scores=tuple(TagScore(tag, float(score)) for tag, score in zip(tags, mean, strict=True)),
+            taggram=np.concatenate(self._rows) if self.keep_taggram else None,
+            starts=np.array(self.starts) if self.keep_taggram else None,
+            embedding=(self._embedding_sum / self.scored).astype(np.float32),
+            warnings=tuple(self.warnings),
+        )
+
+
+def _describe(error: Exception, path: str) -> TrackError:
+    """The error as a record; one that samptag did not raise on purpose keeps its own type, and its traceback a log."""
+    if isinstance(error, SamptagError):
+        return TrackError(type(error).__name__, str(error))
+    if isinstance(error, MemoryError):
+        return TrackError("MemoryError", f"{path}: out of memory while decoding; use fewer --jobs")
+    logger.debug("traceback of the error in %s", path, exc_info=error)
+    return TrackError(type(error).__name__, f"{path}: {error or 'unexpected error'} (samptag --debug shows where)")
