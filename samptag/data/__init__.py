@@ -1,0 +1,6 @@
+"""Data sets: which clips, which tags, which named split; and their audio, decoded once into a memory map."""
+
+from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
+from samptag.data.detect import FORMATS, detect_format, open_dataset
+
+__all__ = ["FORMATS", "SPLITS", "Clip", "Dataset", "Problem", "detect_format", "open_dataset"]

@@ -1,0 +1,194 @@
+"""What every data set becomes: a named split of clips with one label vector each."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.errors import DatasetError
+
+__all__ = ["SPLITS", "Clip", "Dataset", "Problem", "ProblemKind", "split_hash"]
+
+SPLITS = ("train", "valid", "test")
+
+ProblemKind = Literal["missing", "unreadable", "short", "unlisted", "left-out", "split", "tag"]
+"""missing: listed but absent; unreadable: no sound in it; short: shorter than the split's rule; unlisted: present but
+not listed; left-out: rows the data set itself sets aside; split: a split that is empty or not of its published size;
+tag: a tag without positives."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """One audio file of a data set.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    key : str
+        Unique name inside the data set: the posix path relative to the folder that holds the audio.
+    split : str
+        "train", "valid" or "test".
+    labels : ndarray, shape (n_tags,), float32, in [0, 1]
+    group : str
+        The track (or artist) the clip comes from; bootstrap intervals resample groups.
+    """
+
+    path: Path
+    key: str
+    split: str
+    labels: NDArray[np.float32]
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing about a data set that a person should know; `kind` is one of `ProblemKind`'s words."""
+
+    kind: ProblemKind
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """A data set under one named split.
+
+    Attributes
+    ----------
+    format : str
+        "mtat", "msd", "jamendo", "manifest" or "folders".
+    root : Path
+        The folder or manifest it was opened from.
+    split_name : str
+        For example "mtat-clean-2017"; stands beside every score.
+    split_hash : str
+        `split_hash` of the clips: 16 hexadecimal digits.
+    tags : tuple of str
+        The order of every label vector.
+    tag_categories : tuple of str or None
+        One category a tag ("genre", "instrument", ...) where the data set has them.
+    clips : tuple of Clip
+        Train, then valid, then test; inside a split in the order of the listing.
+    problems : tuple of Problem
+    expected_counts : tuple of (str, int)
+        The published number of clips per split, where one is known.
+    """
+
+    format: str
+    root: Path
+    split_name: str
+    split_hash: str
+    tags: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    problems: tuple[Problem, ...] = ()
+    tag_categories: tuple[str, ...] | None = None
+    expected_counts: tuple[tuple[str, int], ...] = field(default=())
+
+    def select(self, split: str) -> tuple[Clip, ...]:
+        """The clips of one split, in order.
+
+        Raises
+        ------
+        DatasetError
+            `split` is not train, valid or test, or holds no clip.
+        """
+        if split not in SPLITS:
+            raise DatasetError(f"there is no split {split!r}: say {', '.join(SPLITS)}")
+        chosen = tuple(clip for clip in self.clips if clip.split == split)
+        if not chosen:
+            raise DatasetError(
+                f"{self.root}: split {self.split_name} has no {split} clips; 'samptag data check' says why"
+            )
+        return chosen
+
+    def counts(self) -> dict[str, int]:
+        """The number of clips per split."""
+        counts = dict.fromkeys(SPLITS, 0)
+        for clip in self.clips:
+            counts[clip.split] += 1
+        return counts
+
+
+def split_hash(members: Iterable[tuple[str, str]]) -> str:
+    """The first 16 hexadecimal digits of the sha256 over sorted (key, split) pairs: the same clips, the same hash."""
+    digest = hashlib.sha256()
+    for key, split in sorted(members):
+        digest.update(f"{split}\0{key}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def make_dataset(
+    *,
+    format: str,
+    root: Path,
+    split_name: str,
+    tags: tuple[str, ...],
+    clips: Iterable[Clip],
+    problems: Iterable[Problem] = (),
+    tag_categories: tuple[str, ...] | None = None,
+    expected_counts: dict[str, int] | None = None,
+) -> Dataset:
+    """A `Dataset` with its clips ordered by split, its hash computed, and empty splits and tags noted as problems.
+
+    Raises
+    ------
+    DatasetError
+        No clip is left, or there is no tag.
+    """
+    rank = {split: position for position, split in enumerate(SPLITS)}
+    ordered = tuple(sorted(clips, key=lambda clip: rank[clip.split]))
+    found = list(problems)
+    if not ordered:
+        first = f": {found[0].message}" if found else ""
+        raise DatasetError(f"{root}: no clip of {split_name} can be used{first}")
+    if not tags:
+        raise DatasetError(f"{root}: no tag is listed")
+    dataset = Dataset(
+        format=format,
+        root=root,
+        split_name=split_name,
+        split_hash=split_hash((clip.key, clip.split) for clip in ordered),
+        tags=tags,
+        clips=ordered,
+        tag_categories=tag_categories,
+        expected_counts=tuple((expected_counts or {}).items()),
+    )
+    found += _split_problems(dataset)
+    found += _tag_problems(dataset)
+    object.__setattr__(dataset, "problems", tuple(found))
+    return dataset
+
+
+def _split_problems(dataset: Dataset) -> list[Problem]:
+    counts = dataset.counts()
+    expected = dict(dataset.expected_counts)
+    found = []
+    for split in SPLITS:
+        if counts[split] == 0:
+            found.append(Problem(kind="split", path=split, message=f"{split} has no clips"))
+        elif split in expected and counts[split] != expected[split]:
+            message = f"{split} has {counts[split]} clips, published: {expected[split]}"
+            found.append(Problem(kind="split", path=split, message=message))
+    return found
+
+
+def _tag_problems(dataset: Dataset) -> list[Problem]:
+    found = []
+    for split, count in dataset.counts().items():
+        if count == 0:
+            continue
+        positives = np.zeros(len(dataset.tags), dtype=np.int64)
+        for clip in dataset.select(split):
+            positives += clip.labels > 0
+        found += [
+            Problem(
+                kind="tag", path=dataset.tags[index], message=f"{dataset.tags[index]!r} has no positives in {split}"
+            )
+            for index in np.flatnonzero(positives == 0)
+        ]
+    return found
