@@ -27,6 +27,8 @@ from samptag.tagging.track import Track
 __all__ = ["Tagger"]
 
 Source = str | os.PathLike[str] | BinaryIO | Input
+Transform = Callable[[str, Iterable[NDArray[np.float32]]], Iterable[NDArray[np.float32]]]
+"""An input's path and its decoded blocks to the blocks that are tagged: as many samples, in any division."""
 
 
 class Tagger:
@@ -146,7 +148,12 @@ class Tagger:
         return result
 
     def tag_many(
-        self, sources: Iterable[Source], *, taggram: bool = True, on_seconds: Callable[[float], None] | None = None
+        self,
+        sources: Iterable[Source],
+        *,
+        taggram: bool = True,
+        on_seconds: Callable[[float], None] | None = None,
+        transform: Transform | None = None,
     ) -> Generator[TrackResult, None, None]:
         """The results of many inputs, in their order, each as soon as it is ready; a bad input never ends the run.
 
@@ -161,6 +168,9 @@ class Tagger:
             Whether results keep the scores of every segment.
         on_seconds : callable, optional
             Called, from other threads, with the further seconds of audio that have been decoded.
+        transform : callable, optional
+            Changes an input's mono waveform at the model's rate on its way to the net: called, in other threads, with
+            the input's path and an iterable of blocks, it gives an iterable of blocks.
 
         Yields
         ------
@@ -172,7 +182,7 @@ class Tagger:
         DeviceError
             When the device runs out of memory.
         """
-        pipeline = self._pipeline(sources, taggram=taggram, jobs=self.jobs, on_seconds=on_seconds)
+        pipeline = self._pipeline(sources, taggram=taggram, jobs=self.jobs, on_seconds=on_seconds, transform=transform)
         with closing(pipeline.tracks()) as tracks:
             for track in tracks:
                 yield track.result(model=self.card.name, tags=self.tags)
@@ -184,10 +194,11 @@ class Tagger:
         taggram: bool,
         jobs: int,
         on_seconds: Callable[[float], None] | None = None,
+        transform: Transform | None = None,
     ) -> Pipeline:
         return Pipeline(
             map(_as_input, sources),
-            decode=lambda track: self._segments(track, on_seconds),
+            decode=lambda track: self._segments(track, on_seconds, transform),
             predict=self._predict,
             jobs=jobs,
             net_workers=1,
@@ -197,7 +208,7 @@ class Tagger:
         )
 
     def _segments(
-        self, track: Track, on_seconds: Callable[[float], None] | None
+        self, track: Track, on_seconds: Callable[[float], None] | None, transform: Transform | None
     ) -> Generator[NDArray[np.float32], None, None]:
         """The segments of a track's input, a few at a time, while the track's figures are filled in."""
         segmenter = Segmenter(self.length, hop=self.hop, tail=self.tail)
@@ -206,7 +217,7 @@ class Tagger:
         track.warnings = []
         with open_audio(track.input.source, sample_rate=self.sample_rate) as stream:
             try:
-                for block in stream:
+                for block in stream if transform is None else transform(track.input.path, stream):
                     for start in range(0, len(block), step):
                         yield self._note_starts(track, segmenter.push(block[start : start + step]))
                     if on_seconds is not None:
