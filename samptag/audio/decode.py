@@ -1,0 +1,210 @@
+"""Any sound file as a stream of mono float32 blocks at the model's sample rate.
+
+Files are read forward to the end: headers are not believed about where that is, and nothing seeks in a lossy file.
+Channels are averaged before resampling, levels are left alone. Memory does not depend on the file's length.
+"""
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.audio.resample import Resampler
+from samptag.audio.source import Block, Source, SourceError
+from samptag.errors import AudioError
+
+__all__ = ["SUFFIXES", "AudioStream", "open_audio"]
+
+#: What libsndfile reads of the files people keep music in.
+_SNDFILE_SUFFIXES = frozenset(
+    {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3"}
+    | {".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav", ".wave"}
+)
+#: What needs PyAV.
+_FFMPEG_SUFFIXES = frozenset(
+    {".3gp", ".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
+)
+
+#: Suffixes, in lower case, by which a walk through a directory picks files up.
+SUFFIXES: frozenset[str] = _SNDFILE_SUFFIXES | _FFMPEG_SUFFIXES
+
+#: Rates in Hz outside of which a header is taken for damage: no music is sampled so, and 1 Hz would make of one second
+#: of samples six hours of sound.
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+
+#: Largest sample value taken for sound: float files may hold unscaled 32-bit integers, nothing meant holds more.
+MAX_VALUE = 2.0**31
+
+
+def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> "AudioStream":
+    """An open sound file; iterate over it for its sound, and close it (it is a context manager).
+
+    Parameters
+    ----------
+    source : path or binary file object
+        A file object need not be seekable: one that is not (a pipe) is first written to a temporary file.
+    sample_rate : int
+        Hz of the blocks.
+
+    Raises
+    ------
+    AudioError
+        If the file cannot be opened or no decoder knows it. Iterating raises it for a file that holds no sound.
+    """
+    with ExitStack() as stack:
+        if isinstance(source, str | os.PathLike):
+            name = _printable(os.fspath(source))
+            try:
+                file: IO[bytes] = stack.enter_context(open(source, "rb", buffering=0))
+            except (OSError, ValueError) as error:
+                raise AudioError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+        else:
+            name = _printable(str(getattr(source, "name", "<stream>")))
+            file = source
+        try:
+            reader = _open_reader(_seekable(file, stack), name=name)
+        except OSError as error:
+            raise AudioError(f"{name}: {error.strerror or error}") from error
+        stack.callback(reader.close)
+        if not MIN_RATE <= reader.native_rate <= MAX_RATE:
+            raise AudioError(f"{name}: its header gives a sample rate of {reader.native_rate} Hz; the file is damaged")
+        return AudioStream(reader, name=name, sample_rate=sample_rate, resources=stack.pop_all())
+
+
+class AudioStream:
+    """The sound of one file; made by `open_audio`.
+
+    Attributes
+    ----------
+    native_rate : int
+        The file's own sample rate in Hz.
+    channels : int
+        The file's own channels; blocks are their mean.
+    format : str
+        Container and coding, e.g. "MP3", "OGG/OPUS", "WAV/PCM_16", "MOV/AAC".
+    n_decoded : int
+        Frames decoded so far, at the native rate.
+    warnings : list of str
+        What was wrong with a file that could still be decoded; complete after the last block.
+    """
+
+    def __init__(self, reader: Source, *, name: str, sample_rate: int, resources: ExitStack) -> None:
+        self._reader = reader
+        self._name = name
+        self._resampler = Resampler(reader.native_rate, sample_rate)
+        self._resources = resources
+        self.native_rate = reader.native_rate
+        self.channels = reader.channels
+        self.format = reader.format
+        self.n_decoded = 0
+        self.warnings: list[str] = []
+
+    @property
+    def duration(self) -> float:
+        """Seconds decoded so far."""
+        return self.n_decoded / self.native_rate
+
+    def __enter__(self) -> "AudioStream":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the decoder, and the file if `open_audio` opened it."""
+        self._resources.close()
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Blocks of mono float32 at the asked sample rate, (samples,), of any size; together the whole file, once.
+
+        Samples that are no number, infinite or beyond ±2^31 become zero, with a warning.
+
+        Raises
+        ------
+        AudioError
+            At the end, if there was no sample, or none that is a finite number.
+        """
+        bad = 0
+        for block in self._reader.blocks():
+            self.n_decoded += len(block)
+            mono, bad_here = _mono(block)
+            bad += bad_here
+            ready = self._resampler.push(mono)
+            if len(ready):
+                yield ready
+        if self.n_decoded == 0:
+            raise AudioError(f"{self._name}: no sound in it (0 samples could be decoded)")
+        if bad == self.n_decoded:
+            raise AudioError(f"{self._name}: no sound in it (no sample is a finite number)")
+        if bad:
+            self.warnings.append(f"{bad} of {self.n_decoded} samples are no finite number; taken as zero")
+        self.warnings.extend(self._reader.warnings)
+        rest = self._resampler.finish()
+        if len(rest):
+            yield rest
+
+
+def _mono(block: Block) -> tuple[NDArray[np.float32], int]:
+    """The mean over channels, a new array (frames,), and how many frames held a value that is no sound."""
+    mono = _channel_mean(block)
+    # a minimum or maximum passes NaN on, and costs less than asking every value
+    if mono.max() <= MAX_VALUE and mono.min() >= -MAX_VALUE:
+        return mono, 0
+    unsound = ~(np.abs(block) <= MAX_VALUE)
+    return _channel_mean(np.where(unsound, np.float32(0), block)), int(unsound.any(axis=1).sum())
+
+
+def _channel_mean(block: Block) -> NDArray[np.float32]:
+    channels = block.shape[1]
+    if channels == 1:
+        return block[:, 0].copy()
+    mono: NDArray[np.float32] = block[:, 0] + block[:, 1]
+    for channel in range(2, channels):
+        mono += block[:, channel]
+    mono *= np.float32(1.0 / channels)
+    return mono
+
+
+def _open_reader(file: IO[bytes], *, name: str) -> Source:
+    """The first decoder that knows the file."""
+    from samptag.audio.sndfile import SndfileSource
+
+    if file.seek(0, io.SEEK_END) == 0:
+        raise AudioError(f"{name}: the file is empty")
+    try:
+        return SndfileSource(file)
+    except SourceError as error:
+        reason = error
+    try:
+        from samptag.audio.ffmpeg import FfmpegSource
+
+        return FfmpegSource(file)
+    except SourceError:
+        raise AudioError(f"{name}: not a sound file that can be decoded ({reason})") from None
+    except ImportError:
+        needs = "needs" if Path(name).suffix.lower() in _FFMPEG_SUFFIXES else "may need"
+        raise AudioError(f"{name}: libsndfile cannot read it; it {needs} PyAV: pip install 'samptag[av]'") from None
+
+
+def _seekable(file: IO[bytes], stack: ExitStack) -> IO[bytes]:
+    """The file itself, or a temporary copy if it cannot seek; decoders look at the end of a file first."""
+    if file.seekable():
+        return file
+    copy: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(prefix="samptag-", buffering=0))  # noqa: SIM115 (the stack closes it)
+    shutil.copyfileobj(file, copy, 1 << 20)
+    return copy
+
+
+def _printable(name: str) -> str:
+    """The name on one line, and encodable: newlines, control characters and stray bytes as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in name)

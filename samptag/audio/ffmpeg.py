@@ -1,0 +1,142 @@
+"""FFmpeg (PyAV) as a source of blocks for what libsndfile does not read: m4a, aac, wma and the like.
+
+PyAV is an optional extra. Its files are read through the file object they are given, and only by demuxers that hold
+sound themselves: playlists, which could make it open other files or addresses, are not among them.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.audio.source import Block, SourceError, damaged, truncated
+
+__all__ = ["FfmpegSource"]
+
+#: FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
+DEMUXERS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
+    "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wv,xwma"
+)
+
+#: Frames gathered before they are handed on: an AAC frame alone (1024) is too short to work on.
+GATHER = 1 << 14
+
+#: A container's duration may differ from the decoded sound by what encoders add at the ends.
+SLACK_SECONDS = 1.0
+
+
+class FfmpegSource:
+    """What FFmpeg decodes from a seekable binary file. See `samptag.audio.source.Source`.
+
+    Raises
+    ------
+    ImportError
+        If PyAV is not installed.
+    SourceError
+        If FFmpeg does not know the format or finds no sound in it.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import av
+
+        logging.getLogger("libav").setLevel(logging.CRITICAL)
+        file.seek(0)
+        self._errors = (av.error.FFmpegError, ValueError)
+        self._broken_packets = 0
+        self.warnings: list[str] = []
+        try:
+            self._container: Any = av.open(
+                file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
+            )
+        except self._errors as error:
+            raise SourceError(_reason(error)) from error
+        try:
+            self._open_stream()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open_stream(self) -> None:
+        stream = self._container.streams.best("audio")
+        if stream is None:
+            raise SourceError("it holds no audio stream")
+        self._stream = stream
+        self._frames = self._decode()
+        self._first = next(self._frames, None)
+        if self._first is None:
+            raise SourceError("no sound could be decoded")
+        # the header may tell half the rate of what the decoder gives (HE-AAC), so the first frame is asked
+        self.native_rate = int(self._first.sample_rate)
+        self.channels = len(self._first.layout.channels)
+        self.format = f"{self._container.format.name.split(',')[0].upper()}/{stream.codec_context.name.upper()}"
+
+    def close(self) -> None:
+        """Free the decoder; the file object stays the caller's."""
+        self._container.close()
+
+    def blocks(self) -> Iterator[Block]:
+        """Blocks of float32, (frames, channels), each valid until the next one is asked for."""
+        held: list[Block] = []
+        decoded = waiting = 0
+        for frame in self._all_frames():
+            if frame.sample_rate != self.native_rate or len(frame.layout.channels) != self.channels:
+                self.warnings.append(f"damaged: the stream changes its layout after {decoded / self.native_rate:.1f} s")
+                break
+            held.append(_samples(frame))
+            decoded += len(held[-1])
+            waiting += len(held[-1])
+            if waiting >= GATHER:
+                yield np.concatenate(held)
+                held, waiting = [], 0
+        if held:
+            yield np.concatenate(held)
+        self._judge(decoded / self.native_rate)
+
+    def _all_frames(self) -> Iterator[Any]:
+        yield self._first
+        self._first = None
+        yield from self._frames
+
+    def _decode(self) -> Iterator[Any]:
+        """Decoded frames; packets that cannot be decoded are counted and passed over."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except self._errors:
+                self._broken_packets += 1
+                return
+            try:
+                yield from packet.decode()
+            except self._errors:
+                self._broken_packets += 1
+
+    def _judge(self, seconds: float) -> None:
+        stream = self._stream
+        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if seconds < promised - SLACK_SECONDS:
+            self.warnings.append(truncated(seconds, promised))
+        elif self._broken_packets and not self.warnings:
+            self.warnings.append(damaged(seconds))
+
+
+def _samples(frame: Any) -> Block:
+    """The frame's samples as float32 in [-1, 1], (samples, channels)."""
+    values: NDArray[Any] = frame.to_ndarray()
+    # planar: (channels, samples); packed: (1, samples * channels)
+    values = values.T if frame.format.is_planar else values.reshape(-1, len(frame.layout.channels))
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - np.float32(128)) / np.float32(128)
+    if np.issubdtype(values.dtype, np.integer):
+        return values.astype(np.float32) / np.float32(-float(np.iinfo(values.dtype).min))
+    return values.astype(np.float32)
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).splitlines()[0].lower() if text else "unknown error"

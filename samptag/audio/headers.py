@@ -1,0 +1,125 @@
+"""How much sound a file's own header promises: the only way to tell a truncated file from a short one.
+
+libsndfile corrects these numbers to what it finds, so they are read here. What a header does not tell for certain is
+not guessed: an intact file must never be called truncated.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+__all__ = ["Promise", "promise_of"]
+
+#: The longest Ogg page: 27 bytes of header, 255 of lacing values, 255 segments of 255 bytes.
+_OGG_PAGE = 27 + 255 + 255 * 255
+_OGG_END_OF_STREAM = 4
+
+#: Sizes from here on mean "unknown": writers to a pipe leave 0x7FFFFFFF less something, 0xFFFFFFFF or the like.
+_UNKNOWN_SIZE = 0x7FFF_0000
+
+#: MP3 frames that may be missing from an intact file: the encoder's delay and padding, cut by a gapless decoder.
+_MP3_SLACK_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a header says.
+
+    Attributes
+    ----------
+    frames : int or None
+        At least so many frames (one sample of every channel) are in the intact file; None where no header tells.
+    cut : bool
+        The stream's end mark is missing.
+    """
+
+    frames: int | None = None
+    cut: bool = False
+
+
+def promise_of(file: IO[bytes]) -> Promise:
+    """What the header of a seekable binary file promises; nothing for formats not known here. Moves the position."""
+    file.seek(0)
+    start = file.read(12)
+    if start[:4] in {b"RIFF", b"RIFX"} and start[8:12] == b"WAVE":
+        return Promise(frames=_wav_frames(file, big_endian=start[:4] == b"RIFX"))
+    if start[:4] == b"FORM" and start[8:12] in {b"AIFF", b"AIFC"}:
+        return Promise(frames=_aiff_frames(file))
+    if start[:4] == b"OggS":
+        return Promise(cut=_ogg_cut(file))
+    return Promise(frames=_mp3_frames(file))
+
+
+def _chunks(file: IO[bytes], *, order: str) -> Iterator[tuple[bytes, int]]:
+    """Name and size of each chunk of an IFF-like file, with the position at the chunk's first byte."""
+    position = 12
+    while True:
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        size = struct.unpack(order + "I", head[4:])[0]
+        yield head[:4], size
+        position += 8 + size + size % 2
+
+
+def _wav_frames(file: IO[bytes], *, big_endian: bool) -> int | None:
+    order = ">" if big_endian else "<"
+    bytes_per_frame = 0
+    for name, size in _chunks(file, order=order):
+        if name == b"fmt ":
+            layout = file.read(16)
+            # compressed codings (not PCM 1, float 3, extensible 0xFFFE) have blocks of many frames
+            if len(layout) == 16 and struct.unpack(order + "H", layout[:2])[0] in {1, 3, 0xFFFE}:
+                bytes_per_frame = struct.unpack(order + "H", layout[12:14])[0]
+        elif name == b"data":
+            known = bytes_per_frame and 0 < size < _UNKNOWN_SIZE
+            return int(size // bytes_per_frame) if known else None
+    return None
+
+
+def _aiff_frames(file: IO[bytes]) -> int | None:
+    for name, size in _chunks(file, order=">"):
+        if name == b"COMM" and size >= 18:
+            frames = int(struct.unpack(">xxI", file.read(6))[0])
+            return frames if 0 < frames < _UNKNOWN_SIZE else None
+    return None
+
+
+def _ogg_cut(file: IO[bytes]) -> bool:
+    """Whether the last page is incomplete or does not end a stream (RFC 3533, section 6)."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - 2 * _OGG_PAGE))
+    tail = file.read()
+    page = tail.rfind(b"OggS")
+    if page < 0 or page + 27 > len(tail):
+        return page >= 0
+    lacing = tail[page + 27 : page + 27 + tail[page + 26]]
+    complete = page + 27 + tail[page + 26] + sum(lacing) <= len(tail)
+    return not (complete and tail[page + 5] & _OGG_END_OF_STREAM)
+
+
+def _mp3_frames(file: IO[bytes]) -> int | None:
+    """Frames by the Xing or Info header that encoders put into an MP3's first frame."""
+    file.seek(0)
+    tag = file.read(10)
+    start = 0
+    if tag[:3] == b"ID3" and len(tag) == 10:
+        # ID3v2: four bytes of seven bits, plus ten of header and perhaps ten of footer
+        start = 10 + sum(byte << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
+        start += 10 if tag[5] & 0x10 else 0
+    file.seek(start)
+    frame = file.read(64)
+    if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # sync, layer III
+        return None
+    mpeg1 = frame[1] & 0x18 == 0x18
+    mono = frame[3] & 0xC0 == 0xC0
+    side = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
+    crc = 0 if frame[1] & 1 else 2
+    for place in (4 + side, 4 + crc + side):
+        if frame[place : place + 4] in {b"Xing", b"Info"} and frame[place + 7] & 1:
+            count = int(struct.unpack(">I", frame[place + 8 : place + 12])[0])
+            samples = (count - _MP3_SLACK_FRAMES) * (1152 if mpeg1 else 576)
+            return samples if samples > 0 else None
+    return None

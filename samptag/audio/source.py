@@ -1,0 +1,55 @@
+"""What every reader of sound files looks like, and the words it uses for what is wrong with a file."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Block", "Source", "SourceError", "damaged", "truncated"]
+
+Block = NDArray[np.float32]
+
+
+class SourceError(Exception):
+    """The reader does not know the format, or finds no sound in it; the message is the reason in a few words."""
+
+
+class Source(Protocol):
+    """One open file, read forward once, all channels at the file's own rate.
+
+    Attributes
+    ----------
+    native_rate : int
+        Hz.
+    channels : int
+    format : str
+        Container and coding, e.g. "MP3" or "OGG/OPUS".
+    warnings : list of str
+        What was wrong; complete when `blocks` has ended.
+    """
+
+    native_rate: int
+    channels: int
+    format: str
+    warnings: list[str]
+
+    def blocks(self) -> Iterator[Block]:
+        """Blocks of float32, (frames, channels), each valid until the next one is asked for."""
+        ...
+
+    def close(self) -> None:
+        """Frees the decoder; the file object stays the caller's."""
+        ...
+
+
+def truncated(seconds: float, promised_seconds: float | None = None) -> str:
+    """The warning for a file that ends before its own header says."""
+    if promised_seconds is None:
+        return f"truncated: the stream breaks off; {seconds:.1f} s decoded"
+    return f"truncated: {seconds:.1f} s of {promised_seconds:.1f} s decoded"
+
+
+def damaged(seconds: float) -> str:
+    """The warning for a file of which parts in the middle could not be decoded."""
+    return f"damaged: parts could not be decoded; {seconds:.1f} s decoded"
