@@ -3,12 +3,15 @@
 Importing this package loads no torch, so that names can be listed and fetched quickly; loading a network does.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samptag.pretrained.download import FetchPolicy, Progress
-from samptag.pretrained.registry import PublishedScore, Registry, TagList, WeightsEntry, load_registry
-from samptag.pretrained.store import Store, cache_dir, open_store
+from samptag.pretrained.entries import PublishedScore, Registry, TagList, WeightsEntry
+from samptag.pretrained.locations import cache_dir
+from samptag.pretrained.registry import load_registry
+from samptag.pretrained.store import Store, open_store
 
 if TYPE_CHECKING:
     from samptag.core.checkpoint import LoadedModel
@@ -34,13 +37,13 @@ DEFAULT = "samplecnn-3-9-mtat50"
 
 
 def load_model(
-    name_or_path: str | Path = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
+    name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
 ) -> "LoadedModel":
     """The network and the card of weights by their name or their file; never with random weights.
 
     Parameters
     ----------
-    name_or_path : str or Path
+    name_or_path : str or path
         A registry name, the name of an import, or a path. Remote weights are fetched at first use.
     offline : bool or None
         Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
@@ -63,7 +66,7 @@ def load_model(
 
 
 def resolve(
-    name_or_path: str | Path = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
+    name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
 ) -> Path:
     """The file of weights by their name or path, installed if need be; parameters and errors as for `load_model`."""
     return open_store(offline=offline, progress=progress).resolve(name_or_path)

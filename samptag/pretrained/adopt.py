@@ -3,18 +3,18 @@
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from samptag.core.atomic import atomic_write
 from samptag.core.checkpoint import ModelCard, load_model_file, save_model
 from samptag.errors import UsageError, WeightsError
+from samptag.pretrained.entries import NAME_PATTERN, Registry, TagList, WeightsEntry, parse_tags
 from samptag.pretrained.importers import Layout, convert, read_state_dict
-from samptag.pretrained.registry import NAME_PATTERN, Registry, TagList, WeightsEntry, parse_tags
 
 if TYPE_CHECKING:
     from samptag.pretrained.store import Store
 
-__all__ = ["ForeignCheckpoint", "import_file", "install_published", "named_tags"]
+__all__ = ["ForeignCheckpoint", "check_layout", "import_file", "install_published", "named_tags"]
 
 NOT_STATED = "not stated"
 # A named list whose order differs in a layout's repository has that order under its name and this suffix.
@@ -38,6 +38,20 @@ class ForeignCheckpoint:
     layout: Layout
     tags: TagList
     sample_rate: int
+
+
+def check_layout(text: str) -> Layout:
+    """The layout called `text`.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    for layout in get_args(Layout):
+        if layout == text:
+            return cast("Layout", layout)
+    raise UsageError(f"there is no layout {text!r}: choose {' or '.join(get_args(Layout))}")
 
 
 def named_tags(text: str, *, registry: Registry, layout: Layout) -> TagList:

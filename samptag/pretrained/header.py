@@ -1,23 +1,22 @@
-"""What a weights file says about itself, read from its first bytes without loading torch."""
+"""The card of a weights file, read from its first bytes without loading torch."""
 
 import json
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from samptag.core.card import ModelCard
 from samptag.errors import WeightsError
 
-__all__ = ["read_description"]
+__all__ = ["read_header_card"]
 
-# A card of 50 tags takes 4 KB and a header 30 KB; more than this is not one of ours.
+# A header of ours takes some 30 KB; what claims more than this is not one.
 _LONGEST_HEADER = 1 << 24
 
 
-def read_description(path: Path) -> Mapping[str, Any]:
-    """The card in the weights file `path` as JSON holds it, after checking that the file has its full length.
+def read_header_card(path: Path) -> ModelCard:
+    """What the weights file `path` says about itself, after checking that the file has its full length.
 
-    The content is not checked against its digest: that is done when the weights are loaded.
+    The content is not compared with its digest: that is done when the weights are loaded.
 
     Raises
     ------
@@ -34,13 +33,10 @@ def read_description(path: Path) -> Mapping[str, Any]:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
     try:
         header = json.loads(text)
-        metadata = header.pop("__metadata__")["samptag"]
-        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        card = json.loads(metadata)["card"]
-        if not isinstance(card, dict) or not isinstance(end, int):
-            raise ValueError
+        card = ModelCard.from_dict(json.loads(header.pop("__metadata__")["samptag"])["card"])
+        expected = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is no weights file of samptag's, or a truncated one") from error
-    if 8 + length + end != size:
-        raise WeightsError(f"{path} is truncated: it has {size} of {8 + length + end} bytes")
+    if expected != size:
+        raise WeightsError(f"{path} is truncated or longer than it says: {size} bytes instead of {expected}")
     return card

@@ -9,8 +9,6 @@ import difflib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,34 +16,20 @@ from typing import TYPE_CHECKING
 from samptag.core.atomic import atomic_write
 from samptag.errors import DownloadError, WeightsError
 from samptag.pretrained.download import FetchPolicy, Progress, by_hand, fetch
-from samptag.pretrained.header import read_description
-from samptag.pretrained.registry import NAME_PATTERN, Registry, WeightsEntry, load_registry
+from samptag.pretrained.entries import NAME_PATTERN, Registry, WeightsEntry
+from samptag.pretrained.header import read_header_card
+from samptag.pretrained.locations import cache_dir, exclusive, offline_asked
+from samptag.pretrained.registry import load_registry
 
 if TYPE_CHECKING:
+    from samptag.core.card import ModelCard
     from samptag.core.checkpoint import LoadedModel
 
-__all__ = ["Store", "cache_dir", "offline_asked", "open_store"]
+__all__ = ["Store", "open_store"]
 
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
-# A bundled file is installed in less; only a download is worth a word about waiting.
-_QUIET_WAIT_SECONDS = 2.0
-
-
-def cache_dir() -> Path:
-    """The folder of installed weights: ``SAMPTAG_CACHE``, else ``weights`` in the user data folder of the system."""
-    named = os.environ.get("SAMPTAG_CACHE")
-    if named:
-        return Path(named).expanduser().absolute()
-    from platformdirs import user_data_path
-
-    return user_data_path("samptag", appauthor=False) / "weights"
-
-
-def offline_asked() -> bool:
-    """Whether ``SAMPTAG_OFFLINE`` forbids the network: set to anything but nothing, 0, false or no."""
-    return os.environ.get("SAMPTAG_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +74,13 @@ class Store:
         A file kept as published is compared with its digest. A converted one must have its full length and come from
         the published file; its content is compared with the digest inside it when it is loaded.
         """
-        path = self.installed_path(entry.name)
+        return self._problem_of(entry, self.installed_path(entry.name))
+
+    def _problem_of(self, entry: WeightsEntry, path: Path) -> str | None:
         try:
             if entry.format == "samptag":
                 return entry.checksums.problem(path)
-            if read_description(path).get("source") != entry.provenance:
+            if read_header_card(path).source != entry.provenance:
                 return "it does not come from the published file"
         except FileNotFoundError:
             return "it is not installed"
@@ -102,8 +88,37 @@ class Store:
             return str(error)
         return None
 
-    def resolve(self, name_or_path: str | Path) -> Path:
-        """The weights file that `name_or_path` means, installed if need be.
+    def present(self, name: str) -> Path | None:
+        """The file of `name` in the cache, else the one samptag came with, else None; neither is looked into."""
+        installed = self.installed_path(name)
+        if installed.is_file() and NAME_PATTERN.fullmatch(name):
+            return installed
+        entry = self.registry.entries.get(name)
+        return None if entry is None else self.registry.bundled_path(entry)
+
+    def check(self, name: str) -> Path:
+        """The file of `name` that is there, after comparing its digest and loading it.
+
+        Raises
+        ------
+        WeightsError
+            There is none, or it is not as it should be; nothing is repaired.
+        """
+        from samptag.core.checkpoint import load_model_file
+
+        path, entry = self.present(name), self.registry.entries.get(name)
+        if path is None:
+            raise WeightsError(f"{name} is not installed" if entry else self._unknown(name))
+        problem = None if entry is None else self._problem_of(entry, path)
+        if problem is not None:
+            raise WeightsError(f"{path}: {problem}; 'samptag weights pull --force {name}' installs it again")
+        card = load_model_file(path).card
+        if entry is not None:
+            _check_tags(card, entry, path)
+        return path
+
+    def resolve(self, name_or_path: str | os.PathLike[str]) -> Path:
+        """The weights file that `name_or_path` means, put into the cache if need be.
 
         A registry name comes first, so that no file that happens to lie in the working directory can pose as
         published weights; then an existing file, or anything that looks like a path; then the user's imports.
@@ -122,10 +137,10 @@ class Store:
             return path
         if path.is_dir():
             raise WeightsError(f"{path} is a folder; name the weights file in it")
-        text = str(name_or_path)
+        text = os.fspath(name_or_path)
         if isinstance(name_or_path, str) and text in self.imported_names():
             return self.installed_path(text)
-        looks_like_path = isinstance(name_or_path, Path) or path.suffix or path.name != text
+        looks_like_path = not isinstance(name_or_path, str) or path.suffix or path.name != text
         raise WeightsError(f"there is no weights file {text}" if looks_like_path else self._unknown(text))
 
     def _unknown(self, name: str) -> str:
@@ -168,7 +183,7 @@ class Store:
             raise WeightsError(f"{bundled}, a part of samptag, is damaged: {problem}; reinstall samptag")
         installed = self.installed_path(entry.name)
         try:
-            with self._lock(entry.name):
+            with exclusive(self.cache, entry.name):
                 problem = self.problem(entry)
                 if force or problem is not None:
                     if installed.exists() and problem is not None:
@@ -184,7 +199,7 @@ class Store:
     def _install_remote(self, entry: WeightsEntry, force: bool) -> Path:
         installed = self.installed_path(entry.name)
         try:
-            with self._lock(entry.name):
+            with exclusive(self.cache, entry.name):
                 if force or self.problem(entry) is not None:
                     self._obtain(entry)
         except OSError as error:
@@ -216,12 +231,12 @@ class Store:
             raise ValueError(f"{entry.name} is a bundled file and has no address")
         if self.offline:
             raise DownloadError(
-                f"{entry.name} is not installed and the network is switched off (SAMPTAG_OFFLINE or --offline); "
+                f"{entry.name} is not installed and the network is switched off (SAMPTAG_OFFLINE); "
                 f"{by_hand(entry.url, target)}"
             )
         fetch(entry.url, target, checksums=entry.checksums, policy=self.policy, progress=self.progress)
 
-    def load(self, name_or_path: str | Path) -> "LoadedModel":
+    def load(self, name_or_path: str | os.PathLike[str]) -> "LoadedModel":
         """The network and the card that `name_or_path` means; an altered installed file is installed anew.
 
         Raises
@@ -245,26 +260,13 @@ class Store:
                 raise
             logger.warning("%s; installing it again", damage)
             loaded = load_model_file(self.install(entry.name, force=True))
-        if loaded.card.tags != entry.tags.tags:
-            raise WeightsError(f"{path} lists other tags than the registry has for {entry.name}; reinstall samptag")
+        _check_tags(loaded.card, entry, path)
         return loaded
 
-    @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        """Of the processes that install `name`, one at a time; a process that ends in any way lets go."""
-        from filelock import FileLock, Timeout
 
-        self.cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.cache / f".{name}.lock")
-        try:
-            lock.acquire(timeout=_QUIET_WAIT_SECONDS)
-        except Timeout:
-            logger.warning("waiting for another process that is installing %s", name)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+def _check_tags(card: "ModelCard", entry: WeightsEntry, path: Path) -> None:
+    if card.tags != entry.tags.tags:
+        raise WeightsError(f"{path} lists other tags than the registry has for {entry.name}; reinstall samptag")
 
 
 def open_store(

@@ -1,0 +1,123 @@
+"""What the registry says of each weights file: plain frozen values, no files and no network."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from samptag.pretrained.checksums import Checksums
+
+__all__ = ["NAME_PATTERN", "Format", "PublishedScore", "Registry", "TagList", "WeightsEntry", "parse_tags"]
+
+Format = Literal["samptag", "sota-sample", "sota-se"]
+"""How a file is laid out: ours, or a bare state_dict of the SampleCNN or SampleCNN + SE of Won 2020's repository."""
+
+# No dot and no separator: a name can never be mistaken for a path, nor escape from the cache.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagList:
+    """Tags in output order; `categories` beside them (genre, instrument, ...) where the data set has them."""
+
+    tags: tuple[str, ...]
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedScore:
+    """A score with the split it was measured on and where it was read; macro over tags, in [0, 1]."""
+
+    split: str
+    roc_auc: float
+    pr_auc: float | None = None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsEntry:
+    """One named weights file: where it is, how to check it, what it may be used for.
+
+    Parameters
+    ----------
+    name : str
+        What the user types: letters, digits, ``-`` and ``_``.
+    description, licence, citation, training_data : str
+        For people; the licence is that of the weights.
+    format : {"samptag", "sota-sample", "sota-se"}
+        Layout of the file; the foreign ones are converted when they are installed.
+    sample_rate : int
+        Hz.
+    tags : TagList
+        In output order.
+    file : str or None
+        Name of the bundled file beside the registry; exactly one of `file` and `url` is set.
+    url : str or None
+        Where the file is fetched.
+    checksums : Checksums
+        Of the file as published (before a conversion). Size and sha256 are always set for a bundled file, and at least
+        one digest for a remote one.
+    scores : tuple of PublishedScore
+        Published or measured.
+    """
+
+    name: str
+    description: str
+    format: Format
+    licence: str
+    citation: str
+    training_data: str
+    sample_rate: int
+    tags: TagList
+    file: str | None = None
+    url: str | None = None
+    checksums: Checksums
+    scores: tuple[PublishedScore, ...] = ()
+
+    @property
+    def provenance(self) -> str:
+        """Address and digest of the published file, as a converted file's card records them."""
+        digest = f"sha256 {self.checksums.sha256}"
+        if self.checksums.sha256 is None:
+            digest = f"git blob {self.checksums.git_blob_sha1}"
+        return f"{self.url or self.file} ({digest})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """The validated registry file."""
+
+    path: Path
+    entries: Mapping[str, WeightsEntry]
+    tag_lists: Mapping[str, TagList]
+
+    def bundled_path(self, entry: WeightsEntry) -> Path | None:
+        """Where the bundled file of `entry` lies; None for a remote one."""
+        return None if entry.file is None else self.path.parent / entry.file
+
+
+def parse_tags(lines: list[str]) -> TagList:
+    """The tag list written as `lines`, in their order; ``genre---rock`` is taken apart into category and tag.
+
+    The categories are kept apart only when every line has one and the bare tags stay unique.
+
+    Raises
+    ------
+    ValueError
+        No tag, an empty one, or one that occurs twice.
+    """
+    if not lines:
+        raise ValueError("the tag list is empty")
+    seen: set[str] = set()
+    for tag in lines:
+        if not tag.strip():
+            raise ValueError("the tag list has an empty tag")
+        if tag in seen:
+            raise ValueError(f"the tag list has {tag!r} twice")
+        seen.add(tag)
+    pairs = [tag.partition("---") for tag in lines]
+    bare = tuple(tag for _, _, tag in pairs)
+    if all(category and tag for category, _, tag in pairs) and len(set(bare)) == len(bare):
+        return TagList(tags=bare, categories=tuple(category for category, _, _ in pairs))
+    return TagList(tags=tuple(lines))
