@@ -1,6 +1,17 @@
 """Data sets: which clips, which tags, which named split; and their audio, decoded once into a memory map."""
 
+from samptag.data.cache import AudioCache, build_cache
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
 from samptag.data.detect import FORMATS, detect_format, open_dataset
 
-__all__ = ["FORMATS", "SPLITS", "Clip", "Dataset", "Problem", "detect_format", "open_dataset"]
+__all__ = [
+    "FORMATS",
+    "SPLITS",
+    "AudioCache",
+    "Clip",
+    "Dataset",
+    "Problem",
+    "build_cache",
+    "detect_format",
+    "open_dataset",
+]

@@ -15,10 +15,10 @@ __all__ = ["SPLITS", "Clip", "Dataset", "Problem", "ProblemKind", "split_hash"]
 
 SPLITS = ("train", "valid", "test")
 
-ProblemKind = Literal["missing", "unreadable", "short", "unlisted", "left-out", "split", "tag"]
-"""missing: listed but absent; unreadable: no sound in it; short: shorter than the split's rule; unlisted: present but
-not listed; left-out: rows the data set itself sets aside; split: a split that is empty or not of its published size;
-tag: a tag without positives."""
+ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "left-out", "split", "tag"]
+"""missing: listed but absent; unreadable: no sound in it; damaged: only part of it decodes; short: shorter than the
+split's rule; unlisted: present but not listed; left-out: rows the data set itself sets aside; split: a split that is
+empty or not of its published size; tag: a tag without positives."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,33 +1,29 @@
-"""Files of this room's own: where caches lie, writes that are whole or not there, free space."""
+"""Where the room keeps what it decodes, and whether there is space for it."""
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from samptag.errors import DatasetError
 
-__all__ = ["audio_cache_dir", "require_space", "write_atomically"]
+__all__ = ["audio_cache_dir", "cpu_count", "require_space", "size_text"]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Nothing; `path` holds `content` afterwards, or on an error what it held before.
+def audio_cache_dir() -> Path:
+    """Where decoded audio lies by default: ``SAMPTAG_CACHE``/audio, else in the user's cache folder."""
+    named = os.environ.get("SAMPTAG_CACHE")
+    if named:
+        return Path(named).expanduser().absolute() / "audio"
+    from platformdirs import user_cache_path
 
-    Raises
-    ------
-    OSError
-        The folder cannot be written or the disk is full.
-    """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return user_cache_path("samptag", appauthor=False) / "audio"
+
+
+def cpu_count() -> int:
+    """The processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:
@@ -40,15 +36,9 @@ def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise DatasetError(f"{folder}: {what} needs about {_size(needed)}, {_size(free)} are free; {advice}")
+        raise DatasetError(f"{folder}: {what} needs about {size_text(needed)} and {size_text(free)} are free; {advice}")
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """A number of bytes as people read it."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def audio_cache_dir() -> Path:
-    """Where decoded audio and what is known of files are kept unless the caller names a place."""
-    from samptag.pretrained import cache_dir
-
-    return cache_dir() / "audio"

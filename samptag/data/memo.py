@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from samptag.data.files import write_atomically
+from samptag.core.atomic import atomic_write
 
 __all__ = ["FileMemo"]
 
@@ -78,6 +78,7 @@ class FileMemo(Generic[T]):
     def _store(self) -> None:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._file, json.dumps(self._known).encode())
+            with atomic_write(self._file) as file:
+                file.write(json.dumps(self._known).encode())
         except OSError as error:
             _log.info("%s: not remembered: %s", self._file, error)

@@ -40,8 +40,9 @@ def read_rows(path: Path, *, delimiter: str, quoted: bool = True) -> Iterator[tu
     csv.field_size_limit(_FIELD_LIMIT)
     # str.splitlines would also break at U+2028 and the like, which may stand inside a title or a tag.
     lines = io.StringIO(read_text(path).replace("\r\n", "\n").replace("\r", "\n"), newline="\n")
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=quoted)
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
+    )
     try:
         for fields in reader:
             if any(field.strip() for field in fields):
