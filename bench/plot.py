@@ -1,0 +1,54 @@
+"""Bars of ``bench tag --json FILE`` against the machine's limit: ``python -m bench.plot FILE PICTURE.png``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+NOT_CONTENDERS = ("limit", "times real time")
+OURS, OTHERS, LINE = "#2a6f97", "#b8c4cc", "#c1121f"
+
+
+def shares(figures: dict[str, float]) -> dict[str, float]:
+    """Speed of every contender as a share of the machine's limit, fastest first."""
+    own = figures["limit"]
+    found = {"samptag": own}
+    found |= {name: own / ratio for name, ratio in figures.items() if name not in NOT_CONTENDERS}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def draw(figures: dict[str, Any], picture: Path) -> None:
+    """Write one panel of bars a format to `picture`."""
+    formats = [name for name in ("mp3", "flac", "ogg") if name in figures]
+    figure, axes = plt.subplots(1, len(formats), figsize=(4.6 * len(formats), 3.2), sharex=True, squeeze=False)
+    for axis, name in zip(axes[0], formats, strict=True):
+        bars = shares(figures[name])
+        labels, values = list(bars), [100 * value for value in bars.values()]
+        axis.barh(labels, values, color=[OURS if label == "samptag" else OTHERS for label in labels])
+        axis.axvline(100, color=LINE, linewidth=1.2)
+        for place, value in enumerate(values):
+            axis.text(value + 1.5, place, f"{value:.0f} %", va="center", fontsize=9)
+        axis.set(title=f"{name.upper()} library, 44.1 kHz stereo", xlim=(0, 118), xlabel="% of the machine's limit")
+        axis.invert_yaxis()
+        axis.spines[["top", "right"]].set_visible(False)
+    machine = figures["machine"]
+    note = f"{machine['cores']} cores, {machine['vectors']}, torch {machine['torch']}; whole processes, medians"
+    figure.text(0.995, 0.005, note, ha="right", fontsize=7, color="#555")
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.savefig(picture, dpi=160)
+
+
+def main() -> None:
+    """Draw the file named first into the picture named second."""
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: {__doc__}")
+    draw(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
