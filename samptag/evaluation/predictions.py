@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samptag.core.atomic import atomic_write
 from samptag.data.tables import read_rows
-from samptag.errors import DatasetError, OutputError
+from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
 
-__all__ = ["ScoreTable", "Truth", "align", "read_groups", "read_scores", "read_truth", "write_scores"]
+__all__ = ["ScoreTable", "Truth", "align", "read_groups", "read_scores", "read_truth", "scores_to_csv"]
 
 _GROUP = "group"
 _NAMED = 5  # names an error lists before it counts the rest
@@ -122,24 +121,14 @@ def read_groups(path: str | Path) -> dict[str, str]:
     return dict(zip(_keys(file, rows[1:]), _groups(file, rows[1:], 1), strict=True))
 
 
-def write_scores(path: str | Path, scores: ScoreTable) -> None:
-    """Nothing; `path` holds the predictions as CSV, in float32's shortest exact decimals, whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        When the file cannot be written.
-    """
+def scores_to_csv(scores: ScoreTable) -> str:
+    """The predictions as CSV text that `read_scores` reads: float32 in its shortest exact decimals."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", *scores.tags])
     for key, row in zip(scores.keys, scores.values.astype(np.float32), strict=True):
         writer.writerow([key, *map(str, row)])
-    try:
-        with atomic_write(Path(path)) as file:
-            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    return text.getvalue()
 
 
 def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> FloatArray:
