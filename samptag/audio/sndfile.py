@@ -120,5 +120,5 @@ def _handle(file: IO[bytes]) -> Any:
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:
-    """libsndfile's words, less what misleads: it calls an MP3 without a whole frame in it a file that is not there."""
+    """Libsndfile's words, less what misleads: it calls an MP3 without a whole frame in it a file that is not there."""
     return "malformed" if error.code == 7 else str(error.error_string).removeprefix("Error : ").rstrip(".").lower()

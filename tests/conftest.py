@@ -1,0 +1,130 @@
+"""Fixtures every test may use: real music (tests/media, see SOURCES.md there) and files broken in known ways."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+MEDIA = Path(__file__).parent / "media"
+
+
+@dataclass(frozen=True)
+class Music:
+    """Samples float32 (frames, channels) and their rate in Hz."""
+
+    samples: np.ndarray
+    rate: int
+
+    def part(self, seconds: float) -> np.ndarray:
+        """The first seconds, all channels."""
+        return self.samples[: int(seconds * self.rate)]
+
+
+@cache
+def _demo_music() -> Music:
+    samples, rate = soundfile.read(MEDIA / "eastern-dreams.mp3", dtype="float32", always_2d=True)
+    samples.setflags(write=False)
+    return Music(samples, rate)
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """The folder of real clips: eastern-dreams.mp3 (30 s), one short file of each other format, set/ (24 excerpts)."""
+    return MEDIA
+
+
+@pytest.fixture(scope="session")
+def demo_clip(media: Path) -> Path:
+    """30 s of music, MP3, 44.1 kHz, stereo."""
+    return media / "eastern-dreams.mp3"
+
+
+@pytest.fixture(scope="session")
+def music() -> Music:
+    """The samples of the demo clip, read-only."""
+    return _demo_music()
+
+
+WriteSound = Callable[..., Path]
+
+
+@pytest.fixture
+def write_sound(tmp_path: Path) -> WriteSound:
+    """``write_sound("x.flac", samples=None, rate=None, **soundfile_options) -> Path`` in tmp_path.
+
+    Without samples: the first 10 s of the demo clip. Format and coding by the suffix, as soundfile does it.
+    """
+
+    def write(name: str, samples: np.ndarray | None = None, rate: int | None = None, **options: Any) -> Path:
+        demo = _demo_music()
+        data = demo.part(10) if samples is None else samples
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".opus":
+            options = {"format": "OGG", "subtype": "OPUS"} | options
+            rate = rate or 48_000
+        with path.open("wb") as file:
+            options = {"format": path.suffix[1:].upper()} | options
+            soundfile.write(file, data, rate or demo.rate, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def broken_file(write_sound: WriteSound, tmp_path: Path) -> Callable[[str], Path]:
+    """``broken_file(name) -> Path`` of one of the broken or odd files below, made in tmp_path.
+
+    Fail: empty.wav, text.mp3, header-only.wav, nan.wav (all samples), cut.m4a (its index is lost).
+    Give sound and a warning: truncated.mp3, truncated.flac, truncated.ogg, truncated.opus, truncated.wav,
+    hole.flac and hole.mp3 (garbage in the middle), some-nan.wav.
+    Give sound: zeros.wav, one-sample.wav.
+    """
+
+    def make(name: str) -> Path:
+        path = tmp_path / name
+        stem = path.stem
+        if stem == "truncated":
+            data = write_sound(name).read_bytes()
+            path.write_bytes(data[: len(data) // 2])
+        elif stem == "hole":
+            data = bytearray(write_sound(name).read_bytes())
+            middle = len(data) // 2
+            data[middle : middle + 3000] = np.random.default_rng(1).bytes(3000)
+            path.write_bytes(data)
+        elif name in _WRITTEN:
+            write_sound(name, samples=_WRITTEN[name](), rate=22_050, subtype="FLOAT")
+        elif name in _BYTES:
+            path.write_bytes(_BYTES[name]())
+        else:
+            raise ValueError(f"no broken file is called {name}")
+        return path
+
+    return make
+
+
+def _nan_here_and_there() -> np.ndarray:
+    samples = _demo_music().part(5).copy()
+    samples[1000:1100, 0] = np.nan
+    samples[5000, 1] = np.inf
+    samples[6000] = -np.inf
+    return samples
+
+
+_WRITTEN: dict[str, Callable[[], np.ndarray]] = {
+    "header-only.wav": lambda: np.zeros((0, 2), dtype=np.float32),
+    "one-sample.wav": lambda: np.full((1, 1), 0.5, dtype=np.float32),
+    "zeros.wav": lambda: np.zeros((22_050 * 4, 2), dtype=np.float32),
+    "nan.wav": lambda: np.full((22_050, 2), np.nan, dtype=np.float32),
+    "some-nan.wav": _nan_here_and_there,
+}
+_BYTES: dict[str, Callable[[], bytes]] = {
+    "empty.wav": lambda: b"",
+    "text.mp3": lambda: b"This is a text about music, not music.\n" * 200,
+    "cut.m4a": lambda: (MEDIA / "honor-bound.m4a").read_bytes()[:12_000],
+}
