@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-CLIP = ROOT / "tests" / "media" / "clip.mp3"
+CLIP = ROOT / "tests" / "media" / "eastern-dreams.mp3"
 
 
 def run(*command):

@@ -1,11 +1,13 @@
 """Libraries to tag, made from real music: excerpts at drawn places and gains, joined into tracks of drawn lengths."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
+from bench import machine
 from samptag.audio.decode import SUFFIXES
 from samptag.audio.resample import resample
 
@@ -62,12 +64,16 @@ def make_library(
     folder: Path, pool: list[np.ndarray], *, suffix: str, hours: float, track_seconds: float
 ) -> list[float]:
     """Fill `folder` with tracks of half to one and a half `track_seconds`; the seconds of each."""
-    generator = np.random.default_rng(20_170_705)
     folder.mkdir(parents=True, exist_ok=True)
+    generators = np.random.default_rng(20_170_705)
     durations: list[float] = []
     while sum(durations) < hours * 3600:
-        seconds = min(generator.uniform(0.5, 1.5) * track_seconds, max(3.0, hours * 3600 - sum(durations)))
-        path = folder / f"track-{len(durations):05d}{suffix}"
-        write_track(path, pool, seconds=seconds, generator=generator)
-        durations.append(seconds)
+        seconds = generators.uniform(0.5, 1.5) * track_seconds
+        durations.append(min(seconds, max(3.0, hours * 3600 - sum(durations))))
+
+    def write(index: int, generator: np.random.Generator) -> None:
+        write_track(folder / f"track-{index:05d}{suffix}", pool, seconds=durations[index], generator=generator)
+
+    with ThreadPoolExecutor(machine.cores()) as workers:  # encoding MP3 is by far the slowest part of a benchmark
+        list(workers.map(write, range(len(durations)), generators.spawn(len(durations))))
     return durations

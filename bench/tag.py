@@ -46,12 +46,10 @@ def ours(folder: Path, options: Options) -> list[str | Path]:
 def contenders(folder: Path, options: Options) -> dict[str, list[str | Path]]:
     """Name -> command of everything at hand that can tag `folder`, ours first."""
     commands: dict[str, list[str | Path]] = {"samptag": ours(folder, options)}
-    modules = {"eager batch 32": "eager", "resampy decoding": "resampy_decode"}
-    for package, module in (("onnxruntime", "onnx_runtime"), ("openvino", "openvino_runtime")):
-        if find_spec(package):
-            modules[package] = module
-    for name, module in modules.items():
-        commands[name] = [sys.executable, "-m", f"bench.contenders.{module}", folder, options.model]
+    modules = {"eager batch 32": ["eager"], "resampy decoding": ["resampy_decode"]}
+    modules |= {name: ["backends", name] for name in ("onnxruntime", "openvino") if find_spec(name)}
+    for name, (module, *rest) in modules.items():
+        commands[name] = [sys.executable, "-m", f"bench.contenders.{module}", *rest, folder, options.model]
     if options.musicnn_python:
         script = Path(__file__).parent / "contenders" / "musicnn_peer.py"
         commands["musicnn"] = [options.musicnn_python, script, folder]

@@ -13,7 +13,7 @@ import pytest
 import samptag
 
 ROOT = Path(__file__).resolve().parents[1]
-CLIP = ROOT / "tests" / "media" / "clip.mp3"
+CLIP = ROOT / "tests" / "media" / "eastern-dreams.mp3"
 
 
 def build(source: Path, target: Path, kind: str) -> Path:
