@@ -1,6 +1,7 @@
 """The rules of the house: the public names, which room may import which, and what stays unloaded at start-up."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ FLOORS = {
 }
 HEAVY = ("torch", "numba", "resampy", "sklearn", "scipy", "matplotlib", "soundfile", "av", "numpy", "safetensors")
 MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOT = Path(__file__).resolve().parents[1]
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where the import has another name
 
 
 def imported(path: Path) -> list[str]:
@@ -114,3 +117,13 @@ def test_start_up_loads_nothing_heavy(code: str):
     script = f"try:\n    import sys; sys.argv = ['samptag', '--help']; {code}\nfinally:\n    {report}\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_every_import_is_declared():
+    declared = set(
+        re.findall(r'^    "([a-z-]+)>=', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    declared |= set(re.findall(r'\["([a-z-]+)>=', (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+    tops = {name.split(".")[0] for path in MODULES for name in imported(path)}
+    foreign = {DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"samptag"}}
+    assert foreign <= declared
