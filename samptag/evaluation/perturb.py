@@ -14,6 +14,7 @@ from typing import IO, Literal
 import numpy as np
 import numpy.typing as npt
 
+from samptag.audio.decode import open_audio
 from samptag.errors import UsageError
 
 __all__ = ["Perturbation", "parse_perturbation"]
@@ -152,15 +153,14 @@ def _noisy(blocks: Iterable[Block], snr_db: float, rng: np.random.Generator) -> 
 
 def _through_mp3(blocks: Iterable[Block], kbits: int, sample_rate: int) -> Iterator[Block]:
     """`blocks` after an MP3 encoder at `kbits` and its decoder, aligned and as long as before."""
-    import soundfile
-
     with tempfile.TemporaryFile() as spool:
         n_samples = _write_mp3(spool, blocks, kbits, sample_rate)
+        if not n_samples:
+            return
         spool.seek(0)
         skip = 0 if b"Info" in spool.read(256) else _MP3_DELAY  # small frames have no room for LAME's delay note
-        spool.seek(0)
-        with soundfile.SoundFile(spool) as decoder:
-            while n_samples and len(block := decoder.read(_BLOCK, dtype="float32")):
+        with open_audio(spool, sample_rate=sample_rate) as stream:
+            for block in stream:
                 kept = block[skip : skip + n_samples]
                 skip = max(0, skip - len(block))
                 n_samples -= len(kept)
