@@ -10,7 +10,7 @@ import json
 import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from samptag.data.dataset import Clip, Dataset, split_hash
 from samptag.data.files import audio_cache_dir, cpu_count
 from samptag.data.memo import FileMemo
 from samptag.errors import DatasetError
+from samptag.pretrained.locations import exclusive
 
 __all__ = ["SCALE", "AudioCache", "build_cache"]
 
@@ -36,7 +37,6 @@ DECODER_REVISION = 1
 
 _PROBE_BYTES = 16 * 1024
 _VERIFIED_CLIPS = 16
-_QUIET_WAIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -206,24 +206,15 @@ def _find(target: Path, stem: str, wanted: Sequence[str]) -> _Stored | None:
 @contextmanager
 def _lock(target: Path) -> Iterator[None]:
     """Of the processes that want `target`, one at a time; one that ends in any way lets go."""
-    from filelock import FileLock, Timeout
-
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f".{target.name}.lock"))
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=_QUIET_WAIT_SECONDS)
-        except Timeout:
-            _log.warning("waiting for another process that decodes the same clips into %s", target)
-            lock.acquire()
-    except OSError as error:
-        raise DatasetError(
-            f"{target.parent}: the audio cache cannot be written: {error.strerror or error}; give it another place"
-        ) from None
-    try:
+            stack.enter_context(exclusive(target.parent, target.name))
+        except OSError as error:
+            reason = error.strerror or error
+            raise DatasetError(
+                f"{target.parent}: cannot hold the audio cache: {reason}; give it another place"
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 def _view(

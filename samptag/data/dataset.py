@@ -168,6 +168,11 @@ def _split_problems(dataset: Dataset) -> list[Problem]:
     counts = dataset.counts()
     expected = dict(dataset.expected_counts)
     found = []
+    for one, other in ((SPLITS[0], SPLITS[1]), (SPLITS[0], SPLITS[2]), (SPLITS[1], SPLITS[2])):
+        shared = sorted(_groups(dataset, one) & _groups(dataset, other))
+        if shared:
+            message = f"{len(shared)} groups have clips in both {one} and {other}, such as {shared[0]!r}"
+            found.append(Problem(kind="split", path=one, message=message))
     for split in SPLITS:
         if counts[split] == 0:
             found.append(Problem(kind="split", path=split, message=f"{split} has no clips"))
@@ -175,6 +180,10 @@ def _split_problems(dataset: Dataset) -> list[Problem]:
             message = f"{split} has {counts[split]} clips, published: {expected[split]}"
             found.append(Problem(kind="split", path=split, message=message))
     return found
+
+
+def _groups(dataset: Dataset, split: str) -> set[str]:
+    return {clip.group for clip in dataset.clips if clip.split == split}
 
 
 def _tag_problems(dataset: Dataset) -> list[Problem]:

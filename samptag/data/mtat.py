@@ -17,7 +17,7 @@ from samptag.data.splits import MTAT_PUBLISHED_COUNTS, choose_split, mtat_folder
 from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
 
-__all__ = ["ANNOTATIONS", "TAGS", "ZIP_PARTS", "find_annotations", "open_mtat"]
+__all__ = ["ANNOTATIONS", "TAGS", "ZIP_PARTS", "find_annotations", "listed_clips", "open_mtat"]
 
 ANNOTATIONS = "annotations_final.csv"
 ZIP_PARTS = ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003")
@@ -44,6 +44,17 @@ def find_annotations(root: Path) -> Path | None:
     if beside.is_file():
         return beside
     return next(iter(sorted(root.glob(f"*/{ANNOTATIONS}"))), None)
+
+
+def listed_clips(annotations: Path) -> list[str]:
+    """The FOLDER/NAME.mp3 of every row of annotations_final.csv.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read or is malformed.
+    """
+    return [row.key for row in _read_annotations(annotations)]
 
 
 @dataclass(frozen=True)

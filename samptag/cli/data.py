@@ -1,0 +1,242 @@
+"""`samptag data`: what a data set holds, fetching one, and decoding it ahead of training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from samptag.errors import UsageError
+
+if TYPE_CHECKING:
+    from samptag.data import Dataset, Survey
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Check, fetch and prepare data sets.", no_args_is_help=True)
+
+_LISTED_PROBLEMS = 10
+_INFORMATION = ("unlisted", "tag")
+
+Root = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder, or a manifest.")]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="NAME", help="mtat, msd, jamendo, manifest or folders; else detected.")
+]
+Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="A named split, such as mtat-pons-2018.")]
+Subset = Annotated[
+    str | None,
+    typer.Option("--subset", metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme."),
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; by default one a processor.")]
+Bar = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Progress bar; by default on a terminal only.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def check(
+    root: Root,
+    format: Format = None,
+    split: Split = None,
+    subset: Subset = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every clip to its end: finds truncated ones; slow.")
+    ] = False,
+    jobs: Jobs = None,
+    as_json: Json = False,
+    progress: Bar = None,
+) -> None:
+    """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 when a clip is."""
+    from samptag.data import survey
+
+    dataset = _open(root, format, split, subset, progress)
+    with _counter("reading clips", progress) as report:
+        found = survey(dataset, decode=decode, jobs=jobs, progress=report)
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_record(), ensure_ascii=True, indent=2) + "\n")
+    elif sys.stdout.isatty():
+        _print_tables(found)
+    else:
+        _print_lines(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prepare(
+    root: Root,
+    sample_rate: Annotated[
+        int, typer.Option("--sample-rate", min=1000, metavar="HZ", help="The model's rate.")
+    ] = 22_050,
+    cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where decoded audio is kept.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.1, help="Keep only so much of each clip's start.")
+    ] = None,
+    format: Format = None,
+    split: Split = None,
+    subset: Subset = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+    progress: Bar = None,
+) -> None:
+    """Decode a data set into the cache that training and evaluation read; prints the cache's folder.
+
+    Training does the same by itself; this does it ahead, on a machine without a GPU for instance.
+    """
+    from samptag.cli.console import note
+    from samptag.data import build_cache
+
+    dataset = _open(root, format, split, subset, progress)
+    with _counter("decoding clips", progress) as report:
+        built = build_cache(
+            dataset, sample_rate=sample_rate, directory=cache, jobs=jobs, seconds_per_clip=seconds, progress=report
+        )
+    if built.left_out:
+        note(f"{built.left_out} of {len(dataset.clips)} clips are left out; {built.report_path} says why")
+    if not as_json:
+        typer.echo(built.folder)
+        return
+    record = {
+        "schema": "samptag.prepare/1",
+        "data": str(root),
+        "split": {"name": dataset.split_name, "hash": built.split_hash},
+        "cache": str(built.folder),
+        "report": str(built.report_path),
+        "sample_rate": built.sample_rate,
+        "clips": len(dataset.clips) - built.left_out,
+        "left_out": built.left_out,
+        "hours": round(float(built.lengths.sum()) / built.sample_rate / 3600, 3),
+    }
+    sys.stdout.write(json.dumps(record, ensure_ascii=True, indent=2) + "\n")
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="mtat, the one data set that can be fetched freely.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.")],
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Another place that holds the same files.")
+    ] = None,
+    progress: Bar = None,
+) -> None:
+    """Fetch a data set and unpack it; broken off, it goes on where it stopped."""
+    if name != "mtat":
+        raise UsageError(
+            f"{name!r} cannot be fetched: only mtat; MSD's audio is no longer distributed, and "
+            "MTG-Jamendo has a downloader of its own"
+        )
+    from samptag.cli.console import note
+    from samptag.data.download import MTAT_URL, download_mtat
+
+    with _transfers(progress) as report:
+        count = download_mtat(folder, url=(url or MTAT_URL).rstrip("/") + "/", progress=report)
+    note(f"{folder}: MagnaTagATune is there" + (f", {count} new files" if count else ", nothing was missing"))
+
+
+@app.command()
+def unpack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with mp3.zip.001 and its further parts.")],
+    progress: Bar = None,
+) -> None:
+    """Unpack MagnaTagATune's three-part zip without joining it first; what is there already is kept."""
+    from samptag.cli.console import note
+    from samptag.data.download import unpack_mtat
+
+    with _transfers(progress) as report:
+        count = unpack_mtat(folder, progress=report)
+    note(f"{folder}: {count} clips unpacked; the zip's parts are no longer needed")
+
+
+def _open(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:
+    from samptag.data import open_dataset
+
+    with _counter("measuring clips", progress) as report:
+        return open_dataset(root, format=format, split=split, subset=subset, progress=report)
+
+
+@contextmanager
+def _counter(description: str, asked: bool | None) -> Iterator[Callable[[int, int], None]]:
+    """Something to report (done, total) to; the bar appears with the first report."""
+    with _transfers(asked) as report:
+        yield lambda done, total: report(description, done, total)
+
+
+@contextmanager
+def _transfers(asked: bool | None) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Something to report (what, done, total) to: one bar after the other, each gone when the next begins."""
+    from contextlib import ExitStack
+
+    from samptag.cli.console import progress_bar
+
+    with ExitStack() as stack:
+        current: str | None = None
+        shown = 0
+        advance: Callable[[float], None] = lambda amount: None  # noqa: E731
+
+        def report(what: str, done: int, total: int | None) -> None:
+            nonlocal current, shown, advance
+            if what != current:
+                stack.close()
+                unit: Literal["count", "bytes"] = "count" if what.endswith("clips") else "bytes"
+                advance = stack.enter_context(progress_bar(what, total=total, unit=unit, asked=asked))
+                current, shown = what, 0
+            advance(done - shown)
+            shown = done
+
+        yield report
+
+
+def _facts(found: Survey) -> list[tuple[str, str]]:
+    dataset = found.dataset
+    return [
+        ("data", str(dataset.root)),
+        ("format", dataset.format),
+        ("split", f"{dataset.split_name} ({dataset.split_hash})"),
+        ("clips", str(len(dataset.clips))),
+        ("hours", f"{sum(split.hours for split in found.splits):.2f}"),
+        ("tags", str(len(dataset.tags))),
+    ]
+
+
+def _print_lines(found: Survey) -> None:
+    """Tab-separated lines, the first cell saying what the line is."""
+    rows: list[Sequence[str]] = list(_facts(found))
+    rows += [("part", split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}") for split in found.splits]
+    rows += [("tag", tag.tag, tag.category or "", *map(str, tag.positives)) for tag in found.tags]
+    rows += [("problem", problem.kind, problem.path, problem.message) for problem in found.problems]
+    for row in rows:
+        line = "\t".join(" ".join(cell.split()) for cell in row)
+        sys.stdout.write(line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+
+
+def _print_tables(found: Survey) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    facts = Table(show_header=False, box=None)
+    for fact in _facts(found):
+        facts.add_row(*fact)
+    splits = Table("split", "clips", "groups", "hours")
+    for split in found.splits:
+        splits.add_row(split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}")
+    tags = Table("tag", "category", "train", "valid", "test")
+    for tag in found.tags:
+        tags.add_row(tag.tag, tag.category or "", *map(str, tag.positives))
+    for table in (facts, splits, tags):
+        console.print(table)
+    kinds: dict[str, list[str]] = {}
+    for problem in found.problems:
+        kinds.setdefault(problem.kind, []).append(problem.message)
+    for kind, messages in kinds.items():
+        console.print(f"{kind}: {len(messages)}", style="bold" if kind not in _INFORMATION else "dim")
+        for message in messages[:_LISTED_PROBLEMS]:
+            console.print(f"  {message}")
+        if len(messages) > _LISTED_PROBLEMS:
+            console.print(f"  and {len(messages) - _LISTED_PROBLEMS} more; --json lists all")

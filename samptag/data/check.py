@@ -1,0 +1,168 @@
+"""What a data set holds and what is wrong with it, looked at clip by clip."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from samptag.audio.decode import open_audio
+from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
+from samptag.data.durations import header_seconds
+from samptag.data.files import cpu_count
+from samptag.errors import AudioError
+
+__all__ = ["BAD", "SplitSummary", "Survey", "TagSummary", "survey"]
+
+#: Kinds of problem that make a data set other than what it should be; the others are for a person's information.
+BAD = frozenset({"missing", "unreadable", "damaged"})
+
+# Headers are looked at without resampling; any rate will do.
+_RATE = 22_050
+_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSummary:
+    """One split: its clips, the groups they come from, and their hours (None where no header tells)."""
+
+    name: str
+    clips: int
+    groups: int
+    hours: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagSummary:
+    """One tag and the number of clips that carry it, per split in the order train, valid, test."""
+
+    tag: str
+    category: str | None
+    positives: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """A data set looked at.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    splits : tuple of SplitSummary
+    tags : tuple of TagSummary
+    problems : tuple of Problem
+        The data set's own and those found in the audio.
+    """
+
+    dataset: Dataset
+    splits: tuple[SplitSummary, ...]
+    tags: tuple[TagSummary, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no clip is missing, unreadable or damaged."""
+        return not any(problem.kind in BAD for problem in self.problems)
+
+    def to_record(self) -> dict[str, Any]:
+        """The JSON document of `samptag data check --json`."""
+        dataset = self.dataset
+        return {
+            "schema": "samptag.data/1",
+            "data": str(dataset.root),
+            "format": dataset.format,
+            "split": {"name": dataset.split_name, "hash": dataset.split_hash},
+            "clips": len(dataset.clips),
+            "hours": round(sum(split.hours for split in self.splits), 3),
+            "splits": [
+                {"name": split.name, "clips": split.clips, "groups": split.groups, "hours": round(split.hours, 3)}
+                for split in self.splits
+            ],
+            "tags": [
+                {"tag": tag.tag, "category": tag.category, **dict(zip(SPLITS, tag.positives, strict=True))}
+                for tag in self.tags
+            ],
+            "ok": self.ok,
+            "problems": [
+                {"kind": problem.kind, "path": problem.path, "message": problem.message} for problem in self.problems
+            ],
+        }
+
+
+def survey(
+    dataset: Dataset,
+    *,
+    decode: bool = False,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Survey:
+    """What `dataset` holds, and which of its clips cannot be read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    decode : bool
+        Decode every clip to its end, which finds truncated ones and measures the hours; otherwise only headers are
+        read, and hours are what they say.
+    jobs : int, optional
+        Threads; by default one a processor.
+    progress : callable, optional
+        Called with (clips done, clips in all).
+    """
+    look = _decode if decode else _open
+    seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
+    problems = list(dataset.problems)
+    clips = dataset.clips
+    with ThreadPoolExecutor(jobs or cpu_count()) as pool:
+        for start in range(0, len(clips), _BATCH):
+            batch = clips[start : start + _BATCH]
+            for clip, (length, problem) in zip(batch, pool.map(look, batch), strict=True):
+                seconds[clip.split] += length
+                if problem:
+                    problems.append(problem)
+            if progress:
+                progress(start + len(batch), len(clips))
+    summaries = []
+    for split, count in dataset.counts().items():
+        groups = {clip.group for clip in clips if clip.split == split}
+        summaries.append(SplitSummary(name=split, clips=count, groups=len(groups), hours=seconds[split] / 3600))
+    return Survey(dataset=dataset, splits=tuple(summaries), tags=_tag_summaries(dataset), problems=tuple(problems))
+
+
+def _open(clip: Clip) -> tuple[float, Problem | None]:
+    try:
+        with open_audio(clip.path, sample_rate=_RATE):
+            pass
+    except AudioError as error:
+        return 0.0, _unreadable(clip, error)
+    return header_seconds(clip.path) or 0.0, None
+
+
+def _decode(clip: Clip) -> tuple[float, Problem | None]:
+    try:
+        with open_audio(clip.path, sample_rate=_RATE) as stream:
+            for _ in stream:
+                pass
+            problem = None
+            if stream.warnings:
+                message = f"{clip.key}: {'; '.join(stream.warnings)}"
+                problem = Problem(kind="damaged", path=clip.key, message=message)
+            return stream.duration, problem
+    except AudioError as error:
+        return 0.0, _unreadable(clip, error)
+
+
+def _unreadable(clip: Clip, error: AudioError) -> Problem:
+    return Problem(kind="unreadable", path=clip.key, message=f"{clip.key}: {str(error).removeprefix(f'{clip.path}: ')}")
+
+
+def _tag_summaries(dataset: Dataset) -> tuple[TagSummary, ...]:
+    counts = np.zeros((len(SPLITS), len(dataset.tags)), dtype=np.int64)
+    for clip in dataset.clips:
+        counts[SPLITS.index(clip.split)] += clip.labels > 0
+    categories = dataset.tag_categories or (None,) * len(dataset.tags)
+    return tuple(
+        TagSummary(tag=tag, category=category, positives=(int(train), int(valid), int(test)))
+        for tag, category, (train, valid, test) in zip(dataset.tags, categories, counts.T, strict=True)
+    )
