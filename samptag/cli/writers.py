@@ -100,10 +100,6 @@ class JsonlWriter:
         self._out.write(record_line(result, self._selection) + "\n")
         self._out.flush()
 
-    def write_line(self, line: str) -> None:
-        """Write a record of an earlier run as it stood there, without its line break."""
-        self._out.write(line + "\n")
-
     def finish(self) -> None:
         """Nothing comes after the last record."""
 

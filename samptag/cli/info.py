@@ -1,0 +1,93 @@
+"""`samptag info`: what a bug report needs, and what a person wants to know before a long run."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from samptag.pretrained import Store, WeightsEntry
+
+__all__ = ["info"]
+
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def info(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines for people.")] = False,
+) -> None:
+    """Show versions, devices, the cache and the weights that are there."""
+    facts = _facts()
+    if json:
+        sys.stdout.write(json_format.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+        return
+    for name, value in facts.items():
+        if name == "weights":
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            text = ", ".join(f"{key}={item}" for key, item in value.items()) or "none"
+        sys.stdout.write(f"{name.replace('_', ' '):<12}{text}\n")
+    for weights in facts["weights"]:
+        state = "installed" if weights["installed"] else weights["problem"]
+        sys.stdout.write(f"{'weights':<12}{weights['name']} ({state})\n")
+
+
+def _facts() -> dict[str, Any]:
+    import numpy
+    import soundfile
+    import torch
+
+    import samptag
+    from samptag.core.device import available_devices
+    from samptag.pretrained import open_store
+
+    store = open_store()
+    return {
+        "samptag": samptag.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": str(torch.__version__),
+        "numpy": str(numpy.__version__),
+        "soundfile": str(soundfile.__version__),
+        "libsndfile": str(soundfile.__libsndfile_version__),
+        "resampy": _version("resampy"),
+        "av": _version("av"),
+        "devices": [_device_text(torch, name) for name in available_devices()],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "ranks": {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ},
+        "cache": str(store.cache),
+        "offline": store.offline,
+        "weights": [
+            *(_weights(store, entry) for entry in store.registry.entries.values()),
+            *({"name": name, "installed": True, "problem": None} for name in store.imported_names()),
+        ],
+    }
+
+
+def _weights(store: Store, entry: WeightsEntry) -> dict[str, Any]:
+    if not store.installed_path(entry.name).exists():
+        problem = "comes with samptag" if entry.file else "not installed"
+        return {"name": entry.name, "installed": False, "problem": problem}
+    damage = store.problem(entry)
+    return {"name": entry.name, "installed": damage is None, "problem": damage}
+
+
+def _version(package: str) -> str:
+    """The version of an installed package without importing it: resampy's numba takes seconds."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _device_text(torch: Any, name: str) -> str:
+    return f"{name} ({torch.cuda.get_device_name(name)})" if name.startswith("cuda") else name

@@ -1,0 +1,208 @@
+"""Runs that can be taken up again: every record is kept as soon as it is there, and the file is put together last.
+
+While a run writes `tags.jsonl`, its records go to `tags.jsonl.part`, whose first line holds the settings they were made
+with. A run that ends early leaves that file; `--resume` reads it, and the finished file of an earlier run, and tags
+only what neither has.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from samptag.cli.console import note
+from samptag.cli.output import binary_file, explain_write_errors
+from samptag.cli.writers import Selection, record_line
+from samptag.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from samptag.tagging import TrackResult
+
+__all__ = ["Journal"]
+
+SCHEMA = "samptag.resume/1"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a record stands."""
+
+    file: Path
+    offset: int
+    size: int
+
+
+class Journal:
+    """The records of a JSON Lines file, of earlier runs and of this one; a context manager.
+
+    Parameters
+    ----------
+    path : str
+        The JSON Lines file.
+    settings : mapping
+        All that the records depend on besides their inputs; plain JSON values, among them "model".
+    selection : Selection
+        Which tags a record shows.
+    resume : bool
+        Keep the records of earlier runs that have no error.
+
+    Raises
+    ------
+    UsageError
+        When an earlier run was made with other settings, or the file holds something else.
+    OutputError
+        When the files cannot be read or written.
+    """
+
+    def __init__(self, path: str, *, settings: Mapping[str, Any], selection: Selection, resume: bool) -> None:
+        self._name = path
+        self._path = Path(os.path.realpath(path))
+        self._part = self._path.with_name(self._path.name + ".part")
+        self._settings = dict(settings)
+        self._selection = selection
+        self._places: dict[str, _Place] = {}
+        self.kept = 0
+        if self._path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder")
+        with explain_write_errors(str(self._part)):
+            if resume:
+                self._read_finished()
+                self._read_part()
+                self.kept = len(self._places)
+            elif self._part.exists():
+                note(f"warning: {self._part} of a run that ended early is begun anew; --resume would have used it")
+            self._file = self._open_part(resume)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __contains__(self, path: str) -> bool:
+        return _key(path) in self._places
+
+    def begin(self) -> None:
+        """Nothing comes before the first record."""
+
+    def write(self, result: TrackResult) -> None:
+        """Keep one record, safe from the end of this process at once.
+
+        Parameters
+        ----------
+        result : TrackResult
+        """
+        line = record_line(result, self._selection).encode("utf-8") + b"\n"
+        place = _Place(self._part, self._file.tell(), len(line))
+        self._file.write(line)
+        self._file.flush()
+        self._places[_key(result.path)] = place
+
+    def finish(self) -> None:
+        """Nothing comes after the last record."""
+
+    def assemble(self, paths: Iterable[str]) -> None:
+        """Put the file together, in the order of the inputs, and remove the part file.
+
+        Parameters
+        ----------
+        paths : iterable of str
+            Path of every input; one without a record (after --fail-fast) has no line.
+        """
+        with ExitStack() as stack:
+            out = stack.enter_context(binary_file(self._name))
+            files: dict[Path, BinaryIO] = {}
+            for place in filter(None, (self._places.get(_key(path)) for path in paths)):
+                if place.file not in files:
+                    files[place.file] = stack.enter_context(place.file.open("rb"))
+                files[place.file].seek(place.offset)
+                out.write(files[place.file].read(place.size))
+        self._file.close()
+        self._part.unlink()
+
+    def left_behind(self) -> str:
+        """What to tell a person when the run ends early."""
+        return f"{len(self._places)} records are kept in {self._part}; the same command with --resume goes on from them"
+
+    def _open_part(self, resume: bool) -> BinaryIO:
+        begun = resume and any(place.file == self._part for place in self._places.values())
+        file = self._part.open("r+b" if begun else "wb")
+        if begun:
+            # Whatever follows the last whole record was cut off in the middle.
+            file.seek(max(place.offset + place.size for place in self._places.values() if place.file == self._part))
+            file.truncate()
+        else:
+            header = {"schema": SCHEMA, "settings": self._settings}
+            file.write(json.dumps(header, ensure_ascii=False).encode("utf-8") + b"\n")
+        return file
+
+    def _read_part(self) -> None:
+        if not self._part.exists():
+            return
+        with self._part.open("rb") as file:
+            header = _parse(file.readline())
+            if header is None:
+                return
+            if header.get("schema") != SCHEMA:
+                raise UsageError(f"{self._part} is not the part file of a samptag run; move it away")
+            self._compare(header.get("settings"))
+            self._collect(file, self._part)
+
+    def _compare(self, settings: Any) -> None:
+        earlier = settings if isinstance(settings, dict) else {}
+        for name, value in self._settings.items():
+            if earlier.get(name) != value:
+                raise UsageError(
+                    f"{self._part} was made with {name} {earlier.get(name)}, not {value}: give the same options, "
+                    "or leave out --resume to begin anew"
+                )
+
+    def _read_finished(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            self._collect(file, self._path)
+
+    def _collect(self, file: BinaryIO, path: Path) -> None:
+        from samptag.tagging.result import SCHEMA as RECORD_SCHEMA
+
+        offset = file.tell()
+        for line in file:
+            record = _parse(line)
+            if record is not None:
+                if record.get("schema") != RECORD_SCHEMA:
+                    raise UsageError(f"{path} holds something else than tags; --resume cannot go on from it")
+                if record.get("model") != self._settings["model"]:
+                    raise UsageError(
+                        f"{path} was made with the weights {record.get('model')}, not {self._settings['model']}: "
+                        "give the same --model, or leave out --resume"
+                    )
+                if record.get("error") is None:
+                    self._places[_record_key(record)] = _Place(path, offset, len(line))
+            offset += len(line)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The record in a line, empty for anything else; None for a last line that was cut off."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _key(path: str) -> str:
+    """A name by which records are found again: exact also for paths that are not valid Unicode."""
+    return base64.b64encode(os.fsencode(path)).decode("ascii")
+
+
+def _record_key(record: Mapping[str, Any]) -> str:
+    return str(record["path_bytes"]) if "path_bytes" in record else _key(str(record.get("path")))

@@ -1,0 +1,156 @@
+"""Where data goes: standard output kept clean of everything else, or a file that is whole or not touched."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from samptag.errors import OutputError
+
+__all__ = ["binary_file", "explain_write_errors", "may_be_replaced", "standard_output", "text_file"]
+
+
+@contextmanager
+def standard_output() -> Iterator[TextIO]:
+    """Standard output as a UTF-8 text stream that nothing else in the process can write to.
+
+    For the time of the with block descriptor 1 leads to standard error, so that a line printed by a C library (or a
+    forgotten print) does not get into the document.
+
+    Yields
+    ------
+    text stream
+        Without translation of line ends.
+
+    Raises
+    ------
+    OutputError
+        When standard output is closed or cannot be written.
+    BrokenPipeError
+        When its reader has left.
+    """
+    with ExitStack() as stack:
+        try:
+            kept = os.dup(1)
+        except OSError:
+            raise OutputError("standard output is closed; give --output FILE") from None
+        stack.callback(_restore, kept)
+        _lead_to_stderr(1)
+        # A duplicate, so that the stream can be closed, and its last flush can fail, before the descriptor is restored.
+        stream = open(os.dup(kept), "w", encoding="utf-8", newline="")  # noqa: SIM115 - closed below, with its errors
+        try:
+            yield stream
+            with explain_write_errors("standard output"):
+                stream.flush()
+        finally:
+            with suppress(OSError):
+                stream.close()
+
+
+@contextmanager
+def text_file(path: str) -> Iterator[TextIO]:
+    """A UTF-8 text file that takes the place of `path` when the with block ends well; see `binary_file`."""
+    with binary_file(path) as file:
+        stream = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        try:
+            yield stream
+            with explain_write_errors(path):
+                stream.flush()
+        finally:
+            with suppress(OSError):
+                stream.detach()
+
+
+@contextmanager
+def binary_file(path: str) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the with block ends well; after any failure the old one is untouched.
+
+    A link is followed, and what is no regular file (a device, a named pipe) is written to as it is: replacing
+    /dev/null would be no service.
+
+    Parameters
+    ----------
+    path : str
+        Where it goes.
+
+    Yields
+    ------
+    binary file object
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    from samptag.core.atomic import atomic_write
+
+    with ExitStack() as stack:
+        with explain_write_errors(path):
+            target = Path(os.path.realpath(path))
+            if target.is_dir():
+                raise OutputError(f"cannot write {path}: it is a folder")
+            file = stack.enter_context(atomic_write(target) if may_be_replaced(path) else target.open("wb"))
+        yield file
+        with explain_write_errors(path):
+            stack.close()
+
+
+def may_be_replaced(path: str) -> bool:
+    """Whether the path is free or a regular file, or a link to one: only then can a new file take its place.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True
+
+
+@contextmanager
+def explain_write_errors(name: str) -> Iterator[None]:
+    """Turn an operating system's refusal into an OutputError that names what was being written.
+
+    Parameters
+    ----------
+    name : str
+        The file, or "standard output".
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
+
+
+def _lead_to_stderr(descriptor: int) -> None:
+    sys.stdout.flush()
+    try:
+        os.dup2(2, descriptor)
+    except OSError:  # standard error is closed
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
+
+
+def _restore(kept: int) -> None:
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os.dup2(kept, 1)
+    os.close(kept)

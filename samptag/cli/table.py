@@ -1,0 +1,147 @@
+"""Results for people at a terminal: one compact table a file, drawn by Rich."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from samptag.cli.writers import Selection
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from samptag.tagging import TrackResult
+
+__all__ = ["TableWriter"]
+
+BAR_CELLS = 24
+TAG_CELLS = 16
+# A score is a probability of the tag being annotated, and annotators leave most true tags out: 0.5 is already much.
+STRONG, FAIR = 0.5, 0.2
+
+
+class TableWriter:
+    """Draws results on a terminal; names of files and tags are shortened in the middle to fit its width.
+
+    Parameters
+    ----------
+    out : text stream
+        The terminal.
+    selection : Selection
+    """
+
+    def __init__(self, out: TextIO, selection: Selection) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=out, markup=False, highlight=False, emoji=False)
+        self._selection = selection
+
+    def begin(self) -> None:
+        """Nothing comes before the first table."""
+
+    def write(self, result: TrackResult) -> None:
+        """Draw one table; a file that failed has none, its error goes to standard error."""
+        if result.error is not None:
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        width = self._console.width
+        self._console.print(self._title(result), soft_wrap=False, overflow="ellipsis", no_wrap=True)
+        rows = self._selection.of(result)
+        if not rows:
+            self._console.print(Text("  no tag scores that high", style="dim"))
+        table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+        bar = max(4, min(BAR_CELLS, width - TAG_CELLS - 10))
+        room = max(4, width - bar - 10)
+        for item in rows:
+            style = "green" if item.score >= STRONG else "yellow" if item.score >= FAIR else "bright_black"
+            tag = Text("  " + shorten(_one_line(item.tag), room), style="bold" if item.score >= STRONG else "")
+            table.add_row(tag, Text(score_bar(item.score, bar), style=style), f"{item.score:.3f}")
+        self._console.print(table)
+        self._console.file.flush()
+
+    def finish(self) -> None:
+        """Nothing comes after the last table."""
+
+    def _title(self, result: TrackResult) -> Text:
+        from rich.text import Text
+
+        facts = f"{clock(result.duration)} · {result.segments} segment{'s' if result.segments != 1 else ''}"
+        if result.padded:
+            facts += " · padded"
+        name = _one_line(result.path)
+        room = self._console.width - len(facts) - 2
+        if room < 8:
+            return Text(shorten(name, self._console.width), style="bold cyan")
+        return Text.assemble((shorten(name, room), "bold cyan"), "  ", (facts, "dim"))
+
+
+def shorten(text: str, cells: int) -> str:
+    """The text in at most so many terminal cells, with an ellipsis in its middle if it is longer.
+
+    Parameters
+    ----------
+    text : str
+    cells : int
+        At least 1; wide characters take two.
+
+    Returns
+    -------
+    str
+    """
+    from rich.cells import cell_len
+
+    if cell_len(text) <= cells:
+        return text
+    front = (cells - 1) // 2
+    head, tail = "", ""
+    for character in text:
+        if cell_len(head + character) > front:
+            break
+        head += character
+    for character in reversed(text):
+        if cell_len(character + tail) > cells - 1 - cell_len(head):
+            break
+        tail = character + tail
+    return f"{head}…{tail}"
+
+
+def score_bar(score: float, cells: int) -> str:
+    """A bar of eighths of a cell, `cells` long for a score of 1.
+
+    Parameters
+    ----------
+    score : float
+        In [0, 1].
+    cells : int
+
+    Returns
+    -------
+    str
+    """
+    eighths = round(score * cells * 8)
+    part = " ▏▎▍▌▋▊▉"[eighths % 8]
+    return ("█" * (eighths // 8) + part).rstrip()
+
+
+def clock(seconds: float) -> str:
+    """The duration as m:ss, or h:mm:ss from an hour on; tenths of a second below ten.
+
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _one_line(text: str) -> str:
+    """The text with what would move the cursor, and what cannot be encoded, made visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
