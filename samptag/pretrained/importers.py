@@ -6,6 +6,7 @@ SampleCNN with residual blocks and squeeze-and-excitation (``sota-se``), each a 
 """
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,7 +53,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if kind := unexpected_kind(path):
         raise WeightsError(f"{path} is {kind}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Torch's remarks on how old or odd the file is are for its authors; what matters is refused below.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is damaged or no PyTorch state_dict ({type(error).__name__})") from error
     if not isinstance(state, Mapping) or not all(

@@ -259,7 +259,10 @@ class Store:
             if entry.format == "samptag":
                 raise
             logger.warning("%s; installing it again", damage)
-            loaded = load_model_file(self.install(entry.name, force=True))
+            try:
+                loaded = load_model_file(self.install(entry.name, force=True))
+            except DownloadError as error:
+                raise DownloadError(f"{damage}; {error}") from error
         _check_tags(loaded.card, entry, path)
         return loaded
 

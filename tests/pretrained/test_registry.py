@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+
+import pytest
+import weights_server as ws
+
+from samptag.errors import WeightsError
+from samptag.pretrained.registry import load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTRY = ws.registry_entry("mine", b"content")
+
+
+def test_the_registry_of_the_project_is_valid_and_its_bundled_files_are_there():
+    registry = load_registry(ROOT / "weights" / "registry.json")
+    assert {f"sota-{data}-{net}" for data in ("mtat", "msd", "jamendo") for net in ("sample", "se")} <= set(
+        registry.entries
+    )
+    for entry in registry.entries.values():
+        bundled = registry.bundled_path(entry)
+        if bundled is not None:
+            assert entry.checksums.problem(bundled) is None
+
+
+@pytest.mark.parametrize("name", ["sota-mtat-sample", "sota-msd-se", "sota-jamendo-se"])
+def test_public_weights_are_pinned(name: str):
+    entry = load_registry().entries[name]
+    assert "/4e1d652d4a7b12437a624965e85890b70b4a111d/models/" in entry.url
+    assert entry.checksums.git_blob_sha1 is not None
+    assert entry.licence == "MIT"
+    assert entry.sample_rate == 16_000
+    assert len(entry.tags.tags) == 50
+    assert 0.8 < entry.scores[0].roc_auc < 0.92
+
+
+def test_tag_orders_of_the_public_weights():
+    entries = load_registry().entries
+    mtat = entries["sota-mtat-se"].tags.tags
+    assert mtat[:3] == ("guitar", "classical", "slow")
+    assert mtat[-4:] == ("country", "metal", "female voice", "choral")
+    assert entries["sota-msd-sample"].tags.tags[-3:] == ("sad", "House", "happy")
+    jamendo = entries["sota-jamendo-sample"].tags
+    joined = [f"{category}---{tag}" for category, tag in zip(jamendo.categories, jamendo.tags, strict=True)]
+    assert joined == sorted(joined)
+    assert joined[25] == "genre---rock"
+
+
+def test_published_tag_list_differs_in_two_places_from_the_one_of_2020():
+    lists = load_registry().tag_lists
+    pairs = zip(lists["mtat50"].tags, lists["mtat50-won"].tags, strict=True)
+    assert [pair for pair in pairs if pair[0] != pair[1]] == [("female voice", "metal"), ("metal", "female voice")]
+
+
+def changed(**changes: object) -> dict[str, object]:
+    return ENTRY | changes
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([changed(colour="blue")], "'mine': unknown key 'colour'"),
+        ([ENTRY, ENTRY], "'mine' occurs twice"),
+        ([ENTRY, changed(name="MINE")], "'MINE' occurs twice"),
+        ([changed(name="../mine")], "letters, digits"),
+        ([changed(name="")], "entry '': name must be a text"),
+        ([changed(format="pickle")], "format 'pickle' is none of"),
+        ([changed(format="sota-se")], "must have the format 'samptag'"),
+        ([changed(licence=None)], "licence must be a text"),
+        ([changed(sample_rate="16k")], "sample_rate must be a positive integer"),
+        ([changed(sample_rate=True)], "sample_rate must be a positive integer"),
+        ([changed(file="../mine.safetensors")], "bare name"),
+        ([changed(url="https://example.org/mine")], "exactly one of file and url"),
+        ([changed(file=None)], "exactly one of file and url"),
+        ([changed(file=None, url="file:///etc/passwd")], "not an http or https address"),
+        ([changed(size=None)], "needs size and sha256"),
+        ([changed(file=None, url="https://example.org/mine", sha256=None)], "needs sha256 or git_blob_sha1"),
+        ([changed(sha256="ABC")], "sha256 must be 64 lower-case"),
+        ([changed(tags="mtat51")], "no tag list 'mtat51'"),
+        ([changed(tags=[])], "the tag list is empty"),
+        ([changed(tags=["a", "b", "a"])], "has 'a' twice"),
+        ([changed(tags=["a", " "])], "empty tag"),
+        ([changed(tags=["a", 1])], "array of strings"),
+        ([changed(scores=[{"split": "s", "roc_auc": 90.5, "source": "x"}])], r"roc_auc must be a number in \[0, 1\]"),
+        ([changed(scores=[{"split": "s", "roc_auc": 0.9}])], "source must be a text"),
+        ([changed(scores=[{"split": "s", "roc_auc": 0.9, "source": "x", "auc": 1}])], "unknown key 'auc'"),
+        (["mine"], "entry 1 must be an object"),
+    ],
+)
+def test_what_does_not_belong_is_named(tmp_path: Path, entries: list[object], message: str):
+    path = ws.write_registry(tmp_path, *entries)
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_registry(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": "samptag.registry/2", "weights": []}', '{"weights": {}}'])
+def test_damaged_document(tmp_path: Path, text: str):
+    path = tmp_path / "registry.json"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=r"registry\.json"):
+        load_registry(path)
+
+
+def test_missing_document(tmp_path: Path):
+    with pytest.raises(WeightsError, match="reinstall samptag"):
+        load_registry(tmp_path / "registry.json")
+
+
+def test_categories_are_taken_apart_only_where_all_tags_have_one(tmp_path: Path):
+    document = {
+        "schema": "samptag.registry/1",
+        "tag_lists": {
+            "all": ["genre---rock", "mood/theme---happy"],
+            "some": ["genre---rock", "happy"],
+            "clash": ["genre---electronic", "instrument---electronic"],
+        },
+        "weights": [],
+    }
+    path = tmp_path / "registry.json"
+    path.write_text(json.dumps(document))
+    lists = load_registry(path).tag_lists
+    assert (lists["all"].tags, lists["all"].categories) == (("rock", "happy"), ("genre", "mood/theme"))
+    assert (lists["some"].tags, lists["some"].categories) == (("genre---rock", "happy"), None)
+    assert lists["clash"].tags == ("genre---electronic", "instrument---electronic")
