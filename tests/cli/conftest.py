@@ -1,0 +1,55 @@
+"""The real command as a process, with a small net behind it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_weights import save_tiny_weights
+
+Result = subprocess.CompletedProcess[bytes]
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file to be named by its path."""
+    return save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture
+def cli_environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a user without settings, without a network and with an empty cache."""
+    dropped = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, "SAMPTAG_CACHE": str(tmp_path / "cache"), "SAMPTAG_OFFLINE": "1", "PYTHONWARNINGS": "error"}
+
+
+def _text(argument: Any) -> str:
+    return os.fsdecode(argument) if isinstance(argument, bytes | os.PathLike) else str(argument)
+
+
+@pytest.fixture
+def samptag(cli_environment: dict[str, str]) -> Callable[..., Result]:
+    """``samptag("tag", path, ..., check=0, env={}, **subprocess_options)``: the finished process, its code checked."""
+
+    def run(*arguments: Any, check: int | None = 0, env: dict[str, str] | None = None, **options: Any) -> Result:
+        command = [sys.executable, "-m", "samptag", *map(_text, arguments)]
+        process = subprocess.run(command, capture_output=True, env={**cli_environment, **(env or {})}, **options)
+        if check is not None:
+            assert process.returncode == check, process.stderr.decode(errors="replace")
+        return process
+
+    return run
+
+
+@pytest.fixture
+def tag(samptag: Callable[..., Result], tiny_weights: Path) -> Callable[..., Result]:
+    """``samptag tag --model tiny ...``."""
+
+    def run(*arguments: Any, **options: Any) -> Result:
+        return samptag("tag", "--model", tiny_weights, *arguments, **options)
+
+    return run
