@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, fetch, check and import weights.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch, check and import weights.")
 
 _LIST_COLUMNS = ("name", "tags", "sample_rate", "trained_on", "licence", "scores", "installed")
 _VERIFY_COLUMNS = ("name", "status", "detail")
