@@ -100,12 +100,13 @@ def as_tables(report: EvaluationReport) -> Group:
 
 def _headed(report: EvaluationReport, first: str, *columns: str) -> Table:
     """An empty table under the name of the split and the number of clips."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     split = f"{report.split_name} {report.part}".strip()
     title = f"{report.model} on {split} ({report.split_hash}): {report.clips} clips, {report.groups} groups"
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
     table.add_column(first, overflow="fold")
     for column in columns:
         table.add_column(column, justify="right")
@@ -121,7 +122,7 @@ def _tag_table(report: EvaluationReport) -> Table:
     table.add_section()
     macro = report.macro
     table.add_row(
-        f"macro over {len(report.tags)} tags",
+        f"macro over {len(report.tags)} tags\n95 % interval",
         "",
         _spanned(macro.roc_auc, macro.roc_auc_ci95),
         _spanned(macro.pr_auc, macro.pr_auc_ci95),
@@ -141,7 +142,7 @@ def _comparison_table(report: EvaluationReport) -> Table:
                 Text(name), _spanned(macro.roc_auc, macro.roc_auc_ci95), _spanned(macro.pr_auc, macro.pr_auc_ci95)
             )
         table.add_section()
-        table.add_row("difference", _signed(other.roc_auc), _signed(other.pr_auc), style="bold")
+        table.add_row("difference\n95 % interval", _signed(other.roc_auc), _signed(other.pr_auc), style="bold")
     return table
 
 
@@ -162,12 +163,12 @@ def _loss_table(report: EvaluationReport) -> Table:
 
 
 def _spanned(value: float, interval: Interval | None) -> str:
-    return f"{value:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+    return f"{value:.4f}" + (f"\n[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
 
 
 def _signed(difference: Difference) -> str:
     ends = difference.ci95
-    return f"{difference.value:+.4f}" + (f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else "")
+    return f"{difference.value:+.4f}" + (f"\n[{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else "")
 
 
 def remarks(report: EvaluationReport) -> Iterator[str]:

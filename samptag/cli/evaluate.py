@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import Annotated
 
 import typer
 
 from samptag.errors import UsageError
 
-if TYPE_CHECKING:
-    from samptag.data import Dataset
-    from samptag.evaluation import EvaluationReport
+__all__ = ["EvalRequest", "evaluate_command"]
 
-__all__ = ["evaluate_command"]
-
-_Form = Literal["json", "tsv", "table"]
 _PARTS = ("train", "valid", "test")
 _TRUTH = "What is true"
 _SYSTEM = "What is scored"
 _FIGURES = "Figures"
 _OUTPUT = "Output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRequest:
+    """What one call of `samptag eval` asks for; the fields are the options of the same names, but for two.
+
+    Attributes
+    ----------
+    split : str or None
+        The named split; None for the data set's usual one.
+    part : str
+        "train", "valid" or "test".
+    """
+
+    data: Path | None
+    truth: Path | None
+    split: str | None
+    part: str
+    format: str | None
+    subset: str | None
+    model: str | None
+    scores: Path | None
+    against: Path | None
+    perturb: tuple[str, ...]
+    device: str
+    group: str
+    positive_above: float
+    min_positives: int
+    resamples: int
+    seed: int
+    predictions: Path | None
+    as_json: bool
+    output: Path | None
+    progress: bool | None
 
 
 def evaluate_command(
@@ -156,51 +182,33 @@ def evaluate_command(
         samptag eval --scores est.csv --truth gt.csv --against other.csv
     """
     _check_choices(data=data, truth=truth, model=model, scores=scores, perturb=perturb, predictions=predictions)
-
-    from samptag.cli.console import note
-    from samptag.cli.eval_tables import remarks
-    from samptag.cli.output import standard_output, text_file
-    from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
-    from samptag.evaluation.predictions import scores_to_csv
-    from samptag.tagging.result import valid_text
-
-    scoring = Scoring(positive_above=positive_above, min_positives=min_positives, resamples=resamples, seed=seed)
-    form: _Form = "json" if as_json or (output is not None and output.suffix.lower() == ".json") else "tsv"
-    if form == "tsv" and output is None and sys.stdout is not None and sys.stdout.isatty():
-        form = "table"
     name, part = _parse_split(split)
-    with ExitStack() as files:
-        # Opened before the work, so that a place that cannot be written is found out before it.
-        out = files.enter_context(standard_output() if output is None else text_file(str(output)))
-        table = None if predictions is None else files.enter_context(text_file(str(predictions)))
-        if data is not None:
-            dataset = _open(data, split=name, format=format, subset=subset, progress=progress)
-            if scores is not None:
-                known = truth_of(dataset, part=part)
-                report = evaluate_scores(scores, truth=known, against=against, group=group, scoring=scoring)
-            else:
-                with _bar("evaluating", progress) as advance:
-                    report = evaluate(
-                        dataset,
-                        model=model,
-                        part=part,
-                        group=group,
-                        against=against,
-                        perturbations=perturb or (),
-                        scoring=scoring,
-                        device=device,
-                        progress=advance,
-                    )
-        elif truth is not None and scores is not None:
-            report = evaluate_scores(scores, truth=truth, against=against, group=group, scoring=scoring)
-        else:
-            raise UsageError("nothing to score against: give --data DIR, or --scores FILE with --truth FILE")
-        _write(report, out, form)
-        if table is not None:
-            table.write(valid_text(scores_to_csv(report.scores)))
-    for remark in remarks(report):
-        note(remark)
-    raise typer.Exit(1 if report.failed else 0)
+
+    from samptag.cli.eval_run import run
+
+    request = EvalRequest(
+        data=data,
+        truth=truth,
+        split=name,
+        part=part,
+        format=format,
+        subset=subset,
+        model=model,
+        scores=scores,
+        against=against,
+        perturb=tuple(perturb or ()),
+        device=device,
+        group=group,
+        positive_above=positive_above,
+        min_positives=min_positives,
+        resamples=resamples,
+        seed=seed,
+        predictions=predictions,
+        as_json=as_json or (output is not None and output.suffix.lower() == ".json"),
+        output=output,
+        progress=progress,
+    )
+    raise typer.Exit(run(request))
 
 
 def _check_choices(**given: object) -> None:
@@ -222,42 +230,3 @@ def _parse_split(text: str) -> tuple[str | None, str]:
     if part in _PARTS:
         return name or None, part
     return text, "test"
-
-
-def _open(data: Path, *, split: str | None, format: str | None, subset: str | None, progress: bool | None) -> Dataset:
-    from samptag.data import open_dataset
-
-    with _bar("measuring clips", progress) as advance:
-        return open_dataset(data, format=format, split=split, subset=subset, progress=advance)
-
-
-@contextmanager
-def _bar(description: str, asked: bool | None) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that learns its total with the first step."""
-    from samptag.cli.console import new_progress, wants_progress
-
-    if not wants_progress(asked):
-        yield lambda done, in_all: None
-        return
-    from rich.progress import MofNCompleteColumn
-
-    with new_progress(MofNCompleteColumn()) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, in_all: bar.update(task, completed=done, total=in_all)
-
-
-def _write(report: EvaluationReport, out: TextIO, form: _Form) -> None:
-    from samptag.tagging.result import valid_text
-
-    if form == "json":
-        out.write(valid_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=2)) + "\n")
-    elif form == "tsv":
-        from samptag.cli.eval_tables import as_tsv
-
-        out.write(valid_text(as_tsv(report)))
-    else:
-        from rich.console import Console
-
-        from samptag.cli.eval_tables import as_tables
-
-        Console(file=out, markup=False, highlight=False, emoji=False).print(as_tables(report))

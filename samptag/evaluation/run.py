@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samptag.data.dataset import Dataset
+from samptag.data import Dataset, open_dataset
 from samptag.errors import DatasetError
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth, align, read_groups, read_scores, read_truth
@@ -15,9 +15,11 @@ from samptag.evaluation.report import Comparison, Degradation, EvaluationReport
 from samptag.evaluation.scoring import Scored, Scorer, Scoring, verdict
 
 if TYPE_CHECKING:
+    from samptag.evaluation.listen import Listener
+    from samptag.tagging.shard import Ranks
     from samptag.tagging.tagger import Tagger
 
-__all__ = ["evaluate", "evaluate_scores", "truth_of"]
+__all__ = ["assist", "evaluate", "evaluate_scores", "truth_of"]
 
 
 def evaluate(
@@ -33,6 +35,7 @@ def evaluate(
     perturbations: Sequence[str | Perturbation] = (),
     scoring: Scoring = Scoring(),  # noqa: B008  # frozen
     device: str = "auto",
+    ranks: "Ranks | None" = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
     """How well a model ranks the tags of a data set: clip scores are the mean over all segments of each clip.
@@ -58,6 +61,8 @@ def evaluate(
     scoring : Scoring
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps"; of no meaning when `model` is a Tagger.
+    ranks : Ranks or None
+        Rank 0 among the processes that torchrun started, which share the clips; the others call `assist`.
     progress : callable or None
         Called with the number of clips heard so far and the number in all; a perturbation hears each clip again.
 
@@ -72,11 +77,8 @@ def evaluate(
     WeightsError, DeviceError, UsageError
         When the model, the device or a perturbation cannot be used.
     """
-    from samptag.data import open_dataset
-    from samptag.evaluation.listen import Listener
-
-    wanted = [p if isinstance(p, Perturbation) else parse_perturbation(p) for p in perturbations]
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
+    wanted = _parsed(perturbations)
+    dataset = _dataset(data, format=format, split=split, subset=subset)
     truth = _regrouped(truth_of(dataset, part=part), group)
     other = read_scores(against) if isinstance(against, str | Path) else against
     tagger = _tagger(model, device)
@@ -85,12 +87,31 @@ def evaluate(
         raise DatasetError(
             f"{dataset.root}: {tagger.card.name} knows none of its {len(missing)} tags ({missing[0]}, ...)"
         )
-    listener = Listener(tagger, clips=dataset.select(part), perturbations=wanted, seed=scoring.seed, progress=progress)
-    scores, failed = listener.clean()
-    degraded = [(perturbation.name, listener.degraded(perturbation)) for perturbation in wanted]
-    known = _restricted(truth, scores.keys, [tag for tag in truth.tags if tag not in missing])
-    report = _report(known, scores, other=other, degraded=degraded, scoring=scoring)
-    return replace(report, missing_tags=missing, failed=failed)
+    heard = _listener(tagger, dataset, part, wanted, scoring).hear(ranks=ranks, progress=progress)
+    known = _restricted(truth, heard.clean.keys, [tag for tag in truth.tags if tag not in missing])
+    report = _report(known, heard.clean, other=other, degraded=heard.degraded, scoring=scoring)
+    return replace(report, missing_tags=missing, failed=heard.failed)
+
+
+def assist(
+    data: str | Path | Dataset,
+    *,
+    ranks: "Ranks",
+    model: "str | Path | Tagger | None" = None,
+    part: str = "test",
+    format: str | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    perturbations: Sequence[str | Perturbation] = (),
+    scoring: Scoring = Scoring(),  # noqa: B008  # frozen
+    device: str = "auto",
+) -> None:
+    """Hear this process's share of the clips for rank 0, which calls `evaluate` with the same arguments.
+
+    Parameters and errors are those of `evaluate`.
+    """
+    dataset = _dataset(data, format=format, split=split, subset=subset)
+    _listener(_tagger(model, device), dataset, part, _parsed(perturbations), scoring).assist(ranks)
 
 
 def evaluate_scores(
@@ -140,6 +161,22 @@ def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
         split_hash=dataset.split_hash,
         part=part,
     )
+
+
+def _dataset(data: str | Path | Dataset, *, format: str | None, split: str | None, subset: str | None) -> Dataset:
+    return data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
+
+
+def _parsed(perturbations: Sequence[str | Perturbation]) -> list[Perturbation]:
+    return [each if isinstance(each, Perturbation) else parse_perturbation(each) for each in perturbations]
+
+
+def _listener(
+    tagger: "Tagger", dataset: Dataset, part: str, perturbations: Sequence[Perturbation], scoring: Scoring
+) -> "Listener":
+    from samptag.evaluation.listen import Listener
+
+    return Listener(tagger, clips=dataset.select(part), perturbations=perturbations, seed=scoring.seed)
 
 
 def _tagger(model: "str | Path | Tagger | None", device: str) -> "Tagger":

@@ -24,7 +24,7 @@ from samptag.tagging.files import Input
 from samptag.tagging.result import TagScore, TrackError, TrackResult
 
 if TYPE_CHECKING:
-    from samptag.tagging.tagger import Tagger
+    from samptag.tagging.tagger import Tagger, Transform
 
 __all__ = ["Ranks", "Shard", "from_bytes", "to_bytes"]
 
@@ -98,6 +98,8 @@ class Shard:
         All inputs of the run, the same in every process.
     done : set of int
         Indices of inputs that need no tagging; what rank 0 says counts.
+    transform : callable, optional
+        As for `Tagger.tag_many`; the same in every process.
 
     Raises
     ------
@@ -105,11 +107,19 @@ class Shard:
         When this process found other inputs than rank 0.
     """
 
-    def __init__(self, ranks: Ranks, *, inputs: Sequence[Input], done: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        ranks: Ranks,
+        *,
+        inputs: Sequence[Input],
+        done: frozenset[int] = frozenset(),
+        transform: Transform | None = None,
+    ) -> None:
         from torch.distributed.rendezvous import rendezvous
 
         self._ranks = ranks
         self._inputs = inputs
+        self._transform = transform
         self._store: Any = next(iter(rendezvous("env://")))[0]
         digest = hashlib.sha256(b"\0".join(os.fsencode(item.path) for item in inputs)).hexdigest()
         if ranks.rank == 0:
@@ -130,7 +140,8 @@ class Shard:
             Whether results keep the scores of every segment.
         """
         claimed: list[int] = []
-        for count, result in enumerate(tagger.tag_many(self._claims(claimed), taggram=taggram)):
+        results = tagger.tag_many(self._claims(claimed), taggram=taggram, transform=self._transform)
+        for count, result in enumerate(results):
             self._store.set(f"samptag/result/{claimed[count]}", to_bytes(result))
         self._store.add("samptag/left", 1)
 

@@ -1,0 +1,139 @@
+"""`samptag eval` at work: data, model and outputs brought together; imported once the options are checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from samptag.cli.console import new_progress, note, wants_progress
+from samptag.cli.eval_tables import as_tables, as_tsv, remarks
+from samptag.cli.evaluate import EvalRequest
+from samptag.cli.output import standard_output, text_file
+from samptag.data import Dataset, open_dataset
+from samptag.errors import UsageError
+from samptag.evaluation import EvaluationReport, Scoring, assist, evaluate, evaluate_scores, truth_of
+from samptag.evaluation.predictions import Truth, scores_to_csv
+from samptag.tagging.result import valid_text
+from samptag.tagging.shard import Ranks
+
+__all__ = ["run"]
+
+SOME_FAILED = 1
+
+
+def run(request: EvalRequest) -> int:
+    """The exit code, after everything asked for has been scored and written.
+
+    Parameters
+    ----------
+    request : EvalRequest
+
+    Returns
+    -------
+    int
+        0, or 1 when clips could not be read.
+
+    Raises
+    ------
+    SamptagError
+        When there is no report.
+    """
+    ranks = Ranks.from_environment()
+    if ranks is not None and ranks.rank != 0:
+        if request.data is not None and request.scores is None:
+            _help(request, request.data, ranks)
+        return 0
+    on_terminal = request.output is None and sys.stdout is not None and sys.stdout.isatty()
+    with ExitStack() as files:
+        # Opened before the work, so that a place that cannot be written is found out before it.
+        out = files.enter_context(standard_output() if request.output is None else text_file(str(request.output)))
+        table = None if request.predictions is None else files.enter_context(text_file(str(request.predictions)))
+        report = _report(request, ranks)
+        if request.as_json:
+            out.write(valid_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=2)) + "\n")
+        elif on_terminal:
+            _draw(report, out)
+        else:
+            out.write(valid_text(as_tsv(report)))
+        if table is not None:
+            table.write(valid_text(scores_to_csv(report.scores)))
+    for remark in remarks(report):
+        note(remark)
+    return SOME_FAILED if report.failed else 0
+
+
+def _report(request: EvalRequest, ranks: Ranks | None) -> EvaluationReport:
+    scoring = Scoring(
+        positive_above=request.positive_above,
+        min_positives=request.min_positives,
+        resamples=request.resamples,
+        seed=request.seed,
+    )
+    known: Path | Truth
+    match request.data, request.truth, request.scores:
+        case Path() as data, None, None:
+            return _listen(request, _open(request, data), scoring, ranks)
+        case Path() as data, None, Path() as scores:
+            known = truth_of(_open(request, data), part=request.part)
+        case None, Path() as known, Path() as scores:
+            pass
+        case _:
+            raise UsageError("nothing to score against: give --data DIR, or --scores FILE with --truth FILE")
+    return evaluate_scores(scores, truth=known, group=request.group, against=request.against, scoring=scoring)
+
+
+def _listen(request: EvalRequest, dataset: Dataset, scoring: Scoring, ranks: Ranks | None) -> EvaluationReport:
+    with _bar("evaluating", request.progress) as advance:
+        return evaluate(
+            dataset,
+            model=request.model,
+            part=request.part,
+            group=request.group,
+            against=request.against,
+            perturbations=request.perturb,
+            scoring=scoring,
+            device=request.device if ranks is None else ranks.device(request.device),
+            ranks=ranks,
+            progress=advance,
+        )
+
+
+def _help(request: EvalRequest, data: Path, ranks: Ranks) -> None:
+    """Hear a share of the clips for rank 0."""
+    assist(
+        _open(request, data),
+        ranks=ranks,
+        model=request.model,
+        part=request.part,
+        perturbations=request.perturb,
+        scoring=Scoring(seed=request.seed),
+        device=ranks.device(request.device),
+    )
+
+
+def _open(request: EvalRequest, data: Path) -> Dataset:
+    with _bar("measuring clips", request.progress) as advance:
+        return open_dataset(data, format=request.format, split=request.split, subset=request.subset, progress=advance)
+
+
+@contextmanager
+def _bar(description: str, asked: bool | None) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that learns its total with the first step."""
+    if not wants_progress(asked):
+        yield lambda done, in_all: None
+        return
+    from rich.progress import MofNCompleteColumn
+
+    with new_progress(MofNCompleteColumn()) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, in_all: bar.update(task, completed=done, total=in_all)
+
+
+def _draw(report: EvaluationReport, out: TextIO) -> None:
+    from rich.console import Console
+
+    Console(file=out, markup=False, highlight=False, emoji=False).print(as_tables(report))
