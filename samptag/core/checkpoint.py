@@ -141,7 +141,7 @@ class _Reader:
         self._path = path
         try:
             self._path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
-            self._file: Any = safe_open(self._path, framework="numpy")
+            self._file = _open(self._path)
         except OSError as error:
             raise WeightsError(f"cannot read {self._path}: {error.strerror or error}") from None
         except SafetensorError as error:
@@ -175,6 +175,11 @@ class _Reader:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Every tensor by its name, in memory of its own: the file may be replaced while we run."""
         return {name: self._file.get_tensor(name) for name in self._names}
+
+
+def _open(path: Path) -> Any:
+    """The safetensors file `path`, its tensors as numpy arrays: their conversion then needs no threads of torch's."""
+    return safe_open(path, framework="numpy")
 
 
 def _misfit(found: Mapping[str, tuple[tuple[int, ...], str]], expected: Mapping[str, torch.Tensor]) -> str | None:

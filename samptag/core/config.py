@@ -146,11 +146,6 @@ class ModelConfig:
         return self.frames * self.first_stride
 
     @property
-    def segment_seconds(self) -> float:
-        """Duration of a segment in seconds."""
-        return self.input_length / self.sample_rate
-
-    @property
     def front_channels(self) -> int:
         """Number of channels the front end makes (filters, or mel bands)."""
         return BASE_CHANNELS
