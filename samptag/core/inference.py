@@ -71,7 +71,9 @@ class Predictor:
             dtype = inference_dtype(device) if fast else torch.float32
             self._network = _Module(model, device, dtype, folded=fast)
             self.batch_size = SEGMENTS_PER_THREAD * BATCH[device.type]
-        self._head = model.head.weight.detach().float().cpu().clone(), model.head.bias.detach().float().cpu().clone()
+        # In float64 the scores of a segment do not depend on how many others came with it: a product of another shape
+        # rounds differently, but far below what float32 keeps. Runs with other batches write the same digits.
+        self._head = model.head.weight.detach().double().cpu(), model.head.bias.detach().double().cpu()
 
     def __call__(self, segments: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and embeddings of segments.
@@ -102,7 +104,7 @@ class Predictor:
                 self._network.embed(torch.from_numpy(np.ascontiguousarray(segments)), embeddings)
         with torch.inference_mode():
             weight, bias = self._head
-            scores = torch.sigmoid(torch.addmm(bias, embeddings, weight.t()))
+            scores = torch.sigmoid(torch.addmm(bias, embeddings.double(), weight.t())).float()
         return scores.numpy(), embeddings.numpy()
 
 
