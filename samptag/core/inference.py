@@ -47,6 +47,8 @@ class Predictor:
         False runs the plain module in float32: the reference the fast paths are tested against.
     threads : int or None
         Threads to compute with on the CPU; None takes as many as torch is set to.
+    dtype : torch.dtype or None
+        Precision of the fast path; None takes `inference_dtype` of the device.
 
     Attributes
     ----------
@@ -58,18 +60,25 @@ class Predictor:
     """
 
     def __init__(
-        self, model: SampleCNN, *, device: torch.device, fast: bool = True, threads: int | None = None
+        self,
+        model: SampleCNN,
+        *,
+        device: torch.device,
+        fast: bool = True,
+        threads: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.device = device
         self._config = model.config
-        threads = threads or torch.get_num_threads()
+        threads = torch.get_num_threads() if threads is None else threads
+        dtype = dtype or inference_dtype(device)
         self._network: _Products | _Module
-        if fast and device.type == "cpu" and ProductNetwork.supports(model.config):
+        exact = device.type == "cpu" and dtype == torch.float32
+        if fast and exact and ProductNetwork.supports(model.config):
             self._network = _Products(model, threads)
             self.batch_size = SEGMENTS_PER_THREAD * threads
         else:
-            dtype = inference_dtype(device) if fast else torch.float32
-            self._network = _Module(model, device, dtype, folded=fast)
+            self._network = _Module(model, device, dtype if fast else torch.float32, folded=fast)
             self.batch_size = SEGMENTS_PER_THREAD * BATCH[device.type]
         # In float64 the scores of a segment do not depend on how many others came with it: a product of another shape
         # rounds differently, but far below what float32 keeps. Runs with other batches write the same digits.
