@@ -1,6 +1,6 @@
 """Evaluations from end to end: a model on a data set, or anyone's predictions against a truth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +90,8 @@ def evaluate(
     heard = _listener(tagger, dataset, part, wanted, scoring).hear(ranks=ranks, progress=progress)
     known = _restricted(truth, heard.clean.keys, [tag for tag in truth.tags if tag not in missing])
     report = _report(known, heard.clean, other=other, degraded=heard.degraded, scoring=scoring)
-    return replace(report, missing_tags=missing, failed=heard.failed)
+    warnings = (*_absent(dataset), *report.warnings)
+    return replace(report, missing_tags=missing, failed=heard.failed, warnings=warnings)
 
 
 def assist(
@@ -165,6 +166,16 @@ def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
 
 def _dataset(data: str | Path | Dataset, *, format: str | None, split: str | None, subset: str | None) -> Dataset:
     return data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
+
+
+def _absent(dataset: Dataset) -> Iterator[str]:
+    """What a data set lists but cannot give, in any of its splits."""
+    absent = [problem.path for problem in dataset.problems if problem.kind in ("missing", "unreadable", "short")]
+    if absent:
+        yield (
+            f"{dataset.root}: {len(absent)} listed clips are missing, unreadable or too short, the first: {absent[0]}; "
+            "'samptag data check' names all"
+        )
 
 
 def _parsed(perturbations: Sequence[str | Perturbation]) -> list[Perturbation]:

@@ -1,0 +1,160 @@
+import json
+
+import numpy as np
+import pytest
+from media_manifest import make_manifest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tiny_weights import TINY_NAME, TINY_TAGS, save_tiny_weights
+
+from samptag.core.checkpoint import load_model_file
+from samptag.data import open_dataset
+from samptag.errors import DatasetError, UsageError
+from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
+from samptag.evaluation.predictions import ScoreTable
+from samptag.tagging import Tagger
+
+QUICK = Scoring(resamples=100)
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory):
+    path = save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+    return Tagger(load_model_file(path), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_manifest(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def report(folder, tagger):
+    return evaluate(folder, model=tagger, scoring=QUICK)
+
+
+def test_scores_are_the_taggers_and_figures_scikit_learns(folder, tagger, report):
+    clips = open_dataset(folder).select("test")
+    scores = np.array([[item.score for item in tagger.tag(clip.path).scores] for clip in clips], dtype=np.float32)
+    assert report.scores.keys == tuple(clip.key for clip in clips)
+    assert report.scores.tags == TINY_TAGS
+    np.testing.assert_allclose(report.scores.values, scores, atol=1e-6)
+    tags = open_dataset(folder).tags
+    for measured in report.tags:
+        present = np.array([clip.labels[tags.index(measured.tag)] > 0 for clip in clips])
+        column = scores[:, TINY_TAGS.index(measured.tag)]
+        assert measured.positives == present.sum()
+        assert measured.roc_auc == pytest.approx(roc_auc_score(present, column))
+        assert measured.pr_auc == pytest.approx(average_precision_score(present, column))
+    assert report.macro.roc_auc == pytest.approx(np.mean([measured.roc_auc for measured in report.tags]))
+
+
+def test_the_report_says_on_what(folder, report):
+    dataset = open_dataset(folder)
+    record = report.to_dict()
+    assert record["split"] == {"name": "manifest", "hash": dataset.split_hash, "part": "test"}
+    assert (record["clips"], record["groups"], record["model"]) == (24, 8, TINY_NAME)
+    assert [tag["tag"] for tag in record["tags"]] == ["quiet", "strings", "techno"]
+    assert record["excluded_tags"] == ["flöte"]
+    assert record["missing_tags"] == ["didgeridoo"]
+    assert record["failed"] == []
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_the_predictions_score_the_same_as_the_model(folder, report):
+    """What --predictions writes can be scored again, without the model, to the same figures."""
+    truth = truth_of(open_dataset(folder))
+    known = [tag for tag in truth.tags if tag in TINY_TAGS]
+    restricted = ScoreTable(
+        name="again",
+        keys=report.scores.keys,
+        tags=(*TINY_TAGS, "didgeridoo"),
+        values=np.column_stack([report.scores.values, np.zeros(24)]),
+    )
+    again = evaluate_scores(restricted, truth=truth, scoring=QUICK)
+    by_tag = {tag.tag: tag for tag in again.tags}
+    for tag in report.tags:
+        assert tag.tag in known
+        assert by_tag[tag.tag] == tag
+
+
+def test_another_split_and_unknown_parts(folder, tagger):
+    with pytest.raises(DatasetError, match="no valid clips"):
+        evaluate(folder, model=tagger, part="valid", scoring=QUICK)
+
+
+def test_clips_that_cannot_be_read_are_left_out_and_named(tmp_path, tagger):
+    (tmp_path / "not-audio.wav").write_bytes(b"this is not sound at all" * 100)
+    report = evaluate(make_manifest(tmp_path, clips=6, also=["not-audio.wav"]), model=tagger, scoring=QUICK)
+    assert report.clips == 6
+    assert [clip.path for clip in report.failed] == ["not-audio.wav"]
+    assert "not-audio.wav" in report.failed[0].error
+    assert "not-audio.wav" not in report.scores.keys
+
+
+def test_missing_clips_of_the_data_set_are_a_warning(tmp_path, tagger):
+    folder = make_manifest(tmp_path, clips=6)
+    (folder / "calm-01-honor-bound.opus").unlink()
+    report = evaluate(folder, model=tagger, scoring=QUICK)
+    assert report.clips == 5
+    assert any("calm-01-honor-bound.opus" in warning for warning in report.warnings)
+
+
+def test_nothing_readable_is_an_error(tmp_path, tagger):
+    (tmp_path / "a.wav").write_bytes(b"no sound" * 100)
+    (tmp_path / "manifest.csv").write_text("path,split,tags\na.wav,test,quiet\n")
+    with pytest.raises(DatasetError, match=r"none of 1 clips can be read.*a\.wav"):
+        evaluate(tmp_path, model=tagger, scoring=QUICK)
+
+
+def test_a_data_set_of_other_tags_is_an_error_before_any_clip_is_heard(tmp_path, tagger):
+    (tmp_path / "a.wav").write_bytes(b"no sound" * 100)
+    (tmp_path / "manifest.csv").write_text("path,split,tags\na.wav,test,didgeridoo\n")
+    with pytest.raises(DatasetError, match="tiny-test knows none of its 1 tags"):
+        evaluate(tmp_path, model=tagger, scoring=QUICK)
+
+
+def test_perturbations_are_tabulated_against_clean(folder, tagger, report):
+    """The tiny net's scores must move under each, and its clean figures must not."""
+    steps: list[tuple[int, int]] = []
+    names = ["noise:0dB", "gain:-12dB", "mp3:32k", "lowpass:1000Hz"]
+    degraded = evaluate(
+        folder,
+        model=tagger,
+        perturbations=names,
+        scoring=QUICK,
+        progress=lambda done, in_all: steps.append((done, in_all)),
+    )
+    assert degraded.macro == report.macro
+    assert [each.perturbation for each in degraded.perturbations] == names
+    for each in degraded.perturbations:
+        assert each.macro != report.macro
+        assert each.roc_auc_loss.value == pytest.approx(report.macro.roc_auc - each.macro.roc_auc)
+        low, high = each.roc_auc_loss.ci95
+        assert low <= high
+        assert [tag.tag for tag in each.tags] == [tag.tag for tag in report.tags]
+    assert steps == [(done, 120) for done in range(1, 121)]
+    again = evaluate(folder, model=tagger, perturbations=names[:1], scoring=QUICK)
+    assert again.perturbations == degraded.perturbations[:1]
+    other_noise = evaluate(folder, model=tagger, perturbations=names[:1], scoring=Scoring(resamples=100, seed=1))
+    assert other_noise.perturbations[0].macro.roc_auc != again.perturbations[0].macro.roc_auc
+
+
+def test_unbroken_perturbation_scores_equal_clean_ones(folder, tagger, report):
+    """A gain of 0 dB goes through the degraded path and changes nothing."""
+    same = evaluate(folder, model=tagger, perturbations=["gain:0"], scoring=QUICK).perturbations[0]
+    assert same.macro == report.macro
+    assert (same.roc_auc_loss.value, same.roc_auc_loss.ci95) == (0.0, (0.0, 0.0))
+
+
+@pytest.mark.parametrize("text", ["mp3:33k", "lowpass:11025", "reverb:1"])
+def test_impossible_perturbations_are_refused(folder, tagger, text):
+    with pytest.raises(UsageError, match="--perturb"):
+        evaluate(folder, model=tagger, perturbations=[text], scoring=QUICK)
+
+
+def test_a_model_against_predictions_on_file(folder, tagger, report):
+    shuffled = report.scores.values[::-1]
+    other = ScoreTable(name="other.csv", keys=report.scores.keys, tags=report.scores.tags, values=shuffled)
+    compared = evaluate(folder, model=tagger, against=other, scoring=QUICK).against
+    assert compared.model == "other.csv"
+    assert compared.roc_auc.value == pytest.approx(report.macro.roc_auc - compared.macro.roc_auc)
