@@ -56,7 +56,7 @@ class JoinedFile(io.RawIOBase):
         """The new position, counted from the first part's first byte."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._starts[-1]}[whence]
         if base + offset < 0:
-            raise OSError(22, "seek before the start")
+            raise ValueError("seek before the start")
         self._position = base + offset
         return self._position
 
@@ -129,7 +129,7 @@ def unpack(parts: Sequence[Path], folder: Path, *, progress: Callable[[int, int]
                 if progress:
                     progress(done, total)
             return len(missing)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         message = f"not a whole zip, or a part is missing or damaged: {error}; fetch it again"
         raise DatasetError(f"{parts[0]}: {message}") from None
     except OSError as error:

@@ -120,11 +120,11 @@ def build_cache(
     stem = f"{sample_rate}Hz-{'whole' if cap is None else cap}-r{DECODER_REVISION}-"
     wanted = sorted({mark for mark in fingerprints if mark is not None})
     target = directory / (stem + hashlib.sha256("".join(wanted).encode()).hexdigest()[:16])
-    stored = _find(target, stem, wanted)
+    stored = _find(target, stem, wanted, tell=_log.debug)
     if stored is None:
         sources = {mark: clip.path for mark, clip in zip(fingerprints, dataset.clips, strict=True) if mark is not None}
         with _lock(target):
-            stored = _find(target, stem, wanted)
+            stored = _find(target, stem, wanted, tell=_log.warning)
             if stored is None:
                 build(
                     [(mark, sources[mark]) for mark in wanted],
@@ -187,7 +187,7 @@ class _Stored:
         return cls(folder, samples, entries)
 
 
-def _find(target: Path, stem: str, wanted: Sequence[str]) -> _Stored | None:
+def _find(target: Path, stem: str, wanted: Sequence[str], *, tell: Callable[..., None]) -> _Stored | None:
     """A complete cache of this rate and cap that holds every wanted clip; damaged ones are told and passed over."""
     indexes = target.parent.glob(f"{stem}*/{INDEX}")
     for index in sorted(indexes, key=lambda path: (path.parent != target, path)):
@@ -196,7 +196,7 @@ def _find(target: Path, stem: str, wanted: Sequence[str]) -> _Stored | None:
         try:
             stored = _Stored.open(index.parent)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            _log.warning("%s: not a whole cache, decoding it again: %s", index.parent, error)
+            tell("%s: not a whole cache, decoding it again: %s", index.parent, error)
             continue
         if stored.entries.keys() >= set(wanted):
             return stored

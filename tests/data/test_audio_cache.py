@@ -1,0 +1,320 @@
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from dataset_makers import MEDIA, SET, copy_songs
+
+from samptag.audio import open_audio
+from samptag.data import build_cache, cache_build, open_dataset
+from samptag.data.cache_build import to_int16
+from samptag.errors import DatasetError
+
+RATE = 16_000
+SONGS = {f"calm/{number}.opus": number for number in range(4)} | {
+    f"driving/{number}.opus": 12 + number for number in range(4)
+}
+
+
+@pytest.fixture
+def songs(tmp_path):
+    copy_songs(tmp_path / "songs", SONGS)
+    return tmp_path / "songs"
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "caches"
+
+
+def decoded(path, rate=RATE):
+    with open_audio(path, sample_rate=rate) as stream:
+        return to_int16(np.concatenate(list(stream)))
+
+
+class Counter:
+    """A progress callback that counts the clips decoded."""
+
+    def __init__(self):
+        self.done = []
+
+    def __call__(self, done, total):
+        self.done.append(done)
+
+
+def test_every_clip_is_there_in_the_order_of_the_data_set(songs, place):
+    dataset = open_dataset(songs)
+    cache = build_cache(dataset, sample_rate=RATE, directory=place)
+    assert isinstance(cache.samples, np.memmap)
+    assert cache.samples.dtype == np.int16
+    assert cache.starts.shape == cache.lengths.shape == (8,)
+    assert cache.lengths.sum() == len(cache.samples)
+    for index, clip in enumerate(dataset.clips):
+        np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
+    assert (cache.split_hash, cache.left_out) == (dataset.split_hash, 0)
+
+
+def test_sixteen_bit_files_at_the_rate_come_through_unchanged(tmp_path, place):
+    (tmp_path / "manifest.csv").write_text("path,tags\nbay.wav,calm\n")
+    shutil.copy(MEDIA / "bay.wav", tmp_path)
+    cache = build_cache(open_dataset(tmp_path), sample_rate=22_050, directory=place)
+    np.testing.assert_array_equal(cache.clip(0), soundfile.read(MEDIA / "bay.wav", dtype="int16")[0])
+
+
+def test_rounding_is_to_the_nearest_and_saturates():
+    values = np.array([0, 0.49, -0.49, 0.51, 1.5, 2.5, 32766.6, 40000, -40000, -32768], np.float32) / 32768
+    assert to_int16(values).tolist() == [0, 0, 0, 1, 2, 2, 32767, 32767, -32768, -32768]
+
+
+def test_the_cap_cuts_clips_at_their_start(songs, place):
+    dataset = open_dataset(songs)
+    cache = build_cache(dataset, sample_rate=RATE, directory=place, seconds_per_clip=1.5)
+    assert cache.lengths.tolist() == [24_000] * 8
+    np.testing.assert_array_equal(cache.clip(2), decoded(dataset.clips[2].path)[:24_000])
+
+
+def test_a_clip_too_long_for_memory_goes_through_a_file(songs, place, monkeypatch):
+    dataset = open_dataset(songs)
+    whole = build_cache(dataset, sample_rate=RATE, directory=place / "a").samples.tobytes()
+    monkeypatch.setattr(cache_build, "_SPOOL_BYTES", 1000)
+    assert build_cache(dataset, sample_rate=RATE, directory=place / "b", jobs=3).samples.tobytes() == whole
+    assert not list(place.rglob("tmp*"))
+
+
+def test_the_second_time_nothing_is_decoded(songs, place):
+    dataset, first, second = open_dataset(songs), Counter(), Counter()
+    one = build_cache(dataset, sample_rate=RATE, directory=place, progress=first)
+    two = build_cache(dataset, sample_rate=RATE, directory=place, progress=second)
+    assert first.done == list(range(1, 9))
+    assert (second.done, two.folder) == ([], one.folder)
+
+
+def test_data_sets_with_the_same_clips_share_a_cache(songs, place, tmp_path):
+    built = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
+    moved = tmp_path / "elsewhere"
+    songs.rename(moved)
+    rows = [f"driving/{number}.opus,loud" for number in range(3)]
+    (moved / "manifest.csv").write_text("\n".join(["path,tags", *rows]))
+    counter = Counter()
+    fewer = open_dataset(moved)
+    cache = build_cache(fewer, sample_rate=RATE, directory=place, progress=counter)
+    assert (counter.done, cache.folder) == ([], built.folder)
+    for index, clip in enumerate(fewer.clips):
+        np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
+
+
+def test_a_changed_file_or_another_rate_or_cap_is_decoded_anew(songs, place):
+    first = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
+    other_rate = build_cache(open_dataset(songs), sample_rate=8_000, directory=place)
+    capped = build_cache(open_dataset(songs), sample_rate=RATE, directory=place, seconds_per_clip=1)
+    shutil.copy(SET[20], songs / "calm" / "0.opus")
+    changed = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
+    assert len({cache.folder for cache in (first, other_rate, capped, changed)}) == 4
+    assert other_rate.sample_rate == 8_000
+    index = [clip.key for clip in open_dataset(songs).clips].index("calm/0.opus")
+    np.testing.assert_array_equal(changed.clip(index), decoded(SET[20]))
+
+
+def test_the_same_recording_under_two_names_is_stored_once(songs, place):
+    shutil.copy(songs / "calm" / "0.opus", songs / "driving" / "copy.opus")
+    cache = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
+    assert len(cache.samples) == cache.lengths.sum() - len(decoded(SET[0]))
+    assert len(set(cache.starts)) == 8
+
+
+def test_broken_and_short_clips_are_listed_and_nothing_is_dropped_silently(songs, place, broken_file):
+    for name in ("text.mp3", "header-only.wav", "nan.wav", "truncated.mp3", "some-nan.wav", "one-sample.wav"):
+        shutil.copy(broken_file(name), songs / "calm" / name)
+    dataset = open_dataset(songs)
+    cache = build_cache(dataset, sample_rate=RATE, directory=place, shortest_seconds=2.0)
+    report = json.loads(cache.report_path.read_text())
+    assert {item["path"]: item["reason"] for item in report["left_out"]} == {
+        "calm/text.mp3": "unreadable",
+        "calm/header-only.wav": "unreadable",
+        "calm/nan.wav": "unreadable",
+        "calm/one-sample.wav": "short",
+    }
+    assert {item["path"] for item in report["warnings"]} == {"calm/truncated.mp3", "calm/some-nan.wav"}
+    assert report["split"] == {"name": "folders", "hash": cache.split_hash}
+    assert cache.split_hash != dataset.split_hash
+    assert (cache.left_out, report["clips"], (cache.lengths == 0).sum()) == (4, 10, 4)
+    out = {clip.key for clip, length in zip(dataset.clips, cache.lengths, strict=True) if length == 0}
+    assert out == {item["path"] for item in report["left_out"]}
+    assert all(str(songs) not in item["message"] for item in report["left_out"])
+
+
+def test_a_clip_that_vanishes_after_the_check_is_listed(songs, place):
+    dataset = open_dataset(songs)
+    (songs / "calm" / "1.opus").unlink()
+    report = json.loads(build_cache(dataset, sample_rate=RATE, directory=place).report_path.read_text())
+    assert report["left_out"] == [{"path": "calm/1.opus", "reason": "unreadable", "message": "cannot be read"}]
+
+
+def test_nothing_but_broken_clips_is_an_error(tmp_path, place, broken_file):
+    (tmp_path / "calm").mkdir()
+    shutil.copy(broken_file("text.mp3"), tmp_path / "calm")
+    with pytest.raises(DatasetError, match=r"none of the 1 clips can be decoded: calm/text\.mp3: "):
+        build_cache(open_dataset(tmp_path), sample_rate=RATE, directory=place)
+
+
+def flip(path, position):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0xFF
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "cut": lambda folder: os.truncate(folder / "samples.i16", 1000),
+    "longer": lambda folder: os.truncate(folder / "samples.i16", (folder / "samples.i16").stat().st_size + 2),
+    "altered": lambda folder: flip(folder / "samples.i16", 5),
+    "no samples": lambda folder: (folder / "samples.i16").unlink(),
+    "index cut": lambda folder: os.truncate(folder / "index.json", 100),
+    "index of another kind": lambda folder: (folder / "index.json").write_text('{"schema": "other/1"}'),
+    "index without entries": lambda folder: (folder / "index.json").write_text('{"schema": "samptag.cache/1"}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_cache_is_told_and_made_again(songs, place, caplog, damage):
+    dataset = open_dataset(songs)
+    first = build_cache(dataset, sample_rate=RATE, directory=place)
+    folder, whole = first.folder, first.samples.tobytes()
+    del first
+    damage(folder)
+    with caplog.at_level(logging.WARNING, "samptag"):
+        again = build_cache(dataset, sample_rate=RATE, directory=place)
+    assert (again.folder, again.samples.tobytes()) == (folder, whole)
+    assert caplog.text.count(f"{folder}: not a whole cache, decoding it again") == 1
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from samptag.data import build_cache, cache_build, open_dataset
+
+cache_build._SYNC_BYTES = 1  # every clip counts as soon as it is written
+print("ready", flush=True)
+sys.stdin.readline()
+
+def report(done, total):
+    print(done, flush=True)
+    if done == int(sys.argv[3]):
+        sys.stdin.readline()
+
+songs, place = Path(sys.argv[1]), Path(sys.argv[2])
+cache = build_cache(open_dataset(songs), sample_rate=16000, directory=place, jobs=2, progress=report)
+print(cache.folder, flush=True)
+"""
+
+
+def start(songs, place, wait_at=0):
+    arguments = [sys.executable, "-c", BUILD, str(songs), str(place), str(wait_at)]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go_on(process):
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_killed_run_goes_on_where_it_was(songs, place, torn):
+    dataset = open_dataset(songs)
+    whole = build_cache(dataset, sample_rate=RATE, directory=place / "whole").samples.tobytes()
+    process = start(songs, place / "killed", wait_at=5)
+    go_on(process)
+    while process.stdout.readline() != "5\n":
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (building,) = (place / "killed").glob("*.building")
+    assert not (building / "index.json").exists()
+    if torn:
+        with (building / "journal.jsonl").open("a") as file:
+            file.write('{"fingerprint": "abc')
+        with (building / "samples.i16").open("ab") as file:
+            file.write(b"half a clip")
+    counter = Counter()
+    cache = build_cache(dataset, sample_rate=RATE, directory=place / "killed", progress=counter)
+    assert counter.done == [6, 7, 8]
+    assert cache.samples.tobytes() == whole
+    assert [path.name for path in cache.folder.parent.iterdir() if path.suffix == ".building"] == []
+    kept = {path.name for path in cache.folder.iterdir() if "report" not in path.name}
+    assert kept == {"index.json", "samples.i16"}
+
+
+def test_a_journal_without_its_samples_is_not_believed(songs, place):
+    dataset = open_dataset(songs)
+    process = start(songs, place, wait_at=5)
+    go_on(process)
+    while process.stdout.readline() != "5\n":
+        pass
+    process.kill()
+    process.communicate()
+    (building,) = place.glob("*.building")
+    os.truncate(building / "samples.i16", 2 * len(decoded(SET[0])))
+    cache = build_cache(dataset, sample_rate=RATE, directory=place)
+    for index, clip in enumerate(dataset.clips):
+        np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
+
+
+def test_of_two_processes_one_decodes_and_the_other_waits(songs, place):
+    first, second = start(songs, place, wait_at=8), start(songs, place)
+    go_on(first)
+    assert first.stdout.readline() == "1\n"
+    go_on(second)
+    go_on(first)
+    outputs = [process.communicate()[0].split("\n")[:-1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert outputs[0][:-1] == [str(done) for done in range(2, 9)]
+    assert outputs[1] == [outputs[0][-1]], "the second decoded as well"
+
+
+def test_a_disk_that_fails_is_one_line_and_the_work_so_far_is_kept(songs, place):
+    """The kernel refuses to let a file grow beyond 300 kB, as a full disk refuses any."""
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + BUILD, str(songs), str(place), "0"], input="go\n", capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("samptag.errors.DatasetError: ")
+    assert "cannot write the audio cache: File too large; what is decoded is kept" in last
+    assert [path.name for path in place.glob("*/index.json")] == []
+    counter = Counter()
+    dataset = open_dataset(songs)
+    cache = build_cache(dataset, sample_rate=RATE, directory=place, progress=counter)
+    assert counter.done[0] > 1
+    for index, clip in enumerate(dataset.clips):
+        np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
+
+
+def test_too_little_space_is_told_before_decoding(tmp_path, place):
+    """An AU file of 4 TB, all but its first bytes a hole: 16 years of sound."""
+    header = b".snd" + (24).to_bytes(4, "big") + b"\xff" * 4 + (1).to_bytes(4, "big") + (8000).to_bytes(4, "big")
+    (tmp_path / "calm").mkdir()
+    path = tmp_path / "calm" / "endless.au"
+    path.write_bytes(header + (1).to_bytes(4, "big"))
+    os.truncate(path, 4 * 10**12)
+    with pytest.raises(DatasetError, match=r"decoding 1 clips to 22050 Hz needs about \d+\.\d GB and .* are free"):
+        build_cache(open_dataset(tmp_path), sample_rate=22_050, directory=place)
+    assert not list(place.glob("*/index.json"))
+
+
+def test_a_place_that_cannot_be_written_is_one_line(songs, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DatasetError, match=r"cannot hold the audio cache: .*; give it another place"):
+        build_cache(open_dataset(songs), sample_rate=RATE, directory=tmp_path / "file" / "caches")
+
+
+def test_the_default_place_follows_the_environment(songs, own_cache):
+    cache = build_cache(open_dataset(songs), sample_rate=RATE)
+    assert cache.folder.is_relative_to(own_cache / "audio")
