@@ -104,9 +104,8 @@ class FusedLayer:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(batch, rows, in) float32, contiguous -> (batch, pad + frames / phases + pad, out), zeros in the pads."""
-        result: Tensor = _Fused.apply(  # type: ignore[no-untyped-call]
-            x, self.convolution.weight, self.norm.weight, self.norm.bias, self
-        )
+        weight, gamma, beta = self.convolution.weight, self.norm.weight, self.norm.bias
+        result: Tensor = _Fused.apply(x, weight, gamma, beta, self)  # type: ignore[no-untyped-call]
         return result
 
     def pooled_rows(self, rows: int) -> int:
@@ -200,7 +199,7 @@ class _Fused(torch.autograd.Function):
         return saved.out.view_as(saved.out)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         layer: FusedLayer = ctx.layer
         saved: _Saved = ctx.saved

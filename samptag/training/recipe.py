@@ -80,10 +80,16 @@ class Recipe:
     ema_decay : float or None
         Decay a step of the exponential moving average of weights and batch-norm statistics that is validated and
         exported; None: the weights themselves are.
+    norm_warmup_steps : int
+        The momentum of the batch norms' running statistics is s / (s + t) at step t until it has come down to the
+        model's; 0: it is the model's from the start. At 0.01 the first hundreds of steps would validate on statistics
+        that still are half the random start's.
     monitor : {"loss", "roc_auc"}
         What the best epoch is chosen by: lowest segment validation loss, or highest macro ROC-AUC of validation clips.
     epochs : int or None
         Epochs when the user names no budget; None: until the schedule ends by itself.
+    mixed_precision : bool
+        bfloat16 where it is safe, on CUDA only.
     augmentation : Augmentation
     """
 
@@ -101,8 +107,10 @@ class Recipe:
     weight_decay: float = 0.0
     clip_gradient_norm: float | None = None
     ema_decay: float | None = None
+    norm_warmup_steps: int = 0
     monitor: Literal["loss", "roc_auc"] = "loss"
     epochs: int | None = None
+    mixed_precision: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,12 +129,17 @@ class Recipe:
         known = {f.name for f in fields(cls)}
         if set(values) - known:
             raise ValueError(f"unknown recipe settings: {', '.join(sorted(set(values) - known))}")
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        varied = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.pop("augmentation").items()}
+        plain: dict[str, Any] = dict(values)
+        plain["augmentation"] = Augmentation(**_tupled(plain.get("augmentation", {})))
         try:
-            return cls(**plain, augmentation=Augmentation(**varied))
+            return cls(**_tupled(plain))
         except TypeError as error:
             raise ValueError(f"not a recipe: {error}") from error
+
+
+def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with lists as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _listed(values: dict[str, Any]) -> dict[str, Any]:
@@ -163,8 +176,10 @@ MODERN = Recipe(
     weight_decay=0.01,
     clip_gradient_norm=1.0,
     ema_decay=0.999,
+    norm_warmup_steps=10,
     monitor="roc_auc",
     epochs=40,
+    mixed_precision=True,
     augmentation=Augmentation(
         gain_db=6.0,
         polarity=0.5,

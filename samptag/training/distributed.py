@@ -1,0 +1,207 @@
+"""Several processes on one training, started by torchrun: who they are, and what they tell one another."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from samptag.core.device import select_device
+from samptag.errors import SamptagError
+
+__all__ = ["Processes", "joined", "synchronise_norms", "training_device"]
+
+# A process that is silent for longer than any validation or checkpoint takes is taken for dead.
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A process among its fellows.
+
+    Attributes
+    ----------
+    rank : int
+        0 is the one that writes and reports.
+    world : int
+    control : ProcessGroup or None
+        Group that speaks between processors, whatever device trains.
+    """
+
+    rank: int = 0
+    world: int = 1
+    control: Any = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def rows(self, first: int, last: int) -> slice:
+        """The part that this process has of the rows `first` to `last`."""
+        n = last - first
+        return slice(first + n * self.rank // self.world, first + n * (self.rank + 1) // self.world)
+
+    def add(self, tensor: Tensor) -> None:
+        """Replace `tensor` by its sum over all processes."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+
+    def highest(self, flags: Sequence[int]) -> list[int]:
+        """The largest value any process has in each place."""
+        if self.world == 1:
+            return list(flags)
+        tensor = torch.tensor(flags)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
+        return [int(flag) for flag in tensor]
+
+    def collect(self, value: Any) -> list[Any]:
+        """`value` of every process, by rank; plain data only."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace every gradient by its sum over all processes, in one message."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, total in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+
+def training_device(name: str) -> torch.device:
+    """The device called `name`; under torchrun, CUDA without a number means each process its own GPU.
+
+    Raises
+    ------
+    DeviceError
+        When it is not there.
+    """
+    device = select_device(name)
+    if device.type == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1 and ":" not in name:
+        device = select_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+        torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """The process among those that torchrun started (RANK, WORLD_SIZE), or alone.
+
+    Raises
+    ------
+    SamptagError
+        When one of the others is gone.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Processes()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        yield Processes(rank=dist.get_rank(), world=world, control=control)
+    except RuntimeError as error:
+        if not _is_loss_of_a_process(error):
+            raise
+        raise SamptagError(
+            f"another of the {world} processes of this training has ended; start it again with --resume"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _is_loss_of_a_process(error: RuntimeError) -> bool:
+    words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
+
+
+def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.device) -> nn.Module:
+    """`model` with batch norms whose statistics are those of all processes together; its state dict stays the same.
+
+    PyTorch's own `SyncBatchNorm` works on CUDA alone; on the CPU `CrossProcessNorm` takes its place.
+    """
+    if processes.world == 1:
+        return model
+    if device.type == "cuda":
+        synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return synchronised
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                setattr(module, name, CrossProcessNorm(child, processes))
+    return model
+
+
+class CrossProcessNorm(nn.Module):
+    """Batch normalisation over the batches of all processes, in place of `norm`, whose tensors it uses.
+
+    Parameters
+    ----------
+    norm : nn.BatchNorm1d or nn.BatchNorm2d
+    processes : Processes
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, processes: Processes) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
+        self.eps, self.momentum, self.processes = norm.eps, norm.momentum or 0.0, processes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (batch, channels, ...) is kept."""
+        if not self.training:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        result: Tensor = _CrossProcessNorm.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _CrossProcessNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, module: CrossProcessNorm) -> Tensor:
+        dims = [d for d in range(x.ndim) if d != 1]
+        sums = torch.stack([x.double().sum(dims), x.double().square().sum(dims)])
+        sums = torch.cat([sums.flatten(), sums.new_tensor([x.numel() / x.shape[1]])])
+        module.processes.add(sums)
+        count = float(sums[-1])
+        mean, second = (sums[:-1] / count).view(2, -1)
+        variance = second - mean**2
+        inverse = torch.rsqrt(variance + module.eps)
+        module.running_mean.lerp_(mean.float(), module.momentum)
+        module.running_var.lerp_((variance * count / max(count - 1, 1)).float(), module.momentum)
+        module.num_batches_tracked += 1
+        shape = [-1 if d == 1 else 1 for d in range(x.ndim)]
+        normal = (x - mean.float().view(shape)) * inverse.float().view(shape)
+        ctx.save_for_backward(normal, weight, inverse)
+        ctx.count, ctx.processes, ctx.dims, ctx.shape = count, module.processes, dims, shape
+        result: Tensor = normal * weight.view(shape) + bias.view(shape)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        normal, weight, inverse = ctx.saved_tensors
+        sums = torch.stack([grad.double().sum(ctx.dims), (grad * normal).double().sum(ctx.dims)])
+        grad_bias, grad_weight = sums.float()
+        ctx.processes.add(sums)
+        mean, slope = ((sums / ctx.count).float()[i].view(ctx.shape) for i in range(2))
+        grad_x = (grad - mean - normal * slope) * (weight * inverse.float()).view(ctx.shape)
+        return grad_x, grad_weight, grad_bias, None

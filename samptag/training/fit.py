@@ -1,0 +1,385 @@
+"""The training loop: epochs, validations, checkpoints, and going on after any interruption."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samptag.core.checkpoint import ModelCard, save_model
+from samptag.core.model import SampleCNN
+from samptag.errors import SamptagError
+from samptag.training.batches import Prefetcher, Segments, batch_bounds
+from samptag.training.budget import Budget
+from samptag.training.distributed import Processes
+from samptag.training.events import EpochDone, Listener, StepDone
+from samptag.training.log import TrainingLog
+from samptag.training.signals import StopSignals
+from samptag.training.state import BEST, LAST, random_state, restore_random_state, save_checkpoint
+from samptag.training.stepper import Stepper
+from samptag.training.validate import Stopped, Validation, validate
+
+__all__ = ["MODEL", "Job", "Trainer"]
+
+logger = logging.getLogger("samptag")
+
+MODEL = "model.safetensors"
+# A run whose steps wait longer than this share of their time for segments says so.
+WAIT_SHARE = 0.15
+# Steps are told about at most this often; on a GPU each time costs a synchronisation.
+REPORT_SECONDS = 0.25
+# Before a validation the state is saved when the last checkpoint is older than this.
+SAVE_BEFORE_VALIDATION_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The data of a training, its limits, and where its results go.
+
+    Attributes
+    ----------
+    out : Path
+        Folder of checkpoints, logs and the model.
+    identity : Mapping
+        What the training was started with, plain data; part of every checkpoint.
+    make_card : callable
+        Metrics of the best epoch -> the card of the exported model.
+    budget : Budget
+    seed : int
+    epoch_segments : callable
+        Epoch -> its segments in order.
+    valid_segments : Segments
+    train_labels, valid_labels : ndarray, (clips, tags)
+    load_train, load_valid : callable
+        Segments -> waveforms on the device.
+    processes : Processes
+    save_every_seconds : float
+    listener : callable
+    """
+
+    out: Path
+    identity: Mapping[str, Any]
+    make_card: Callable[[Mapping[str, float | str]], ModelCard]
+    budget: Budget
+    seed: int
+    epoch_segments: Callable[[int], Segments]
+    valid_segments: Segments
+    train_labels: NDArray[np.float32]
+    valid_labels: NDArray[np.float32]
+    load_train: Callable[[Segments], Tensor]
+    load_valid: Callable[[Segments], Tensor]
+    processes: Processes
+    save_every_seconds: float
+    listener: Listener
+
+
+@dataclass
+class Position:
+    """Where a training is; part of every checkpoint.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs done.
+    step, total_steps : int
+        Steps done in the open epoch, and in all.
+    seconds : float
+        Time spent in the runs before this one.
+    finished : bool
+    history : list of dict
+        One record an epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Takes a `Stepper` through the epochs of a `Job`.
+
+    Parameters
+    ----------
+    job : Job
+    stepper : Stepper
+
+    Attributes
+    ----------
+    position : Position
+    best : dict or None
+        Weights and record of the best epoch (of the stage, with the "stages" schedule).
+    """
+
+    def __init__(self, job: Job, stepper: Stepper) -> None:
+        self.job, self.stepper = job, stepper
+        self.judge = SampleCNN(stepper.model.config).to(stepper.device).eval()
+        self.best: dict[str, Any] | None = None
+        self.position = Position()
+        self.steps_per_epoch = len(self._bounds(len(job.epoch_segments(0))))
+        # The open epoch's loss over this process's segments, and how many numbers it is the sum of.
+        self._loss = torch.zeros((), dtype=torch.float64, device=stepper.device)
+        self._loss_count = 0
+        self._pace = {"segments_per_second": math.nan, "wait_share": 0.0}
+        self._saved_at = self._resumed_at = time.monotonic()
+        self._told_waiting = False
+
+    def run(self) -> int:
+        """Train until schedule or budget end it, or a signal stops it.
+
+        Returns
+        -------
+        int
+            The signal's number, 0 without one.
+        """
+        self._resumed_at = time.monotonic()
+        with ExitStack() as stack:
+            stack.callback(self.stepper.workers.close)
+            log = TrainingLog(self.job.out, records=self.position.history) if self.job.processes.leads else None
+            if log is not None:
+                stack.callback(log.close)
+            signals = stack.enter_context(StopSignals())
+            if not self.position.finished:
+                self.save(LAST)
+            while not self.position.finished:
+                stopped_by = self._train_epoch(signals) or self._close_epoch(signals, log)
+                if stopped_by:
+                    self.save(LAST)
+                    return stopped_by
+        return 0
+
+    # The state
+
+    def state(self) -> dict[str, Any]:
+        """Everything the training continues from; all processes call it at once."""
+        p = self.position
+        mine = {"random": random_state(), "loss": float(self._loss), "loss_count": self._loss_count}
+        return {
+            "identity": dict(self.job.identity),
+            "position": {
+                "epoch": p.epoch,
+                "step": p.step,
+                "total_steps": p.total_steps,
+                "seconds": self._seconds(),
+                "finished": p.finished,
+                "history": p.history,
+            },
+            "stepper": self.stepper.state_dict(),
+            "best": self.best,
+            "processes": self.job.processes.collect(mine),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`, which is of the same model, data and recipe."""
+        self.stepper.load_state_dict(state["stepper"])
+        self.best = state["best"]
+        self.position = Position(**state["position"])
+        shares, processes = state["processes"], self.job.processes
+        if len(shares) == processes.world:
+            restore_random_state(shares[processes.rank]["random"])
+            shares = [shares[processes.rank]]
+        elif not processes.leads:
+            shares = []
+        self._loss.fill_(sum(share["loss"] for share in shares))
+        self._loss_count = sum(share["loss_count"] for share in shares)
+
+    def save(self, *names: str) -> None:
+        """Write the state to the files of these names; all processes call it at once."""
+        state = self.state()
+        if self.job.processes.leads:
+            for name in names:
+                save_checkpoint(self.job.out / name, state)
+        self._saved_at = time.monotonic()
+
+    def _seconds(self) -> float:
+        return self.position.seconds + time.monotonic() - self._resumed_at
+
+    def _spent(self) -> float | None:
+        return self.job.budget.spent(
+            step=self.position.total_steps, seconds=self._seconds(), steps_per_epoch=self.steps_per_epoch
+        )
+
+    # Training
+
+    def _bounds(self, n_segments: int) -> list[tuple[int, int]]:
+        return batch_bounds(n_segments, batch_size=self.stepper.recipe.batch_size)
+
+    def _train_epoch(self, signals: StopSignals) -> int:
+        """Train the rest of the open epoch; the number of the signal that stopped it, or 0."""
+        job, p = self.job, self.position
+        segments = job.epoch_segments(p.epoch)
+        bounds = self._bounds(len(segments))[p.step :]
+        loader = Prefetcher(job.load_train, [segments.take(job.processes.rows(*bound)) for bound in bounds])
+        started = reported = time.monotonic()
+        done = 0
+        self.stepper.model.train()
+        with self.stepper.threads():
+            for (batch, waveforms), (first, last) in zip(loader, bounds, strict=True):
+                self._step(batch, waveforms, last - first)
+                done += last - first
+                now = time.monotonic()
+                self._pace = {
+                    "segments_per_second": done / (now - started),
+                    "wait_share": loader.waited_seconds / (now - started),
+                }
+                if now - reported > REPORT_SECONDS or p.step == self.steps_per_epoch:
+                    reported = now
+                    self._report()
+                stop, save_due, over = self._agree(signals)
+                if save_due and not stop:
+                    self.save(LAST)
+                if stop or over:
+                    return stop
+        return 0
+
+    def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
+        job, p = self.job, self.position
+        labels = torch.from_numpy(job.train_labels[batch.clips]).to(self.stepper.device)
+        loss = self.stepper.step(
+            waveforms,
+            labels,
+            batch_size=batch_size,
+            spent=min(self._spent() or 0.0, 1.0),
+            number=p.total_steps + 1,
+            rng=np.random.default_rng([job.seed, p.epoch, p.step, job.processes.rank]),
+        )
+        self._loss += loss
+        self._loss_count += labels.numel()
+        p.step += 1
+        p.total_steps += 1
+
+    def _agree(self, signals: StopSignals) -> tuple[int, int, int]:
+        """What all processes do after this step: stop (by which signal), save, end the epoch with the budget."""
+        due = self.job.processes.leads and time.monotonic() - self._saved_at > self.job.save_every_seconds
+        over = (self._spent() or 0.0) >= 1.0
+        stop, save_due, ended = self.job.processes.highest([signals.received, int(due), int(over)])
+        return stop, save_due, ended
+
+    def _mean_loss(self) -> float:
+        """Of the open epoch so far, on this process.
+
+        Raises
+        ------
+        SamptagError
+            When it is not finite any more.
+        """
+        loss = float(self._loss) / max(self._loss_count, 1)
+        if not math.isfinite(loss):
+            raise SamptagError(
+                f"the loss is {loss} in epoch {self.position.epoch + 1}: the training has come apart; lower the "
+                f"learning rate (--learning-rate, last {self.stepper.rate:.3g})"
+            )
+        return loss
+
+    def _report(self) -> None:
+        loss = self._mean_loss()
+        if not self.job.processes.leads:
+            return
+        spent, p = self._spent(), self.position
+        ran = time.monotonic() - self._resumed_at
+        self.job.listener(
+            StepDone(
+                epoch=p.epoch + 1,
+                step=p.step,
+                steps=self.steps_per_epoch,
+                loss=loss,
+                learning_rate=self.stepper.rate,
+                segments_per_second=self._pace["segments_per_second"],
+                progress=None if spent is None else min(spent, 1.0),
+                remaining_seconds=None if not spent else max(0.0, (1 - spent) / spent * (p.seconds + ran)),
+            )
+        )
+
+    # Between epochs
+
+    def _close_epoch(self, signals: StopSignals, log: TrainingLog | None) -> int:
+        """Validate the epoch just trained and act on it; the number of the signal that broke it off, or 0."""
+        if time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS:
+            self.save(LAST)
+        self.judge.load_state_dict(self.stepper.weights())
+        try:
+            validation = self._validate(signals)
+        except Stopped:
+            return signals.received
+        self._tell_waiting()
+        stage, verdict = self.stepper.schedule.stage, self.stepper.judge(validation)
+        record = self._record(validation, stage=stage, best=verdict.best)
+        if verdict.best or self.best is None:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.judge.state_dict().items()}
+            self.best = {"weights": weights, "record": record}
+        if verdict.reload:
+            self.stepper.start_stage(self.best["weights"])
+        p = self.position
+        p.history.append(record)
+        p.epoch, p.step = p.epoch + 1, 0
+        self._loss.zero_()
+        self._loss_count = 0
+        p.finished = verdict.finished or (self._spent() or 0.0) >= 1.0
+        if self.job.processes.world > 1:
+            p.finished = bool(self.job.processes.highest([int(p.finished)])[0])
+        self.save(LAST, *([BEST] if verdict.best else []))
+        if log is not None:
+            log.add(record)
+            if self.best["record"] is record:
+                self._export(record)
+            self.job.listener(EpochDone(record=record))
+        return 0
+
+    def _validate(self, signals: StopSignals) -> Validation:
+        job = self.job
+        # One process may give up in the middle; several would wait for each other.
+        alone = job.processes.world == 1
+        return validate(
+            self.judge,
+            job.valid_segments,
+            job.valid_labels,
+            load=job.load_valid,
+            loss=self.stepper.loss,
+            batch_size=self.stepper.recipe.batch_size,
+            processes=job.processes,
+            stopping=lambda: alone and signals.received != 0,
+        )
+
+    def _record(self, validation: Validation, *, stage: int, best: bool) -> dict[str, Any]:
+        """The epoch's line in the log."""
+        p = self.position
+        sums = self.job.processes.collect([float(self._loss), self._loss_count])
+        return {
+            "epoch": p.epoch + 1,
+            "steps": p.total_steps,
+            "stage": stage + 1,
+            "learning_rate": self.stepper.rate,
+            "train_loss": sum(loss for loss, _ in sums) / max(sum(count for _, count in sums), 1),
+            "valid_loss": validation.loss,
+            "valid_roc_auc": validation.roc_auc,
+            "valid_pr_auc": validation.pr_auc,
+            "best": best,
+            **self._pace,
+            "seconds": self._seconds(),
+        }
+
+    def _export(self, record: Mapping[str, Any]) -> None:
+        """Write the best weights as a model file."""
+        names = ("valid_roc_auc", "valid_pr_auc", "valid_loss", "epoch")
+        metrics = {name: record[name] for name in names if math.isfinite(record[name])}
+        save_model(self.job.out / MODEL, self.judge, card=self.job.make_card(metrics))
+
+    def _tell_waiting(self) -> None:
+        share = self._pace["wait_share"]
+        if share > WAIT_SHARE and not self._told_waiting and self.position.total_steps > 1:
+            self._told_waiting = True
+            logger.warning(
+                "%.0f %% of the time went by waiting for audio from the cache: a faster disk for --cache, or a GPU "
+                "with room for the audio, would help",
+                100 * share,
+            )

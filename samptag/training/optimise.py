@@ -1,0 +1,49 @@
+"""The optimiser of a recipe, and the moving average of a model's weights."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from samptag.training.recipe import Recipe
+
+__all__ = ["MovingAverage", "make_optimiser"]
+
+
+def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """A fresh optimiser over the parameters that are trained; its learning rate is set before every step."""
+    trained = [p for p in parameters if p.requires_grad]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(trained, lr=recipe.learning_rates[0], momentum=recipe.momentum, nesterov=True)
+    # Biases and batch-norm parameters do not decay: pulling them to zero regularises nothing.
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rates[0], fused=True)
+
+
+class MovingAverage:
+    """The exponential moving average of a model's weights and batch-norm statistics.
+
+    Parameters
+    ----------
+    state : Mapping
+        The model's state dict, where the average starts.
+    decay : float
+        Of the average a step; less in the first steps, (1 + t) / (10 + t), so that the random start is soon forgotten.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], *, decay: float) -> None:
+        self.state = {name: tensor.detach().clone() for name, tensor in state.items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, state: Mapping[str, Tensor], *, step: int) -> None:
+        """Move the average towards `state`, after `step` steps (from 1)."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        names = [name for name, tensor in self.state.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.state[n] for n in names], [state[n].detach() for n in names], share)
+        for name, tensor in self.state.items():
+            if not tensor.is_floating_point():
+                tensor.copy_(state[name])

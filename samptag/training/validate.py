@@ -1,0 +1,103 @@
+"""How well a model does on the validation clips: segment loss, and rankings of clips."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samptag.core.model import SampleCNN
+from samptag.evaluation.metrics import macro, pr_auc, roc_auc
+from samptag.training.batches import Segments
+from samptag.training.distributed import Processes
+
+__all__ = ["Stopped", "Validation", "validate"]
+
+# Soft labels count as positive from here on; hard ones are the same either way.
+POSITIVE_ABOVE = 0.5
+
+
+class Stopped(Exception):
+    """The validation was given up because the training shall stop."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The figures of one validation.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over segments and tags of the training loss.
+    roc_auc, pr_auc : float
+        Macro means over the tags that have both kinds of clips; NaN when none has.
+    """
+
+    loss: float
+    roc_auc: float
+    pr_auc: float
+
+
+@torch.no_grad()
+def validate(
+    model: SampleCNN,
+    segments: Segments,
+    labels: NDArray[np.float32],
+    *,
+    load: Callable[[Segments], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    batch_size: int,
+    processes: Processes,
+    stopping: Callable[[], bool],
+) -> Validation:
+    """The figures of `model` over all processes; the model is in evaluation mode meanwhile.
+
+    Parameters
+    ----------
+    model : SampleCNN
+    segments : Segments
+        Of the validation clips; their `clips` are rows of `labels`.
+    labels : ndarray, (clips, tags)
+    load : callable
+        Segments -> waveforms on the model's device.
+    loss : callable
+        (logits, labels) -> the sum of the loss over segments and tags.
+    batch_size : int
+    processes : Processes
+        Each takes its part of the segments.
+    stopping : callable
+        Asked after every batch.
+
+    Raises
+    ------
+    Stopped
+        When `stopping` says so.
+    """
+    mine = segments.take(processes.rows(0, len(segments)))
+    totals = torch.zeros(labels.shape, dtype=torch.float64)
+    summed = torch.zeros(1, dtype=torch.float64)
+    was_training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(mine), batch_size):
+            part = mine.take(slice(first, first + batch_size))
+            logits = model(load(part)).float()
+            targets = torch.from_numpy(labels[part.clips]).to(logits.device)
+            summed += loss(logits, targets).double().cpu()
+            totals.index_add_(0, torch.from_numpy(part.clips), torch.sigmoid(logits).double().cpu())
+            if stopping():
+                raise Stopped
+    finally:
+        model.train(was_training)
+    parts = processes.collect([summed.numpy(), totals.numpy()])
+    scores = sum(part[1] for part in parts) / np.bincount(segments.clips, minlength=len(labels))[:, None]
+    total = float(sum(part[0][0] for part in parts))
+    if not np.isfinite(scores).all():
+        return Validation(float("nan"), float("nan"), float("nan"))
+    return Validation(
+        loss=total / (len(segments) * labels.shape[1]),
+        roc_auc=macro(roc_auc(labels, scores, positive_above=POSITIVE_ABOVE)),
+        pr_auc=macro(pr_auc(labels, scores, positive_above=POSITIVE_ABOVE)),
+    )
