@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import samptag
-from samptag.cli import data, evaluate, info, tag, weights
+from samptag.cli import data, evaluate, info, tag, train, weights
 from samptag.cli.console import note
 from samptag.errors import SamptagError
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command("tag")(tag.tag)
 app.command("info")(info.info)
+app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate_command)
 app.add_typer(weights.app, name="weights")
 app.add_typer(data.app, name="data")

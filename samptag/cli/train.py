@@ -1,0 +1,375 @@
+"""`samptag train`: a model from a data set."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samptag.cli.console import new_progress, note, wants_progress
+from samptag.errors import UsageError
+
+if TYPE_CHECKING:
+    from samptag.core.model import ModelConfig
+    from samptag.training import Event, Prepared, StepDone, TrainResult
+
+__all__ = ["train"]
+
+_MODEL, _BUDGET, _DATA, _RUN = "Model", "Budget", "Data", "Run"
+
+
+def train(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DIR", help="Data set: a folder or a manifest.", rich_help_panel=_DATA),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="mtat, msd, jamendo, manifest or folders; else detected.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Named split of the data set.", rich_help_panel=_DATA)
+    ] = None,
+    subset: Annotated[
+        str | None, typer.Option("--subset", metavar="NAME", help="MTG-Jamendo's subset.", rich_help_panel=_DATA)
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Where decoded audio is kept.", rich_help_panel=_DATA),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="Threads that decode audio.", rich_help_panel=_DATA),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="samplecnn-3-9 (the default), samplecnn-2-13, frame-raw-243-243, frame-mel-729-243, ...",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    m: Annotated[
+        int | None, typer.Option("--m", metavar="M", help="Filter and pool length.", rich_help_panel=_MODEL)
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", metavar="N", help="Number of body modules.", rich_help_panel=_MODEL)
+    ] = None,
+    first_filter: Annotated[
+        int | None,
+        typer.Option("--first-filter", metavar="SAMPLES", help="Length of the first filter.", rich_help_panel=_MODEL),
+    ] = None,
+    first_stride: Annotated[
+        int | None,
+        typer.Option("--first-stride", metavar="SAMPLES", help="Stride of the first filter.", rich_help_panel=_MODEL),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option("--block", metavar="NAME", help="plain, se, res or rese (Kim 2018).", rich_help_panel=_MODEL),
+    ] = None,
+    multi_level: Annotated[
+        bool,
+        typer.Option("--multi-level", help="Classify maxima of the last three modules.", rich_help_panel=_MODEL),
+    ] = False,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(
+            "--sample-rate", min=1000, metavar="HZ", help="22050 unless said otherwise.", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            "--init-from",
+            metavar="NAME|PATH",
+            help="Weights to start from, whatever their tags.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    freeze_encoder: Annotated[
+        bool, typer.Option("--freeze-encoder", help="Train the classifier alone.", rich_help_panel=_MODEL)
+    ] = False,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="NAME", help="modern (the default) or paper.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, metavar="N", help="At most so many.", rich_help_panel=_BUDGET)
+    ] = None,
+    max_steps: Annotated[
+        int | None,
+        typer.Option("--max-steps", min=1, metavar="N", help="At most so many.", rich_help_panel=_BUDGET),
+    ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--max-minutes", min=0.001, metavar="MINUTES", help="Of wall-clock time.", rich_help_panel=_BUDGET
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=2, metavar="N", help="Segments a step, over all processes."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", min=1e-9, metavar="RATE", help="The recipe's first or highest rate."),
+    ] = None,
+    pos_weight: Annotated[
+        str | None,
+        typer.Option("--pos-weight", metavar="W|balanced", help="Weight of positives in the loss."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="0 unless said otherwise.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)
+    ] = "auto",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the checkpoint in --out; other options may be left out."),
+    ] = False,
+    save_every_minutes: Annotated[
+        float,
+        typer.Option(
+            "--save-every-minutes", min=0.0, metavar="MINUTES", help="Checkpoints inside epochs.", rich_help_panel=_RUN
+        ),
+    ] = 10.0,
+    resident: Annotated[
+        bool | None,
+        typer.Option(
+            "--resident/--no-resident",
+            help="Audio in the device's memory; by default on CUDA with room.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Run the model through torch.compile.", rich_help_panel=_RUN)
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Of the exported weights; else the folder's.")
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", metavar="NAME", help="Of the exported weights.")] = "unspecified",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
+    progress: Annotated[
+        bool | None,
+        typer.Option("--progress/--no-progress", help="Progress bars; by default on a terminal only."),
+    ] = None,
+) -> None:
+    """Train a model on tagged music.
+
+    Ctrl-C saves and stops; the same command with --resume goes on. Several GPUs or machines: torchrun
+    --nproc-per-node N -m samptag train ...
+    """
+    from samptag.training import train as run
+
+    config = _config(
+        model, m=m, n=n, first_filter=first_filter, first_stride=first_stride, block=block, multi_level=multi_level,
+        sample_rate=sample_rate,
+    )  # fmt: skip
+    with _display(progress) as (listener, cache_progress):
+        result = run(
+            data,
+            out=out,
+            model=config,
+            recipe=recipe,
+            format=format,
+            split=split,
+            subset=subset,
+            init_from=init_from,
+            freeze_encoder=freeze_encoder,
+            epochs=epochs,
+            max_steps=max_steps,
+            max_minutes=max_minutes,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            pos_weight=_pos_weight(pos_weight),
+            seed=seed,
+            device=device,
+            cache=cache,
+            jobs=jobs,
+            resident=resident,
+            compiled=compile_,
+            resume=resume,
+            save_every_minutes=save_every_minutes,
+            name=name,
+            licence=licence,
+            listener=listener,
+            cache_progress=cache_progress,
+        )
+    _conclude(result, as_json=as_json)
+
+
+def _config(
+    model: str | None,
+    *,
+    m: int | None,
+    n: int | None,
+    first_filter: int | None,
+    first_stride: int | None,
+    block: str | None,
+    multi_level: bool,
+    sample_rate: int | None,
+) -> ModelConfig | None:
+    """The network the options describe; None when they say nothing."""
+    given: dict[str, Any] = {
+        "m": m,
+        "n": n,
+        "first_filter": first_filter,
+        "first_stride": first_stride,
+        "block": block,
+        "multi_level": multi_level or None,
+        "sample_rate": sample_rate,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if model is None and not given:
+        return None
+    from samptag.core.model import ModelConfig, config_from_name
+
+    geometry = given.keys() & {"m", "n", "first_filter", "first_stride"}
+    if model is not None and geometry:
+        raise UsageError("say either --model or --m, --n, --first-filter and --first-stride")
+    if model is not None or not geometry:
+        return config_from_name(model or "samplecnn-3-9", **given)
+    # As in the paper, the stride is the filter's length and the filter the body's m, unless said otherwise.
+    given.setdefault("first_filter", given.get("first_stride", given.get("m", 3)))
+    given.setdefault("first_stride", given["first_filter"])
+    try:
+        return ModelConfig(**given)
+    except ValueError as error:
+        raise UsageError(f"these options make no model: {error}") from None
+
+
+def _pos_weight(text: str | None) -> float | str | None:
+    if text is None or text == "balanced":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {text!r}") from None
+
+
+def _conclude(result: TrainResult, *, as_json: bool) -> None:
+    """Say how it ended, and leave with 130 or 143 when a signal ended it."""
+    record = None if result.best is None else dict(result.best)
+    if as_json:
+        outcome = {
+            "schema": "samptag.train/1",
+            "out": str(result.out),
+            "model": str(result.model_path) if record else None,
+            "epochs": result.epochs,
+            "steps": result.steps,
+            "finished": result.stopped_by == 0,
+            "best": None if record is None else _finite(record),
+        }
+        sys.stdout.write(json.dumps(outcome, ensure_ascii=True, indent=2) + "\n")
+    if result.stopped_by:
+        note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
+        raise typer.Exit(128 + result.stopped_by)
+    if record is not None:
+        note(f"{result.model_path}: epoch {record['epoch']}, validation {_scores(record)}")
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+
+
+def _scores(record: Mapping[str, Any]) -> str:
+    return (
+        f"loss {record['valid_loss']:.4f}, ROC-AUC {record['valid_roc_auc']:.4f}, PR-AUC {record['valid_pr_auc']:.4f}"
+    )
+
+
+@contextmanager
+def _display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[int, int], None] | None]]:
+    """The two callbacks of a training: what is shown of it, and of the decoding before it."""
+    import os
+
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield lambda event: None, None
+        return
+    with _Display(wants_progress(asked)) as display:
+        yield display.show, display.show_decoding
+
+
+class _Display:
+    """Draws bars where they are wanted, and writes a line an epoch in any case."""
+
+    def __init__(self, bars: bool) -> None:
+        self._bars = new_progress(*_columns()) if bars else None
+        self._task: Any = None
+
+    def __enter__(self) -> _Display:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show_decoding(self, done: int, total: int) -> None:
+        self._advance("decoding audio", done, total, "")
+
+    def show(self, event: Event) -> None:
+        from samptag.training import Prepared, StepDone
+
+        if isinstance(event, Prepared):
+            _introduce(event)
+        elif isinstance(event, StepDone):
+            self._advance(f"epoch {event.epoch}", event.step, event.steps, _pace(event))
+        else:
+            r = event.record
+            note(
+                f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {_scores(r)}, "
+                f"{r['segments_per_second']:.1f} segments/s{' *' if r['best'] else ''}"
+            )
+
+    def _advance(self, what: str, done: int, total: int, pace: str) -> None:
+        if self._bars is None:
+            return
+        if self._task is None:
+            self._task = self._bars.add_task(what, total=total, pace=pace)
+        self._bars.update(self._task, description=what, completed=done, total=total, pace=pace)
+
+
+def _columns() -> list[Any]:
+    from rich.progress import MofNCompleteColumn, TextColumn
+
+    return [MofNCompleteColumn(), TextColumn("{task.fields[pace]}")]
+
+
+def _pace(event: StepDone) -> str:
+    text = f"loss {event.loss:.4f}  {event.segments_per_second:.1f} segments/s"
+    if event.remaining_seconds is not None:
+        minutes = math.ceil(event.remaining_seconds / 60)
+        text += f"  {minutes // 60} h {minutes % 60:02d} min in all"
+    return text
+
+
+def _introduce(event: Prepared) -> None:
+    """What will be trained on what, with the number of clips of every tag."""
+    note(f"{event.model} ({event.parameters:,} parameters), recipe {event.recipe}, on {event.device}")
+    note(
+        f"split {event.split}: {event.train_clips} training clips ({event.segments_per_epoch} segments, "
+        f"{event.steps_per_epoch} steps an epoch), {event.valid_clips} validation clips"
+    )
+    counts = zip(event.tags, event.train_positives, event.valid_positives, strict=True)
+    note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))
+    if event.left_out:
+        note(f"{event.left_out} clips cannot be used; {event.report_path} says why")
+    if event.short_clips:
+        note(f"{event.short_clips} training clips are shorter than a segment; zeros fill them up")
+    if event.epoch or event.step:
+        note(f"going on after epoch {event.epoch}, step {event.step}")
