@@ -156,18 +156,20 @@ class AudioStream:
 
 def _mono(block: Block) -> tuple[NDArray[np.float32], int]:
     """The mean over channels, a new array (frames,), and how many frames held a value that is no sound."""
-    mono = _channel_mean(block)
-    # a minimum or maximum passes NaN on, and costs less than asking every value
-    if mono.max() <= MAX_VALUE and mono.min() >= -MAX_VALUE:
-        return mono, 0
-    unsound = ~(np.abs(block) <= MAX_VALUE)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono = _channel_mean(block)
+        # a minimum or maximum passes NaN on, and costs less than asking every value
+        if mono.max() <= MAX_VALUE and mono.min() >= -MAX_VALUE:
+            return mono, 0
+        unsound = ~(np.abs(block) <= MAX_VALUE)
     return _channel_mean(np.where(unsound, np.float32(0), block)), int(unsound.any(axis=1).sum())
 
 
 def _channel_mean(block: Block) -> NDArray[np.float32]:
     channels = block.shape[1]
     if channels == 1:
-        return block[:, 0].copy()
+        only: NDArray[np.float32] = block[:, 0].copy()
+        return only
     mono: NDArray[np.float32] = block[:, 0] + block[:, 1]
     for channel in range(2, channels):
         mono += block[:, channel]
@@ -184,16 +186,16 @@ def _open_reader(file: IO[bytes], *, name: str) -> Source:
     try:
         return SndfileSource(file)
     except SourceError as error:
-        reason = error
+        reason = f"libsndfile: {error}"
     try:
         from samptag.audio.ffmpeg import FfmpegSource
 
         return FfmpegSource(file)
-    except SourceError:
-        raise AudioError(f"{name}: not a sound file that can be decoded ({reason})") from None
-    except ImportError:
+    except SourceError as error:
+        raise AudioError(f"{name}: not a sound file that can be decoded ({reason}; FFmpeg: {error})") from error
+    except ImportError as error:
         needs = "needs" if Path(name).suffix.lower() in _FFMPEG_SUFFIXES else "may need"
-        raise AudioError(f"{name}: libsndfile cannot read it; it {needs} PyAV: pip install 'samptag[av]'") from None
+        raise AudioError(f"{name}: {needs} PyAV: pip install 'samptag[av]' ({reason})") from error
 
 
 def _seekable(file: IO[bytes], stack: ExitStack) -> IO[bytes]:

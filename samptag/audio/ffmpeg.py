@@ -4,7 +4,6 @@ PyAV is an optional extra. Its files are read through the file object they are g
 sound themselves: playlists, which could make it open other files or addresses, are not among them.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -42,7 +41,6 @@ class FfmpegSource:
     def __init__(self, file: IO[bytes]) -> None:
         import av
 
-        logging.getLogger("libav").setLevel(logging.CRITICAL)
         file.seek(0)
         self._errors = (av.error.FFmpegError, ValueError)
         self._broken_packets = 0
@@ -91,7 +89,7 @@ class FfmpegSource:
             if waiting >= GATHER:
                 yield np.concatenate(held)
                 held, waiting = [], 0
-        if held:
+        if waiting:
             yield np.concatenate(held)
         self._judge(decoded / self.native_rate)
 
@@ -130,11 +128,12 @@ def _samples(frame: Any) -> Block:
     values: NDArray[Any] = frame.to_ndarray()
     # planar: (channels, samples); packed: (1, samples * channels)
     values = values.T if frame.format.is_planar else values.reshape(-1, len(frame.layout.channels))
+    samples: Block = values.astype(np.float32)
     if values.dtype == np.uint8:
-        return (values.astype(np.float32) - np.float32(128)) / np.float32(128)
-    if np.issubdtype(values.dtype, np.integer):
-        return values.astype(np.float32) / np.float32(-float(np.iinfo(values.dtype).min))
-    return values.astype(np.float32)
+        samples = (samples - np.float32(128)) / np.float32(128)
+    elif np.issubdtype(values.dtype, np.integer):
+        samples /= np.float32(-float(np.iinfo(values.dtype).min))
+    return samples
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from samptag.audio.mpeg import mpeg_frame
+
 __all__ = ["Promise", "promise_of"]
 
 #: The longest Ogg page: 27 bytes of header, 255 of lacing values, 255 segments of 255 bytes.
@@ -20,6 +22,12 @@ _UNKNOWN_SIZE = 0x7FFF_0000
 
 #: MP3 frames that may be missing from an intact file: the encoder's delay and padding, cut by a gapless decoder.
 _MP3_SLACK_FRAMES = 4
+
+#: Bytes at the end of an MP3 in which its last frames are looked for: a dozen of the longest (1441).
+_MP3_TAIL = 16 << 10
+
+#: Headers in a row, each where the one before says, that are not taken for chance.
+_MP3_CHAIN = 4
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ def promise_of(file: IO[bytes]) -> Promise:
         return Promise(frames=_aiff_frames(file))
     if start[:4] == b"OggS":
         return Promise(cut=_ogg_cut(file))
-    return Promise(frames=_mp3_frames(file))
+    return _mp3_promise(file)
 
 
 def _chunks(file: IO[bytes], *, order: str) -> Iterator[tuple[bytes, int]]:
@@ -100,26 +108,44 @@ def _ogg_cut(file: IO[bytes]) -> bool:
     return not (complete and tail[page + 5] & _OGG_END_OF_STREAM)
 
 
-def _mp3_frames(file: IO[bytes]) -> int | None:
-    """Frames by the Xing or Info header that encoders put into an MP3's first frame."""
+def _mp3_promise(file: IO[bytes]) -> Promise:
+    """Frames by the Xing or Info header that most encoders put into an MP3's first frame, else by how the file ends."""
+    file.seek(_id3_size(file))
+    start = file.read(64)
+    frame = mpeg_frame(start)
+    if frame is None or len(start) < 64:
+        return Promise()
+    for place in (frame.side_end, frame.side_end + 2):  # some writers count the checksum in
+        if start[place : place + 4] in {b"Xing", b"Info"} and start[place + 7] & 1:
+            count = int(struct.unpack(">I", start[place + 8 : place + 12])[0])
+            return Promise(frames=max(0, count - _MP3_SLACK_FRAMES) * frame.samples or None)
+    return Promise(cut=_mp3_cut(file))
+
+
+def _id3_size(file: IO[bytes]) -> int:
+    """Bytes of an ID3v2 tag at the start: a size in four bytes of seven bits, ten of header and perhaps of footer."""
     file.seek(0)
     tag = file.read(10)
-    start = 0
-    if tag[:3] == b"ID3" and len(tag) == 10:
-        # ID3v2: four bytes of seven bits, plus ten of header and perhaps ten of footer
-        start = 10 + sum(byte << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
-        start += 10 if tag[5] & 0x10 else 0
-    file.seek(start)
-    frame = file.read(64)
-    if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # sync, layer III
-        return None
-    mpeg1 = frame[1] & 0x18 == 0x18
-    mono = frame[3] & 0xC0 == 0xC0
-    side = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
-    crc = 0 if frame[1] & 1 else 2
-    for place in (4 + side, 4 + crc + side):
-        if frame[place : place + 4] in {b"Xing", b"Info"} and frame[place + 7] & 1:
-            count = int(struct.unpack(">I", frame[place + 8 : place + 12])[0])
-            samples = (count - _MP3_SLACK_FRAMES) * (1152 if mpeg1 else 576)
-            return samples if samples > 0 else None
-    return None
+    if tag[:3] != b"ID3" or len(tag) < 10:
+        return 0
+    size = sum(byte << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
+    return 10 + size + (10 if tag[5] & 0x10 else 0)
+
+
+def _mp3_cut(file: IO[bytes]) -> bool:
+    """Whether the last frame breaks off: frames that follow one another by their lengths, up to the end of the file.
+
+    Nothing is said of files that end in anything else (tags, padding), nor where no chain of frames is found.
+    """
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _MP3_TAIL))
+    tail = file.read()
+    start = -1
+    while (start := tail.find(b"\xff", start + 1)) >= 0:
+        position, links = start, 0
+        while (frame := mpeg_frame(tail[position : position + 4])) is not None:
+            position += frame.length
+            links += 1
+        if links >= _MP3_CHAIN:
+            return position > len(tail)
+    return False

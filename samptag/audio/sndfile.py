@@ -13,9 +13,8 @@ from samptag.audio.source import Block, SourceError, damaged, truncated
 
 __all__ = ["SndfileSource"]
 
-#: Values (frames × channels) of one read. What libsndfile had decoded of a read that ends in an error is lost, so reads
-#: are short (0.2 s of 44 100 Hz stereo); longer ones were measured to be no more than 4 % faster.
-READ_VALUES = 1 << 14
+#: Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
+READ_VALUES = 1 << 16
 
 #: Reads that may fail one after the other before the rest of the file is given up.
 MAX_FAILED_READS = 64
@@ -61,7 +60,7 @@ class SndfileSource:
         container, coding = str(self._file.format), str(self._file.subtype)
         self.format = "MP3" if container == "MP3" else f"{container}/{coding}"
         self.warnings: list[str] = []
-        self._exact = container in {"FLAC", "OGG"}
+        self._container = container
         self._decoded = 0
 
     def close(self) -> None:
@@ -87,31 +86,36 @@ class SndfileSource:
 
     def _read(self, buffer: Block) -> tuple[int, bool]:
         """Frames read into buffer, and whether the decoder failed on the way."""
+        buffer.fill(np.nan)
         try:
             return len(self._file.read(out=buffer)), False
         except soundfile.LibsndfileError:
-            # what came before the damage lies in the buffer; only libsndfile's own position tells how much
-            return int(self._file.tell()) - self._decoded, True
+            # libsndfile does not tell how much of a failed read it had decoded, but it lies in the buffer
+            untouched = np.isnan(buffer).any(axis=1)
+            return int(untouched.argmax()) if untouched.any() else len(buffer), True
 
     def _judge(self, *, skipped: bool) -> None:
         """Warn of sound that is missing. An error alone says nothing: decoders stumble over tags behind the sound."""
         promised = self._promise.frames
-        if promised is None and self._exact and 0 < self._file.frames < UNKNOWN_FRAMES:
+        if promised is None and self._container in {"FLAC", "OGG"} and 0 < self._file.frames < UNKNOWN_FRAMES:
             promised = int(self._file.frames)
         seconds = self._decoded / self.native_rate
-        if skipped:
-            self.warnings.append(damaged(seconds))
-        elif promised is not None and self._decoded < promised:
-            self.warnings.append(truncated(seconds, promised / self.native_rate))
-        elif self._promise.cut or (promised is None and self.format == "MP3" and self._left_unread()):
+        if promised is not None and self._decoded < promised:
+            # an Ogg file's count stands on its last page: with that there, what is missing came before
+            inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._promise.cut)
+            word = damaged if inside else truncated
+            self.warnings.append(word(seconds, promised / self.native_rate))
+        elif self._promise.cut:
             self.warnings.append(truncated(seconds))
+        elif skipped or (promised is None and self._container == "MP3" and self._unread_part() > UNREAD_PART):
+            self.warnings.append(damaged(seconds))
 
-    def _left_unread(self) -> bool:
-        """Whether a good part of the file was never looked at, other than an APE tag (pictures) behind the sound."""
+    def _unread_part(self) -> float:
+        """How much of the file was never looked at, in [0, 1]; 0 if it ends in an APE tag (which may hold pictures)."""
         position = self._raw.tell()
         size = self._raw.seek(0, io.SEEK_END)
         self._raw.seek(max(0, size - 256))
-        return b"APETAGEX" not in self._raw.read() and size - position > UNREAD_PART * size
+        return 0.0 if b"APETAGEX" in self._raw.read() else (size - position) / size
 
 
 def _handle(file: IO[bytes]) -> Any:
