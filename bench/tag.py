@@ -71,7 +71,7 @@ def library_section(folder: Path, pool: list, suffix: str, options: Options) -> 
 
     works = {name: runner(command) for name, command in contenders(folder, options).items()}
     seconds = interleaved({"limit": limit_seconds, **works}, rounds=options.rounds)
-    print(f"\n{suffix[1:]}, 44.1 kHz stereo, {len(durations)} tracks, {sum(durations) / 3600:.1f} h")
+    print(f"\n{suffix[1:]}, 44.1 kHz stereo, {len(durations)} tracks, {sum(durations) / 3600:.2f} h")
     own = seconds.pop("samptag")
     figures = {"limit": seconds.pop("limit") / own}
     print(f"  {figures['limit']:6.0%} of the machine's limit (whole process, start-up included)")
@@ -88,16 +88,12 @@ def short_section(folder: Path, pool: list, options: Options) -> dict[str, float
     hours = options.short_clips * 10 / 3600
     clips = make_library(folder / "clips", pool, suffix=".mp3", hours=hours, track_seconds=10)
     tracks = make_library(folder / "tracks", pool, suffix=".mp3", hours=hours, track_seconds=220)
-    seconds = interleaved(
-        {
-            "clips": lambda: timed(ours(folder / "clips", options)).wall_seconds,
-            "tracks": lambda: timed(ours(folder / "tracks", options)).wall_seconds,
-        },
-        rounds=options.rounds,
-    )
+    folders = {"clips": folder / "clips", "tracks": folder / "tracks", "start": folder / "clips" / "track-00000.mp3"}
+    works = {name: lambda path=path: timed(ours(path, options)).wall_seconds for name, path in folders.items()}
+    seconds = interleaved(works, rounds=options.rounds)
     segment = 59_049 / 22_050
     more_segments = sum(-(-d // segment) for d in clips) / sum(-(-d // segment) for d in tracks)
-    overhead = seconds["clips"] / seconds["tracks"] / more_segments - 1
+    overhead = (seconds["clips"] - seconds["start"]) / (seconds["tracks"] - seconds["start"]) / more_segments - 1
     print(f"\n{len(clips)} clips of about 10 s: {overhead:+.1%} time a segment against {len(tracks)} long tracks")
     return {"overhead": overhead}
 

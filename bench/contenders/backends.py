@@ -38,7 +38,11 @@ def openvino(model: Scored, example: torch.Tensor) -> Run:
     """The graph compiled by OpenVINO."""
     import openvino
 
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": machine.cores()}
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": machine.cores(),
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
     converted = openvino.convert_model(model, example_input=example, input=[list(example.shape)])
     compiled = openvino.compile_model(converted, "CPU", options)
 
