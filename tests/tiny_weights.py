@@ -17,7 +17,7 @@ def save_tiny_weights(path: Path, *, name: str = TINY_NAME, seed: int = 5) -> Pa
     config = ModelConfig(m=3, n=7, n_tags=len(TINY_TAGS))
     model = SampleCNN(config).eval()
     with torch.no_grad():
-        model.head.weight.mul_(8)
+        model.head.weight.mul_(2)
     card = ModelCard(
         name=name,
         config=config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130
 USAGE = 2
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 # Typer brings its own click since 0.24 and needs a separate one before; this is the base class of what a wrong command
 # line raises in both: BadParameter < UsageError < ClickException.
@@ -66,16 +68,28 @@ def main() -> NoReturn:
     0 all good, 1 some inputs failed, 2 usage, 3 weights, 4 device, 5 data set, 130 interrupted. An expected error is
     one line on standard error; a traceback is shown for a bug, or with `--debug`.
     """
+    _plug_closed_streams()
     arguments, debug = _without_debug(sys.argv[1:])
     _set_up_logging(debug)
     code = _run(arguments, debug=debug)
     sys.exit(_flush(code))
 
 
+def _plug_closed_streams() -> None:
+    """Keep the numbers of streams that were closed by the caller from going to files opened later."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def _run(arguments: list[str], *, debug: bool) -> int:
     command = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="samptag", standalone_mode=False)
+        if code == INTERRUPTED:  # what Typer makes of Ctrl-C
+            note("interrupted")
         return code if isinstance(code, int) else 0
     except SamptagError as error:
         if debug:
@@ -88,9 +102,17 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         note("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
+    except SystemExit as leaving:
+        # Typer itself turns a closed pipe into exit code 1.
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
         _silence_stdout()
         return 0
+    except OSError as error:
+        # Without a file name it is a write to an open descriptor: the commands' own files name themselves.
+        if debug or error.filename is not None or error.errno not in _FULL:
+            raise
+        return _unwritable(error)
 
 
 def _usage_line(error: Any) -> str:
@@ -101,21 +123,27 @@ def _usage_line(error: Any) -> str:
 
 def _flush(code: int) -> int:
     """The exit code, after what is still buffered has gone out: a reader that left is no error, a full disk is."""
+    if sys.stdout is None:
+        return code
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _silence_stdout()
     except OSError as error:
-        note(f"error: cannot write standard output: {error.strerror}")
-        _silence_stdout()
-        return code or USAGE
+        return code or _unwritable(error)
     return code
+
+
+def _unwritable(error: OSError) -> int:
+    note(f"error: cannot write standard output: {error.strerror}")
+    _silence_stdout()
+    return USAGE
 
 
 def _silence_stdout() -> None:
     """Point standard output at the null device, so that the flush at exit does not fail a second time."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, 1)
     os.close(null)
 
 
@@ -126,12 +154,18 @@ def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
     return kept + arguments[end:], len(kept) < end
 
 
+class _ForPeople(logging.Handler):
+    """Log lines as notes on standard error, where they do not tear a progress bar; tracebacks as they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            sys.stderr.write(self.format(record) + "\n")
+        else:
+            note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
 def _set_up_logging(debug: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("samptag: %(levelname)s: %(message)s"))
-    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
-        logging.addLevelName(level, logging.getLevelName(level).lower())
     logger = logging.getLogger("samptag")
-    logger.addHandler(handler)
+    logger.addHandler(_ForPeople())
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
     logger.propagate = False

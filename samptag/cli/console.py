@@ -38,6 +38,8 @@ def note(message: str) -> None:
         The line; line breaks become spaces, so that a file name cannot make two of it.
     """
     line = " ".join(message.splitlines()).encode("utf-8", "backslashreplace").decode("utf-8")
+    if sys.stderr is None:  # closed by the caller
+        return
     if sys.stderr.isatty():
         stderr_console().print(f"samptag: {line}", soft_wrap=True)
     else:
@@ -56,7 +58,7 @@ def wants_progress(asked: bool | None) -> bool:
     -------
     bool
     """
-    return sys.stderr.isatty() if asked is None else asked
+    return sys.stderr is not None and (sys.stderr.isatty() if asked is None else asked)
 
 
 @contextmanager

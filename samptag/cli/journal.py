@@ -67,14 +67,12 @@ class Journal:
         self._settings = dict(settings)
         self._selection = selection
         self._places: dict[str, _Place] = {}
-        self.kept = 0
         if self._path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder")
         with explain_write_errors(str(self._part)):
             if resume:
                 self._read_finished()
                 self._read_part()
-                self.kept = len(self._places)
             elif self._part.exists():
                 note(f"warning: {self._part} of a run that ended early is begun anew; --resume would have used it")
             self._file = self._open_part(resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import stat
 import sys
@@ -13,15 +14,15 @@ from typing import BinaryIO, TextIO
 
 from samptag.errors import OutputError
 
-__all__ = ["binary_file", "explain_write_errors", "may_be_replaced", "standard_output", "text_file"]
+__all__ = ["binary_file", "explain_write_errors", "may_be_replaced", "quiet_libraries", "standard_output", "text_file"]
 
 
 @contextmanager
 def standard_output() -> Iterator[TextIO]:
     """Standard output as a UTF-8 text stream that nothing else in the process can write to.
 
-    For the time of the with block descriptor 1 leads to standard error, so that a line printed by a C library (or a
-    forgotten print) does not get into the document.
+    For the time of the with block descriptor 1 leads where descriptor 2 does, so that a line printed by a C library
+    (or a forgotten print) does not get into the document.
 
     Yields
     ------
@@ -35,11 +36,10 @@ def standard_output() -> Iterator[TextIO]:
     BrokenPipeError
         When its reader has left.
     """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; give --output FILE")
     with ExitStack() as stack:
-        try:
-            kept = os.dup(1)
-        except OSError:
-            raise OutputError("standard output is closed; give --output FILE") from None
+        kept = os.dup(1)
         stack.callback(_restore, kept)
         _lead_to_stderr(1)
         # A duplicate, so that the stream can be closed, and its last flush can fail, before the descriptor is restored.
@@ -54,14 +54,38 @@ def standard_output() -> Iterator[TextIO]:
 
 
 @contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """A block in which C libraries' own lines on standard error (libmpg123's on damaged MP3s) are not seen.
+
+    Python's `sys.stderr` keeps its way out; with `--debug` nothing is hidden.
+    """
+    if sys.stderr is None or logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
+        yield
+        return
+    sys.stderr.flush()
+    before = sys.stderr
+    kept = os.dup(2)
+    with open(os.dup(kept), "w", encoding=before.encoding, errors="backslashreplace", buffering=1) as stream:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        sys.stderr = stream
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextmanager
 def text_file(path: str) -> Iterator[TextIO]:
     """A UTF-8 text file that takes the place of `path` when the with block ends well; see `binary_file`."""
     with binary_file(path) as file:
         stream = io.TextIOWrapper(file, encoding="utf-8", newline="")
         try:
             yield stream
-            with explain_write_errors(path):
-                stream.flush()
+            stream.flush()
         finally:
             with suppress(OSError):
                 stream.detach()
@@ -90,15 +114,13 @@ def binary_file(path: str) -> Iterator[BinaryIO]:
     """
     from samptag.core.atomic import atomic_write
 
-    with ExitStack() as stack:
-        with explain_write_errors(path):
-            target = Path(os.path.realpath(path))
-            if target.is_dir():
-                raise OutputError(f"cannot write {path}: it is a folder")
-            file = stack.enter_context(atomic_write(target) if may_be_replaced(path) else target.open("wb"))
-        yield file
-        with explain_write_errors(path):
-            stack.close()
+    # Around everything: what could not be written is tried again when the file is closed, and fails again.
+    with explain_write_errors(path):
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder")
+        with atomic_write(target) if may_be_replaced(path) else target.open("wb") as file:
+            yield file
 
 
 def may_be_replaced(path: str) -> bool:
@@ -141,16 +163,11 @@ def explain_write_errors(name: str) -> Iterator[None]:
 
 def _lead_to_stderr(descriptor: int) -> None:
     sys.stdout.flush()
-    try:
-        os.dup2(2, descriptor)
-    except OSError:  # standard error is closed
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, descriptor)
-        os.close(null)
+    os.dup2(2, descriptor)
 
 
 def _restore(kept: int) -> None:
-    with suppress(OSError, ValueError):
+    with suppress(OSError):
         sys.stdout.flush()
     os.dup2(kept, 1)
     os.close(kept)

@@ -14,7 +14,14 @@ from samptag.cli.archives import Archive, CsvTaggram, NpzEmbeddings, NpzTaggram
 from samptag.cli.console import note, progress_bar
 from samptag.cli.interrupts import Interrupts
 from samptag.cli.journal import Journal
-from samptag.cli.output import binary_file, explain_write_errors, may_be_replaced, standard_output, text_file
+from samptag.cli.output import (
+    binary_file,
+    explain_write_errors,
+    may_be_replaced,
+    quiet_libraries,
+    standard_output,
+    text_file,
+)
 from samptag.cli.progress import Meter, tagging_progress
 from samptag.cli.tag import DEFAULT_TOP, Format, TagRequest
 from samptag.cli.writers import CsvWriter, JsonlWriter, JsonWriter, Selection, TsvWriter, Writer
@@ -64,12 +71,13 @@ def run(request: TagRequest) -> int:
         batch_size=request.batch_size,
         jobs=request.jobs,
     )
-    if ranks is not None and ranks.rank != 0:
-        from samptag.tagging.shard import Shard
+    with quiet_libraries():
+        if ranks is not None and ranks.rank != 0:
+            from samptag.tagging.shard import Shard
 
-        Shard(ranks, inputs=inputs).work(tagger, taggram=request.taggram is not None)
-        return 0
-    return _Run(request, inputs, tagger, selection, ranks).run()
+            Shard(ranks, inputs=inputs).work(tagger, taggram=request.taggram is not None)
+            return 0
+        return _Run(request, inputs, tagger, selection, ranks).run()
 
 
 def _inputs(request: TagRequest, ranks: Ranks | None) -> list[Input]:
@@ -247,7 +255,8 @@ class _Run:
         }
         with Journal(output, settings=settings, selection=selection, resume=self._request.resume) as journal:
             if self._request.resume:
-                note(f"{journal.kept} of {len(self._inputs)} inputs have been tagged before")
+                n_kept = sum(item.path in journal for item in self._inputs)
+                note(f"{n_kept} of {len(self._inputs)} inputs have been tagged before")
             try:
                 yield journal
             except BaseException:

@@ -72,9 +72,8 @@ class JsonWriter:
 
     def write(self, result: TrackResult) -> None:
         """Write one record."""
-        if not self._single:
-            self._out.write(",\n" if self._count else "\n")
-        self._out.write(record_line(result, self._selection))
+        before = "" if self._single else ",\n" if self._count else "\n"
+        self._out.write(before + record_line(result, self._selection))
         self._out.flush()
         self._count += 1
 

@@ -269,7 +269,7 @@ def _as_input(source: Source) -> Input:
 def _hop_samples(hop_seconds: float, sample_rate: int) -> int:
     hop = round(hop_seconds * sample_rate) if math.isfinite(hop_seconds) else 0
     if hop < 1:
-        raise UsageError(f"a hop of {hop_seconds} s is not possible: it must be at least one sample, 1/{sample_rate} s")
+        raise UsageError(f"the hop must be at least one sample, 1/{sample_rate} s, not {hop_seconds} s")
     return hop
 
 

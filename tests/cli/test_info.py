@@ -1,0 +1,22 @@
+import json
+
+import soundfile
+import torch
+
+
+def test_info_says_what_a_bug_report_needs(samptag, tmp_path):
+    facts = json.loads(samptag("info", "--json").stdout)
+    assert facts["torch"] == torch.__version__
+    assert facts["libsndfile"] == soundfile.__libsndfile_version__
+    assert facts["devices"][0] == "cpu"
+    assert facts["cache"] == str(tmp_path / "cache")
+    assert facts["offline"] is True
+    assert facts["cores"] >= 1
+    assert not any(weights["installed"] for weights in facts["weights"])
+    assert {"name", "installed", "problem"} == set(facts["weights"][0])
+
+
+def test_info_for_people_shows_ranks(samptag):
+    text = samptag("info", env={"RANK": "1", "WORLD_SIZE": "4"}).stdout.decode()
+    assert "RANK=1, WORLD_SIZE=4" in text
+    assert f"torch       {torch.__version__}" in text

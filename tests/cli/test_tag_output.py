@@ -1,0 +1,223 @@
+"""Where results go when things go wrong around them: full disks, closed pipes, Ctrl-C, noise; and terminals."""
+
+import json
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+
+@pytest.fixture
+def library(media, tmp_path):
+    """600 files, links to 24 clips: tagging them all takes much longer than an interrupt needs."""
+    folder = tmp_path / "library"
+    for number in range(25):
+        (folder / f"{number:02}").mkdir(parents=True)
+        for clip in (media / "set").iterdir():
+            os.link(clip, folder / f"{number:02}" / clip.name)
+    return folder
+
+
+@pytest.fixture
+def start(cli_environment, tiny_weights):
+    """``start(*arguments)``: a running `samptag tag` with its streams as pipes."""
+    started = []
+
+    def run(*arguments, **options):
+        command = [sys.executable, "-m", "samptag", "tag", "--model", tiny_weights, *arguments]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen(command, env=cli_environment, bufsize=0, **streams)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_closes_the_array(start, library):
+    process = start(library, "--json")
+    head = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    rest, stderr = process.communicate(timeout=60)
+    array = json.loads(b"".join(head) + rest)
+    assert 2 <= len(array) < 600
+    assert all(record["error"] is None for record in array)
+    assert process.returncode == 130
+    assert stderr.decode().splitlines() == ["samptag: interrupted"]
+
+
+def test_a_reader_that_leaves_ends_it_quietly(start, library):
+    process = start(library, "--format", "jsonl")
+    record = json.loads(process.stdout.readline())
+    process.stdout.close()
+    assert record["error"] is None
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_full_disk_leaves_the_old_file(tag, media, tmp_path):
+    target = tmp_path / "tags.json"
+    target.write_text("old")
+
+    def small_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    process = tag(media / "set", "--output", target, check=2, preexec_fn=small_disk)
+    assert process.stderr.decode() == f"samptag: error: cannot write {target}: File too large\n"
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["tags.json"]
+    tag(media / "bay.wav", "--output", target)
+    assert json.loads(target.read_text())["error"] is None
+
+
+def test_outputs_that_cannot_be_written(tag, media, tmp_path):
+    clip = media / "bay.wav"
+    for target, reason in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "no" / "x.csv", "No such file or directory"),
+        ("/dev/full", "No space left on device"),
+    ):
+        process = tag(clip, "--output", target, check=2)
+        assert process.stderr.decode() == f"samptag: error: cannot write {target}: {reason}\n"
+    closed = tag(clip, check=2, preexec_fn=lambda: os.close(1))
+    assert b"standard output is closed" in closed.stderr
+
+
+def test_output_through_a_link_changes_what_it_leads_to(tag, media, tmp_path):
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    tag(media / "bay.wav", "-o", tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("path,guitar,")
+
+
+def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(tag, start, library, broken_file, tmp_path):
+    broken_file("text.mp3").rename(library / "00" / "text.mp3")
+    folders = [library / name for name in ("00", "01", "02", "03")]
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    tag(*folders, "-o", whole, check=1)
+    process = start(*folders, "-o", killed)
+    part = tmp_path / "killed.jsonl.part"
+    while not part.exists() or part.read_bytes().count(b"\n") < 30:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = part.read_bytes()
+    assert not killed.exists()
+    part.write_bytes(kept + b'{"schema": "samptag.tag/1", "pa')  # a record cut off in the middle
+
+    other = tag(*folders, "-o", killed, "--resume", "--hop", "1", check=2)
+    assert b"made with hop" in other.stderr
+
+    again = tag(*folders, "-o", killed, "--resume", check=1)
+    n_kept = kept[: kept.rindex(b"\n")].count(b"\n") - 1  # without the settings and the file that failed
+    assert f"samptag: {n_kept} of 97 inputs have been tagged before" in again.stderr.decode()
+    assert killed.read_bytes() == whole.read_bytes()
+    assert not part.exists()
+
+    (library / "00" / "text.mp3").unlink()
+    more = tag(library / "00", library / "04", "-o", killed, "--resume")
+    assert b"24 of 48 inputs have been tagged before" in more.stderr
+    assert [json.loads(line)["error"] for line in killed.read_text().splitlines()] == [None] * 48
+
+
+def test_ctrl_c_keeps_the_records_and_says_how_to_go_on(start, library, tmp_path):
+    target = tmp_path / "tags.jsonl"
+    target.write_text("old\n")
+    process = start(library, "-o", target)
+    part = tmp_path / "tags.jsonl.part"
+    while not part.exists() or part.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on from them" in stderr.decode()
+    assert target.read_text() == "old\n"
+    assert part.exists()
+
+
+def test_resume_refuses_files_of_another_kind(tag, media, tmp_path):
+    target = tmp_path / "x.jsonl"
+    target.write_text("path,guitar\na.mp3,0.5\n")
+    process = tag(media / "bay.wav", "-o", target, "--resume", check=2)
+    assert b"holds something else than tags" in process.stderr
+    target.write_text(json.dumps({"schema": "samptag.tag/1", "model": "other", "path": "a.mp3", "error": None}) + "\n")
+    process = tag(media / "bay.wav", "-o", target, "--resume", check=2)
+    assert b"made with the weights other" in process.stderr
+
+
+def test_noise_on_standard_output_stays_out_of_the_document(cli_environment):
+    code = """
+        import ctypes, os, sys
+        from samptag.cli.output import standard_output
+        libc = ctypes.CDLL(None)
+        with standard_output() as out:
+            out.write("data\\n")
+            libc.puts(b"noise of a C library")
+            libc.fflush(None)
+            os.system("echo noise of a process")
+            print("noise of a print")
+        print("after")
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, env=cli_environment, check=True
+    )
+    assert process.stdout == b"data\nafter\n"
+    assert process.stderr.count(b"noise") == 3
+
+
+def on_a_terminal(arguments, environment, columns):
+    """What the command writes to a terminal of that width, and its exit code."""
+    ours, theirs = pty.openpty()
+    import termios
+
+    termios.tcsetwinsize(theirs, (40, columns))
+    command = [sys.executable, "-m", "samptag", *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65_536)
+        except OSError:  # the terminal's other end is closed
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(ours)
+    return seen.decode(), process.wait()
+
+
+def test_tables_on_a_terminal(media, tiny_weights, cli_environment, broken_file):
+    files = [media / "bay.wav", broken_file("text.mp3"), media / "set" / "driving-12-david-03.opus"]
+    arguments = ["tag", "--model", tiny_weights, *files]
+    environment = {**cli_environment, "TERM": "xterm-256color"}
+    text, code = on_a_terminal(arguments, environment, columns=60)
+    assert code == 1
+    assert "█" in text
+    assert "\x1b[" in text
+    assert "× real time" in text  # the bar, on the same terminal
+    assert text.count("6.0 s · 21 segments") == 1
+    assert "text.mp3: not a sound file" in text
+    assert "…" in text  # paths are longer than the terminal is wide
+
+    plain, _ = on_a_terminal([*arguments, "--no-progress"], {**environment, "NO_COLOR": "1"}, columns=60)
+    assert "\x1b[3" not in plain
+    assert "█" in plain
+    lines = [line for line in plain.splitlines() if "samptag:" not in line]
+    assert max(map(len, lines)) <= 60
+
+    data, _ = on_a_terminal([*arguments, "--json", "--no-progress"], environment, columns=20)
+    array = [line for line in data.splitlines() if "samptag:" not in line]
+    assert len(json.loads("\n".join(array))) == 3
