@@ -170,7 +170,7 @@ def test_two_processes_give_the_report_of_one(samptag, cli_environment, tiny_wei
     data = make_manifest(tmp_path, clips=6)
     arguments = ["eval", "--data", str(data), "--model", str(tiny_weights), "--perturb", "noise:10", "--json"]
     one = samptag(*arguments, "--resamples", "20")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = subprocess.run(
         [*torchrun, "-m", "samptag", *arguments, "--resamples", "20"],
         capture_output=True,
