@@ -94,6 +94,7 @@ class Position:
     seconds : float
         Time spent in the runs before this one.
     finished : bool
+        The schedule has ended.
     history : list of dict
         One record an epoch.
     """
@@ -149,9 +150,9 @@ class Trainer:
             if log is not None:
                 stack.callback(log.close)
             signals = stack.enter_context(StopSignals())
-            if not self.position.finished:
+            if not self._over():
                 self.save(LAST)
-            while not self.position.finished:
+            while not self._over():
                 stopped_by = self._train_epoch(signals) or self._close_epoch(signals, log)
                 if stopped_by:
                     self.save(LAST)
@@ -208,6 +209,11 @@ class Trainer:
         return self.job.budget.spent(
             step=self.position.total_steps, seconds=self._seconds(), steps_per_epoch=self.steps_per_epoch
         )
+
+    def _over(self) -> bool:
+        """Whether schedule or budget are at their end, on any process; a larger budget reopens a training."""
+        over = self.position.finished or (self._spent() or 0.0) >= 1.0
+        return bool(self.job.processes.highest([int(over)])[0])
 
     # Training
 
@@ -324,9 +330,7 @@ class Trainer:
         p.epoch, p.step = p.epoch + 1, 0
         self._loss.zero_()
         self._loss_count = 0
-        p.finished = verdict.finished or (self._spent() or 0.0) >= 1.0
-        if self.job.processes.world > 1:
-            p.finished = bool(self.job.processes.highest([int(p.finished)])[0])
+        p.finished = verdict.finished
         self.save(LAST, *([BEST] if verdict.best else []))
         if log is not None:
             log.add(record)

@@ -174,14 +174,16 @@ class _Fused(torch.autograd.Function):
         batch, n_out, rows = len(x), len(weight), layer.pooled_rows(x.shape[1])
         sign = torch.where(gamma < 0, -1.0, 1.0)
         left, right = g.out_pads
-        results = buffers.get("results", g.phases * batch * rows, n_out)
+        results = buffers.get("results", g.phases * batch * rows, n_out, dtype=x.dtype)
         saved = _Saved(
             x=x,
             filters=(weight * sign[:, None, None]).transpose(1, 2).reshape(n_out, -1),
             sign=sign,
             results=results,
-            pooled=buffers.get("pooled", batch, rows, n_out) if g.phases > 1 else results.view(batch, rows, n_out),
-            out=buffers.get("out", batch, left + rows + right, n_out),
+            pooled=buffers.get("pooled", batch, rows, n_out, dtype=x.dtype)
+            if g.phases > 1
+            else results.view(batch, rows, n_out),
+            out=buffers.zeros_at_first("out", batch, left + rows + right, n_out, dtype=x.dtype),
             shares=layer.shares(batch, rows, n_out),
             mean=beta,
             inverse_deviation=beta,
@@ -205,7 +207,7 @@ class _Fused(torch.autograd.Function):
         saved: _Saved = ctx.saved
         ctx.saved = None
         buffers, n_parts, n_out = layer.buffers, len(saved.shares), grad.shape[2]
-        active = buffers.get("active", *saved.pooled.shape)
+        active = buffers.get("active", *saved.pooled.shape, dtype=grad.dtype)
         sums = torch.stack(layer.workers.run(lambda part: _sums(layer, saved, grad, active, part), n_parts)).sum(0)
         sums[1] *= saved.inverse_deviation
         grad_gamma, grad_beta = (sums[1] * saved.sign).to(grad.dtype), sums[0].to(grad.dtype)
@@ -214,7 +216,7 @@ class _Fused(torch.autograd.Function):
         # the batch norm's own gradient: for every frame, scale * (gradient - mean of it - x^ * mean of x^ gradient)
         slope = (-saved.scale * saved.inverse_deviation * sums[1] / saved.count).to(grad.dtype)
         offset = (-saved.scale * sums[0] / saved.count - slope * saved.mean).to(grad.dtype)
-        grad_x = buffers.get("grad_x", *saved.x.shape) if ctx.needs_input_grad[0] else None
+        grad_x = buffers.get("grad_x", *saved.x.shape, dtype=grad.dtype) if ctx.needs_input_grad[0] else None
         filters = layer.workers.run(
             lambda part: _backpropagate(layer, saved, active, (slope, offset), grad_x, part), n_parts
         )
@@ -256,7 +258,7 @@ def _sums(layer: FusedLayer, saved: _Saved, grad: Tensor, active: Tensor, part: 
         inside = active[piece.first : piece.last, piece.start : piece.stop]
         torch.ops.aten.threshold_backward.grad_input(grad[where], saved.out[where], 0, grad_input=inside)
         gradient, best = piece.of(active), piece.of(saved.pooled)
-        centred = layer.workers.scratch[part].get("centred", *best.shape)
+        centred = layer.workers.scratch[part].get("centred", *best.shape, dtype=best.dtype)
         torch.sub(best, saved.mean, out=centred).mul_(gradient)
         sums[0] += gradient.sum(0)
         sums[1] += centred.sum(0)
@@ -296,7 +298,7 @@ def _moments(values: Tensor, buffers: Buffers) -> Moments:
     Sums and plain products are used because ``var_mean`` over the first dimension took 60 times as long (measured).
     """
     mean = values.sum(0).div_(len(values))
-    deviations = torch.sub(values, mean, out=buffers.get("deviations", *values.shape))
+    deviations = torch.sub(values, mean, out=buffers.get("deviations", *values.shape, dtype=values.dtype))
     return len(values), mean, deviations.mul_(deviations).sum(0)
 
 
@@ -314,7 +316,8 @@ def _combine(moments: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Ten
         reduce(sums)
         total, (mean, second) = sums[0], (sums[1:] / sums[0]).view(2, -1)
         spread = total * (second - mean**2)
-    return mean.float(), (spread / total).float(), float(total)
+    dtype = moments[0][1].dtype
+    return mean.to(dtype), (spread / total).to(dtype), float(total)
 
 
 def _update_running(layer: FusedLayer, mean: Tensor, variance: Tensor, count: float) -> None:
@@ -334,10 +337,12 @@ def _route(grad: Tensor, result: Tensor, buffers: Buffers) -> list[Tensor]:
     shares = []
     running = [result[0]]
     for phase in range(1, len(result) - 1):
-        running.append(torch.maximum(running[-1], result[phase], out=buffers.get(f"max{phase}", *grad.shape)))
+        running.append(
+            torch.maximum(running[-1], result[phase], out=buffers.get(f"max{phase}", *grad.shape, dtype=grad.dtype))
+        )
     for phase in range(len(result) - 1, 0, -1):
-        ahead = torch.sub(result[phase], running[phase - 1], out=buffers.get("scratch", *grad.shape))
-        share = buffers.get(f"share{phase}", *grad.shape)
+        ahead = torch.sub(result[phase], running[phase - 1], out=buffers.get("scratch", *grad.shape, dtype=grad.dtype))
+        share = buffers.get(f"share{phase}", *grad.shape, dtype=grad.dtype)
         torch.ops.aten.threshold_backward.grad_input(grad, ahead, 0, grad_input=share)
         grad.sub_(share)
         shares.append(share)

@@ -51,11 +51,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         When it is missing, damaged, or no checkpoint of this program's.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no checkpoint to resume from; start without --resume") from None
     except OSError as error:
         raise WeightsError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its readers meet: zip, pickle and runtime errors
         hint = f"; {BEST} beside it can take its place" if path.name == LAST else ""
         raise WeightsError(f"{path} is not a whole checkpoint ({_first_line(error)}){hint}") from None

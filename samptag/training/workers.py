@@ -5,6 +5,7 @@ CPU is hundreds of operations of a millisecond, so a core that is busy elsewhere
 Here each thread takes some segments through a whole layer by itself, one operation after another out of its own cache.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,15 +22,23 @@ T = TypeVar("T")
 
 @dataclass
 class Buffers:
-    """Tensors kept from step to step, by name: fetching 300 MB of fresh pages a layer took a tenth of a step."""
+    """Memory kept from step to step, by name: fetching 300 MB of fresh pages a layer took a tenth of a step."""
 
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    _kept: dict[str, Tensor] = field(default_factory=dict)
 
-    def get(self, name: str, *shape: int) -> Tensor:
-        """A float32 tensor of this shape with whatever it held before; zeros when it is new or had another shape."""
-        tensor = self.kept.get(name)
-        if tensor is None or tensor.shape != shape:
-            tensor = self.kept[name] = torch.zeros(shape)
+    def get(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor of this shape; what it holds is left over from anything."""
+        size = math.prod(shape)
+        tensor = self._kept.get(name)
+        if tensor is None or tensor.numel() < size or tensor.dtype != dtype:
+            tensor = self._kept[name] = torch.empty(size, dtype=dtype)
+        return tensor[:size].view(shape)
+
+    def zeros_at_first(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A tensor of this shape: zeros, or what was last written to it if it had the same shape."""
+        tensor = self._kept.get(name)
+        if tensor is None or tensor.shape != shape or tensor.dtype != dtype:
+            tensor = self._kept[name] = torch.zeros(shape, dtype=dtype)
         return tensor
 
 

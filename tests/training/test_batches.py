@@ -1,0 +1,169 @@
+"""Which segments are seen: the paper's count, random crops, batches, and where the samples come from."""
+
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from samptag.core.model import ModelConfig, config_from_name
+from samptag.data import AudioCache, Dataset
+from samptag.training.batches import (
+    MappedSource,
+    Prefetcher,
+    ResidentSource,
+    Segments,
+    batch_bounds,
+    consecutive_segments,
+    epoch_segments,
+    segment_counts,
+)
+from samptag.training.recipe import MODERN, PAPER
+
+CPU = torch.device("cpu")
+
+
+def counts(name: str, *lengths: int, sample_rate: int = 22_050) -> list[int]:
+    config = config_from_name(name)
+    return segment_counts(
+        np.array(lengths),
+        input_length=config.input_length,
+        first_stride=config.first_stride,
+        sample_rate=sample_rate,
+    ).tolist()
+
+
+def test_clips_of_29_seconds_are_counted_as_in_the_paper():
+    # 29.1 s of MagnaTagATune, a preview of 30 s, and the least that counts as a clip
+    assert counts("samplecnn-3-9", 641_655, 661_500, 640_512) == [10, 10, 10]
+    assert counts("samplecnn-2-13", 641_655, 661_500, 640_512) == [39, 39, 39]
+    assert counts("samplecnn-5-5", 641_655, 661_500) == [40, 40]
+
+
+def test_other_clips_give_every_whole_segment_and_short_ones_one():
+    assert counts("samplecnn-3-9", 59_049 * 20 + 5, 59_049, 59_048, 1) == [20, 1, 1, 1]
+    # at another rate, 640 512 samples are no clip of the paper's
+    assert counts("samplecnn-2-13", 661_500, sample_rate=16_000) == [40]
+
+
+@pytest.fixture
+def train_clips(dataset: Dataset) -> np.ndarray:
+    return np.array([i for i, clip in enumerate(dataset.clips) if clip.split == "train"])
+
+
+def take(audio: AudioCache, clips: np.ndarray, config: ModelConfig, per_clip: int | None = None) -> Segments:
+    return consecutive_segments(
+        audio, clips, input_length=config.input_length, first_stride=config.first_stride, per_clip=per_clip
+    )
+
+
+def test_consecutive_segments_lie_end_to_end(audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig):
+    length = small_config.input_length
+    segments = take(audio, train_clips, small_config)
+    for row, clip in enumerate(train_clips):
+        starts = segments.starts[segments.clips == row]
+        assert starts[0] == audio.starts[clip]
+        assert (np.diff(starts) == length).all()
+        left = audio.starts[clip] + audio.lengths[clip] - starts[-1]
+        assert length <= left < 2 * length
+    few = take(audio, train_clips, small_config, per_clip=7)
+    assert (np.bincount(few.clips) == 7).all()
+    assert set(few.starts.tolist()) < set(segments.starts.tolist())
+    spread = np.diff(few.starts[few.clips == 0])
+    assert spread.max() - spread.min() <= length
+
+
+def epoch(audio: AudioCache, clips: np.ndarray, config: ModelConfig, recipe=PAPER, **options: int) -> Segments:
+    return epoch_segments(
+        audio, clips, input_length=config.input_length, first_stride=config.first_stride, recipe=recipe, **options
+    )
+
+
+def test_paper_epochs_hold_every_segment_in_another_order(
+    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
+):
+    every = take(audio, train_clips, small_config)
+    first, second = (epoch(audio, train_clips, small_config, seed=3, epoch=number) for number in (0, 1))
+    assert sorted(first.starts) == sorted(second.starts) == sorted(every.starts)
+    assert not np.array_equal(first.starts, second.starts)
+    again = epoch(audio, train_clips, small_config, seed=3, epoch=1)
+    assert np.array_equal(second.starts, again.starts)
+    other = epoch(audio, train_clips, small_config, seed=4, epoch=1)
+    assert not np.array_equal(second.starts, other.starts)
+
+
+def test_random_crops_stay_inside_their_clips_and_cover_them(
+    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
+):
+    length = small_config.input_length
+    segments = epoch(audio, train_clips, small_config, recipe=MODERN, seed=0, epoch=0)
+    assert (np.bincount(segments.clips) == MODERN.segments_per_clip).all()
+    for row, clip in enumerate(train_clips):
+        offsets = np.sort(segments.starts[segments.clips == row] - audio.starts[clip])
+        room = audio.lengths[clip] - length
+        assert offsets[0] >= 0
+        assert offsets[-1] <= room
+        # one in each tenth of the clip
+        assert np.array_equal(np.floor(offsets / (room + 1) * 10), np.arange(10))
+    other = epoch(audio, train_clips, small_config, recipe=MODERN, seed=0, epoch=1)
+    assert len(np.intersect1d(segments.starts, other.starts)) < 10
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 23, 32])
+@pytest.mark.parametrize("n", [1, 2, 11, 12, 22, 23, 24, 34, 35, 46, 1000])
+def test_batches_hold_every_segment_once_and_none_is_tiny(n: int, batch_size: int):
+    bounds = batch_bounds(n, batch_size=batch_size)
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == n
+    assert all(a[1] == b[0] for a, b in pairwise(bounds))
+    sizes = [last - first for first, last in bounds]
+    assert all(size == batch_size for size in sizes[:-1])
+    assert sizes[-1] < 1.5 * batch_size or n <= batch_size
+    if len(bounds) > 1:
+        assert sizes[-1] >= batch_size / 2
+
+
+def test_resident_audio_is_the_mapped_audio(audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig):
+    length = small_config.input_length
+    segments = epoch(audio, train_clips, small_config, seed=0, epoch=0).take(slice(0, 50))
+    # the last segment of a clip, cut short: the rest must be zeros and not the next clip
+    clip = train_clips[2]
+    end = int(audio.starts[clip] + audio.lengths[clip])
+    short = Segments(np.array([2]), np.array([end - 100]), np.array([100]))
+    mapped = MappedSource(audio, input_length=length, device=CPU)
+    resident = ResidentSource(audio, train_clips[::-1], input_length=length, device=CPU)
+    for wanted in (segments, short):
+        ours, theirs = mapped(wanted), resident(wanted)
+        assert ours.dtype == torch.float32
+        assert ours.shape == (len(wanted), length)
+        assert torch.equal(ours, theirs)
+    assert mapped(segments).abs().max() > 0.1
+    assert not mapped(short)[0, 100:].any()
+
+
+def test_prefetched_batches_keep_their_order_and_end_with_their_thread(
+    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
+):
+    segments = epoch(audio, train_clips, small_config, seed=0, epoch=0)
+    batches = [segments.take(slice(first, last)) for first, last in batch_bounds(len(segments), batch_size=100)]
+    source = MappedSource(audio, input_length=small_config.input_length, device=CPU)
+    loader = Prefetcher(source, batches)
+    for wanted, (batch, waveforms) in zip(batches, loader, strict=True):
+        assert batch is wanted
+        assert torch.equal(waveforms, source(wanted))
+    assert loader.waited_seconds > 0
+    for _ in Prefetcher(source, batches):
+        break
+    assert not [thread for thread in threading.enumerate() if thread.name == "samptag-batches"]
+
+
+def test_an_error_while_loading_reaches_the_training(
+    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
+):
+    def fail(segments: Segments) -> torch.Tensor:
+        raise OSError(5, "Input/output error")
+
+    batches = [epoch(audio, train_clips, small_config, seed=0, epoch=0)]
+    with pytest.raises(OSError, match="Input/output"):
+        list(Prefetcher(fail, batches))

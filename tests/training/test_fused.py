@@ -1,0 +1,143 @@
+"""The fused layers give the values, gradients and running statistics of the modules they stand in for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import torch.nn.functional as F
+
+from samptag.core.model import SampleCNN, config_from_name
+from samptag.training import fused
+from samptag.training.distributed import Processes
+from samptag.training.forward import FusedForward, training_forward
+from samptag.training.workers import Workers
+
+NAMES = [
+    "samplecnn-3-4-9",
+    "samplecnn-2-6-4",
+    "samplecnn-4-3-4",
+    "samplecnn-5-3-2",
+    "samplecnn-3-4-9-se",
+    "samplecnn-3-4-9-multi",
+    "samplecnn-2-5-4-se-multi",
+    "frame-raw-3-4-50-27",
+    "frame-mel-3-4-256-128",
+    "samplecnn-3-4-9-pad1",
+]
+
+
+def segments(media: Path, *, length: int, n: int = 5) -> torch.Tensor:
+    """Consecutive segments of real music, at its own rate, from a loud place on."""
+    samples, _ = soundfile.read(media / "eastern-dreams.mp3", dtype="float32", always_2d=True)
+    return torch.from_numpy(samples[200_000 : 200_000 + n * length, 0].copy()).view(n, length)
+
+
+def pair(name: str, dtype: torch.dtype) -> tuple[SampleCNN, SampleCNN]:
+    """A model with random batch norms, some of whose filters have a negative gamma, and its twin."""
+    torch.manual_seed(1)
+    config = replace(config_from_name(name, n_tags=7), dropout=0.0)
+    model, twin = SampleCNN(config), SampleCNN(config)
+    with torch.no_grad():
+        for name_, parameter in model.named_parameters():
+            if ".bn" in name_:
+                parameter.copy_(torch.randn_like(parameter))
+    twin.load_state_dict(model.state_dict())
+    return model.to(dtype), twin.to(dtype)
+
+
+@pytest.mark.parametrize("piece_bytes", [fused.PIECE_BYTES, 20_000], ids=["large-pieces", "small-pieces"])
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_step_is_the_models_own(name: str, piece_bytes: int, media: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fused, "PIECE_BYTES", piece_bytes)
+    # float64, so that rounding never decides which of two nearly equal frames is the largest of its pool
+    model, twin = pair(name, torch.float64)
+    x = segments(media, length=model.config.input_length).double()
+    labels = torch.rand(len(x), 7, dtype=torch.float64)
+    workers = Workers(2)
+    forward = FusedForward(model, processes=Processes(), workers=workers)
+    # twice: the second pass works in the first one's buffers, and with fewer segments
+    for batch in (x, x[:3]):
+        for net, run in ((model, forward), (twin, twin)):
+            net.zero_grad()
+            F.binary_cross_entropy_with_logits(run(batch), labels[: len(batch)]).backward()
+        for (key, ours), (_, theirs) in zip(model.named_parameters(), twin.named_parameters(), strict=True):
+            if key.endswith("conv.bias"):
+                # the batch norm takes the bias out again: its gradient is zero, here exactly
+                assert ours.grad is None
+                assert theirs.grad.abs().max() < 1e-9
+            else:
+                torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9, msg=key)
+        for (key, ours), (_, theirs) in zip(model.named_buffers(), twin.named_buffers(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12, msg=key)
+    workers.close()
+
+
+def test_fused_values_in_float32_are_the_models_own(media: Path):
+    model, _ = pair("samplecnn-3-5-9", torch.float32)
+    _, twin = pair("samplecnn-3-5-9", torch.float64)
+    x = segments(media, length=model.config.input_length)
+    workers = Workers(2)
+    ours = FusedForward(model, processes=Processes(), workers=workers)(x)
+    theirs = twin(x.double())
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+    workers.close()
+
+
+def test_silence_gives_its_gradient_to_one_frame_of_the_pool(media: Path):
+    """Where all frames are equal, max-pooling passes the gradient to the first; passing it to all would triple it."""
+    model, twin = pair("samplecnn-3-4-9", torch.float32)
+    x = segments(media, length=model.config.input_length)
+    x[1:3] = 0
+    workers = Workers(1)
+    for net, run in ((model, FusedForward(model, processes=Processes(), workers=workers)), (twin, twin)):
+        F.binary_cross_entropy_with_logits(
+            run(x), torch.rand(5, 7, generator=torch.Generator().manual_seed(2))
+        ).backward()
+        assert net.head.weight.grad is not None
+    # rounding decides which of equal frames is largest; the size of the gradient does not depend on it
+    ours, theirs = model.front.conv.weight.grad.norm(), twin.front.conv.weight.grad.norm()
+    assert abs(ours / theirs - 1) < 0.02
+    workers.close()
+
+
+def test_same_step_twice_is_the_same_bit_for_bit(media: Path):
+    gradients = []
+    for _ in range(2):
+        model, _ = pair("samplecnn-3-5-9", torch.float32)
+        x = segments(media, length=model.config.input_length)
+        workers = Workers(2)
+        FusedForward(model, processes=Processes(), workers=workers)(x).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        workers.close()
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("name", ["samplecnn-3-4-9-res", "samplecnn-3-4-9-rese-multi", "samplecnn-3-4-9-won-rese-pad1"])
+def test_other_blocks_train_by_their_own_forward_pass(name: str, media: Path):
+    model = SampleCNN(config_from_name(name, n_tags=3))
+    workers = Workers(1)
+    forward = training_forward(
+        model, device=torch.device("cpu"), processes=Processes(), workers=workers, frozen_encoder=False
+    )
+    assert forward is model
+    forward(segments(media, length=model.config.input_length)).square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    workers.close()
+
+
+def test_frozen_encoder_neither_learns_nor_counts(media: Path):
+    model, _ = pair("samplecnn-3-4-9", torch.float32)
+    model.requires_grad_(False)
+    model.head.requires_grad_(True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    workers = Workers(1)
+    forward = training_forward(
+        model.train(), device=torch.device("cpu"), processes=Processes(), workers=workers, frozen_encoder=True
+    )
+    forward(segments(media, length=model.config.input_length)).square().sum().backward()
+    assert model.head.weight.grad is not None
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert model.training
+    workers.close()
