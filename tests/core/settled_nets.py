@@ -1,0 +1,26 @@
+"""Networks for the tests of core: random weights whose batch normalisations have met real music."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from samptag.core.model import ModelConfig, SampleCNN
+
+
+def mono_segments(samples: np.ndarray, length: int, count: int) -> np.ndarray:
+    """`count` segments of `length` samples, float32 (count, length), spread over music (frames, channels)."""
+    mono = samples.mean(axis=1, dtype=np.float32)
+    starts = np.linspace(0, len(mono) - length, count).astype(int)
+    return np.stack([mono[start : start + length] for start in starts])
+
+
+def settled_net(config: ModelConfig, segments: np.ndarray, *, seed: int = 0) -> SampleCNN:
+    """A network in evaluation mode whose running statistics are those of `segments`, as if it were trained."""
+    torch.manual_seed(seed)
+    settling = SampleCNN(replace(config, bn_momentum=1.0))
+    with torch.no_grad():
+        settling(torch.from_numpy(segments))
+    model = SampleCNN(config)
+    model.load_state_dict(settling.state_dict())
+    return model.eval()

@@ -1,0 +1,214 @@
+"""The fast paths against the plain module: the same scores for every network of the family."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from settled_nets import mono_segments, settled_net
+
+from samptag.core.config import config_from_name, grid_configs
+from samptag.core.folding import fold
+from samptag.core.inference import Predictor
+from samptag.core.model import ModelConfig, SampleCNN
+from samptag.core.products import ProductNetwork
+
+CPU = torch.device("cpu")
+BEYOND_THE_GRID = (
+    *(f"samplecnn-3-6-{block}{multi}" for block in ("se", "res", "rese", "won-rese") for multi in ("", "-multi")),
+    "samplecnn-3-6-multi",
+    "samplecnn-3-7-pad1",
+    "samplecnn-3-7-won-rese-pad1",
+    "samplecnn-2-9-rese",
+    "samplecnn-4-5-16-res",
+    "samplecnn-5-4-25-se",
+    "samplecnn-2-7-se-multi",
+    "frame-raw-729-243",
+    "frame-raw-243-81-res-multi",
+    "frame-raw-2-6-512-256",
+    "frame-mel-729-243",
+    "frame-mel-729-243-rese-multi",
+    "frame-mel-4-4-100-64-se",
+)
+NAMES = (*(config.name for config in grid_configs()), *BEYOND_THE_GRID)
+
+
+def assert_same(fast: tuple[np.ndarray, np.ndarray], plain: tuple[np.ndarray, np.ndarray]) -> None:
+    for ours, theirs in zip(fast, plain, strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == theirs.dtype == np.float32
+    assert np.abs(fast[0] - plain[0]).max() < 1e-5
+    # Batch normalisation settled on three segments magnifies rounding: either path is up to 5e-5 from float64 here.
+    assert np.abs(fast[1] - plain[1]).max() < 1e-4 * max(1, np.abs(plain[1]).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_fast_path_is_the_plain_module(name: str, music):
+    config = config_from_name(name)
+    segments = mono_segments(music.samples, config.input_length, 3)
+    model = settled_net(config, segments)
+    assert ProductNetwork.supports(config)
+    segments = segments[:2]
+    plain = Predictor(model, device=CPU, fast=False)(segments)
+    assert_same(Predictor(model, device=CPU, threads=2)(segments), plain)
+    assert plain[0].std() > 0.01
+
+
+def test_a_net_without_products_is_folded(music):
+    config = config_from_name("frame-raw-3-5-11-9-won-rese")
+    assert not ProductNetwork.supports(config)
+    segments = mono_segments(music.samples, config.input_length, 3)
+    model = settled_net(config, segments)
+    plain = Predictor(model, device=CPU, fast=False)(segments)
+    assert_same(Predictor(model, device=CPU)(segments), plain)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["samplecnn-3-7", "samplecnn-2-9", "samplecnn-3-6-rese-multi", "frame-mel-729-243", "samplecnn-3-6-won-rese"],
+)
+def test_folding_changes_no_numbers_and_not_the_model(name: str, music):
+    config = config_from_name(name)
+    segments = mono_segments(music.samples, config.input_length, 3)
+    model = settled_net(config, segments)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded = fold(model)
+    assert not [m for m in folded.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    with torch.inference_mode():
+        waveforms = torch.from_numpy(segments)
+        torch.testing.assert_close(folded(waveforms), model(waveforms), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["samplecnn-3-9", "samplecnn-3-7-rese-multi"])
+def test_half_precision_keeps_the_scores(name: str, music):
+    config = config_from_name(name)
+    segments = mono_segments(music.samples, config.input_length, 2)
+    model = settled_net(config, segments)
+    plain = Predictor(model, device=CPU, fast=False)(segments)
+    half = Predictor(model, device=CPU, dtype=torch.float16)(segments)
+    assert np.abs(half[0] - plain[0]).max() < 1e-3
+    assert (half[0] != plain[0]).any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["samplecnn-3-9", "samplecnn-3-7-rese-multi", "frame-mel-729-243", "samplecnn-2-13"])
+def test_cuda_keeps_the_scores(name: str, music):
+    config = config_from_name(name)
+    segments = mono_segments(music.samples, config.input_length, 150)
+    model = settled_net(config, segments[:4])
+    plain = Predictor(model, device=CPU, fast=False)(segments[:8])
+    scores, embeddings = Predictor(model, device=torch.device("cuda:0"))(segments)
+    assert scores.shape == (150, 50)
+    assert np.abs(scores[:8] - plain[0]).max() < 1e-3
+    assert embeddings.shape == (150, config.embedding_size)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return ModelConfig(n=6, first_filter=3, first_stride=3, n_tags=5)
+
+
+@pytest.fixture
+def small_net(small: ModelConfig, music) -> SampleCNN:
+    return settled_net(small, mono_segments(music.samples, small.input_length, 4))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_scores_do_not_depend_on_company_or_threads(small_net: SampleCNN, threads: int, count: int, music):
+    segments = mono_segments(music.samples, small_net.config.input_length, count)
+    alone = Predictor(small_net, device=CPU, threads=1)
+    scores, embeddings = Predictor(small_net, device=CPU, threads=threads)(segments)
+    for i, segment in enumerate(segments):
+        one_score, one_embedding = alone(segment[None])
+        np.testing.assert_array_equal(scores[i], one_score[0])
+        np.testing.assert_array_equal(embeddings[i], one_embedding[0])
+
+
+def test_no_segments_no_scores(small_net: SampleCNN):
+    for fast in (True, False):
+        predictor = Predictor(small_net, device=CPU, fast=fast)
+        scores, embeddings = predictor(np.empty((0, small_net.config.input_length), np.float32))
+        assert scores.shape == (0, 5)
+        assert embeddings.shape == (0, 512)
+
+
+def test_silence_and_full_scale_have_scores(small_net: SampleCNN):
+    length = small_net.config.input_length
+    segments = np.stack([np.zeros(length), np.ones(length), -np.ones(length)]).astype(np.float32)
+    predictor = Predictor(small_net, device=CPU)
+    scores, _ = predictor(segments)
+    assert np.isfinite(scores).all()
+    assert_same(predictor(segments), Predictor(small_net, device=CPU, fast=False)(segments))
+
+
+def test_one_segment_leaves_nothing_behind_for_the_next(small_net: SampleCNN, music):
+    quiet = mono_segments(music.samples, small_net.config.input_length, 1)
+    predictor = Predictor(small_net, device=CPU, threads=1)
+    before = predictor(quiet)
+    predictor(np.ones_like(quiet))
+    np.testing.assert_array_equal(predictor(quiet)[0], before[0])
+
+
+def test_results_are_not_overwritten_by_the_next_call(small_net: SampleCNN, music):
+    segments = mono_segments(music.samples, small_net.config.input_length, 2)
+    predictor = Predictor(small_net, device=CPU)
+    scores, embeddings = predictor(segments)
+    kept = scores.copy(), embeddings.copy()
+    predictor(np.zeros_like(segments))
+    np.testing.assert_array_equal(scores, kept[0])
+    np.testing.assert_array_equal(embeddings, kept[1])
+
+
+def test_calls_from_many_threads_take_turns(small_net: SampleCNN, music):
+    segments = mono_segments(music.samples, small_net.config.input_length, 6)
+    predictor = Predictor(small_net, device=CPU, threads=2)
+    expected = predictor(segments)[0]
+    results: dict[int, np.ndarray] = {}
+
+    def call(i: int) -> None:
+        results[i] = predictor(segments[i:])[0]
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(6)]
+    before = torch.get_num_threads()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(6):
+        np.testing.assert_array_equal(results[i], expected[i:])
+    assert torch.get_num_threads() == before
+
+
+def test_the_model_is_left_as_it_is_and_read_once(small_net: SampleCNN, music):
+    segments = mono_segments(music.samples, small_net.config.input_length, 1)
+    small_net.train()
+    for fast in (True, False):
+        predictor = Predictor(small_net, device=CPU, fast=fast)
+        assert small_net.training
+        before = predictor(segments)[0]
+        with torch.no_grad():
+            for parameter in small_net.parameters():
+                parameter.add_(0.01)
+        np.testing.assert_array_equal(predictor(segments)[0], before)
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [np.zeros((2, 100), np.float32), np.zeros(2187, np.float32), np.zeros((1, 2187), np.float64)],
+    ids=["length", "dimensions", "dtype"],
+)
+def test_segments_of_another_kind_are_refused(small_net: SampleCNN, segments: np.ndarray):
+    with pytest.raises(ValueError, match=r"samplecnn-3-6-3 takes float32 segments of shape \(k, 2187\)"):
+        Predictor(small_net, device=CPU)(segments)
+
+
+def test_views_of_longer_arrays_are_taken(small_net: SampleCNN, music):
+    segments = mono_segments(music.samples, small_net.config.input_length, 4)
+    predictor = Predictor(small_net, device=CPU)
+    np.testing.assert_array_equal(predictor(segments[::2])[0], predictor(segments)[0][::2])
+    read_only = segments.copy()
+    read_only.setflags(write=False)
+    np.testing.assert_array_equal(predictor(read_only)[0], predictor(segments)[0])
