@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TextIO
 
 from samptag.cli.writers import Selection
@@ -15,6 +16,7 @@ __all__ = ["TableWriter"]
 
 BAR_CELLS = 24
 TAG_CELLS = 16
+MARGIN_CELLS = 11  # what stands around tag and bar: three times two spaces and the score
 # A score is a probability of the tag being annotated, and annotators leave most true tags out: 0.5 is already much.
 STRONG, FAIR = 0.5, 0.2
 
@@ -34,6 +36,7 @@ class TableWriter:
 
         self._console = Console(file=out, markup=False, highlight=False, emoji=False)
         self._selection = selection
+        self._count = 0
 
     def begin(self) -> None:
         """Nothing comes before the first table."""
@@ -42,22 +45,26 @@ class TableWriter:
         """Draw one table; a file that failed has none, its error goes to standard error."""
         if result.error is not None:
             return
-        from rich.table import Table
         from rich.text import Text
 
-        width = self._console.width
-        self._console.print(self._title(result), soft_wrap=False, overflow="ellipsis", no_wrap=True)
+        if self._count:
+            self._console.print()
+        self._count += 1
+        self._console.print(self._title(result), no_wrap=True)
         rows = self._selection.of(result)
         if not rows:
             self._console.print(Text("  no tag scores that high", style="dim"))
-        table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
-        bar = max(4, min(BAR_CELLS, width - TAG_CELLS - 10))
-        room = max(4, width - bar - 10)
+        bar = max(4, min(BAR_CELLS, self._console.width - TAG_CELLS - MARGIN_CELLS))
+        room = max(4, min(TAG_CELLS, self._console.width - bar - MARGIN_CELLS))
         for item in rows:
             style = "green" if item.score >= STRONG else "yellow" if item.score >= FAIR else "bright_black"
-            tag = Text("  " + shorten(_one_line(item.tag), room), style="bold" if item.score >= STRONG else "")
-            table.add_row(tag, Text(score_bar(item.score, bar), style=style), f"{item.score:.3f}")
-        self._console.print(table)
+            tag = pad(shorten(_one_line(item.tag), room), room)
+            line = Text.assemble(
+                ("  " + tag, "bold" if item.score >= STRONG else ""),
+                (f"  {score_bar(item.score, bar)}", style),
+                f"  {item.score:.3f}",
+            )
+            self._console.print(line, no_wrap=True)
         self._console.file.flush()
 
     def finish(self) -> None:
@@ -73,7 +80,8 @@ class TableWriter:
         room = self._console.width - len(facts) - 2
         if room < 8:
             return Text(shorten(name, self._console.width), style="bold cyan")
-        return Text.assemble((shorten(name, room), "bold cyan"), "  ", (facts, "dim"))
+        folder, slash, base = shorten(name, room).rpartition(os.sep)
+        return Text.assemble((folder + slash, "cyan"), (base, "bold cyan"), "  ", (facts, "dim"))
 
 
 def shorten(text: str, cells: int) -> str:
@@ -107,7 +115,7 @@ def shorten(text: str, cells: int) -> str:
 
 
 def score_bar(score: float, cells: int) -> str:
-    """A bar of eighths of a cell, `cells` long for a score of 1.
+    """A bar of eighths of a cell, full for a score of 1, in so many terminal cells.
 
     Parameters
     ----------
@@ -120,8 +128,24 @@ def score_bar(score: float, cells: int) -> str:
     str
     """
     eighths = round(score * cells * 8)
-    part = " ▏▎▍▌▋▊▉"[eighths % 8]
-    return ("█" * (eighths // 8) + part).rstrip()
+    return pad("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip(), cells)
+
+
+def pad(text: str, cells: int) -> str:
+    """The text with spaces up to so many terminal cells.
+
+    Parameters
+    ----------
+    text : str
+    cells : int
+
+    Returns
+    -------
+    str
+    """
+    from rich.cells import cell_len
+
+    return text + " " * (cells - cell_len(text))
 
 
 def clock(seconds: float) -> str:

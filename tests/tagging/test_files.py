@@ -21,7 +21,8 @@ def found(*arguments) -> list[str]:
 
 
 def test_a_folder_is_walked_in_byte_order_by_suffix_without_hidden_names(tmp_path):
-    names = "b.mp3 a/z.FLAC a/1.ogg B.wav notes.txt .hidden.mp3 .trash/x.mp3 a.opus ä.mp3 a/._1.ogg".split()
+    names = ["b.mp3", "a/z.FLAC", "a/1.ogg", "B.wav", "notes.txt", ".hidden.mp3", ".trash/x.mp3", "a.opus", "ä.mp3"]
+    names.append("a/._1.ogg")
     touch(*(tmp_path / name for name in names))
     expected = ["B.wav", "a/1.ogg", "a/z.FLAC", "a.opus", "b.mp3", "ä.mp3"]
     assert [os.path.relpath(path, tmp_path) for path in found(tmp_path)] == expected

@@ -100,7 +100,7 @@ def test_an_error_outside_decoding_ends_the_run_in_the_callers_thread(where):
         raise RuntimeError("inputs")
 
     run = make(inputs([3, 3]), predict=failing_predict) if where == "predict" else make(failing_inputs())
-    with pytest.raises(RuntimeError, match="net|inputs"):
+    with pytest.raises(RuntimeError, match=r"net|inputs"):
         list(run.tracks())
     assert_no_workers()
 

@@ -1,0 +1,46 @@
+"""One library over two processes of torchrun, on the CPU."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def torchrun(cli_environment, tiny_weights):
+    def run(*arguments):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [*launcher, "-m", "samptag", "tag", "--model", tiny_weights, *arguments]
+        environment = {name: value for name, value in cli_environment.items() if name != "PYTHONWARNINGS"}
+        return subprocess.run(command, capture_output=True, env=environment, check=False)
+
+    return run
+
+
+def test_two_processes_write_what_one_writes(torchrun, tag, media, broken_file, tmp_path):
+    bad = broken_file("text.mp3")
+    inputs = [media / "set", bad, media / "bay.wav"]
+    together, alone = tmp_path / "together.jsonl", tmp_path / "alone.jsonl"
+    process = torchrun(*inputs, "-o", together, "--taggram", tmp_path / "together.csv")
+    assert process.stdout == b""
+    tag(*inputs, "-o", alone, "--taggram", tmp_path / "alone.csv", check=1)
+    assert together.read_bytes() == alone.read_bytes()
+    assert (tmp_path / "together.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+
+    # A run that ended early: ten records are kept, the others are shared out again.
+    lines = alone.read_bytes().splitlines(keepends=True)
+    together.write_bytes(b"".join(lines[5:15]))
+    process = torchrun(*inputs[:1], "-o", together, "--resume")
+    assert process.returncode == 0, process.stderr.decode()
+    assert b"10 of 24 inputs have been tagged before" in process.stderr
+    assert together.read_bytes() == b"".join(lines[:24])
+
+    array = json.loads(torchrun(media / "set", "--json").stdout)
+    assert len(array) == 24
+
+
+def test_standard_input_is_refused(torchrun):
+    process = torchrun("-")
+    assert b"cannot be shared by the processes of torchrun" in process.stderr
+    assert process.returncode != 0
