@@ -174,16 +174,26 @@ def _signed(difference: Difference) -> str:
 def remarks(report: EvaluationReport) -> Iterator[str]:
     """What a person should know beside the figures, a line each."""
     if report.missing_tags:
-        yield f"{len(report.missing_tags)} tags that {report.model} does not know: {_some(report.missing_tags)}"
+        count = _count(len(report.missing_tags), "tag")
+        yield f"{count} that {report.model} does not know: {_some(report.missing_tags)}"
     if report.excluded_tags:
-        need = f"fewer than {report.min_positives} positives, or no negative"
-        yield f"{len(report.excluded_tags)} tags in no mean ({need}): {_some(report.excluded_tags)}"
+        need = f"fewer than {_count(report.min_positives, 'positive')}, or no negative"
+        yield f"{_count(len(report.excluded_tags), 'tag')} in no mean ({need}): {_some(report.excluded_tags)}"
     if report.failed:
-        yield f"{len(report.failed)} clips could not be read and are in no figure"
+        yield f"{_count(len(report.failed), 'clip')} left out of every figure, because unreadable"
         yield from (clip.error for clip in report.failed[:_NAMED])
     yield from report.warnings
     if report.against is not None:
         yield report.against.verdict
+        alike = report.against.agreement
+        yield (
+            f"agreement with {report.against.model}: mean per-tag correlation {alike.correlation:.3f}, "
+            f"top-{alike.top} overlap {alike.top_overlap:.3f}"
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def _some(names: tuple[str, ...]) -> str:

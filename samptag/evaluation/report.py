@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from samptag.evaluation.metrics import Agreement
 from samptag.evaluation.predictions import ScoreTable
 
 __all__ = [
@@ -85,6 +86,8 @@ class Comparison:
     macro : Macro
         Its measures.
     roc_auc, pr_auc : Difference
+    agreement : Agreement
+        How alike the two score the same clips, whatever is true.
     verdict : str
         Whether the differences mean anything, in words.
     """
@@ -93,6 +96,7 @@ class Comparison:
     macro: Macro
     roc_auc: Difference
     pr_auc: Difference
+    agreement: Agreement
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +106,11 @@ class Comparison:
             "macro": self.macro.to_dict(),
             **_differences("difference", self.roc_auc, self.pr_auc),
             "meaningful": {"roc_auc": self.roc_auc.meaningful, "pr_auc": self.pr_auc.meaningful},
+            "agreement": {
+                "correlation": _number(self.agreement.correlation),
+                "top_overlap": _number(self.agreement.top_overlap),
+                "top": self.agreement.top,
+            },
             "verdict": self.verdict,
         }
 

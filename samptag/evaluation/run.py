@@ -9,6 +9,7 @@ import numpy as np
 
 from samptag.data import Dataset, open_dataset
 from samptag.errors import DatasetError
+from samptag.evaluation.metrics import agreement
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth, align, read_groups, read_scores, read_truth
 from samptag.evaluation.report import Comparison, Degradation, EvaluationReport
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from samptag.tagging.tagger import Tagger
 
 __all__ = ["assist", "evaluate", "evaluate_scores", "truth_of"]
+
+_TOP = 5  # tags that `samptag tag` shows
 
 
 def evaluate(
@@ -256,7 +259,7 @@ def _report(
         min_positives=scoring.min_positives,
         resamples=scoring.resamples,
         seed=scoring.seed,
-        against=None if other is None else _compared(scorer, (scores, own), (other, score(other))),
+        against=None if other is None else _compared(scorer, truth, (scores, own), (other, score(other))),
         perturbations=tuple(_degraded(scorer, name, own, score(table)) for name, table in degraded),
         warnings=tuple(
             warning for table in (scores, other) if table is not None and (warning := _left_out(table, truth))
@@ -265,10 +268,14 @@ def _report(
     )
 
 
-def _compared(scorer: Scorer, ours: tuple[ScoreTable, Scored], theirs: tuple[ScoreTable, Scored]) -> Comparison:
+def _compared(
+    scorer: Scorer, truth: Truth, ours: tuple[ScoreTable, Scored], theirs: tuple[ScoreTable, Scored]
+) -> Comparison:
     roc, pr = scorer.differences(ours[1], theirs[1])
+    first, second = (align(table, keys=truth.keys, tags=truth.tags) for table, _ in (ours, theirs))
+    alike = agreement(first, reference=second, top=min(_TOP, len(truth.tags)))
     words = verdict((ours[0].name, theirs[0].name), (roc, pr), groups=scorer.n_groups)
-    return Comparison(theirs[0].name, theirs[1].macro, roc, pr, words)
+    return Comparison(theirs[0].name, theirs[1].macro, roc, pr, alike, words)
 
 
 def _degraded(scorer: Scorer, name: str, clean: Scored, degraded: Scored) -> Degradation:

@@ -53,7 +53,9 @@ def test_against_another_system(samptag, files):
     assert against["model"] == "gt.csv"
     assert against["roc_auc_difference"] == -0.125
     assert against["meaningful"] == {"roc_auc": False, "pr_auc": False}
+    assert against["agreement"]["top"] == 2
     assert b"the difference means nothing on these 3 groups" in done.stderr
+    assert b"agreement with gt.csv: mean per-tag correlation 0." in done.stderr
 
 
 def test_on_a_terminal_it_is_a_table(cli_environment, files):
@@ -151,7 +153,7 @@ def test_a_model_on_a_data_set_from_end_to_end(samptag, tiny_weights, tmp_path):
     assert report["missing_tags"] == ["didgeridoo"]
     assert [clip["path"] for clip in report["failed"]] == ["noise.mp3"]
     assert [each["perturbation"] for each in report["perturbations"]] == ["gain:-12dB"]
-    assert b"1 clips could not be read" in done.stderr
+    assert b"1 clip left out of every figure" in done.stderr
 
     header, *lines = (tmp_path / "est.csv").read_text().splitlines()
     assert next(csv.reader([header])) == ["path", *TINY_TAGS]

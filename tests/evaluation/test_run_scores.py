@@ -113,6 +113,8 @@ def test_a_system_against_itself():
     against = evaluate_scores(table, truth=known, against=table, scoring=QUICK).against
     assert (against.roc_auc.value, against.roc_auc.ci95) == (0.0, (0.0, 0.0))
     assert not against.roc_auc.meaningful
+    assert against.agreement.correlation == pytest.approx(1.0)
+    assert against.agreement.top_overlap == 1.0
 
 
 def test_groups_by_clip_and_by_file(tmp_path):
