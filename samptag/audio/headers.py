@@ -37,12 +37,15 @@ class Promise:
     Attributes
     ----------
     frames : int or None
-        At least so many frames (one sample of every channel) are in the intact file; None where no header tells.
+        Frames (one sample of every channel) in the intact file; None where no header tells.
+    slack : int
+        So many of them may be missing from an intact file all the same.
     cut : bool
         The stream's end mark is missing.
     """
 
     frames: int | None = None
+    slack: int = 0
     cut: bool = False
 
 
@@ -109,17 +112,18 @@ def _ogg_cut(file: IO[bytes]) -> bool:
 
 
 def _mp3_promise(file: IO[bytes]) -> Promise:
-    """Frames by the Xing or Info header that most encoders put into an MP3's first frame, else by how the file ends."""
+    """Frames by the Xing or Info header that most encoders put into an MP3's first frame, and how the file ends."""
     file.seek(_id3_size(file))
     start = file.read(64)
     frame = mpeg_frame(start)
     if frame is None or len(start) < 64:
         return Promise()
+    cut = _mp3_cut(file)
     for place in (frame.side_end, frame.side_end + 2):  # some writers count the checksum in
         if start[place : place + 4] in {b"Xing", b"Info"} and start[place + 7] & 1:
             count = int(struct.unpack(">I", start[place + 8 : place + 12])[0])
-            return Promise(frames=max(0, count - _MP3_SLACK_FRAMES) * frame.samples or None)
-    return Promise(cut=_mp3_cut(file))
+            return Promise(frames=count * frame.samples or None, slack=_MP3_SLACK_FRAMES * frame.samples, cut=cut)
+    return Promise(cut=cut)
 
 
 def _id3_size(file: IO[bytes]) -> int:

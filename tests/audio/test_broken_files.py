@@ -49,6 +49,12 @@ def test_a_few_bytes_less_are_noticed(media, tmp_path, name, missing):
     assert [warning.split(":")[0] for warning in stream.warnings] == ["truncated"]
 
 
+def test_a_few_bytes_less_of_an_mp3_with_a_count_are_noticed(write_sound):
+    path = write_sound("x.mp3", bitrate_mode="VARIABLE")
+    path.write_bytes(path.read_bytes()[:-7])
+    assert decode(path)[1].warnings[0].startswith("truncated: the file breaks off")
+
+
 @pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "opus"])
 def test_garbage_in_the_middle_is_named_damage(broken_file, suffix):
     samples, stream = decode(broken_file(f"hole.{suffix}"))

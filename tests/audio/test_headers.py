@@ -41,10 +41,11 @@ def test_aiff_promises_its_frames(music, subtype):
     assert promise_of(written(music.samples[:1234], format="AIFF", subtype=subtype)) == Promise(frames=1234)
 
 
-def test_mp3_promises_hardly_less_than_it_holds(music):
+def test_mp3_promises_what_it_holds_and_the_encoder_added(music):
     file = written(music.part(3), 44_100, format="MP3", bitrate_mode="VARIABLE")
-    frames = promise_of(file).frames
-    assert 0.95 * 3 * 44_100 < frames <= 3 * 44_100
+    promise = promise_of(file)
+    assert promise.frames - promise.slack <= 3 * 44_100 <= promise.frames
+    assert promise.slack == 4 * 1152
 
 
 def test_ogg_ends_with_a_mark(media):
