@@ -1,0 +1,78 @@
+"""What the README and docs/ tell people to type exists, and the README's Python runs."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MEDIA = ROOT / "tests" / "media"
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GROUPS = ("weights", "data")
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """The words of every samptag command in the texts, up to a pipe or a redirection."""
+    found = []
+    for path in TEXTS:
+        for line in "\n".join(blocks(path, "sh")).splitlines():
+            words = shlex.split(line, comments=True)
+            for start, word in enumerate(words):
+                if word == "samptag" and words[start - 1 : start] in ([], ["|"], ["-m"]):
+                    ends = [place for place in range(start, len(words)) if words[place] in ("|", ">")]
+                    found.append(words[start + 1 : min(ends, default=len(words))])
+    return found
+
+
+@cache
+def help_of(*command: str) -> str:
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "samptag", *command, "--help"], env=environment, capture_output=True, check=True
+    )
+    return done.stdout.decode()
+
+
+def test_there_are_commands_to_check():
+    assert {words[0] for words in commands()} >= {"tag", "train", "eval", "weights", "data"}
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_command_knows_its_options(words: list[str]):
+    name = [] if words[0].startswith("-") else words[: 2 if words[0] in GROUPS else 1]
+    page = help_of(*name)
+    for word in words:
+        if re.fullmatch(r"--[a-z-]+|-[a-zA-Z0-9]", word):
+            assert re.search(rf"(^|\s){word}\b", page), f"{word} is no option of samptag {words[0]}"
+
+
+def links() -> list[Path]:
+    """The files of this repository that the texts link to."""
+    return [
+        path.parent / link for path in TEXTS for link in re.findall(r"\]\(([^)#:]+)", path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize("target", sorted(set(links())), ids=lambda path: path.name)
+def test_links_lead_to_files(target: Path):
+    assert target.exists()
+
+
+@pytest.mark.parametrize("code", blocks(ROOT / "README.md", "python"))
+def test_python_examples_run(code: str, tmp_path: Path):
+    shutil.copy(MEDIA / "eastern-dreams.mp3", tmp_path / "song.mp3")
+    shutil.copy(MEDIA / "eastern-dreams.mp3", tmp_path / "one.mp3")
+    shutil.copy(MEDIA / "calm-before-the-storm.flac", tmp_path / "two.flac")
+    (tmp_path / "broken.ogg").write_bytes(b"no music")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SAMPTAG_CACHE": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
