@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-__all__ = ["new_progress", "note", "progress_bar", "stderr_console", "wants_progress"]
+__all__ = ["download_bar", "new_progress", "note", "progress_bar", "stderr_console", "wants_progress"]
 
 
 @cache
@@ -89,6 +89,36 @@ def progress_bar(
     with new_progress(*_amount_columns(unit)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda amount: bar.advance(task, amount)
+
+
+@contextmanager
+def download_bar(description: str, *, asked: bool | None = None) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar for a download, if there is one in the time of a with block.
+
+    Parameters
+    ----------
+    description : str
+        What stands before the bar.
+    asked : bool or None
+        As for `wants_progress`.
+
+    Yields
+    ------
+    callable
+        Called with (bytes there, bytes in all or None); the bar appears with the first call, when the size is known.
+    """
+    with ExitStack() as stack:
+        advance: Callable[[float], None] | None = None
+        shown = 0
+
+        def report(there: int, total: int | None) -> None:
+            nonlocal advance, shown
+            if advance is None:
+                advance = stack.enter_context(progress_bar(description, total=total, unit="bytes", asked=asked))
+            advance(there - shown)
+            shown = there
+
+        yield report
 
 
 def new_progress(*columns: ProgressColumn) -> Progress:

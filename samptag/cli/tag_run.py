@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from samptag.cli.archives import Archive, CsvTaggram, NpzEmbeddings, NpzTaggram
-from samptag.cli.console import note, progress_bar
+from samptag.cli.console import download_bar, note
 from samptag.cli.interrupts import Interrupts
 from samptag.cli.journal import Journal
 from samptag.cli.output import (
@@ -100,19 +100,8 @@ def _load(request: TagRequest) -> LoadedModel:
     """The weights, with a progress bar if they are fetched."""
     from samptag.pretrained import DEFAULT, load_model
 
-    with ExitStack() as stack:
-        shown = 0
-        advance: Callable[[float], None] | None = None
-
-        def show(there: int, total: int | None) -> None:
-            nonlocal shown, advance
-            if advance is None:
-                bar = progress_bar("fetching weights", total=total, unit="bytes", asked=request.progress)
-                advance = stack.enter_context(bar)
-            advance(there - shown)
-            shown = there
-
-        return load_model(request.model or DEFAULT, progress=show)
+    with download_bar("fetching weights", asked=request.progress) as report:
+        return load_model(request.model or DEFAULT, progress=report)
 
 
 def _selection(request: TagRequest, known: Sequence[str]) -> Selection:

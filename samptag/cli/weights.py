@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,18 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, fetch, check and import weights.")
 
-_LIST_COLUMNS = ("name", "tags", "sample_rate", "trained_on", "licence", "scores", "installed")
+_LIST_COLUMNS = (
+    "name", "tags", "sample_rate", "trained_on", "licence", "roc_auc", "pr_auc", "scored_on", "installed"
+)  # fmt: skip
+_HEADINGS = {
+    "sample_rate": "Hz",
+    "trained_on": "trained on",
+    "roc_auc": "ROC",
+    "pr_auc": "PR",
+    "scored_on": "scored on",
+}
+# Bundled weights need no download: they are installed when they are first used.
+_NOT_INSTALLED = {"bundled": "at first use", "remote": "no"}
 _VERIFY_COLUMNS = ("name", "status", "detail")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array.")]
@@ -44,8 +54,8 @@ def list_weights(as_json: Json = False) -> None:
             "" if record["sample_rate"] is None else str(record["sample_rate"]),
             record["training_data"],
             record["licence"],
-            "; ".join(_score_text(score) for score in record["scores"]),
-            "yes" if record["installed"] else record["problem"] or "no",
+            *_score_cells(record["scores"]),
+            "yes" if record["installed"] else record["problem"] or _NOT_INSTALLED[record["source"]],
         )
         for record in records
     ]
@@ -63,11 +73,12 @@ def pull(
     """Fetch, check, convert and install weights; prints the path of each."""
     import dataclasses
 
+    from samptag.cli.console import download_bar
     from samptag.pretrained import open_store
 
     store = open_store()
     for name in names:
-        with _download_bar(name, progress) as report:
+        with download_bar(name, asked=progress) as report:
             reporting = dataclasses.replace(store, progress=report)
             path = reporting.install(name, force=force)
             # Loading is the only full check of a converted file.
@@ -190,9 +201,16 @@ def _import_record(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _score_text(score: dict[str, Any]) -> str:
-    pr_part = "" if score["pr_auc"] is None else f" / PR {score['pr_auc']:.4f}"
-    return f"ROC {score['roc_auc']:.4f}{pr_part} on {score['split']} ({score['source']})"
+def _score_cells(scores: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+    """ROC-AUC, PR-AUC, and the split with where they were read; of the first score, for lack of room."""
+    if not scores:
+        return "", "", ""
+    pr_auc = scores[0]["pr_auc"]
+    return (
+        f"{scores[0]['roc_auc']:.4f}",
+        "" if pr_auc is None else f"{pr_auc:.4f}",
+        f"{scores[0]['split']} ({scores[0]['source']})",
+    )
 
 
 def _verified(store: Store, name: str) -> tuple[str, str, str]:
@@ -203,39 +221,30 @@ def _verified(store: Store, name: str) -> tuple[str, str, str]:
         return name, "failed", str(error)
 
 
-@contextmanager
-def _download_bar(name: str, asked: bool | None) -> Iterator[Callable[[int, int | None], None]]:
-    """Something to report a download to; the bar appears with the first byte, when the size is known."""
-    from samptag.cli.console import progress_bar
-
-    with ExitStack() as stack:
-        advance: Callable[[float], None] | None = None
-        shown = 0
-
-        def report(done: int, total: int | None) -> None:
-            nonlocal advance, shown
-            if advance is None:
-                advance = stack.enter_context(progress_bar(name, total=total, unit="bytes", asked=asked))
-            advance(done - shown)
-            shown = done
-
-        yield report
-
-
 def _print_json(records: Sequence[dict[str, Any]]) -> None:
     sys.stdout.write(json.dumps(records, ensure_ascii=True, indent=2) + "\n")
 
 
 def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal, else lines of tab-separated cells below a line of column names."""
+    """A table on a terminal (paragraphs where it is too wide), else tab-separated cells below their column names."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             sys.stdout.write("\t".join(" ".join(cell.split()) for cell in row) + "\n")
         return
     from rich.console import Console
+    from rich.measure import Measurement
+    from rich.padding import Padding
     from rich.table import Table
 
-    table = Table(*(column.replace("_", " ") for column in columns))
+    console = Console(markup=False, highlight=False, emoji=False)
+    headings = [_HEADINGS.get(column, column) for column in columns]
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
+        console.print(table)
+        return
+    for name, *cells in rows:
+        facts = [f"{heading} {cell}" for heading, cell in zip(headings[1:], cells, strict=True) if cell]
+        console.print(name, style="bold")
+        console.print(Padding(", ".join(facts), (0, 0, 0, 2)))

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from samptag.core.atomic import atomic_write
-from samptag.core.checkpoint import ModelCard, load_model_file, save_model
+from samptag.core.card import ModelCard
 from samptag.errors import UsageError, WeightsError
-from samptag.pretrained.entries import NAME_PATTERN, Registry, TagList, WeightsEntry, parse_tags
-from samptag.pretrained.importers import Layout, convert, read_state_dict
+from samptag.pretrained.entries import NAME_PATTERN, Layout, Registry, TagList, WeightsEntry, parse_tags
 
 if TYPE_CHECKING:
     from samptag.pretrained.store import Store
@@ -33,11 +32,21 @@ class ForeignCheckpoint:
         In output order.
     sample_rate : int
         Hz of the waveforms it was trained on.
+
+    Raises
+    ------
+    UsageError
+        The sample rate is not above 0.
     """
 
     layout: Layout
     tags: TagList
     sample_rate: int
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that is none."""
+        if self.sample_rate < 1:
+            raise UsageError(f"the sample rate is {self.sample_rate} Hz, but must be at least 1")
 
 
 def check_layout(text: str) -> Layout:
@@ -112,6 +121,9 @@ def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
 
 
 def _save_converted(path: Path, checkpoint: ForeignCheckpoint, *, target: Path, **about: object) -> None:
+    from samptag.core.checkpoint import save_model
+    from samptag.pretrained.importers import convert, read_state_dict
+
     tags = checkpoint.tags
     model = convert(
         read_state_dict(path),
@@ -212,6 +224,8 @@ def _check_new_name(name: str, store: "Store", force: bool) -> None:
 
 
 def _import_ours(path: Path, name: str, target: Path, *, licence: str | None, training_data: str | None) -> None:
+    from samptag.core.checkpoint import load_model_file, save_model
+
     try:
         loaded = load_model_file(path)
     except WeightsError as error:

@@ -8,10 +8,13 @@ from typing import Literal
 
 from samptag.pretrained.checksums import Checksums
 
-__all__ = ["NAME_PATTERN", "Format", "PublishedScore", "Registry", "TagList", "WeightsEntry", "parse_tags"]
+__all__ = ["NAME_PATTERN", "Format", "Layout", "PublishedScore", "Registry", "TagList", "WeightsEntry", "parse_tags"]
 
-Format = Literal["samptag", "sota-sample", "sota-se"]
-"""How a file is laid out: ours, or a bare state_dict of the SampleCNN or SampleCNN + SE of Won 2020's repository."""
+Layout = Literal["sota-sample", "sota-se"]
+"""Whose keys a foreign state_dict has: the SampleCNN or the SampleCNN + SE of Won 2020's repository."""
+
+Format = Literal["samptag", Layout]
+"""How a file is laid out: ours, or a bare foreign state_dict."""
 
 # No dot and no separator: a name can never be mistaken for a path, nor escape from the cache.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

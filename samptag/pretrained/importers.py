@@ -10,7 +10,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,10 +18,9 @@ from samptag.core.config import Block, ModelConfig
 from samptag.core.model import SampleCNN
 from samptag.errors import WeightsError
 from samptag.pretrained.checksums import unexpected_kind
+from samptag.pretrained.entries import Layout
 
-__all__ = ["Layout", "convert", "read_state_dict"]
-
-Layout = Literal["sota-sample", "sota-se"]
+__all__ = ["convert", "read_state_dict"]
 
 _BLOCKS: dict[Layout, Block] = {"sota-sample": "plain", "sota-se": "won-rese"}
 # Their module inside a layer -> ours.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from samptag.core.atomic import atomic_write
 from samptag.errors import DownloadError, WeightsError
+from samptag.pretrained.adopt import install_published
 from samptag.pretrained.download import FetchPolicy, Progress, by_hand, fetch
 from samptag.pretrained.entries import NAME_PATTERN, Registry, WeightsEntry
 from samptag.pretrained.header import read_header_card
@@ -215,8 +216,6 @@ class Store:
         if entry.format == "samptag":
             self._fetch(entry, installed)
             return
-        from samptag.pretrained.adopt import install_published
-
         original = installed.with_suffix(".pth")
         problem = entry.checksums.problem(original) if original.is_file() else "it is not there"
         if problem is not None:

@@ -1,0 +1,282 @@
+"""The real `samptag weights` command in its own processes, against a server on this machine."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import weights_server as ws
+from foreign_checkpoints import sample_state
+
+from samptag.pretrained import Store, load_registry
+from samptag.pretrained.adopt import import_file
+
+PROJECT_REGISTRY = Path(__file__).resolve().parents[2] / "weights" / "registry.json"
+Done = subprocess.CompletedProcess[str]
+JAMENDO = ["genre---rock", "instrument---piano", "mood/theme---happy"]
+
+
+class House:
+    """A registry with one bundled and one remote file, an empty cache, and the command to run on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = folder / "cache"
+        self.checkpoint = folder / "best_model.pth"
+        torch.save(sample_state(3), self.checkpoint)
+        self.server = ws.FileServer(self.checkpoint.read_bytes())
+        bundled = ws.small_weights(folder / "mine.safetensors")
+        remote = ws.registry_entry(
+            "theirs",
+            b"",
+            file=None,
+            url=self.server.url,
+            size=None,
+            sha256=None,
+            git_blob_sha1=ws.git_blob(self.server.content),
+            format="sota-sample",
+            sample_rate=16_000,
+            tags=JAMENDO,
+            licence="MIT",
+            scores=[{"split": "a split", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
+        )
+        self.registry = ws.write_registry(folder, ws.registry_entry("mine", bundled.read_bytes()), remote)
+        # No proxy stands between a process and its own machine.
+        kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        kept.pop("SAMPTAG_OFFLINE", None)
+        self.environment = kept | {
+            "SAMPTAG_REGISTRY": str(self.registry),
+            "SAMPTAG_CACHE": str(self.cache),
+            "COLUMNS": "20",
+        }
+
+    def store(self) -> Store:
+        """The same in this process, to bring about what a command then finds."""
+        return Store(registry=load_registry(self.registry), cache=self.cache)
+
+    def run(self, *arguments: str | Path, **environment: str) -> Done:
+        return subprocess.run(
+            [sys.executable, "-m", "samptag", "weights", *map(str, arguments)],
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+        )
+
+
+@pytest.fixture
+def house(tmp_path: Path):
+    house = House(tmp_path)
+    with house.server:
+        yield house
+
+
+def refused(done: Done, code: int, *parts: str) -> None:
+    """The process ended with one line on standard error that has all `parts`, and nothing else."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.startswith("samptag: error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+def on_a_terminal(arguments: list[str], environment: dict[str, str], *, stream: str = "stdout") -> str:
+    """What the command writes to a terminal as its standard output or error; the other one goes nowhere."""
+    master, slave = pty.openpty()
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | {stream: slave}
+    written = b""
+    with subprocess.Popen([sys.executable, "-m", "samptag", "weights", *arguments], env=environment, **streams):
+        os.close(slave)
+        while block := _read(master):
+            written += block
+    os.close(master)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:  # how Linux says that the other end is closed
+        return b""
+
+
+def test_list_piped_is_tab_separated(house: House):
+    done = house.run("list")
+    assert (done.returncode, done.stderr) == (0, "")
+    header, mine, theirs = (line.split("\t") for line in done.stdout.splitlines())
+    columns = ["name", "tags", "sample_rate", "trained_on", "licence", "roc_auc", "pr_auc", "scored_on", "installed"]
+    assert header == columns
+    assert mine == ["mine", "3", "22050", "none", "CC0", "", "", "", "at first use"]
+    assert theirs[:5] == ["theirs", "3", "16000", "none", "MIT"]
+    assert theirs[5:] == ["0.9058", "0.4422", "a split (a paper)", "no"]
+
+
+def test_list_as_json(house: House):
+    store = house.store()
+    import_file(house.checkpoint, name="theirs", store=store)
+    import_file(store.resolve("mine"), name="own", store=store)
+    (house.cache / "broken.safetensors").write_bytes(b"not weights")
+    done = house.run("list", "--json")
+    records = {record["name"]: record for record in json.loads(done.stdout)}
+    assert list(records) == ["mine", "theirs", "broken", "own"]
+    assert {name: record["source"] for name, record in records.items()} == {
+        "mine": "bundled",
+        "theirs": "remote",
+        "broken": "imported",
+        "own": "imported",
+    }
+    assert [record["installed"] for record in records.values()] == [True, True, False, True]
+    assert "no weights file" in records["broken"]["problem"]
+    assert records["theirs"]["tags"] == ["rock", "piano", "happy"]
+    assert records["theirs"]["tag_categories"] == ["genre", "instrument", "mood/theme"]
+    assert records["theirs"]["path"] == str(house.cache / "theirs.safetensors")
+    assert records["theirs"]["scores"][0]["pr_auc"] == 0.4422
+    assert all(record.keys() == records["mine"].keys() for record in records.values())
+
+
+def test_list_on_a_terminal_is_a_table(house: House):
+    text = on_a_terminal(["list"], house.environment | {"COLUMNS": "120", "TERM": "xterm"})
+    assert "scored on" in text
+    assert "theirs  3" in text
+    assert "\t" not in text
+    narrow = on_a_terminal(["list"], house.environment | {"COLUMNS": "60", "TERM": "xterm"})
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert "theirs" in narrow.split()
+    assert "ROC 0.9058, PR 0.4422, scored on a split (a paper)" in " ".join(narrow.split())
+
+
+def test_list_and_path_load_no_torch(house: House):
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('samptag', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print([name for name in ('torch', 'numpy', 'safetensors') if name in sys.modules], file=sys.stderr)"
+    )
+    import_file(house.checkpoint, name="theirs", store=house.store())
+    for arguments in (["list", "--json"], ["path", "mine"], ["path", "theirs"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "weights", *arguments], env=house.environment, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def test_pull_prints_the_paths(house: House):
+    paths = [str(house.cache / f"{name}.safetensors") for name in ("theirs", "mine")]
+    for force in ((), ("--force",)):
+        done = house.run("pull", "theirs", "mine", *force)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == paths
+    assert house.server.requests == [None, None]
+    house.store().load("theirs")
+    assert house.server.requests == [None, None]
+
+
+def test_pull_shows_progress_on_a_terminal_only(house: House):
+    house.server.answers = [ws.dribbled]
+    environment = house.environment | {"COLUMNS": "100", "TERM": "xterm"}
+    assert "MB" in on_a_terminal(["pull", "theirs"], environment, stream="stderr")
+    assert on_a_terminal(["pull", "theirs", "--force", "--no-progress"], environment, stream="stderr") == ""
+    assert len(house.server.requests) == 2
+
+
+@pytest.mark.parametrize(("answer", "part"), [(ws.not_found, "404"), (ws.altered, "git blob id")])
+def test_pull_of_something_else(house: House, answer: Callable[[ws.Answer], None], part: str):
+    house.server.answers = [answer]
+    by_hand = f"fetch {house.server.url} and save it as {house.cache / 'theirs.pth'}"
+    refused(house.run("pull", "theirs"), 3, part, by_hand)
+    assert not (house.cache / "theirs.safetensors").exists()
+
+
+def test_pull_offline_and_by_hand(house: House):
+    done = house.run("pull", "theirs", SAMPTAG_OFFLINE="1")
+    refused(done, 3, "SAMPTAG_OFFLINE", house.server.url, str(house.cache / "theirs.pth"))
+    house.cache.mkdir(exist_ok=True)
+    house.checkpoint.rename(house.cache / "theirs.pth")
+    assert house.run("pull", "theirs", SAMPTAG_OFFLINE="1").returncode == 0
+    assert house.server.requests == []
+
+
+def test_pull_of_an_unknown_name(house: House):
+    refused(house.run("pull", "thiers"), 3, "'thiers'", "did you mean theirs")
+    assert house.run("pull").returncode == 2
+
+
+def test_path_installs_the_bundled_and_fetches_nothing(house: House):
+    assert house.run("path", "mine").stdout == f"{house.cache / 'mine.safetensors'}\n"
+    assert (house.cache / "mine.safetensors").read_bytes() == house.registry.with_name("mine.safetensors").read_bytes()
+    refused(house.run("path", "theirs"), 3, "samptag weights pull theirs")
+    assert house.server.requests == []
+
+
+def test_path_where_the_cache_cannot_be_written(house: House):
+    house.cache.write_text("a file in the way")
+    done = house.run("path", "mine")
+    assert (done.returncode, done.stdout) == (0, f"{house.registry.with_name('mine.safetensors')}\n")
+    assert "cannot write the weights cache" in done.stderr
+
+
+def test_verify(house: House):
+    house.store().install("theirs")
+    done = house.run("verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split("\t")[:2] for line in done.stdout.splitlines()] == [
+        ["name", "status"],
+        ["mine", "ok"],
+        ["theirs", "ok"],
+    ]
+    path = house.cache / "theirs.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(content)
+    done = house.run("verify", "--json")
+    assert (done.returncode, done.stderr) == (3, "")
+    mine, theirs = json.loads(done.stdout)
+    assert (mine["status"], theirs["status"]) == ("ok", "failed")
+    assert "altered" in theirs["detail"]
+    assert path.read_bytes() == content
+
+
+def test_verify_of_what_is_not_there(house: House):
+    done = house.run("verify", "theirs", "thiers")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "theirs\tfailed\ttheirs is not installed" in done.stdout
+    assert "no weights called 'thiers'" in done.stdout
+
+
+def test_import_of_the_published_file(house: House):
+    done = house.run("import", house.checkpoint, "--as", "theirs")
+    assert (done.returncode, done.stdout) == (0, f"{house.cache / 'theirs.safetensors'}\n")
+    assert house.store().check("theirs") == house.cache / "theirs.safetensors"
+    assert house.server.requests == []
+
+
+def test_import_of_a_checkpoint_of_ones_own(house: House, tmp_path: Path):
+    torch.save(sample_state(50), tmp_path / "own.pth")
+    document = json.loads(house.registry.read_text())
+    document["tag_lists"] = json.loads(PROJECT_REGISTRY.read_text())["tag_lists"]
+    house.registry.write_text(json.dumps(document))
+    options = ("--layout", "sota-sample", "--tags", "mtat50", "--sample-rate", "16000", "--licence", "CC BY 4.0")
+    done = house.run("import", tmp_path / "own.pth", "--as", "own", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{house.cache / 'own.safetensors'}\n"
+    own = json.loads(house.run("list", "--json").stdout)[-1]
+    assert (own["name"], own["licence"], own["sample_rate"]) == ("own", "CC BY 4.0", 16_000)
+    assert own["tags"][-4:] == ["country", "metal", "female voice", "choral"]
+    refused(house.run("import", tmp_path / "own.pth", "--as", "own", *options), 2, "--force")
+
+
+def test_import_refusals(house: House, tmp_path: Path):
+    tags = tmp_path / "tags.txt"
+    tags.write_text("guitar\nsitar\n")
+    layout = ("--layout", "sota-sample", "--tags", tags, "--sample-rate", "16000")
+    own = ("import", house.checkpoint, "--as", "own")
+    refused(house.run(*own, *layout), 3, "dense.weight", "(3, 512)", "(2, 512)")
+    refused(house.run(*own, *layout[:4]), 2, "belong together")
+    refused(house.run(*own, "--layout", "x", *layout[2:]), 2, "no layout 'x'")
+    refused(house.run(*own, *layout[:4], "--sample-rate", "0"), 2, "sample rate is 0")
+    refused(house.run("import", house.checkpoint, "--as", "mine"), 3, "is not the published mine")
+    assert not any(path.suffix == ".safetensors" for path in house.cache.glob("*"))
