@@ -1,5 +1,6 @@
 """`train`: from a data set to a model file."""
 
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from samptag.training.budget import Budget
 from samptag.training.distributed import Processes, joined, training_device
 from samptag.training.events import Event, Listener, Prepared
 from samptag.training.fit import MODEL, Job, Trainer
+from samptag.training.log import CURVES, METRICS
 from samptag.training.options import Choices, check_identity, choose
 from samptag.training.prepare import Material, card_maker, decode, pos_weights, starting_model
-from samptag.training.state import LAST, load_checkpoint, random_state, restore_random_state
+from samptag.training.state import BEST, LAST, load_checkpoint, random_state, restore_random_state
 from samptag.training.stepper import Stepper
 
 __all__ = ["TrainResult", "train"]
@@ -232,7 +234,9 @@ def _run(
 def _stored(folder: Path, *, resume: bool) -> dict[str, Any] | None:
     """The checkpoint to resume from; the folder for a new training is made and must not hold another one."""
     if resume:
-        return load_checkpoint(folder / LAST)
+        stored = load_checkpoint(folder / LAST)
+        _clear_leftovers(folder)
+        return stored
     if (folder / LAST).exists():
         raise UsageError(f"{folder} already holds a training: go on with it by --resume, or choose another --out")
     try:
@@ -240,6 +244,14 @@ def _stored(folder: Path, *, resume: bool) -> dict[str, Any] | None:
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from None
     return None
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed was about to write; its files are the old ones, and whole."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        for name in (LAST, BEST, MODEL, METRICS, CURVES):
+            for leftover in folder.glob(f".{name}.*.tmp"):
+                leftover.unlink(missing_ok=True)
 
 
 def _identity(choices: Choices, material: Material) -> dict[str, Any]:

@@ -170,6 +170,7 @@ class Stepper:
             "optimiser": self._optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "average": None if self._average is None else self._average.state,
+            "rate": self.rate,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -177,6 +178,7 @@ class Stepper:
         self.model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
+        self.rate = float(state["rate"])
         if self._average is not None:
             for name, tensor in state["average"].items():
                 self._average.state[name].copy_(tensor)

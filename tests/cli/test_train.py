@@ -1,0 +1,139 @@
+"""`samptag train` on real music, end to end: killed, resumed, exported, evaluated, used to tag; and its errors."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def run(environment: dict[str, str], *arguments: str | Path, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [sys.executable, "-m", "samptag", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def manifest(path: Path, media: Path) -> Path:
+    """8 training, 4 validation and 12 test clips of music that is calm or driving."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "split", "tags"])
+        for clip in sorted((media / "set").glob("*.opus")):
+            tag, number = clip.name.split("-")[:2]
+            split = "train" if int(number) <= 6 else "valid" if int(number) <= 9 else "test"
+            rows.writerow([clip, split, tag])
+    return path
+
+
+def test_trained_killed_resumed_exported_evaluated_and_used(tmp_path: Path, media: Path, cli_environment):
+    data, out = manifest(tmp_path / "music.csv", media), tmp_path / "moods"
+    options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-6-9", "--epochs", "5", "--device", "cpu"]
+    options += ["--batch-size", "10", "--name", "moods", "--licence", "CC0-1.0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "samptag", *map(str, options)],
+        stderr=subprocess.PIPE,
+        env=cli_environment,
+        text=True,
+    )
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    _, errors = process.communicate()
+    assert "calm 6/3, driving 6/3" in errors
+
+    done = run(cli_environment, "train", "--resume", "--out", out, "--json")
+    result = json.loads(done.stdout)
+    assert result["schema"] == "samptag.train/1"
+    assert result["epochs"] == 5
+    assert result["finished"]
+    assert result["best"]["valid_roc_auc"] >= 0.85
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]
+    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+    weights = out / "model.safetensors"
+    report = json.loads(
+        run(cli_environment, "eval", "--data", data, "--model", weights, "--device", "cpu", "--json").stdout
+    )
+    assert report["model"] == "moods"
+    assert report["clips"] == 6
+    assert report["macro"]["roc_auc"] >= 0.85
+
+    clips = sorted((media / "set").glob("*-12-*.opus"))
+    tracks = json.loads(run(cli_environment, "tag", *clips, "--model", weights, "--top", "1", "--json").stdout)
+    assert len(tracks) == 2
+    for track in tracks:
+        assert track["model"] == "moods"
+        assert {tag["tag"] for tag in track["tags"]} <= {"calm", "driving"}
+
+
+def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path, cli_environment, tiny_weights: Path):
+    out = tmp_path / "tuned"
+    data = manifest(tmp_path / "music.csv", media)
+    options = ["--data", data, "--out", out, "--init-from", tiny_weights, "--freeze-encoder", "--epochs", "1"]
+    done = run(cli_environment, "train", *options, "--pos-weight", "balanced", "--device", "cpu")
+    assert "calm 6/3, driving 6/3" in done.stderr
+
+    from samptag.core.checkpoint import load_model_file
+
+    ours, theirs = load_model_file(out / "model.safetensors"), load_model_file(tiny_weights)
+    assert ours.card.tags == ("calm", "driving")
+    assert "starting from" in ours.card.description
+    before, after = theirs.model.state_dict(), ours.model.state_dict()
+    assert all((before[name] == after[name]).all() for name in before if not name.startswith("head."))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--model", "samplecnn-9"], 2, "unknown model name 'samplecnn-9'"),
+        (["--model", "samplecnn-3-9", "--m", "3"], 2, "either --model or --m"),
+        (["--m", "1"], 2, "m must be at least 2"),
+        (["--recipe", "papre"], 2, "no recipe is called 'papre'"),
+        (["--pos-weight", "heavy"], 2, "--pos-weight must be a number above 0 or 'balanced', not 'heavy'"),
+        (["--device", "cuda:7"], 4, "no device 'cuda:7'"),
+        (["--data", "nowhere"], 5, "nowhere"),
+        (["--init-from", "nothing-of-that-name"], 3, "nothing-of-that-name"),
+        (["--resume"], 3, "no checkpoint to resume from"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_done_is_one_line(
+    options: list[str], code: int, words: str, tmp_path: Path, media: Path, cli_environment
+):
+    data = ["--data", manifest(tmp_path / "music.csv", media)]
+    done = run(cli_environment, "train", "--out", tmp_path / "out", *data, *options, code=code)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("samptag: error: ")
+    assert words in lines[0]
+    assert done.stdout == ""
+
+
+def test_a_folder_in_use_and_a_checkpoint_of_another_training(tmp_path: Path, media: Path, cli_environment):
+    data, out = manifest(tmp_path / "music.csv", media), tmp_path / "out"
+    start = ["train", "--data", data, "--out", out, "--device", "cpu"]
+    run(cli_environment, *start, "--model", "samplecnn-3-4-27", "--max-steps", "1")
+    again = run(cli_environment, *start, code=2)
+    assert "already holds a training" in again.stderr
+    other_model = run(cli_environment, *start, "--resume", "--model", "samplecnn-3-5-9", code=3)
+    assert "its model is samplecnn-3-4-27 at 22050 Hz with 2 tags, not samplecnn-3-5-9" in other_model.stderr
+    text = Path(data).read_text().replace(",driving", ",lively")
+    other_tags = tmp_path / "other.csv"
+    other_tags.write_text(text)
+    done = run(cli_environment, "train", "--data", other_tags, "--out", out, "--resume", "--device", "cpu", code=3)
+    assert "its list of tags is calm, driving, not calm, lively" in done.stderr

@@ -1,0 +1,102 @@
+"""Two processes started by torchrun train as one does; one that dies ends the job in a way that can go on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samptag.training.state import load_checkpoint
+
+# A training without chance in its layers: dropout would be drawn in each process for itself.
+SCRIPT = """
+import os, sys, threading, time
+from pathlib import Path
+from samptag.core.model import ModelConfig
+from samptag.errors import SamptagError
+from samptag.training import train
+
+data, cache, out, block, doomed = sys.argv[1:]
+if doomed == os.environ.get("RANK"):
+    def die():
+        while not (Path(out) / "last.pt").exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os._exit(9)
+    threading.Thread(target=die, daemon=True).start()
+try:
+    train(
+        data, out=out, cache=cache, device="cpu", recipe="paper", epochs=200 if doomed != "-" else 2, batch_size=16,
+        model=ModelConfig(m=3, n=4, first_filter=27, first_stride=27, block=block, dropout=0.0,
+                          front_padding=1 if block == "won-rese" else None),
+    )
+except SamptagError as error:
+    sys.exit(f"samptag: error: {error}")
+"""
+
+
+def run(arguments: list[str], *, processes: int) -> "subprocess.CompletedProcess[str]":
+    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*start, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**kept, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("script") / "training.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def records(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+# plain: the fused layers share their statistics; won-rese: the batch norms that stand in for PyTorch's
+@pytest.mark.parametrize("block", ["plain", "won-rese"])
+def test_two_processes_give_the_loss_curve_of_one(
+    block: str, tmp_path: Path, script: Path, small_set: Path, cache_dir: Path
+):
+    outs = []
+    for processes in (1, 2):
+        outs.append(tmp_path / str(processes))
+        done = run([str(script), str(small_set), str(cache_dir), str(outs[-1]), block, "-"], processes=processes)
+        assert done.returncode == 0, done.stderr
+    one, two = records(outs[0]), records(outs[1])
+    assert len(one) == len(two) == 2
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours["steps"] == theirs["steps"]
+        assert ours["learning_rate"] == theirs["learning_rate"]
+        for name in ("train_loss", "valid_loss"):
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-3), name
+    assert one[0]["train_loss"] != pytest.approx(one[1]["train_loss"], rel=2e-2)
+    assert len(load_checkpoint(outs[1] / "last.pt")["processes"]) == 2
+    assert (outs[1] / "model.safetensors").exists()
+
+
+def test_a_process_that_dies_ends_the_job_with_one_line_and_a_checkpoint(
+    tmp_path: Path, script: Path, small_set: Path, cache_dir: Path
+):
+    out = tmp_path / "run"
+    done = run([str(script), str(small_set), str(cache_dir), str(out), "plain", "1"], processes=2)
+    assert done.returncode != 0
+    assert "another of the 2 processes of this training has ended; start it again with --resume" in done.stderr
+    before = load_checkpoint(out / "last.pt")["position"]
+    resumed = run(
+        [*("-m", "samptag", "train", "--resume", "--out", str(out), "--cache", str(cache_dir), "--device", "cpu"),
+         *("--max-steps", str(before["total_steps"] + 3))],
+        processes=1,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert load_checkpoint(out / "last.pt")["position"]["total_steps"] == before["total_steps"] + 3
