@@ -54,8 +54,10 @@ class MelFrontEnd(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """The compressed mel bands of the waveforms' frames."""
         frames = F.pad(waveforms, self.pads).unfold(1, self.length, self.hop)
-        magnitudes = torch.fft.rfft(frames * self.window, n=self.n_fft).abs()  # (batch, frames, bins)
-        bands = torch.log1p(COMPRESSION * F.linear(magnitudes, self.filters))
+        # In float32 whatever the network computes in: half precision has no FFT of such lengths.
+        windowed = frames.float() * self.window.float()
+        magnitudes = torch.fft.rfft(windowed, n=self.n_fft).abs()  # (batch, frames, bins)
+        bands = torch.log1p(COMPRESSION * F.linear(magnitudes, self.filters.float())).to(waveforms.dtype)
         return bands.transpose(1, 2).unsqueeze(2)
 
 

@@ -110,7 +110,7 @@ class Predictor:
         embeddings = torch.empty(len(segments), self._config.embedding_size)
         if len(segments):
             with torch.inference_mode():
-                self._network.embed(torch.from_numpy(np.ascontiguousarray(segments)), embeddings)
+                self._network.embed(torch.from_numpy(np.require(segments, requirements=["C", "W"])), embeddings)
         with torch.inference_mode():
             weight, bias = self._head
             scores = torch.sigmoid(torch.addmm(bias, embeddings.double(), weight.t())).float()

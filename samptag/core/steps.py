@@ -30,7 +30,7 @@ __all__ = [
 
 # Rows of one product, so that its factors and its result stay in the cache: as many as a chunk's frames make after
 # pooling at m = 3 (see `samptag.core.products`).
-MAX_ROWS = 729
+MAX_ROWS = 243
 
 
 class Filters:

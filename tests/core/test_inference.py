@@ -1,12 +1,14 @@
 """The fast paths against the plain module: the same scores for every network of the family."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from settled_nets import mono_segments, settled_net
 
+from samptag.core.checkpoint import load_model_file
 from samptag.core.config import config_from_name, grid_configs
 from samptag.core.folding import fold
 from samptag.core.inference import Predictor
@@ -14,6 +16,7 @@ from samptag.core.model import ModelConfig, SampleCNN
 from samptag.core.products import ProductNetwork
 
 CPU = torch.device("cpu")
+DEFAULT_WEIGHTS = Path(__file__).parents[2] / "weights" / "samplecnn-3-9-mtat50.safetensors"
 BEYOND_THE_GRID = (
     *(f"samplecnn-3-6-{block}{multi}" for block in ("se", "res", "rese", "won-rese") for multi in ("", "-multi")),
     "samplecnn-3-6-multi",
@@ -38,8 +41,7 @@ def assert_same(fast: tuple[np.ndarray, np.ndarray], plain: tuple[np.ndarray, np
         assert ours.shape == theirs.shape
         assert ours.dtype == theirs.dtype == np.float32
     assert np.abs(fast[0] - plain[0]).max() < 1e-5
-    # Batch normalisation settled on three segments magnifies rounding: either path is up to 5e-5 from float64 here.
-    assert np.abs(fast[1] - plain[1]).max() < 1e-4 * max(1, np.abs(plain[1]).max())
+    assert np.abs(fast[1] - plain[1]).max() < 2e-5 * max(1, np.abs(plain[1]).max())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,15 +82,26 @@ def test_folding_changes_no_numbers_and_not_the_model(name: str, music):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["samplecnn-3-9", "samplecnn-3-7-rese-multi"])
-def test_half_precision_keeps_the_scores(name: str, music):
-    config = config_from_name(name)
-    segments = mono_segments(music.samples, config.input_length, 2)
-    model = settled_net(config, segments)
+def test_half_precision_keeps_the_scores_of_the_default_weights(music):
+    if not DEFAULT_WEIGHTS.exists():
+        pytest.skip("needs the bundled weights")
+    model = load_model_file(DEFAULT_WEIGHTS).model
+    segments = mono_segments(music.samples, model.config.input_length, 4)
     plain = Predictor(model, device=CPU, fast=False)(segments)
     half = Predictor(model, device=CPU, dtype=torch.float16)(segments)
     assert np.abs(half[0] - plain[0]).max() < 1e-3
     assert (half[0] != plain[0]).any()
+
+
+@pytest.mark.parametrize("name", ["samplecnn-3-7", "samplecnn-3-6-rese-multi", "frame-mel-243-243"])
+def test_half_precision_of_any_net_is_close(name: str, music):
+    config = config_from_name(name)
+    segments = mono_segments(music.samples, config.input_length, 3)
+    model = settled_net(config, segments)
+    plain = Predictor(model, device=CPU, fast=False)(segments)
+    half = Predictor(model, device=CPU, dtype=torch.float16)(segments)
+    # Random weights spread the errors of rounding over the outputs, trained ones do so less (test above).
+    assert np.abs(half[0] - plain[0]).max() < 3e-3
 
 
 @pytest.mark.gpu
@@ -101,7 +114,7 @@ def test_cuda_keeps_the_scores(name: str, music):
     plain = Predictor(model, device=CPU, fast=False)(segments[:8])
     scores, embeddings = Predictor(model, device=torch.device("cuda:0"))(segments)
     assert scores.shape == (150, 50)
-    assert np.abs(scores[:8] - plain[0]).max() < 1e-3
+    assert np.abs(scores[:8] - plain[0]).max() < 3e-3
     assert embeddings.shape == (150, config.embedding_size)
 
 
