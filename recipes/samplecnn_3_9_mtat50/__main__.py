@@ -1,0 +1,27 @@
+"""The command: ``python -m recipes.samplecnn_3_9_mtat50 [STEP ...] --music DIR --work DIR``."""
+
+import logging
+import sys
+
+from recipes.samplecnn_3_9_mtat50.options import parse
+from recipes.samplecnn_3_9_mtat50.steps import STEPS
+from samptag.errors import SamptagError
+
+
+def main() -> int:
+    options = parse(sys.argv[1:], steps=tuple(STEPS))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        for name in options.steps:
+            STEPS[name](options)
+    except SamptagError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The command line of the recipe."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Options", "parse"]
+
+_EPILOG = """\
+steps, in this order (all of them when none is named; each is skipped when its result is complete):
+  sources   say which public sources lie in the given folders, and which are missing
+  teacher   make the teacher from the PyPI package musicnn 0.1.0
+  decode    all music to one cache at 22 050 Hz
+  render    MIDI files to the sounds of instruments that the music lacks (needs fluidsynth)
+  label     the teacher's scores of all music
+  train     the phases M, B and C
+  export    the student as a weights file in the work folder
+  evaluate  every figure of the model card
+  publish   weights, registry entry and model card into the folder of shipped weights
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for; see `parse`."""
+
+    steps: tuple[str, ...]
+    music: tuple[Path, ...]
+    work: Path
+    teacher: Path | None
+    musicnn: Path | None
+    midi: tuple[Path, ...]
+    soundfont: Path | None
+    minutes_m: float
+    minutes_b: float
+    minutes_c: float
+    threads: int | None
+    seed: int
+    weights: Path | None
+    teacher_scores: Path | None
+    clean_only: bool
+    device: str
+    publish_to: Path
+
+    @property
+    def weights_file(self) -> Path:
+        """The weights to evaluate and publish: the given ones, or what the step export makes."""
+        return self.weights or self.work / "samplecnn-3-9-mtat50.safetensors"
+
+
+def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
+    """The options in the command's arguments.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Without the program's name.
+    steps : sequence of str
+        All there are, in their order.
+
+    Raises
+    ------
+    SystemExit
+        When they make no sense, after saying why.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.samplecnn_3_9_mtat50",
+        description="Makes the weights samplecnn-3-9-mtat50.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("steps", nargs="*", metavar="STEP", help="see below; all of them when none is named")
+    folder = {"type": Path, "metavar": "DIR"}
+    parser.add_argument("--music", action="append", required=True, help="a folder of music; may be repeated", **folder)
+    parser.add_argument("--work", required=True, help="folder for everything made; about 6 GB for 35 h", **folder)
+    parser.add_argument(
+        "--teacher", help="a folder with the teacher's safetensors, instead of the step teacher", **folder
+    )
+    parser.add_argument(
+        "--musicnn", type=Path, metavar="FILE", help="the package musicnn 0.1.0; otherwise pip fetches it"
+    )
+    parser.add_argument("--midi", action="append", default=[], help="a folder of MIDI files to render", **folder)
+    parser.add_argument("--soundfont", type=Path, metavar="FILE", help="General-MIDI sounds, e.g. FluidR3_GM.sf2")
+    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 30.0)):
+        parser.add_argument(f"--minutes-{phase}", type=float, default=minutes, metavar="N", help=f"default {minutes:g}")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: as many as PyTorch takes")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="evaluate and publish these instead of the student"
+    )
+    parser.add_argument("--teacher-scores", type=Path, metavar="NPZ", help="the teacher's scores of the first folder")
+    parser.add_argument("--clean-only", action="store_true", help="evaluate without degraded sound")
+    parser.add_argument("--device", default="auto", help="for evaluate: auto, cpu, cuda, mps")
+    shipped = Path(__file__).resolve().parents[2] / "weights"
+    parser.add_argument(
+        "--publish-to", default=shipped, help="folder with a registry.json; default: weights/", **folder
+    )
+    given = vars(parser.parse_args(arguments))
+    unknown = [name for name in given["steps"] if name not in steps]
+    if unknown:
+        parser.error(f"unknown step {unknown[0]!r}; choose {', '.join(steps)}")
+    chosen = given["steps"] or steps
+    given["steps"] = tuple(name for name in steps if name in chosen)
+    return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
