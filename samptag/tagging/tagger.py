@@ -77,9 +77,9 @@ class Tagger:
             raise UsageError(f"unknown tail {tail!r}; choose {', '.join(get_args(Tail))}")
         self.tail: Tail = tail
         self.device = select_device(device)
-        self.batch_size = _at_least_one("batch size", batch_size, _default_batch_size(self.device))
-        self.jobs = _at_least_one("jobs", jobs, _default_jobs(self.device))
         self._predictor = Predictor(loaded.model, device=self.device)
+        self.batch_size = _at_least_one("batch size", batch_size, self._predictor.batch_size)
+        self.jobs = _at_least_one("jobs", jobs, _default_jobs(self.device))
 
     @classmethod
     def from_pretrained(
@@ -281,10 +281,12 @@ def _at_least_one(name: str, value: int | None, default: int) -> int:
     return value
 
 
-def _default_batch_size(device: torch.device) -> int:
-    return 16 if device.type == "cpu" else 512
-
-
 def _default_jobs(device: torch.device) -> int:
+    """Half the cores beside a net on the CPU, all of them beside any other.
+
+    Decoding and resampling took 0.11 of the CPU time that the 3^9 net takes for the same music (MP3, 44.1 kHz stereo),
+    so half the cores never let it wait; a worker that is ahead sleeps, and two of them keep a slow file from holding
+    up the rest.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if device.type != "cpu" else min(cores, 4)
+    return max(2, cores // 2 if device.type == "cpu" else cores)
