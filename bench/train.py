@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ def textbook_net() -> nn.Module:
     config = config_from_name(NAME)
     widths = (1, config.front_channels, *config.channels, config.channels[-1])
     layers: list[nn.Module] = [nn.Unflatten(1, (1, config.input_length))]
-    for number, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for number, (n_in, n_out) in enumerate(pairwise(widths)):
         front, top = number == 0, number == config.n + 1
         kernel, stride, padding = (3, 3, 0) if front else (1, 1, 0) if top else (3, 1, 1)
         layers += [nn.Conv1d(n_in, n_out, kernel, stride, padding), nn.BatchNorm1d(n_out), nn.ReLU()]

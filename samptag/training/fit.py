@@ -310,7 +310,9 @@ class Trainer:
 
     def _close_epoch(self, signals: StopSignals, log: TrainingLog | None) -> int:
         """Validate the epoch just trained and act on it; the number of the signal that broke it off, or 0."""
-        if time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS:
+        due = time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS
+        # Clocks differ, and saving is done by all processes or by none.
+        if self.job.processes.highest([int(due)])[0]:
             self.save(LAST)
         self.judge.load_state_dict(self.stepper.weights())
         try:

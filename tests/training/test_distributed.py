@@ -1,5 +1,6 @@
 """Two processes started by torchrun train as one does; one that dies ends the job in a way that can go on."""
 
+import csv
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import samptag
 from samptag.training.state import load_checkpoint
 
 # A training without chance in its layers: dropout would be drawn in each process for itself.
@@ -48,7 +50,7 @@ def run(arguments: list[str], *, processes: int) -> "subprocess.CompletedProcess
         text=True,
         timeout=300,
         check=False,
-        env={**kept, "OMP_NUM_THREADS": "1"},
+        env={**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(samptag.__file__).parents[1])},
     )
 
 
@@ -59,6 +61,19 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
+    """4 training and 2 validation clips, 15 steps an epoch."""
+    path = tmp_path_factory.mktemp("tiny") / "set.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "split", "tags"])
+        for number, split in enumerate(("train", "train", "valid"), start=1):
+            for clip in sorted((media / "set").glob(f"*-{number:02}-*.opus")):
+                rows.writerow([clip, split, clip.name.split("-")[0]])
+    return path
+
+
 def records(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
@@ -66,12 +81,12 @@ def records(out: Path) -> list[dict[str, float]]:
 # plain: the fused layers share their statistics; won-rese: the batch norms that stand in for PyTorch's
 @pytest.mark.parametrize("block", ["plain", "won-rese"])
 def test_two_processes_give_the_loss_curve_of_one(
-    block: str, tmp_path: Path, script: Path, small_set: Path, cache_dir: Path
+    block: str, tmp_path: Path, script: Path, tiny_set: Path, cache_dir: Path
 ):
     outs = []
     for processes in (1, 2):
         outs.append(tmp_path / str(processes))
-        done = run([str(script), str(small_set), str(cache_dir), str(outs[-1]), block, "-"], processes=processes)
+        done = run([str(script), str(tiny_set), str(cache_dir), str(outs[-1]), block, "-"], processes=processes)
         assert done.returncode == 0, done.stderr
     one, two = records(outs[0]), records(outs[1])
     assert len(one) == len(two) == 2
@@ -86,10 +101,10 @@ def test_two_processes_give_the_loss_curve_of_one(
 
 
 def test_a_process_that_dies_ends_the_job_with_one_line_and_a_checkpoint(
-    tmp_path: Path, script: Path, small_set: Path, cache_dir: Path
+    tmp_path: Path, script: Path, tiny_set: Path, cache_dir: Path
 ):
     out = tmp_path / "run"
-    done = run([str(script), str(small_set), str(cache_dir), str(out), "plain", "1"], processes=2)
+    done = run([str(script), str(tiny_set), str(cache_dir), str(out), "plain", "1"], processes=2)
     assert done.returncode != 0
     assert "another of the 2 processes of this training has ended; start it again with --resume" in done.stderr
     before = load_checkpoint(out / "last.pt")["position"]
