@@ -2,8 +2,8 @@
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 
 import numpy as np
@@ -25,7 +25,6 @@ BATCH = {"cpu": 1, "cuda": 64, "mps": 16}
 # Segments a caller should offer at a time, for each thread: enough that threads which finish early find more to do.
 SEGMENTS_PER_THREAD = 4
 
-# The number of threads in torch's products is a setting of the process: predictors take turns in changing it.
 _one_at_a_time = threading.Lock()
 
 
@@ -70,13 +69,13 @@ class Predictor:
     ) -> None:
         self.device = device
         self._config = model.config
-        threads = torch.get_num_threads() if threads is None else threads
         dtype = dtype or inference_dtype(device)
         self._network: _Products | _Module
         exact = device.type == "cpu" and dtype == torch.float32
         if fast and exact and ProductNetwork.supports(model.config):
-            self._network = _Products(model, threads)
-            self.batch_size = SEGMENTS_PER_THREAD * threads
+            with _one_thread_a_product() as available:
+                self._network = _Products(model, threads or available)
+            self.batch_size = SEGMENTS_PER_THREAD * (threads or available)
         else:
             self._network = _Module(model, device, dtype if fast else torch.float32, folded=fast)
             self.batch_size = SEGMENTS_PER_THREAD * BATCH[device.type]
@@ -108,13 +107,31 @@ class Predictor:
                 f"not {segments.dtype} of shape {segments.shape}"
             )
         embeddings = torch.empty(len(segments), self._config.embedding_size)
-        if len(segments):
-            with torch.inference_mode():
-                self._network.embed(torch.from_numpy(np.require(segments, requirements=["C", "W"])), embeddings)
-        with torch.inference_mode():
-            weight, bias = self._head
+        weight, bias = self._head
+        scope = _one_thread_a_product() if isinstance(self._network, _Products) else nullcontext()
+        with scope, torch.inference_mode():
+            if len(segments):
+                waveforms = torch.from_numpy(np.require(segments, requirements=["C", "W"]))
+                self._network.embed(waveforms, embeddings)
             scores = torch.sigmoid(torch.addmm(bias, embeddings.double(), weight.t())).float()
         return scores.numpy(), embeddings.numpy()
+
+
+@contextmanager
+def _one_thread_a_product() -> Iterator[int]:
+    """Keep torch from splitting operations over threads, in this one and in its helpers; gives the number it had.
+
+    Split products measured slower than whole ones side by side, and where other processes want the cores too, threads
+    that wait for each other in every operation cost many times the work (making a predictor: 0.03 s, split 0.4 s).
+    The number of threads is a setting of the process, so those who change it take turns.
+    """
+    with _one_at_a_time:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield before
+        finally:
+            torch.set_num_threads(before)
 
 
 class _Products:
@@ -131,13 +148,13 @@ class _Products:
     def embed(self, segments: Tensor, embeddings: Tensor) -> None:
         indices = iter(range(len(segments)))
         helpers = self._networks[1 : len(segments)]
-        with _one_at_a_time, _single_threaded_products():
-            futures = [self._pool.submit(_drain, network, indices, segments, embeddings) for network in helpers]
-            try:
-                _drain(self._networks[0], indices, segments, embeddings)
-            finally:
-                for future in futures:
-                    future.result()
+        futures = [self._pool.submit(_drain, network, indices, segments, embeddings) for network in helpers]
+        try:
+            _drain(self._networks[0], indices, segments, embeddings)
+        finally:
+            wait(futures)
+        for future in futures:
+            future.result()
 
 
 def _drain(network: ProductNetwork, indices: Iterator[int], segments: Tensor, embeddings: Tensor) -> None:
@@ -145,17 +162,6 @@ def _drain(network: ProductNetwork, indices: Iterator[int], segments: Tensor, em
     with torch.inference_mode():
         for i in indices:
             embeddings[i] = network(segments[i])
-
-
-@contextmanager
-def _single_threaded_products() -> Iterator[None]:
-    """Keep torch from splitting each product over threads: split ones measured slower than whole ones side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Module:
