@@ -91,24 +91,26 @@ class Scorer:
             self._positives, scores, groups=self._groups, resamples=self._scoring.resamples, seed=self._scoring.seed
         )
         tags = zip(self._tags, self._positives.sum(axis=0), roc, pr, strict=True)
+        means = macro(roc), macro(pr)
+        intervals = [self._ci95(*each) for each in zip((drawn.roc_auc, drawn.pr_auc), means, strict=True)]
         return Scored(
-            macro=Macro(macro(roc), macro(pr), self._ci95(drawn.roc_auc), self._ci95(drawn.pr_auc)),
+            macro=Macro(*means, *(ends and (max(0.0, ends[0]), min(1.0, ends[1])) for ends in intervals)),
             tags=tuple(TagMeasures(tag, int(count), float(r), float(p)) for tag, count, r, p in tags),
             drawn=drawn,
         )
-
-    def _ci95(self, drawn: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-        """The interval of the draws; None where there is only one group to draw."""
-        return interval(drawn) if self.n_groups > 1 else None
 
     def differences(self, first: Scored, second: Scored) -> tuple[Difference, Difference]:
         """First minus second in macro ROC-AUC and in macro PR-AUC, with the intervals of the paired draws."""
         roc = first.macro.roc_auc - second.macro.roc_auc
         pr = first.macro.pr_auc - second.macro.pr_auc
         return (
-            Difference(roc, self._ci95(first.drawn.roc_auc - second.drawn.roc_auc)),
-            Difference(pr, self._ci95(first.drawn.pr_auc - second.drawn.pr_auc)),
+            Difference(roc, self._ci95(first.drawn.roc_auc - second.drawn.roc_auc, roc)),
+            Difference(pr, self._ci95(first.drawn.pr_auc - second.drawn.pr_auc, pr)),
         )
+
+    def _ci95(self, drawn: npt.NDArray[np.float64], estimate: float) -> tuple[float, float] | None:
+        """The interval of the draws; None where there is only one group to draw."""
+        return interval(drawn, estimate=estimate) if self.n_groups > 1 else None
 
 
 def verdict(names: Sequence[str], differences: Sequence[Difference], *, groups: int) -> str:
