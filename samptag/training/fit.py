@@ -333,11 +333,12 @@ class Trainer:
         self._loss.zero_()
         self._loss_count = 0
         p.finished = verdict.finished
-        self.save(LAST, *([BEST] if verdict.best else []))
+        if log is not None and self.best["record"] is record:
+            self._export(record)
+        # The last checkpoint comes last: killed before it, the epoch is trained again and writes all of this again.
+        self.save(*([BEST] if verdict.best else []), LAST)
         if log is not None:
             log.add(record)
-            if self.best["record"] is record:
-                self._export(record)
             self.job.listener(EpochDone(record=record))
         return 0
 

@@ -35,6 +35,8 @@ class TrainingLog:
         self.folder = folder
         self.records = [dict(record) for record in records]
         self._write()
+        if records:
+            _draw(folder / CURVES, self.records)
         self._events = _event_writer(folder / EVENTS, purge_from=len(self.records) + 1)
 
     def add(self, record: Mapping[str, Any]) -> None:
