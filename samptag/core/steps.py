@@ -7,6 +7,8 @@ m * channels numbers, and for a fixed j these rows lie one behind the other. So 
 and the maximum over the m phases is the pooled result.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +56,14 @@ class Filters:
         self.bias: Tensor | None = bias
         if isinstance(layer, FrameConvolution):
             self.kernel, self.weight, self.bias = 1, torch.cat([self.weight, bias[None]]), None
+        self._mixed: list[Tensor] | None = None
+
+    def mixed(self, mix: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
+        """What `mix` makes of the taps, float64 (kernel, in, out), in float32; computed at the first call."""
+        if self._mixed is None:
+            taps = self.weight.view(self.kernel, -1, self.n_out).double()
+            self._mixed = [mixture.float().contiguous() for mixture in mix(taps)]
+        return self._mixed
 
 
 class FilterBank:
