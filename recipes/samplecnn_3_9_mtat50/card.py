@@ -5,7 +5,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from recipes.samplecnn_3_9_mtat50.collection import licences
+from recipes.samplecnn_3_9_mtat50.collection import public_sources
 
 __all__ = ["figures_text", "model_card"]
 
@@ -45,7 +45,7 @@ def model_card(figures: dict[str, Any]) -> str:
     return template.substitute(
         figures=figures_text(figures),
         runs=here.joinpath("runs.md").read_text(encoding="utf-8").strip(),
-        sources=_table(("source", "licence"), ([name, licence] for name, licence in licences().items())),
+        sources=_table(("source", "what", "licence"), ([s.source, s.what, s.licence] for s in public_sources())),
         sha256=figures["weights"]["sha256"],
         version=figures["samptag"],
     )

@@ -6,7 +6,7 @@ listeners' clips of that track that carry it). Without one, every audio file und
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,13 +16,15 @@ import numpy as np
 from samptag.audio.decode import SUFFIXES
 from samptag.errors import DatasetError
 from samptag.evaluation.predictions import ScoreTable
+from samptag.pretrained.checksums import file_sha256
 
-__all__ = ["TABLE", "Track", "held_out_paths", "licences", "read_music", "read_teacher_scores"]
+__all__ = ["TABLE", "Source", "Track", "held_out_paths", "public_sources", "read_music", "read_teacher_scores"]
 
 TABLE = "tracks.csv"
 _COLUMNS = ("path", "source", "artist", "title", "split", "tags")
 # Shorter ones are sounds of a game, not music.
 _LEAST_BYTES = 150_000
+_NO_MUSIC = ("sounds/", "sfx/", "speech", "voice", "effects", "ambien")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +94,23 @@ def read_music(folder: Path) -> tuple[Track, ...]:
             )
             for row in rows
         )
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and path.stat().st_size >= _LEAST_BYTES
-    )
-    return tuple(Track(key=path.relative_to(folder).as_posix(), path=path, source=folder.name) for path in found)
+    return tuple(_bare_files(folder))
+
+
+def _bare_files(folder: Path) -> Iterator[Track]:
+    """The music in a folder without a table, each piece once though several games may hold it."""
+    seen: set[str] = set()
+    for path in sorted(folder.rglob("*")):
+        key = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or not path.is_file() or path.stat().st_size < _LEAST_BYTES:
+            continue
+        if any(word in key.as_posix().lower() for word in _NO_MUSIC):
+            continue
+        digest = file_sha256(path)
+        if digest not in seen:
+            seen.add(digest)
+            source = key.parts[0] if len(key.parts) > 1 else folder.name
+            yield Track(key=key.as_posix(), path=path, source=source)
 
 
 def held_out_paths() -> frozenset[str]:
@@ -106,10 +119,34 @@ def held_out_paths() -> frozenset[str]:
     return frozenset(text.split("\n")[:-1])
 
 
-def licences() -> dict[str, str]:
-    """Source -> licence, as ``sources.csv`` states it."""
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A row of ``sources.csv``: where music comes from.
+
+    Attributes
+    ----------
+    source : str
+        Its name, and that of its folder.
+    kind : str
+        "repository", "debian" or "pypi".
+    what, licence : str
+    origin, version, folder : str
+        The repository, its commit and the folder in it; or the package, its version and the folder in it.
+    """
+
+    source: str
+    kind: str
+    what: str
+    licence: str
+    origin: str
+    version: str
+    folder: str
+
+
+def public_sources() -> tuple[Source, ...]:
+    """All sources of the shipped weights."""
     with files(__package__).joinpath("sources.csv").open(encoding="utf-8") as file:
-        return {row["source"]: row["licence"] for row in csv.DictReader(file)}
+        return tuple(Source(**row) for row in csv.DictReader(file))
 
 
 def read_teacher_scores(file: Path, *, tracks: Sequence[Track], tags: Sequence[str]) -> tuple[ScoreTable, np.ndarray]:

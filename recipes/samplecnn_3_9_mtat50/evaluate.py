@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.samplecnn_3_9_mtat50.collection import TABLE, Track, licences, read_music, read_teacher_scores
+from recipes.samplecnn_3_9_mtat50.collection import TABLE, Track, public_sources, read_music, read_teacher_scores
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag import __version__
 from samptag.core.checkpoint import load_model_file
@@ -160,7 +160,7 @@ def _clips(tracks: Sequence[Track], report: EvaluationReport, own: dict[str, np.
     """`CLIPS` of the tracks heard, evenly spaced in the collection's order, with the best tags of each."""
     scores = dict(zip(report.scores.keys, report.scores.values, strict=True)) | own
     heard = [track for track in tracks if track.key in scores]
-    licence_of = licences()
+    licence_of = {source.source: source.licence for source in public_sources()}
     n = min(CLIPS, len(heard))
     chosen = [heard[i * len(heard) // n] for i in range(n)]
     return [

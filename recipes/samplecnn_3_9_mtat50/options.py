@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Options", "parse"]
+__all__ = ["Options", "Pace", "parse"]
 
 _EPILOG = """\
 steps, in this order (all of them when none is named; each is skipped when its result is complete):
@@ -22,6 +23,18 @@ steps, in this order (all of them when none is named; each is skipped when its r
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long a phase lasts: `steps` where given (the same result on every run), otherwise `minutes` of training."""
+
+    minutes: float
+    steps: int | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """The share that is done, 1 at the end."""
+        return step / self.steps if self.steps is not None else seconds / (60 * self.minutes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What the user asked for; see `parse`."""
 
@@ -35,6 +48,9 @@ class Options:
     minutes_m: float
     minutes_b: float
     minutes_c: float
+    steps_m: int | None
+    steps_b: int | None
+    steps_c: int | None
     threads: int | None
     seed: int
     weights: Path | None
@@ -42,6 +58,15 @@ class Options:
     clean_only: bool
     device: str
     publish_to: Path
+
+    def pace(self, phase: str) -> Pace:
+        """How long the phase "m", "b" or "c" lasts."""
+        return Pace(minutes=getattr(self, f"minutes_{phase}"), steps=getattr(self, f"steps_{phase}"))
+
+    @property
+    def teacher_folder(self) -> Path:
+        """The teacher's weights: the given ones, or what the step teacher makes."""
+        return self.teacher or self.work / "teacher"
 
     @property
     def weights_file(self) -> Path:
@@ -71,7 +96,7 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("steps", nargs="*", metavar="STEP", help="see below; all of them when none is named")
-    folder = {"type": Path, "metavar": "DIR"}
+    folder: dict[str, Any] = {"type": Path, "metavar": "DIR"}
     parser.add_argument("--music", action="append", required=True, help="a folder of music; may be repeated", **folder)
     parser.add_argument("--work", required=True, help="folder for everything made; about 6 GB for 35 h", **folder)
     parser.add_argument(
@@ -82,8 +107,9 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
     )
     parser.add_argument("--midi", action="append", default=[], help="a folder of MIDI files to render", **folder)
     parser.add_argument("--soundfont", type=Path, metavar="FILE", help="General-MIDI sounds, e.g. FluidR3_GM.sf2")
-    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 30.0)):
+    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 34.0)):
         parser.add_argument(f"--minutes-{phase}", type=float, default=minutes, metavar="N", help=f"default {minutes:g}")
+        parser.add_argument(f"--steps-{phase}", type=int, metavar="N", help="as many steps instead of minutes")
     parser.add_argument("--threads", type=int, metavar="N", help="default: as many as PyTorch takes")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     parser.add_argument(
@@ -96,7 +122,7 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
     parser.add_argument(
         "--publish-to", default=shipped, help="folder with a registry.json; default: weights/", **folder
     )
-    given = vars(parser.parse_args(arguments))
+    given: dict[str, Any] = vars(parser.parse_args(arguments))
     unknown = [name for name in given["steps"] if name not in steps]
     if unknown:
         parser.error(f"unknown step {unknown[0]!r}; choose {', '.join(steps)}")

@@ -5,14 +5,117 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from recipes.samplecnn_3_9_mtat50.collection import TABLE
+import numpy as np
+
+from recipes.samplecnn_3_9_mtat50.collection import TABLE, Track, public_sources, read_music
 from recipes.samplecnn_3_9_mtat50.options import Options
+from recipes.samplecnn_3_9_mtat50.store import Store
 from samptag.core.atomic import atomic_write
 from samptag.errors import DatasetError, WeightsError
 
 __all__ = ["STEPS"]
 
 _log = logging.getLogger("samptag.recipe")
+
+
+def sources(options: Options) -> None:
+    from recipes.samplecnn_3_9_mtat50.render import midi_files
+
+    others = [*midi_files(options.midi), *filter(None, [options.soundfont])]
+    present = {track.source for folder in options.music for track in read_music(folder)}
+    present |= {part for file in others for part in file.parts}
+    for source in public_sources():
+        if source.source not in present:
+            place = " ".join(filter(None, (source.origin, source.version, source.folder)))
+            _log.info("missing: %s (%s; %s): %s", source.source, source.what, source.licence, place)
+    _log.info("sources: %d of %d are there", sum(s.source in present for s in public_sources()), len(public_sources()))
+
+
+def teacher(options: Options) -> None:
+    from recipes.samplecnn_3_9_mtat50.teacher import make_teacher, teacher_files
+
+    if not all(file.is_file() for file in teacher_files(options.teacher_folder)):
+        make_teacher(options.teacher_folder, package=options.musicnn)
+    _log.info("teacher: in %s", options.teacher_folder)
+
+
+def decode(options: Options) -> None:
+    store = Store(options.work)
+    for folder in options.music:
+        tracks = read_music(folder)
+        for done, (track, problem) in enumerate(
+            store.decode(tracks, whole=(folder / TABLE).is_file(), jobs=options.threads), start=1
+        ):
+            if problem:
+                _log.warning("%s: %s", track.path, problem)
+            if done % 100 == 0:
+                _log.info("decode: %d new tracks of %s", done, folder)
+    _log.info("decode: done")
+
+
+def render(options: Options) -> None:
+    from recipes.samplecnn_3_9_mtat50.render import midi_files, render, rendered_tracks
+
+    if not options.midi or options.soundfont is None:
+        _log.info("render: left out, for want of --midi and --soundfont")
+        return
+    store = Store(options.work)
+    for done, _ in enumerate(
+        render(store, midi_files(options.midi), soundfont=options.soundfont, seed=options.seed), start=1
+    ):
+        if done % 100 == 0:
+            _log.info("render: %d new pieces", done)
+    _log.info("render: %d pieces", len(rendered_tracks(options.work)))
+
+
+def label(options: Options) -> None:
+    from recipes.samplecnn_3_9_mtat50.label import label_tracks, write_scores
+
+    store = Store(options.work)
+    tracks = _all_tracks(options)
+    new = label_tracks(store, tracks, teacher=options.teacher_folder, jobs=options.threads)
+    _log.info("label: %d tracks, %d of them new", len(tracks), new)
+    target = options.work / "teacher-scores.npz"
+    if options.teacher_scores is None and not target.is_file():
+        write_scores(target, store, read_music(_collection(options)))
+
+
+def train(options: Options) -> None:
+    from recipes.samplecnn_3_9_mtat50.train import PHASES, Material, finished, train_phase
+    from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
+
+    store, folder = Store(options.work), options.work / "train"
+    games = frozenset(source.source for source in public_sources() if source.kind == "debian")
+    tracks = [track for track in _all_tracks(options) if len(np.load(store.label_file(track), mmap_mode="r"))]
+    played = [track for track in tracks if track.source != "rendered"]
+    held_out = [track for track in tracks if track.held_out]
+    for phase in PHASES:
+        if not finished(folder, phase):
+            heard = [track for track in (tracks if phase.rendered else played) if track.trainable]
+            material = Material(
+                crops=Crops(store, [track for track in played if track.trainable]),
+                windows=Windows(store, heard, games=games),
+                held_out=Windows(store, held_out) if held_out else None,
+            )
+            _log.info("phase %s: %d segments of %d tracks", phase.name, len(material.windows), len(heard))
+            train_phase(
+                phase,
+                folder=folder,
+                material=material,
+                pace=options.pace(phase.name),
+                seed=options.seed,
+                threads=options.threads,
+            )
+        _log.info("phase %s: done", phase.name)
+
+
+def export(options: Options) -> None:
+    from recipes.samplecnn_3_9_mtat50.export import export as write_weights
+    from recipes.samplecnn_3_9_mtat50.train import PHASES, trained
+
+    if options.weights is None:
+        write_weights(options.weights_file, trained(options.work / "train", PHASES[-1]))
+    _log.info("export: %s", options.weights_file)
 
 
 def evaluate(options: Options) -> None:
@@ -49,9 +152,24 @@ def publish(options: Options) -> None:
 
 
 STEPS: dict[str, Callable[[Options], None]] = {
+    "sources": sources,
+    "teacher": teacher,
+    "decode": decode,
+    "render": render,
+    "label": label,
+    "train": train,
+    "export": export,
     "evaluate": evaluate,
     "publish": publish,
 }
+
+
+def _all_tracks(options: Options) -> list[Track]:
+    """Everything there is to hear: given and rendered music."""
+    from recipes.samplecnn_3_9_mtat50.render import rendered_tracks
+
+    given = [track for folder in options.music for track in read_music(folder)]
+    return given + list(rendered_tracks(options.work))
 
 
 def _figures_file(options: Options) -> Path:

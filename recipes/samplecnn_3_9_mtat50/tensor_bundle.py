@@ -92,11 +92,22 @@ def _block(content: bytes, place: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _entry(message: bytes) -> tuple[int, tuple[int, ...], int, int, int]:
     """Type, shape, shard, offset and size of a tensor."""
     fields = dict(_fields(message))
-    shape = tuple(
-        int(dict(_fields(dimension)).get(1, 0)) for number, dimension in _fields(fields.get(2, b"")) if number == 2
-    )
-    kind, shard, offset, size = (int(fields.get(number, 0)) for number in (1, 3, 4, 5))
+    dimensions = (value for number, value in _fields(_bytes(fields.get(2, b""))) if number == 2)
+    shape = tuple(_number(dict(_fields(_bytes(dimension))).get(1, 0)) for dimension in dimensions)
+    kind, shard, offset, size = (_number(fields.get(number, 0)) for number in (1, 3, 4, 5))
     return kind, shape, shard, offset, size
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise WeightsError("the index of the checkpoint holds a number where a message should be")
+    return value
+
+
+def _number(value: int | bytes) -> int:
+    if isinstance(value, bytes):
+        raise WeightsError("the index of the checkpoint holds a message where a number should be")
+    return value
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

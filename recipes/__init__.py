@@ -1,0 +1,1 @@
+"""Recipes that make the weights that samptag ships, end to end."""

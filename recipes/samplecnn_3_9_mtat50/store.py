@@ -1,0 +1,110 @@
+"""Everything the recipe makes of a track, a file each, so that a stopped run goes on where it was."""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.samplecnn_3_9_mtat50.collection import Track
+from samptag.audio.decode import open_audio
+from samptag.core.atomic import atomic_write
+from samptag.errors import AudioError
+
+__all__ = ["SAMPLE_RATE", "SEGMENT", "Store", "write_array"]
+
+SAMPLE_RATE = 22_050
+SEGMENT = 59_049  # samples the student hears: 3^9 frames of 3
+_FULL_SCALE = 32_768
+# Tracks of folders without a table are whole albums' worth of one game; the first minutes of each say most of it.
+_LONGEST_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Store:
+    """The work folder.
+
+    Attributes
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    def audio_file(self, track: Track) -> Path:
+        """Its samples: int16, (samples,), at 22 050 Hz."""
+        return self._file("audio", track)
+
+    def label_file(self, track: Track) -> Path:
+        """The teacher's logits of its consecutive segments: float16, (segments, networks, tags)."""
+        return self._file("labels", track)
+
+    def audio(self, track: Track) -> np.ndarray:
+        """The samples as a map of the file, read as they are used."""
+        samples: np.ndarray = np.load(self.audio_file(track), mmap_mode="r")
+        return samples
+
+    def decode(self, tracks: Iterable[Track], *, whole: bool, jobs: int | None = None) -> Iterable[tuple[Track, str]]:
+        """Fill in the audio that is missing.
+
+        Parameters
+        ----------
+        tracks : iterable of Track
+        whole : bool
+            Keep tracks whole, instead of at most their first four minutes.
+        jobs : int or None
+            Processes.
+
+        Yields
+        ------
+        tuple of Track and str
+            Each new one, with what is wrong with it ("" for nothing). What cannot be read becomes an empty file.
+        """
+        missing = [track for track in tracks if not self.audio_file(track).is_file()]
+        self.folder.joinpath("audio").mkdir(parents=True, exist_ok=True)
+        limit = None if whole else _LONGEST_SECONDS * SAMPLE_RATE
+        with ProcessPoolExecutor(jobs) as pool:
+            targets = [self.audio_file(track) for track in missing]
+            yield from zip(
+                missing,
+                pool.map(_decode, [track.path for track in missing], targets, [limit] * len(missing)),
+                strict=True,
+            )
+
+    def _file(self, kind: str, track: Track) -> Path:
+        name = hashlib.sha256(str(track.path.resolve()).encode()).hexdigest()[:20]
+        return self.folder / kind / f"{name}.npy"
+
+
+def write_array(target: Path, values: np.ndarray) -> None:
+    """Write a .npy file that is whole or not there.
+
+    Parameters
+    ----------
+    target : Path
+    values : ndarray
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as file:
+        np.save(file, values)
+
+
+def _decode(source: Path, target: Path, limit: int | None) -> str:
+    """Decode one file; what is wrong with it."""
+    blocks: list[np.ndarray] = []
+    problem, total = "", 0
+    try:
+        with open_audio(source, sample_rate=SAMPLE_RATE) as stream:
+            for block in stream:
+                blocks.append(np.clip(np.rint(block * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2"))
+                total += len(block)
+                if limit is not None and total >= limit:
+                    break
+            problem = "; ".join(stream.warnings)
+    except AudioError as error:
+        blocks, problem = [], str(error)
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, "<i2")
+    write_array(target, samples if limit is None else samples[:limit])
+    return problem

@@ -1,0 +1,300 @@
+"""The three phases of the training; see the recipe's README for what each is for."""
+
+import io
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recipes.samplecnn_3_9_mtat50.export import student
+from recipes.samplecnn_3_9_mtat50.options import Pace
+from recipes.samplecnn_3_9_mtat50.store import SEGMENT
+from recipes.samplecnn_3_9_mtat50.student import CROP, MelHead, Student, mel_heads
+from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
+from samptag.core.atomic import atomic_write
+from samptag.core.inference import Predictor
+from samptag.core.model import SampleCNN
+from samptag.errors import WeightsError
+from samptag.evaluation.metrics import agreement
+from samptag.training.optimise import MovingAverage
+from samptag.training.schedule import CosineSchedule
+from samptag.training.workers import Workers
+
+__all__ = ["PHASES", "Material", "Phase", "finished", "train_phase", "trained"]
+
+_log = logging.getLogger("samptag.recipe")
+
+_SAVE_SECONDS, _JUDGE_SECONDS = 60, 420
+_JUDGED_SEGMENTS = 400
+_MEASURED_SEGMENTS = 64  # that tell the spectrograms' bands' means and spreads
+_LEAST_SCORE = 1e-4
+_FLOOR_OF_SPREAD = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What one phase does.
+
+    Attributes
+    ----------
+    name : str
+    after : str
+        The phase whose average it starts from; "" for a random net.
+    crops : bool
+        Learn spectrograms of crops, instead of the teacher's scores of segments.
+    frozen : int
+        See `Student`.
+    rate : float
+        Highest learning rate.
+    batch, micro_batches : int
+        Segments a micro-batch, micro-batches a step.
+    spectral : float
+        Weight of the spectrograms beside the scores.
+    rendered : bool
+        Whether rendered MIDI is heard too.
+    """
+
+    name: str
+    after: str
+    crops: bool = False
+    frozen: int
+    rate: float
+    batch: int = 32
+    micro_batches: int = 2
+    spectral: float = 0.1
+    rendered: bool = False
+
+
+PHASES = (
+    Phase(name="m", after="", crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
+    Phase(name="b", after="m", frozen=3, rate=1.5e-3),
+    Phase(name="c", after="b", frozen=2, rate=7e-4, spectral=0.05, rendered=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What is heard.
+
+    Attributes
+    ----------
+    crops : Crops
+    windows : Windows
+    held_out : Windows or None
+        Music that is not learned from, to follow the training by.
+    """
+
+    crops: Crops
+    windows: Windows
+    held_out: Windows | None
+
+
+def finished(folder: Path, phase: Phase) -> bool:
+    """Whether a phase is over."""
+    file = _checkpoint(folder, phase.name)
+    return file.is_file() and bool(_load(file)["finished"])
+
+
+def trained(folder: Path, phase: Phase) -> Mapping[str, Tensor]:
+    """The weights that a phase ended with: the average's.
+
+    Raises
+    ------
+    WeightsError
+        The phase is not over.
+    """
+    if not finished(folder, phase):
+        raise WeightsError(f"phase {phase.name} is not over; run the step train")
+    average: Mapping[str, Tensor] = _load(_checkpoint(folder, phase.name))["average"]
+    return average
+
+
+def train_phase(
+    phase: Phase, *, folder: Path, material: Material, pace: Pace, seed: int, threads: int | None = None
+) -> None:
+    """Train one phase to its end, from where an earlier run of it stopped.
+
+    Parameters
+    ----------
+    phase : Phase
+    folder : Path
+        Where each phase keeps its checkpoint, ``<name>.pt``.
+    material : Material
+    pace : Pace
+    seed : int
+        Decides everything that is drawn, together with phase and step.
+    threads : int or None
+        None: as many as PyTorch takes.
+    """
+    workers = Workers(threads)
+    try:
+        with workers.in_charge():
+            _Run(phase, folder, material, pace, seed, workers).train()
+    finally:
+        workers.close()
+
+
+class _Run:
+    """One phase's state and loop."""
+
+    def __init__(self, phase: Phase, folder: Path, material: Material, pace: Pace, seed: int, workers: Workers) -> None:
+        self.phase, self.folder, self.material, self.pace, self.seed = phase, folder, material, pace, seed
+        torch.manual_seed(seed)
+        self.model = student()
+        self.heads = mel_heads(self.model)
+        self.step, self.seconds = 0, 0.0
+        file = _checkpoint(folder, phase.name)
+        state = _load(file) if file.is_file() else None
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.heads.load_state_dict(state["heads"])
+        elif phase.after:
+            before = _load(_checkpoint(folder, phase.after))
+            self.model.load_state_dict(before["average"])
+            self.heads.load_state_dict(before["heads"])
+        else:
+            self._measure_bands()
+        self.student = Student(self.model, self.heads, frozen=phase.frozen, workers=workers)
+        self.parameters = self.student.parameters()
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": 1e-2},
+                {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=phase.rate,
+            betas=(0.9, 0.98),
+        )
+        self.average = MovingAverage(self.model.state_dict(), decay=0.998)
+        if state is not None:
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.average.state = state["average"]
+            self.step, self.seconds = state["step"], state["seconds"]
+        self.schedule = CosineSchedule(phase.rate, warmup_fraction=0.05)
+        logits = material.windows.logits.mean(axis=1)
+        self.spread = torch.from_numpy(np.maximum(logits.std(axis=0), _FLOOR_OF_SPREAD))
+
+    def train(self) -> None:
+        """Train to the end of the phase, keeping a checkpoint of every minute."""
+        draw = self._drawing()
+        saved = judged = started = time.monotonic()
+        before, running = self.seconds, 0.0
+        self.model.train()
+        with ThreadPoolExecutor(1) as ahead:
+            batches = ahead.submit(draw, self.step)
+            while (progress := self.pace.progress(self.step, self.seconds)) < 1:
+                current = batches.result()
+                batches = ahead.submit(draw, self.step + 1)
+                loss = self._learn(current, progress)
+                self.seconds = before + time.monotonic() - started
+                running = loss if running == 0.0 else 0.97 * running + 0.03 * loss
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    saved = time.monotonic()
+                    self._save(finished=False)
+                    _log.info(
+                        "phase %s: step %d, %.0f %%, loss %.4f", self.phase.name, self.step, progress * 100, running
+                    )
+                if time.monotonic() - judged > _JUDGE_SECONDS:
+                    self._judge()
+                    judged = time.monotonic()
+        self._save(finished=True)
+        self._judge()
+
+    def _learn(self, batches: list[tuple[Tensor, Tensor]], progress: float) -> float:
+        """One step; its loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.learning_rate(progress)
+        self.optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for waveforms, logits in batches:
+            loss = self._loss(waveforms, logits) / len(batches)
+            torch.autograd.backward(loss)
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_([p for p in self.parameters if p.grad is not None], 2.0)
+        self.optimiser.step()
+        self.step += 1
+        self.average.update(self.model.state_dict(), step=self.step)
+        return total
+
+    def _loss(self, waveforms: Tensor, teacher: Tensor) -> Tensor:
+        if self.phase.crops:
+            return self.student.crop_loss(waveforms)
+        logits, spectral = self.student(waveforms)
+        scores = torch.sigmoid(teacher).mean(dim=1)
+        apart = (logits - torch.logit(scores, _LEAST_SCORE)) / self.spread
+        entropy = F.binary_cross_entropy_with_logits(logits, scores)
+        return 2 * entropy + 0.25 * apart.square().mean() + self.phase.spectral * spectral
+
+    def _drawing(self) -> Callable[[int], list[tuple[Tensor, Tensor]]]:
+        """A function that draws a step's micro-batches, always the same for the same step."""
+        phase, material = self.phase, self.material
+
+        def draw(step: int) -> list[tuple[Tensor, Tensor]]:
+            rng = np.random.default_rng([self.seed, ord(phase.name), step])
+            drawn = []
+            for _ in range(phase.micro_batches):
+                if phase.crops:
+                    waveforms, logits = material.crops.draw(phase.batch, CROP, rng), np.zeros(0, np.float32)
+                else:
+                    waveforms, logits = material.windows.draw(phase.batch, rng)
+                drawn.append((torch.from_numpy(waveforms), torch.from_numpy(logits)))
+            return drawn
+
+        return draw
+
+    def _measure_bands(self) -> None:
+        typical = self.material.crops.draw(_MEASURED_SEGMENTS, SEGMENT, np.random.default_rng(self.seed + 1))
+        for head in self.heads.values():
+            cast(MelHead, head).measure(torch.from_numpy(typical))
+
+    def _judge(self) -> None:
+        """Say how well the average agrees with the teacher on music that is not learned from."""
+        held_out = self.material.held_out
+        if held_out is None or self.phase.crops:
+            return
+        chosen = np.random.default_rng(5).permutation(len(held_out))[:_JUDGED_SEGMENTS]
+        model = SampleCNN(self.model.config)
+        model.load_state_dict(self.average.state)
+        scores, _ = Predictor(model, device=torch.device("cpu"))(held_out.plain(chosen))
+        teacher = (1 / (1 + np.exp(-held_out.logits[chosen]))).mean(axis=1)
+        alike = agreement(scores, reference=teacher)
+        _log.info(
+            "phase %s: held-out segments: correlation %.4f, top-5 overlap %.3f",
+            self.phase.name,
+            alike.correlation,
+            alike.top_overlap,
+        )
+
+    def _save(self, *, finished: bool) -> None:
+        content = io.BytesIO()
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "heads": self.heads.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "average": self.average.state,
+                "step": self.step,
+                "seconds": self.seconds,
+                "finished": finished,
+            },
+            content,
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(_checkpoint(self.folder, self.phase.name)) as file:
+            file.write(content.getbuffer())
+
+
+def _checkpoint(folder: Path, name: str) -> Path:
+    return folder / f"{name}.pt"
+
+
+def _load(file: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    return state

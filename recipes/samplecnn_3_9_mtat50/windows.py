@@ -1,0 +1,148 @@
+"""What the student hears: segments of all music with the teacher's logits, varied in ways that keep their tags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recipes.samplecnn_3_9_mtat50.collection import Track
+from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SEGMENT, Store
+
+__all__ = ["Crops", "Windows", "augment"]
+
+_FULL_SCALE = 32_768
+_JITTER_SECONDS = 0.7
+_SPEED = 0.05
+_LOGIT_LIMIT = 9.2  # a score of 1e-4: beyond, float16 scores of the teacher mean nothing
+# How often a track of each source is heard, compared with others: the tagged styles more, single notes less.
+_WEIGHTS = {"emotify": 1.6, "instruments": 0.8, "solfege": 0.8}
+_GAMES = 0.6
+_RESPED = 0.25  # share of segments played faster or slower
+
+
+@dataclass(frozen=True)
+class _Row:
+    track: int
+    middle: int
+    weight: float
+
+
+class Windows:
+    """Random segments of labelled tracks.
+
+    Parameters
+    ----------
+    store : Store
+    tracks : sequence of Track
+        Those to learn from, or those held out.
+    games : frozenset of str
+        Sources that are heard less often: many hours of few styles.
+
+    Attributes
+    ----------
+    logits : ndarray of float32, (segments, networks, tags)
+    """
+
+    def __init__(self, store: Store, tracks: Sequence[Track], *, games: frozenset[str] = frozenset()) -> None:
+        self._audio = [store.audio(track) for track in tracks]
+        rows, logits = [], []
+        for number, track in enumerate(tracks):
+            labels = np.load(store.label_file(track)).astype(np.float32)
+            weight = _GAMES if track.source in games else _WEIGHTS.get(track.source, 1.0)
+            rows += [_Row(number, i * SEGMENT + SEGMENT // 2, weight) for i in range(len(labels))]
+            logits.append(labels)
+        self._rows = rows
+        self.logits = np.clip(np.concatenate(logits), -_LOGIT_LIMIT, _LOGIT_LIMIT)
+        weights = np.array([row.weight for row in rows])
+        self._chances = weights / weights.sum()
+
+    def __len__(self) -> int:
+        """Number of segments."""
+        return len(self._rows)
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Varied segments, float32 (n, 59 049), and their logits, float32 (n, networks, tags)."""
+        chosen = rng.choice(len(self._rows), n, p=self._chances)
+        segments = []
+        for i in chosen:
+            speed = rng.uniform(1 - _SPEED, 1 + _SPEED) if rng.random() < _RESPED else 1.0
+            shift = int(rng.uniform(-_JITTER_SECONDS, _JITTER_SECONDS) * SAMPLE_RATE)
+            segments.append(augment(self._take(self._rows[i], shift, speed), rng))
+        return np.stack(segments), self.logits[chosen]
+
+    def plain(self, chosen: np.ndarray) -> np.ndarray:
+        """Segments as the teacher heard them, float32 (k, 59 049); `chosen`: (k,) numbers."""
+        return np.stack([self._take(self._rows[i], 0, 1.0) for i in chosen])
+
+    def _take(self, row: _Row, shift: int, speed: float) -> np.ndarray:
+        """A segment around a row's middle, played at `speed`."""
+        track = self._audio[row.track]
+        length = int(SEGMENT * speed) + 2
+        start = max(0, min(row.middle - length // 2 + shift, len(track) - length))
+        samples = np.asarray(track[start : start + length], dtype=np.float32) / _FULL_SCALE
+        samples = np.pad(samples, (0, length - len(samples)))
+        if speed == 1.0:
+            return samples[:SEGMENT]
+        # Linear interpolation: at 5 % what it adds lies far below the music.
+        at = np.arange(SEGMENT) * speed
+        before = at.astype(np.int64)
+        share = (at - before).astype(np.float32)
+        return samples[before] * (1 - share) + samples[before + 1] * share
+
+
+class Crops:
+    """Short random pieces of tracks, without labels.
+
+    Parameters
+    ----------
+    store : Store
+    tracks : sequence of Track
+    """
+
+    def __init__(self, store: Store, tracks: Sequence[Track]) -> None:
+        self._audio = [store.audio(track) for track in tracks]
+        # Long tracks repeat themselves, so they count for less than their length.
+        weights = np.array([len(audio) for audio in self._audio], dtype=float) ** 0.7
+        self._chances = weights / weights.sum()
+
+    def draw(self, n: int, length: int, rng: np.random.Generator) -> np.ndarray:
+        """Varied crops, float32 (n, length)."""
+        crops = []
+        for i in rng.choice(len(self._audio), n, p=self._chances):
+            audio = self._audio[i]
+            start = int(rng.integers(0, max(1, len(audio) - length)))
+            samples = np.asarray(audio[start : start + length], dtype=np.float32) / _FULL_SCALE
+            crops.append(augment(np.pad(samples, (0, length - len(samples))), rng))
+        return np.stack(crops)
+
+
+def augment(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another equaliser, treble, level, polarity, noise: nothing that changes a tag.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, (samples,)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of float32, (samples,)
+        In [-1, 1].
+    """
+    if rng.random() < 0.5:
+        spectrum = np.fft.rfft(samples)
+        place = np.linspace(0, 1, len(spectrum))
+        # Nine bands, narrower towards the bass, of 3.5 dB standard deviation.
+        gain_db = np.interp(place, np.linspace(0, 1, 9) ** 1.6, rng.normal(0, 3.5, 9))
+        if rng.random() < 0.35:
+            gain_db -= np.clip((place - rng.uniform(0.15, 0.9)) * 400, 0, 80)
+        samples = np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(samples)).astype(np.float32)
+    if rng.random() < 0.6:
+        samples = samples * np.float32(10 ** (rng.uniform(-14, 6) / 20))
+    if rng.random() < 0.5:
+        samples = -samples
+    if rng.random() < 0.15:
+        level = samples.std() * 10 ** (-rng.uniform(14, 40) / 20)
+        samples = samples + rng.standard_normal(len(samples)).astype(np.float32) * np.float32(level)
+    clipped: np.ndarray = np.clip(samples, -1, 1).astype(np.float32)
+    return clipped
