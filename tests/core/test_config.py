@@ -1,5 +1,7 @@
 """The m^n family as configs and names."""
 
+import subprocess
+import sys
 from dataclasses import fields, replace
 
 import pytest
@@ -181,3 +183,9 @@ def test_a_name_off_the_grid_needs_its_first_filter():
 def test_an_unknown_override_is_refused():
     with pytest.raises(UsageError, match="cannot be built"):
         config_from_name("samplecnn-3-9", depth=3)
+
+
+@pytest.mark.parametrize("module", ["config", "card", "kinds", "segmenter", "atomic"])
+def test_what_needs_no_torch_loads_none(module: str):
+    code = f"import sys, samptag.core.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
