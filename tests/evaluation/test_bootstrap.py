@@ -103,7 +103,7 @@ def test_the_interval_of_average_precision_is_not_lifted_by_repeats():
         inside += low <= 0.249 <= high
         plain += np.quantile(drawn, 0.025) <= 0.249 <= np.quantile(drawn, 0.975)
     assert inside >= 34
-    assert plain < inside
+    assert plain <= 26
 
 
 def test_clips_of_one_track_widen_the_interval():
