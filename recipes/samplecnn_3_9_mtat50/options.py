@@ -128,4 +128,7 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
         parser.error(f"unknown step {unknown[0]!r}; choose {', '.join(steps)}")
     chosen = given["steps"] or steps
     given["steps"] = tuple(name for name in steps if name in chosen)
-    return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    return Options(**settings)
