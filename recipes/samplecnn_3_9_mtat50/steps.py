@@ -81,7 +81,8 @@ def label(options: Options) -> None:
 
 
 def train(options: Options) -> None:
-    from recipes.samplecnn_3_9_mtat50.train import PHASES, Material, finished, train_phase
+    from recipes.samplecnn_3_9_mtat50.phases import PHASES
+    from recipes.samplecnn_3_9_mtat50.train import Material, finished, train_phase
     from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
 
     store, folder = Store(options.work), options.work / "train"
@@ -111,7 +112,8 @@ def train(options: Options) -> None:
 
 def export(options: Options) -> None:
     from recipes.samplecnn_3_9_mtat50.export import export as write_weights
-    from recipes.samplecnn_3_9_mtat50.train import PHASES, trained
+    from recipes.samplecnn_3_9_mtat50.phases import PHASES
+    from recipes.samplecnn_3_9_mtat50.train import trained
 
     if options.weights is None:
         write_weights(options.weights_file, trained(options.work / "train", PHASES[-1]))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recipes.samplecnn_3_9_mtat50.export import student
 from recipes.samplecnn_3_9_mtat50.options import Pace
+from recipes.samplecnn_3_9_mtat50.phases import Phase
 from recipes.samplecnn_3_9_mtat50.store import SEGMENT
 from recipes.samplecnn_3_9_mtat50.student import CROP, MelHead, Student, mel_heads
 from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
@@ -26,9 +27,10 @@ from samptag.errors import WeightsError
 from samptag.evaluation.metrics import agreement
 from samptag.training.optimise import MovingAverage
 from samptag.training.schedule import CosineSchedule
+from samptag.training.signals import StopSignals
 from samptag.training.workers import Workers
 
-__all__ = ["PHASES", "Material", "Phase", "finished", "train_phase", "trained"]
+__all__ = ["Material", "finished", "train_phase", "trained"]
 
 _log = logging.getLogger("samptag.recipe")
 
@@ -37,47 +39,6 @@ _JUDGED_SEGMENTS = 400
 _MEASURED_SEGMENTS = 64  # that tell the spectrograms' bands' means and spreads
 _LEAST_SCORE = 1e-4
 _FLOOR_OF_SPREAD = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """What one phase does.
-
-    Attributes
-    ----------
-    name : str
-    after : str
-        The phase whose average it starts from; "" for a random net.
-    crops : bool
-        Learn spectrograms of crops, instead of the teacher's scores of segments.
-    frozen : int
-        See `Student`.
-    rate : float
-        Highest learning rate.
-    batch, micro_batches : int
-        Segments a micro-batch, micro-batches a step.
-    spectral : float
-        Weight of the spectrograms beside the scores.
-    rendered : bool
-        Whether rendered MIDI is heard too.
-    """
-
-    name: str
-    after: str
-    crops: bool = False
-    frozen: int
-    rate: float
-    batch: int = 32
-    micro_batches: int = 2
-    spectral: float = 0.1
-    rendered: bool = False
-
-
-PHASES = (
-    Phase(name="m", after="", crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
-    Phase(name="b", after="m", frozen=3, rate=1.5e-3),
-    Phase(name="c", after="b", frozen=2, rate=7e-4, spectral=0.05, rendered=True),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +143,12 @@ class _Run:
         self.spread = torch.from_numpy(np.maximum(logits.std(axis=0), _FLOOR_OF_SPREAD))
 
     def train(self) -> None:
-        """Train to the end of the phase, keeping a checkpoint of every minute."""
+        """Train to the end of the phase, keeping a checkpoint of every minute and of the step a signal comes in."""
         draw = self._drawing()
         saved = judged = started = time.monotonic()
         before, running = self.seconds, 0.0
         self.model.train()
-        with ThreadPoolExecutor(1) as ahead:
+        with StopSignals() as signals, ThreadPoolExecutor(1) as ahead:
             batches = ahead.submit(draw, self.step)
             while (progress := self.pace.progress(self.step, self.seconds)) < 1:
                 current = batches.result()
@@ -195,11 +156,14 @@ class _Run:
                 loss = self._learn(current, progress)
                 self.seconds = before + time.monotonic() - started
                 running = loss if running == 0.0 else 0.97 * running + 0.03 * loss
+                if signals.received:
+                    self._save(finished=False)
+                    raise KeyboardInterrupt
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     saved = time.monotonic()
                     self._save(finished=False)
                     _log.info(
-                        "phase %s: step %d, %.0f %%, loss %.4f", self.phase.name, self.step, progress * 100, running
+                        "phase %s: step %d, %.0f %%, loss %.4f", self.phase.name, self.step, 100 * progress, running
                     )
                 if time.monotonic() - judged > _JUDGE_SECONDS:
                     self._judge()
@@ -211,6 +175,7 @@ class _Run:
         """One step; its loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate(progress)
+        torch.manual_seed(self.seed * 1_000_003 + self.step)  # dropout: the same after a resume
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         for waveforms, logits in batches:

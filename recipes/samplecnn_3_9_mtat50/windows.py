@@ -78,7 +78,7 @@ class Windows:
         """A segment around a row's middle, played at `speed`."""
         track = self._audio[row.track]
         length = int(SEGMENT * speed) + 2
-        start = max(0, min(row.middle - length // 2 + shift, len(track) - length))
+        start = max(0, min(row.middle - int(SEGMENT * speed) // 2 + shift, len(track) - length))
         samples = np.asarray(track[start : start + length], dtype=np.float32) / _FULL_SCALE
         samples = np.pad(samples, (0, length - len(samples)))
         if speed == 1.0:
