@@ -122,18 +122,3 @@ def test_what_cannot_be_done_is_one_line(
     assert lines[0].startswith("samptag: error: ")
     assert words in lines[0]
     assert done.stdout == ""
-
-
-def test_a_folder_in_use_and_a_checkpoint_of_another_training(tmp_path: Path, media: Path, cli_environment):
-    data, out = manifest(tmp_path / "music.csv", media), tmp_path / "out"
-    start = ["train", "--data", data, "--out", out, "--device", "cpu"]
-    run(cli_environment, *start, "--model", "samplecnn-3-4-27", "--max-steps", "1")
-    again = run(cli_environment, *start, code=2)
-    assert "already holds a training" in again.stderr
-    other_model = run(cli_environment, *start, "--resume", "--model", "samplecnn-3-5-9", code=3)
-    assert "its model is samplecnn-3-4-27 at 22050 Hz with 2 tags, not samplecnn-3-5-9" in other_model.stderr
-    text = Path(data).read_text().replace(",driving", ",lively")
-    other_tags = tmp_path / "other.csv"
-    other_tags.write_text(text)
-    done = run(cli_environment, "train", "--data", other_tags, "--out", out, "--resume", "--device", "cpu", code=3)
-    assert "its list of tags is calm, driving, not calm, lively" in done.stderr

@@ -1,0 +1,203 @@
+"""`samptag.train` in this process: what it tells, what it refuses, what a larger budget does."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import samptag
+from samptag.core.checkpoint import load_model_file
+from samptag.core.model import ModelConfig
+from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
+from samptag.training import EpochDone, Event, Prepared, StepDone
+from samptag.training.prepare import balanced_weights
+from samptag.training.state import load_checkpoint
+
+SMALL = "samplecnn-3-4-27"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, small_set: Path, cache_dir: Path) -> tuple[Path, list[Event]]:
+    """The folder of a training of two steps, and what it told; nobody writes to it."""
+    events: list[Event] = []
+    out = tmp_path_factory.mktemp("trained") / "out"
+    before = torch.get_rng_state()
+    samptag.train(small_set, out=out, cache=cache_dir, device="cpu", model=SMALL, max_steps=2, listener=events.append)
+    assert torch.equal(torch.get_rng_state(), before)
+    return out, events
+
+
+def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, list[Event]]):
+    _, events = trained
+    prepared = events[0]
+    assert isinstance(prepared, Prepared)
+    assert prepared.tags == ("calm", "driving")
+    assert prepared.train_positives == prepared.train_positives == (7.0, 7.0)
+    assert prepared.valid_positives == (3.0, 3.0)
+    assert (prepared.train_clips, prepared.valid_clips, prepared.segments_per_epoch) == (14, 6, 140)
+    assert prepared.split.startswith("manifest (")
+    assert prepared.fast_path
+    assert isinstance(events[-1], EpochDone)
+    assert all(isinstance(event, StepDone | EpochDone) for event in events[1:])
+
+
+def test_what_it_leaves_behind(trained: tuple[Path, list[Event]]):
+    out, events = trained
+    record = json.loads((out / "metrics.jsonl").read_text())
+    assert record["epoch"] == 1
+    assert record["steps"] == 2
+    assert isinstance(events[-1], EpochDone)
+    assert record["valid_loss"] == events[-1].record["valid_loss"]
+    card = load_model_file(out / "model.safetensors").card
+    assert card.tags == ("calm", "driving")
+    assert card.split == "manifest"
+    assert card.split_hash == load_checkpoint(out / "last.pt")["identity"]["split_hash"]
+    assert card.metrics["valid_roc_auc"] == record["valid_roc_auc"]
+    exported = load_model_file(out / "model.safetensors").model.state_dict()
+    average = load_checkpoint(out / "best.pt")["stepper"]["average"]
+    assert all(torch.equal(exported[name], average[name]) for name in exported)
+
+
+def test_a_folder_in_use_is_not_overwritten(trained: tuple[Path, list[Event]], small_set: Path, cache_dir: Path):
+    with pytest.raises(UsageError, match="already holds a training: go on with it by --resume"):
+        samptag.train(small_set, out=trained[0], cache=cache_dir)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": "samplecnn-3-5-9"}, "its model is samplecnn-3-4-27 at 22050 Hz with 2 tags, not samplecnn-3-5-9"),
+        ({"seed": 3}, "its --seed is 0, not 3"),
+        ({"recipe": "paper"}, r"its recipe is modern \(batch size 32, .*, not paper \(batch size 23"),
+        ({"batch_size": 8}, "batch size 32.* not modern .batch size 8"),
+        ({"pos_weight": 2.0}, "its --pos-weight is None, not 2.0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_checkpoint_of_another_training_is_refused(
+    options: dict[str, object], words: str, trained: tuple[Path, list[Event]], cache_dir: Path
+):
+    with pytest.raises(WeightsError, match=words):
+        samptag.train(out=trained[0], resume=True, cache=cache_dir, device="cpu", **options)
+
+
+def test_a_checkpoint_of_other_clips_or_tags_is_refused(
+    trained: tuple[Path, list[Event]], small_set: Path, tmp_path: Path, cache_dir: Path
+):
+    text = small_set.read_text()
+    (tmp_path / "tags.csv").write_text(text.replace(",driving", ",lively"))
+    with pytest.raises(WeightsError, match="its list of tags is calm, driving, not calm, lively"):
+        samptag.train(tmp_path / "tags.csv", out=trained[0], resume=True, cache=cache_dir, device="cpu")
+    (tmp_path / "clips.csv").write_text(text.replace("train,calm", "valid,calm", 1))
+    with pytest.raises(WeightsError, match="its list of clips is"):
+        samptag.train(tmp_path / "clips.csv", out=trained[0], resume=True, cache=cache_dir, device="cpu")
+
+
+def test_a_larger_budget_reopens_a_finished_training(tmp_path: Path, small_set: Path, cache_dir: Path):
+    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
+    first = samptag.train(small_set, model=SMALL, max_steps=2, **options)
+    assert (first.epochs, first.steps) == (1, 2)
+    same = samptag.train(resume=True, **options)
+    assert (same.epochs, same.steps) == (1, 2)
+    more = samptag.train(resume=True, max_steps=5, **options)
+    assert (more.epochs, more.steps, more.stopped_by) == (2, 5, 0)
+
+
+def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
+    tmp_path: Path, small_set: Path, cache_dir: Path
+):
+    """At this rate the loss soon rises, so that stages end."""
+    out = tmp_path / "out"
+    stages: list[int] = []
+    reloaded = []
+
+    def look(event: Event) -> None:
+        if not isinstance(event, EpochDone):
+            return
+        state = load_checkpoint(out / "last.pt")
+        stages.append(state["stepper"]["schedule"]["stage"])
+        if len(stages) > 1 and stages[-1] > stages[-2]:
+            best, now = state["best"]["weights"], state["stepper"]["model"]
+            reloaded.append(all(torch.equal(best[name], now[name]) for name in now))
+            assert state["stepper"]["optimiser"]["state"] == {}
+            assert state["stepper"]["schedule"]["iteration"] == 0
+            assert state["best"]["record"]["epoch"] < state["position"]["epoch"]
+
+    lines = small_set.read_text().splitlines()
+    (tmp_path / "set.csv").write_text("\n".join([lines[0], *lines[6:9], *lines[18:21]]))
+    samptag.train(
+        tmp_path / "set.csv",
+        out=out,
+        cache=cache_dir,
+        device="cpu",
+        recipe="paper",
+        model=ModelConfig(m=3, n=3, first_filter=81, first_stride=81),
+        learning_rate=1.0,
+        epochs=10,
+        listener=look,
+    )
+    assert reloaded
+    assert all(reloaded)
+
+
+def test_tags_nobody_carries(tmp_path: Path, small_set: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture):
+    text = small_set.read_text()
+    lines = text.splitlines()
+    path = tmp_path / "set.csv"
+    path.write_text("\n".join([lines[0], *[line + ";rare" if ",test," in line else line for line in lines[1:]]]))
+    with caplog.at_level(logging.WARNING, "samptag"):
+        result = samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
+    assert "no training clip has rare" in caplog.text
+    assert result.best is not None
+    assert 0 <= result.best["valid_roc_auc"] <= 1
+
+
+def test_no_validation_clips(tmp_path: Path, small_set: Path, cache_dir: Path):
+    path = tmp_path / "set.csv"
+    path.write_text(small_set.read_text().replace(",valid,", ",train,"))
+    with pytest.raises(DatasetError, match="has no valid clips"):
+        samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
+
+
+def test_a_training_that_comes_apart_says_so(tmp_path: Path, small_set: Path, cache_dir: Path):
+    with pytest.raises(SamptagError, match=r"the loss is nan in epoch 1: .*--learning-rate"):
+        samptag.train(
+            small_set,
+            out=tmp_path / "out",
+            cache=cache_dir,
+            device="cpu",
+            recipe="paper",
+            model=SMALL,
+            learning_rate=1e30,
+            epochs=1,
+        )
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, small_set: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        samptag.train(small_set, out=tmp_path / "file" / "out")
+
+
+def test_resident_audio_trains_to_the_same_weights(tmp_path: Path, small_set: Path, cache_dir: Path):
+    weights = []
+    for resident in (False, True):
+        out = tmp_path / str(resident)
+        samptag.train(small_set, out=out, cache=cache_dir, device="cpu", model=SMALL, max_steps=2, resident=resident)
+        weights.append(load_model_file(out / "model.safetensors").model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_balanced_weights():
+    labels = np.zeros((1000, 5), dtype=np.float32)
+    labels[:500, 0] = 1
+    labels[:100, 1] = 1
+    labels[:1, 2] = 1
+    labels[:, 3] = 1
+    assert balanced_weights(labels).tolist() == [1, 9, 100, 1, 1]
+    soft = np.full((10, 1), 0.25, dtype=np.float32)
+    assert math.isclose(float(balanced_weights(soft)[0]), 3.0)
