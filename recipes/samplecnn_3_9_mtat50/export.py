@@ -12,6 +12,7 @@ from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.core.atomic import atomic_write
 from samptag.core.checkpoint import ModelCard, load_model_file, save_model
 from samptag.core.model import ModelConfig, SampleCNN
+from samptag.errors import WeightsError
 from samptag.pretrained.checksums import file_sha256
 from samptag.pretrained.publish import register_bundled
 
@@ -69,11 +70,19 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
     -------
     Path
         The weights file in `folder`.
+
+    Raises
+    ------
+    WeightsError
+        They have other tags, or another order of them.
     """
+    loaded = load_model_file(weights)
+    if loaded.card.tags != TAGS:
+        raise WeightsError(f"{weights} has other tags, or the same in another order, than the recipe: export it again")
     macro = figures["valid"]["macro"]
     target = folder / f"{NAME}.safetensors"
     card = _card({"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"]})
-    save_model(target, load_model_file(weights).model, card=card, dtype=torch.float16)
+    save_model(target, loaded.model, card=card, dtype=torch.float16)
     register_bundled(target)
     text = model_card({**figures, "weights": {"name": NAME, "sha256": file_sha256(target)}})
     with atomic_write(folder / f"{NAME}.md") as file:
