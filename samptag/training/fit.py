@@ -1,110 +1,35 @@
 """The training loop: epochs, validations, checkpoints, and going on after any interruption."""
 
-import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from samptag.core.checkpoint import ModelCard, save_model
+from samptag.core.checkpoint import save_model
 from samptag.core.model import SampleCNN
 from samptag.errors import SamptagError
 from samptag.training.batches import Prefetcher, Segments, batch_bounds
-from samptag.training.budget import Budget
-from samptag.training.distributed import Processes
-from samptag.training.events import EpochDone, Listener, StepDone
+from samptag.training.events import EpochDone, StepDone
+from samptag.training.job import Job, Position
 from samptag.training.log import TrainingLog
+from samptag.training.pace import Pace
 from samptag.training.signals import StopSignals
 from samptag.training.state import BEST, LAST, random_state, restore_random_state, save_checkpoint
 from samptag.training.stepper import Stepper
 from samptag.training.validate import Stopped, Validation, validate
 
-__all__ = ["MODEL", "Job", "Trainer"]
-
-logger = logging.getLogger("samptag")
+__all__ = ["MODEL", "Trainer"]
 
 MODEL = "model.safetensors"
-# A run whose steps wait longer than this share of their time for segments says so.
-WAIT_SHARE = 0.15
 # Steps are told about at most this often; on a GPU each time costs a synchronisation.
 REPORT_SECONDS = 0.25
 # Before a validation the state is saved when the last checkpoint is older than this.
 SAVE_BEFORE_VALIDATION_SECONDS = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """The data of a training, its limits, and where its results go.
-
-    Attributes
-    ----------
-    out : Path
-        Folder of checkpoints, logs and the model.
-    identity : Mapping
-        What the training was started with, plain data; part of every checkpoint.
-    make_card : callable
-        Metrics of the best epoch -> the card of the exported model.
-    budget : Budget
-    seed : int
-    epoch_segments : callable
-        Epoch -> its segments in order.
-    valid_segments : Segments
-    train_labels, valid_labels : ndarray, (clips, tags)
-    load_train, load_valid : callable
-        Segments -> waveforms on the device.
-    processes : Processes
-    save_every_seconds : float
-    listener : callable
-    """
-
-    out: Path
-    identity: Mapping[str, Any]
-    make_card: Callable[[Mapping[str, float | str]], ModelCard]
-    budget: Budget
-    seed: int
-    epoch_segments: Callable[[int], Segments]
-    valid_segments: Segments
-    train_labels: NDArray[np.float32]
-    valid_labels: NDArray[np.float32]
-    load_train: Callable[[Segments], Tensor]
-    load_valid: Callable[[Segments], Tensor]
-    processes: Processes
-    save_every_seconds: float
-    listener: Listener
-
-
-@dataclass
-class Position:
-    """Where a training is; part of every checkpoint.
-
-    Attributes
-    ----------
-    epoch : int
-        Epochs done.
-    step, total_steps : int
-        Steps done in the open epoch, and in all.
-    seconds : float
-        Time spent in the runs before this one.
-    finished : bool
-        The schedule has ended.
-    history : list of dict
-        One record an epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    total_steps: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -131,9 +56,8 @@ class Trainer:
         # The open epoch's loss over this process's segments, and how many numbers it is the sum of.
         self._loss = torch.zeros((), dtype=torch.float64, device=stepper.device)
         self._loss_count = 0
-        self._pace = {"segments_per_second": math.nan, "wait_share": 0.0}
+        self._pace = Pace()
         self._saved_at = self._resumed_at = time.monotonic()
-        self._told_waiting = False
 
     def run(self) -> int:
         """Train until schedule or budget end it, or a signal stops it.
@@ -234,10 +158,7 @@ class Trainer:
                 self._step(batch, waveforms, last - first)
                 done += last - first
                 now = time.monotonic()
-                self._pace = {
-                    "segments_per_second": done / (now - started),
-                    "wait_share": loader.waited_seconds / (now - started),
-                }
+                self._pace.measure(done, waited=loader.waited_seconds, seconds=now - started)
                 if now - reported > REPORT_SECONDS or p.step == self.steps_per_epoch:
                     reported = now
                     self._report()
@@ -300,7 +221,7 @@ class Trainer:
                 steps=self.steps_per_epoch,
                 loss=loss,
                 learning_rate=self.stepper.rate,
-                segments_per_second=self._pace["segments_per_second"],
+                segments_per_second=self._pace.segments_per_second,
                 progress=None if spent is None else min(spent, 1.0),
                 remaining_seconds=None if not spent else max(0.0, (1 - spent) / spent * (p.seconds + ran)),
             )
@@ -319,7 +240,7 @@ class Trainer:
             validation = self._validate(signals)
         except Stopped:
             return signals.received
-        self._tell_waiting()
+        self._pace.tell_waiting()
         stage, verdict = self.stepper.schedule.stage, self.stepper.judge(validation)
         record = self._record(validation, stage=stage, best=verdict.best)
         if verdict.best or self.best is None:
@@ -371,7 +292,8 @@ class Trainer:
             "valid_roc_auc": validation.roc_auc,
             "valid_pr_auc": validation.pr_auc,
             "best": best,
-            **self._pace,
+            "segments_per_second": self._pace.segments_per_second,
+            "wait_share": self._pace.wait_share,
             "seconds": self._seconds(),
         }
 
@@ -380,13 +302,3 @@ class Trainer:
         names = ("valid_roc_auc", "valid_pr_auc", "valid_loss", "epoch")
         metrics = {name: record[name] for name in names if math.isfinite(record[name])}
         save_model(self.job.out / MODEL, self.judge, card=self.job.make_card(metrics))
-
-    def _tell_waiting(self) -> None:
-        share = self._pace["wait_share"]
-        if share > WAIT_SHARE and not self._told_waiting and self.position.total_steps > 1:
-            self._told_waiting = True
-            logger.warning(
-                "%.0f %% of the time went by waiting for audio from the cache: a faster disk for --cache, or a GPU "
-                "with room for the audio, would help",
-                100 * share,
-            )

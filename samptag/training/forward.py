@@ -10,7 +10,8 @@ from torch import Tensor
 from samptag.core.baselines import MelFrontEnd
 from samptag.core.model import SampleCNN
 from samptag.training.distributed import Processes, synchronise_norms
-from samptag.training.fused import FusedLayer, Geometry
+from samptag.training.fused import FusedLayer
+from samptag.training.pieces import Geometry
 from samptag.training.workers import Workers
 
 __all__ = ["FusedForward", "training_forward"]

@@ -14,7 +14,6 @@ What else makes it fast, with the same values and gradients as the modules one a
 - buffers are kept from step to step, so that no pages are fetched and cleared anew.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -23,59 +22,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samptag.training.workers import Buffers, Workers
+from samptag.training.moments import Moments, combine, moments
+from samptag.training.pieces import Geometry, Piece, cut
+from samptag.training.workers import Buffers, Reduce, Workers
 
-__all__ = ["FusedLayer", "Geometry", "Reduce"]
+__all__ = ["FusedLayer"]
 
-Reduce = Callable[[Tensor], None]
-"""Adds up a float64 tensor over all processes, in place."""
-
-# Bytes of a piece's result. Measured on 2 cores with 2 MB of L2 each: see bench/train.py.
+# Bytes of a piece's result. From 0.5 to 4 MB made no difference on cores with 2 MB of cache of their own (measured).
 PIECE_BYTES = 2 << 20
-
-Moments = tuple[int, Tensor, Tensor]
-"""Count, mean and sum of squared deviations, each an (out,) tensor but the first."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a layer goes over its input, (batch, rows, channels).
-
-    Attributes
-    ----------
-    kernel : int
-        Rows a filter sees.
-    hop : int
-        Rows from one frame to the next.
-    phases : int
-        Frames to a maximum.
-    out_pads : tuple of int
-        Rows of zeros around the output, for the next layer's 'same' convolution.
-    """
-
-    kernel: int
-    hop: int
-    phases: int
-    out_pads: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Segments `first` to `last`, pooled rows `start` to `stop` of each."""
-
-    first: int
-    last: int
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has over all its segments."""
-        return (self.last - self.first) * (self.stop - self.start)
-
-    def of(self, tensor: Tensor) -> Tensor:
-        """Its rows of a contiguous (batch, rows, out) tensor, as a (rows, out) view."""
-        return tensor[self.first : self.last, self.start : self.stop].view(-1, tensor.shape[2])
 
 
 class FusedLayer:
@@ -129,16 +83,7 @@ class FusedLayer:
         n = min(self.workers.n_threads, batch)
         bounds = [batch * i // n for i in range(n + 1)]
         limit = max(1, PIECE_BYTES // (4 * n_out * self.geometry.phases))
-        return [_pieces(first, last, rows, limit) for first, last in pairwise(bounds)]
-
-
-def _pieces(first: int, last: int, rows: int, limit: int) -> list[Piece]:
-    """Segments `first` to `last` in pieces of at most `limit` rows: parts of one segment, or several whole ones."""
-    if rows <= limit:
-        step = limit // rows
-        return [Piece(i, min(i + step, last), 0, rows) for i in range(first, last, step)]
-    step = -(-rows // -(-rows // limit))
-    return [Piece(i, i + 1, j, min(j + step, rows)) for i in range(first, last) for j in range(0, rows, step)]
+        return [cut(first, last, rows, limit) for first, last in pairwise(bounds)]
 
 
 @dataclass
@@ -190,8 +135,8 @@ class _Fused(torch.autograd.Function):
             scale=beta,
             count=0.0,
         )
-        moments = layer.workers.run(lambda part: _convolve(layer, saved, part), len(saved.shares))
-        saved.mean, variance, saved.count = _combine([m for share in moments for m in share], layer.reduce)
+        found = layer.workers.run(lambda part: _convolve(layer, saved, part), len(saved.shares))
+        saved.mean, variance, saved.count = combine([m for share in found for m in share], layer.reduce)
         _update_running(layer, saved.mean * sign, variance, saved.count)
         saved.inverse_deviation = torch.rsqrt(variance + layer.norm.eps)
         saved.scale = gamma.abs() * saved.inverse_deviation
@@ -227,17 +172,17 @@ class _Fused(torch.autograd.Function):
 def _convolve(layer: FusedLayer, saved: _Saved, part: int) -> list[Moments]:
     """Fill in the convolution and its pooled values for one worker's segments; the moments of each piece."""
     scratch = layer.workers.scratch[part]
-    moments = []
+    found = []
     for piece in saved.shares[part]:
         result = saved.result(piece)
         for phase in range(layer.geometry.phases):
             a = layer.matrix(saved.x, phase, piece)
             torch.mm(a.reshape(-1, a.shape[2]), saved.filters.t(), out=result[phase])
-        moments.append(_moments(result.view(-1, result.shape[2]), scratch))
+        found.append(moments(result.view(-1, result.shape[2]), scratch))
         best = piece.of(saved.pooled)
         for phase in range(1, layer.geometry.phases):
             torch.maximum(result[0] if phase == 1 else best, result[phase], out=best)
-    return moments
+    return found
 
 
 def _activate(layer: FusedLayer, saved: _Saved, shift: Tensor, part: int) -> None:
@@ -290,34 +235,6 @@ def _backpropagate(
             if grad_x is not None:
                 _add_product(layer.matrix(grad_x, phase, piece), result[phase], saved.filters)
     return grad_filters
-
-
-def _moments(values: Tensor, buffers: Buffers) -> Moments:
-    """Count, mean and sum of squared deviations of the columns of `values`.
-
-    Sums and plain products are used because ``var_mean`` over the first dimension took 60 times as long (measured).
-    """
-    mean = values.sum(0).div_(len(values))
-    deviations = torch.sub(values, mean, out=buffers.get("deviations", *values.shape, dtype=values.dtype))
-    return len(values), mean, deviations.mul_(deviations).sum(0)
-
-
-def _combine(moments: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance over all pieces (Chan, Golub, LeVeque 1979), and over all processes; how many rows they are."""
-    counts = torch.tensor([count for count, _, _ in moments], dtype=torch.float64)
-    means = torch.stack([mean for _, mean, _ in moments]).double()
-    squares = torch.stack([square for _, _, square in moments]).double()
-    total = counts.sum()
-    mean = (counts[:, None] * means).sum(0) / total
-    spread = squares.sum(0) + (counts[:, None] * (means - mean) ** 2).sum(0)
-    if reduce is not None:
-        # E[x^2] - E[x]^2 loses nothing that matters in float64
-        sums = torch.cat([total[None], total * mean, spread + total * mean**2])
-        reduce(sums)
-        total, (mean, second) = sums[0], (sums[1:] / sums[0]).view(2, -1)
-        spread = total * (second - mean**2)
-    dtype = moments[0][1].dtype
-    return mean.to(dtype), (spread / total).to(dtype), float(total)
 
 
 def _update_running(layer: FusedLayer, mean: Tensor, variance: Tensor, count: float) -> None:

@@ -16,7 +16,8 @@ from samptag.errors import OutputError, UsageError
 from samptag.training.budget import Budget
 from samptag.training.distributed import Processes, joined, training_device
 from samptag.training.events import Event, Listener, Prepared
-from samptag.training.fit import MODEL, Job, Trainer
+from samptag.training.fit import MODEL, Trainer
+from samptag.training.job import Job
 from samptag.training.log import CURVES, METRICS
 from samptag.training.options import Choices, check_identity, choose
 from samptag.training.prepare import Material, card_maker, decode, pos_weights, starting_model

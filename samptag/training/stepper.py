@@ -127,7 +127,9 @@ class Stepper:
                 logits = self._forward(waveforms)
             loss = self.loss(logits.float(), labels)
             torch.autograd.backward(loss / (batch_size * labels.shape[1]))
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
             raise DeviceError(
                 f"{self.device} has too little memory for {len(waveforms)} segments a step; lower --batch-size"
             ) from None

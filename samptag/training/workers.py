@@ -15,9 +15,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Buffers", "Workers"]
+__all__ = ["Buffers", "Reduce", "Workers"]
 
 T = TypeVar("T")
+Reduce = Callable[[Tensor], None]
+"""Adds up a float64 tensor over all processes, in place."""
 
 
 @dataclass

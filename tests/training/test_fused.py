@@ -21,7 +21,6 @@ NAMES = [
     "samplecnn-5-3-2",
     "samplecnn-3-4-9-se",
     "samplecnn-3-4-9-multi",
-    "samplecnn-2-5-4-se-multi",
     "frame-raw-3-4-50-27",
     "frame-mel-3-4-256-128",
     "samplecnn-3-4-9-pad1",

@@ -1,0 +1,105 @@
+"""What people see of a training: bars where they are wanted, and a line an epoch in any case."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from samptag.cli.console import new_progress, note, wants_progress
+
+if TYPE_CHECKING:
+    from samptag.training import Event, Prepared, StepDone
+
+__all__ = ["display", "scores"]
+
+
+def scores(record: Mapping[str, Any]) -> str:
+    """The validation figures of an epoch's record."""
+    return (
+        f"loss {record['valid_loss']:.4f}, ROC-AUC {record['valid_roc_auc']:.4f}, PR-AUC {record['valid_pr_auc']:.4f}"
+    )
+
+
+@contextmanager
+def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[int, int], None] | None]]:
+    """The two callbacks of a training: what is shown of it, and of the decoding before it."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield lambda event: None, None
+        return
+    with _Display(wants_progress(asked)) as shown:
+        yield shown.show, shown.show_decoding
+
+
+class _Display:
+    """Draws bars where they are wanted, and writes a line an epoch in any case."""
+
+    def __init__(self, bars: bool) -> None:
+        self._bars = new_progress(*_columns()) if bars else None
+        self._task: Any = None
+
+    def __enter__(self) -> _Display:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show_decoding(self, done: int, total: int) -> None:
+        self._advance("decoding audio", done, total, "")
+
+    def show(self, event: Event) -> None:
+        from samptag.training import Prepared, StepDone
+
+        if isinstance(event, Prepared):
+            _introduce(event)
+        elif isinstance(event, StepDone):
+            self._advance(f"epoch {event.epoch}", event.step, event.steps, _pace(event))
+        else:
+            r = event.record
+            note(
+                f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {scores(r)}, "
+                f"{r['segments_per_second']:.1f} segments/s{' *' if r['best'] else ''}"
+            )
+
+    def _advance(self, what: str, done: int, total: int, pace: str) -> None:
+        if self._bars is None:
+            return
+        if self._task is None:
+            self._task = self._bars.add_task(what, total=total, pace=pace)
+        self._bars.update(self._task, description=what, completed=done, total=total, pace=pace)
+
+
+def _columns() -> list[Any]:
+    from rich.progress import MofNCompleteColumn, TextColumn
+
+    return [MofNCompleteColumn(), TextColumn("{task.fields[pace]}")]
+
+
+def _pace(event: StepDone) -> str:
+    text = f"loss {event.loss:.4f}  {event.segments_per_second:.1f} segments/s"
+    if event.remaining_seconds is not None:
+        minutes = math.ceil(event.remaining_seconds / 60)
+        text += f"  {minutes // 60} h {minutes % 60:02d} min in all"
+    return text
+
+
+def _introduce(event: Prepared) -> None:
+    """What will be trained on what, with the number of clips of every tag."""
+    note(f"{event.model} ({event.parameters:,} parameters), recipe {event.recipe}, on {event.device}")
+    note(
+        f"split {event.split}: {event.train_clips} training clips ({event.segments_per_epoch} segments, "
+        f"{event.steps_per_epoch} steps an epoch), {event.valid_clips} validation clips"
+    )
+    counts = zip(event.tags, event.train_positives, event.valid_positives, strict=True)
+    note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))
+    if event.left_out:
+        note(f"{event.left_out} clips cannot be used; {event.report_path} says why")
+    if event.short_clips:
+        note(f"{event.short_clips} training clips are shorter than a segment; zeros fill them up")
+    if event.epoch or event.step:
+        note(f"going on after epoch {event.epoch}, step {event.step}")
