@@ -22,7 +22,8 @@ def read_npz(path) -> dict[str, np.ndarray]:
 
 
 def test_one_file_is_one_object_that_equals_the_library(tag, demo_clip, tiny_weights):
-    record = json.loads(tag(demo_clip, "--json", "--top", "0").stdout)
+    # On a narrow terminal too: nothing that wraps lines may come near the document.
+    record = json.loads(tag(demo_clip, "--json", "--top", "0", env={"COLUMNS": "20"}).stdout)
     result = Tagger.from_pretrained(tiny_weights).tag(demo_clip)
     assert record == result.to_record(top=None)
     assert record["model"] == TINY_NAME
@@ -49,22 +50,19 @@ def test_every_format_tells_the_same(tag, media):
     assert {path: {t: float(s) for p, t, s in lines if p == path} for path in scores} == scores
 
 
-def test_piped_tables_are_tab_separated_lines_and_narrow_terminals_change_nothing(tag, demo_clip):
-    process = tag(demo_clip, "--top", "3", env={"COLUMNS": "20"})
+def test_piped_tables_are_tab_separated_lines_of_the_five_best_tags(tag, demo_clip, tiny_weights):
+    process = tag(demo_clip, env={"COLUMNS": "20"})
     lines = [line.split("\t") for line in process.stdout.decode().splitlines()]
-    assert [(len(line), line[0]) for line in lines] == [(3, str(demo_clip))] * 3
+    best = Tagger.from_pretrained(tiny_weights).tag(demo_clip).top(5)
+    assert lines == [[str(demo_clip), item.tag, f"{item.score:.6f}"] for item in best]
     assert process.stderr == b""
-    record = json.loads(tag(demo_clip, "--json", "--top", "3", env={"COLUMNS": "20"}).stdout)
-    assert [[item["tag"], f"{item['score']:.6f}"] for item in record["tags"]] == [line[1:] for line in lines]
 
 
-def test_default_is_five_tags_and_selections_lift_that(tag, demo_clip):
-    assert len(json.loads(tag(demo_clip, "--json").stdout)["tags"]) == 5
-    every = json.loads(tag(demo_clip, "--json", "--threshold", "0").stdout)["tags"]
-    assert len(every) == len(TINY_TAGS)
-    middle = every[3]["score"]
-    above = json.loads(tag(demo_clip, "--json", "--threshold", str(middle)).stdout)["tags"]
-    assert above == every[:4]
+def test_a_threshold_or_a_choice_of_tags_lifts_the_limit_of_five(tag, demo_clip, tiny_weights):
+    scores = [item.score for item in Tagger.from_pretrained(tiny_weights).tag(demo_clip).top(None)]
+    threshold = (scores[5] + scores[6]) / 2
+    above = json.loads(tag(demo_clip, "--json", "--threshold", threshold).stdout)["tags"]
+    assert [item["score"] for item in above] == pytest.approx(scores[:6], abs=1e-6)
     chosen = json.loads(tag(demo_clip, "--json", "--tags", "FLÖTE, piano", "--tags", "drums, loud").stdout)["tags"]
     assert {item["tag"] for item in chosen} == {"flöte", "piano", "drums, loud"}
     header = tag(demo_clip, "--format", "csv", "--tags", "piano,guitar").stdout.decode().splitlines()[0]
@@ -74,7 +72,6 @@ def test_default_is_five_tags_and_selections_lift_that(tag, demo_clip):
 def test_an_unknown_tag_is_refused_with_names_like_it(tag, demo_clip):
     process = tag(demo_clip, "--tags", "gitar,piano", check=2)
     assert process.stderr.decode() == "samptag: error: unknown tag 'gitar': did you mean 'guitar'?\n"
-    assert "there is guitar, piano" in tag(demo_clip, "--tags", "zzz", check=2).stderr.decode()
 
 
 def test_a_folder_is_an_array_in_order_whatever_jobs_is(tag, media):
@@ -87,17 +84,19 @@ def test_a_folder_is_an_array_in_order_whatever_jobs_is(tag, media):
     assert len(paths) == 24
 
 
-def test_a_folder_with_one_file_is_an_array_all_the_same(tag, write_sound, tmp_path):
-    write_sound("lib/only.wav")
-    assert isinstance(json.loads(tag(tmp_path / "lib", "--json").stdout), list)
-
-
-def test_standard_input_by_pipe_and_by_redirection(tag, demo_clip):
-    expected = json.loads(tag(demo_clip, "--json").stdout)
+def test_standard_input_by_pipe_and_by_redirection(tag, demo_clip, tiny_weights):
+    expected = Tagger.from_pretrained(tiny_weights).tag(demo_clip).to_record()
     piped = json.loads(tag("-", "--json", input=demo_clip.read_bytes()).stdout)
     with demo_clip.open("rb") as file:
         redirected = json.loads(tag("-", "--json", stdin=file).stdout)
     assert piped == redirected == {**expected, "path": "-"}
+
+
+def test_a_folder_or_list_with_one_file_is_an_array_all_the_same(tag, write_sound, tmp_path):
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{write_sound('lib/only.wav')}\n")
+    assert len(json.loads(tag(tmp_path / "lib", "--json").stdout)) == 1
+    assert len(json.loads(tag("--files-from", listing, "--json").stdout)) == 1
 
 
 def test_lists_of_files_from_a_file_and_from_standard_input(tag, media, tmp_path):
@@ -108,8 +107,6 @@ def test_lists_of_files_from_a_file_and_from_standard_input(tag, media, tmp_path
     assert [record["path"] for record in by_file] == [str(name) for name in names]
     data = b"".join(os.fsencode(name) + b"\0" for name in names)
     assert json.loads(tag("--files-from", "-", "-0", "--json", input=data).stdout) == by_file
-    listing.write_text(f"{names[0]}\n")
-    assert isinstance(json.loads(tag("--files-from", listing, "--json").stdout), list)
 
 
 def test_taggram_and_embeddings_come_beside_the_tags(tag, demo_clip, broken_file, tmp_path):
