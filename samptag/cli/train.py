@@ -276,7 +276,7 @@ def _conclude(result: TrainResult, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(outcome, ensure_ascii=True, indent=2) + "\n")
     if result.stopped_by:
         note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
-        raise typer.Exit(128 + result.stopped_by)
+        sys.exit(128 + result.stopped_by)  # not typer.Exit: 130 of it is taken for a Ctrl-C nobody has told of
     if record is not None:
         note(f"{result.model_path}: epoch {record['epoch']}, validation {scores(record)}")
 
