@@ -54,7 +54,9 @@ class Trainer:
         self.position = Position()
         self.steps_per_epoch = len(self._bounds(len(job.epoch_segments(0))))
         # The open epoch's loss over this process's segments, and how many numbers it is the sum of.
-        self._loss = torch.zeros((), dtype=torch.float64, device=stepper.device)
+        # MPS has no float64.
+        precision = torch.float32 if stepper.device.type == "mps" else torch.float64
+        self._loss = torch.zeros((), dtype=precision, device=stepper.device)
         self._loss_count = 0
         self._pace = Pace()
         self._saved_at = self._resumed_at = time.monotonic()

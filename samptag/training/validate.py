@@ -85,8 +85,8 @@ def validate(
             part = mine.take(slice(first, first + batch_size))
             logits = model(load(part)).float()
             targets = torch.from_numpy(labels[part.clips]).to(logits.device)
-            summed += loss(logits, targets).double().cpu()
-            totals.index_add_(0, torch.from_numpy(part.clips), torch.sigmoid(logits).double().cpu())
+            summed += loss(logits, targets).cpu().double()
+            totals.index_add_(0, torch.from_numpy(part.clips), torch.sigmoid(logits).cpu().double())
             if stopping():
                 raise Stopped
     finally:
