@@ -60,10 +60,12 @@ class _Display:
         elif isinstance(event, StepDone):
             self._advance(f"epoch {event.epoch}", event.step, event.steps, _pace(event))
         else:
-            r = event.record
+            r, speed = event.record, event.record["segments_per_second"]
+            # An epoch that a resumed run only had to validate has no speed.
+            pace = f", {speed:.1f} segments/s" if math.isfinite(speed) else ""
             note(
-                f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {scores(r)}, "
-                f"{r['segments_per_second']:.1f} segments/s{' *' if r['best'] else ''}"
+                f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {scores(r)}{pace}"
+                f"{' *' if r['best'] else ''}"
             )
 
     def _advance(self, what: str, done: int, total: int, pace: str) -> None:
