@@ -118,5 +118,5 @@ def stop(out: Path, options: list[str], number: signal.Signals, *, code: int) ->
     process.send_signal(number)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors
-    assert f"samptag train --resume --out {out}" in errors
+    assert f"samptag train --resume --out {out}" in errors.splitlines()[-1]
     return load_checkpoint(out / "last.pt")["position"]

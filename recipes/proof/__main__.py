@@ -1,0 +1,44 @@
+"""The command: ``python -m recipes.proof --music DIR --teacher-scores NPZ --work DIR``."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from recipes.proof.manifests import write_manifests
+from recipes.proof.report import report
+from recipes.proof.runs import COMPARISONS, carry_out, planned
+from recipes.samplecnn_3_9_mtat50.collection import read_music
+from samptag.errors import SamptagError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m recipes.proof", description=__doc__)
+    parser.add_argument("comparisons", nargs="*", metavar="COMPARISON", help=f"of {', '.join(COMPARISONS)}; else all")
+    parser.add_argument("--music", type=Path, required=True, metavar="DIR", help="a collection with tracks.csv")
+    parser.add_argument("--teacher-scores", type=Path, required=True, metavar="NPZ", help="of the same collection")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="for everything made")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each kind; default 3")
+    options = parser.parse_args()
+    unknown = [name for name in options.comparisons if name not in COMPARISONS]
+    if unknown:
+        parser.error(f"unknown comparison {unknown[0]!r}; choose {', '.join(COMPARISONS)}")
+    names = options.comparisons or list(COMPARISONS)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        options.work.mkdir(parents=True, exist_ok=True)
+        write_manifests(read_music(options.music), teacher_scores=options.teacher_scores, work=options.work)
+        for run in planned(names, seeds=options.seeds, work=options.work):
+            carry_out(run)
+    except SamptagError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(report(names, work=options.work))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
