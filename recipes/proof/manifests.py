@@ -21,7 +21,8 @@ def write_manifests(tracks: Sequence[Track], *, teacher_scores: Path, work: Path
     """Write ``human.jsonl`` and ``teacher.jsonl`` into `work`.
 
     Both have the same tracks for validation and for the test (the collection's split "valid"); a tag is present when
-    any listener gave it. The second has the unlabelled tracks for training too, labelled with the teacher's mean scores.
+    any listener gave it. The second has the unlabelled tracks for training too: their labels are the teacher's
+    mean scores.
 
     Parameters
     ----------
