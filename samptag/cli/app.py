@@ -97,7 +97,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         note(f"error: {error}")
         return error.exit_code
     except _CommandLineError as error:
-        note(f"error: {_usage_line(error)}")
+        if error.format_message():  # empty where Typer has shown the help page of a group named alone
+            note(f"error: {_usage_line(error)}")
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         note("interrupted")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, fetch, check and import weights.")
+app = typer.Typer(help="List, fetch, check and import weights.", no_args_is_help=True)
 
 _LIST_COLUMNS = (
     "name", "tags", "sample_rate", "trained_on", "licence", "roc_auc", "pr_auc", "scored_on", "installed"

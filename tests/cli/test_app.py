@@ -51,6 +51,13 @@ def test_version_and_help(samptag):
     assert b"Usage" in bare.stdout
 
 
+@pytest.mark.parametrize("group", ["data", "weights"])
+def test_a_group_named_alone_shows_its_help_and_no_empty_error(samptag, group):
+    result = samptag(group, check=2)
+    assert f"Usage: samptag {group}".encode() in result.stdout
+    assert not result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
