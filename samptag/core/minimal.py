@@ -39,7 +39,7 @@ class MinimalConvolution:
 
     def __init__(self, source: Frames, filters: Filters, target: Tensor, *, scratch: Tensor) -> None:
         self.bias = filters.bias
-        self.taps = filters.mixed(_mix_taps)
+        self.taps = filters.mixed(_tap_mixtures()).unbind()
         n_in, n_out = self.taps[0].shape
         limit = MAX_ROWS * _BASE_CHANNELS // n_in
         self.parts = []
@@ -86,12 +86,15 @@ class MinimalConvolution:
             target.clamp_min_(0)
 
 
-def _mix_taps(taps: Tensor) -> list[Tensor]:
-    """The taps' polynomial, (3, in, out), at the five points, scaled as the mixtures of the frames need it."""
-    mixtures = []
+def _tap_mixtures() -> Tensor:
+    """What takes three taps to their polynomial's values at the five points, scaled as the mixtures of frames need it.
+
+    Shape (5, 3), float64.
+    """
+    rows = []
     for point in _FINITE_POINTS:
         scale = 1.0
         for other in _FINITE_POINTS:
             scale *= point - other if other != point else 1
-        mixtures.append((taps[0] + point * taps[1] + point**2 * taps[2]) / scale)
-    return [*mixtures, taps[2]]
+        rows.append([1 / scale, point / scale, point**2 / scale])
+    return torch.tensor([*rows, [0, 0, 1]], dtype=torch.float64)

@@ -7,8 +7,6 @@ m * channels numbers, and for a fixed j these rows lie one behind the other. So 
 and the maximum over the m phases is the pooled result.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,13 +54,19 @@ class Filters:
         self.bias: Tensor | None = bias
         if isinstance(layer, FrameConvolution):
             self.kernel, self.weight, self.bias = 1, torch.cat([self.weight, bias[None]]), None
-        self._mixed: list[Tensor] | None = None
+        self._mixed: Tensor | None = None
 
-    def mixed(self, mix: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
-        """What `mix` makes of the taps, float64 (kernel, in, out), in float32; computed at the first call."""
+    def mixed(self, mixtures: Tensor) -> Tensor:
+        """Mixtures of the taps, (k, in, out), float32; computed at the first call.
+
+        Parameters
+        ----------
+        mixtures : Tensor
+            Shape (k, kernel), float64: each row makes one.
+        """
         if self._mixed is None:
-            taps = self.weight.view(self.kernel, -1, self.n_out).double()
-            self._mixed = [mixture.float().contiguous() for mixture in mix(taps)]
+            taps = self.weight.view(self.kernel, -1).double()
+            self._mixed = (mixtures @ taps).float().view(len(mixtures), -1, self.n_out)
         return self._mixed
 
 
