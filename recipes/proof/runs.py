@@ -80,20 +80,20 @@ class Outcome:
 
 COMPARISONS = {
     "recipes": (
-        Setting(model="samplecnn-3-7", recipe="paper", steps=1000),
-        Setting(model="samplecnn-3-7", recipe="modern", steps=1000),
+        Setting(model="samplecnn-3-7", recipe="paper", steps=600),
+        Setting(model="samplecnn-3-7", recipe="modern", steps=600),
     ),
     "labels": (
-        Setting(model="samplecnn-3-7", labels="human", steps=1000),
-        Setting(model="samplecnn-3-7", labels="teacher", steps=1000),
+        Setting(model="samplecnn-3-7", labels="human", steps=600),
+        Setting(model="samplecnn-3-7", labels="teacher", steps=600),
     ),
     "systems": (
-        Setting(model="samplecnn-3-9", labels="teacher", steps=200),
-        Setting(model="frame-raw-243-243", labels="teacher", steps=200),
-        Setting(model="frame-mel-729-243", labels="teacher", steps=200),
+        Setting(model="samplecnn-3-9", labels="teacher", steps=150),
+        Setting(model="frame-raw-243-243", labels="teacher", steps=150),
+        Setting(model="frame-mel-729-243", labels="teacher", steps=150),
     ),
 }
-"""The rows of each table. The steps are what two CPU cores do in an hour or two for all of them."""
+"""The rows of each table. The steps are what two CPU cores do in about an hour for three seeds of all of them."""
 
 
 def planned(names: Sequence[str], *, seeds: int, work: Path) -> Iterator[Run]:
