@@ -1,4 +1,4 @@
-"""The teacher's opinion of every segment."""
+"""The teacher's opinion of every segment, and of those half way between."""
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +10,7 @@ import torch
 from recipes.samplecnn_3_9_mtat50 import teacher as musicnn
 from recipes.samplecnn_3_9_mtat50.collection import Track
 from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SEGMENT, Store, write_array
+from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.audio.resample import resample
 from samptag.core.atomic import atomic_write
 
@@ -22,7 +23,7 @@ _teacher: musicnn.Teacher | None = None  # one in each process
 
 
 def teacher_windows(samples: np.ndarray) -> np.ndarray:
-    """The 3 s around the middle of each consecutive segment, at the teacher's rate.
+    """The 3 s around the middle of each segment, at the teacher's rate; segments start every half segment.
 
     Parameters
     ----------
@@ -35,19 +36,30 @@ def teacher_windows(samples: np.ndarray) -> np.ndarray:
         Windows that would reach over an end of the track are moved into it; a track shorter than a window is filled up
         with zeros.
     """
-    n_segments = len(samples) // SEGMENT
+    n_segments = max(0, 2 * len(samples) // SEGMENT - 1)
     heard = resample((samples / np.float32(_FULL_SCALE)).astype(np.float32), SAMPLE_RATE, musicnn.SAMPLE_RATE)
     heard = np.pad(heard, (0, max(0, musicnn.WINDOW - len(heard)))).astype(np.float32)
-    middles = (np.arange(n_segments) + 0.5) * SEGMENT * musicnn.SAMPLE_RATE / SAMPLE_RATE
+    middles = (np.arange(n_segments) + 1) * SEGMENT / 2 * musicnn.SAMPLE_RATE / SAMPLE_RATE
     starts = np.clip(np.rint(middles).astype(int) - musicnn.WINDOW // 2, 0, len(heard) - musicnn.WINDOW)
     return np.stack([heard[start : start + musicnn.WINDOW] for start in starts]) if n_segments else np.zeros((0, 0))
 
 
-def label_track(teacher: musicnn.Teacher, samples: np.ndarray) -> np.ndarray:
-    """Logits of both networks for the consecutive segments: float16, (segments, 2, 50)."""
+def label_track(teacher: musicnn.Teacher, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the teacher makes of the segments that `teacher_windows` gives.
+
+    Returns
+    -------
+    ndarray of float16, (segments, 2, 50)
+        Logits of both networks.
+    ndarray of float16, (segments, 456)
+        Embeddings; see `Teacher`.
+    """
     windows = teacher_windows(samples)
     parts = [teacher(windows[start : start + _BATCH]) for start in range(0, len(windows), _BATCH)]
-    return np.concatenate(parts).astype(np.float16) if parts else np.zeros((0, 2, 50), np.float16)
+    if not parts:
+        return np.zeros((0, 2, len(TAGS)), np.float16), np.zeros((0, musicnn.EMBEDDING), np.float16)
+    logits, embeddings = (np.concatenate(part).astype(np.float16) for part in zip(*parts, strict=True))
+    return logits, embeddings
 
 
 def label_tracks(store: Store, tracks: Sequence[Track], *, teacher: Path, jobs: int | None = None) -> int:
@@ -68,17 +80,17 @@ def label_tracks(store: Store, tracks: Sequence[Track], *, teacher: Path, jobs: 
     int
         How many tracks were labelled.
     """
-    missing = [track for track in tracks if not store.label_file(track).is_file()]
+    missing = [track for track in tracks if not store.logits_file(track).is_file()]
     if missing:
         with ProcessPoolExecutor(jobs, initializer=_load_teacher, initargs=(teacher,)) as pool:
-            files = [(store.audio_file(track), store.label_file(track)) for track in missing]
+            files = [(store.audio_file(t), store.logits_file(t), store.embeddings_file(t)) for t in missing]
             for _ in pool.map(_label_file, *zip(*files, strict=True)):
                 pass
     return len(missing)
 
 
 def write_scores(target: Path, store: Store, tracks: Sequence[Track]) -> None:
-    """The teacher's scores of a whole collection as one file; see `collection.read_teacher_scores`.
+    """The scores of a collection's touching segments as one file; see `collection.read_teacher_scores`.
 
     Parameters
     ----------
@@ -88,7 +100,7 @@ def write_scores(target: Path, store: Store, tracks: Sequence[Track]) -> None:
     tracks : sequence of Track
         In the order of the collection's table.
     """
-    logits = [np.load(store.label_file(track)).astype(np.float32) for track in tracks]
+    logits = [np.load(store.logits_file(track))[::2].astype(np.float32) for track in tracks]
     scores = (1 / (1 + np.exp(-np.concatenate(logits)))).astype(np.float16)
     with atomic_write(target) as file:
         np.savez(file, scores=scores, segments_per_track=np.array([len(part) for part in logits]))
@@ -100,7 +112,10 @@ def _load_teacher(folder: Path) -> None:
     _teacher = musicnn.Teacher(folder)
 
 
-def _label_file(audio: Path, target: Path) -> None:
+def _label_file(audio: Path, logits_file: Path, embeddings_file: Path) -> None:
     if _teacher is None:
         raise RuntimeError("the process has no teacher")
-    write_array(target, label_track(_teacher, np.load(audio)))
+    logits, embeddings = label_track(_teacher, np.load(audio))
+    # The logits last: where they are, the track is labelled.
+    write_array(embeddings_file, embeddings)
+    write_array(logits_file, logits)

@@ -15,7 +15,7 @@ steps, in this order (all of them when none is named; each is skipped when its r
   decode    all music to one cache at 22 050 Hz
   render    MIDI files to the sounds of instruments that the music lacks (needs fluidsynth)
   label     the teacher's scores of all music
-  train     the phases M, B and C
+  train     the phases M to E
   export    the student as a weights file in the work folder
   evaluate  every figure of the model card
   publish   weights, registry entry and model card into the folder of shipped weights
@@ -48,9 +48,13 @@ class Options:
     minutes_m: float
     minutes_b: float
     minutes_c: float
+    minutes_d: float
+    minutes_e: float
     steps_m: int | None
     steps_b: int | None
     steps_c: int | None
+    steps_d: int | None
+    steps_e: int | None
     threads: int | None
     seed: int
     weights: Path | None
@@ -60,7 +64,7 @@ class Options:
     publish_to: Path
 
     def pace(self, phase: str) -> Pace:
-        """How long the phase "m", "b" or "c" lasts."""
+        """How long the phase "m", "b", "c", "d" or "e" lasts."""
         return Pace(minutes=getattr(self, f"minutes_{phase}"), steps=getattr(self, f"steps_{phase}"))
 
     @property
@@ -98,7 +102,7 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
     parser.add_argument("steps", nargs="*", metavar="STEP", help="see below; all of them when none is named")
     folder: dict[str, Any] = {"type": Path, "metavar": "DIR"}
     parser.add_argument("--music", action="append", required=True, help="a folder of music; may be repeated", **folder)
-    parser.add_argument("--work", required=True, help="folder for everything made; about 6 GB for 35 h", **folder)
+    parser.add_argument("--work", required=True, help="folder for everything made; about 16 GB for 35 h", **folder)
     parser.add_argument(
         "--teacher", help="a folder with the teacher's safetensors, instead of the step teacher", **folder
     )
@@ -107,7 +111,7 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
     )
     parser.add_argument("--midi", action="append", default=[], help="a folder of MIDI files to render", **folder)
     parser.add_argument("--soundfont", type=Path, metavar="FILE", help="General-MIDI sounds, e.g. FluidR3_GM.sf2")
-    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 34.0)):
+    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 34.0), ("d", 30.0), ("e", 30.0)):
         parser.add_argument(f"--minutes-{phase}", type=float, default=minutes, metavar="N", help=f"default {minutes:g}")
         parser.add_argument(f"--steps-{phase}", type=int, metavar="N", help="as many steps instead of minutes")
     parser.add_argument("--threads", type=int, metavar="N", help="default: as many as PyTorch takes")

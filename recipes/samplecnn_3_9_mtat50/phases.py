@@ -19,11 +19,23 @@ class Phase:
     frozen : int
         See `Student`.
     rate : float
-        Highest learning rate.
+        Highest learning rate of AdamW.
+    decay : float
+        AdamW's weight decay.
+    muon_rate : float
+        Highest rate of Muon, which then steps the filters; 0: AdamW steps all.
+    warm_up : float
+        Share of the phase over which the rates climb.
     batch, micro_batches : int
         Segments a micro-batch, micro-batches a step.
-    spectral : float
-        Weight of the spectrograms beside the scores.
+    spectral, embedded : float
+        Weights of the spectrograms and of the teacher's embeddings beside the scores.
+    jitter, speed : float
+        See `Windows.draw`.
+    slots : int
+        Segments kept for replay, at least a step's; 0: every segment is heard anew.
+    fresh : int
+        Of each micro-batch, the kept segments that are replaced before it; at least 1 where there are slots.
     rendered : bool
         Whether rendered MIDI is heard too.
     """
@@ -33,14 +45,51 @@ class Phase:
     crops: bool = False
     frozen: int
     rate: float
+    decay: float = 1e-2
+    muon_rate: float = 0.0
+    warm_up: float = 0.05
     batch: int = 32
     micro_batches: int = 2
-    spectral: float = 0.1
+    spectral: float = 0.0
+    embedded: float = 0.0
+    jitter: float = 0.7
+    speed: float = 0.05
+    slots: int = 0
+    fresh: int = 0
     rendered: bool = False
 
 
 PHASES = (
     Phase(name="m", after="", crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
-    Phase(name="b", after="m", frozen=3, rate=1.5e-3),
+    Phase(name="b", after="m", frozen=3, rate=1.5e-3, spectral=0.1),
     Phase(name="c", after="b", frozen=2, rate=7e-4, spectral=0.05, rendered=True),
+    Phase(
+        name="d",
+        after="c",
+        frozen=3,
+        rate=1e-3,
+        decay=0.0,
+        muon_rate=0.02,
+        warm_up=0.025,
+        embedded=0.15,
+        jitter=0.25,
+        speed=0.04,
+        slots=26_000,
+        fresh=4,
+        rendered=True,
+    ),
+    Phase(
+        name="e",
+        after="d",
+        frozen=1,
+        rate=1e-3,
+        decay=0.0,
+        muon_rate=0.01,
+        warm_up=0.025,
+        batch=16,
+        embedded=0.15,
+        jitter=0.25,
+        speed=0.04,
+        rendered=True,
+    ),
 )

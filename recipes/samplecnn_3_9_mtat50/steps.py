@@ -87,7 +87,7 @@ def train(options: Options) -> None:
 
     store, folder = Store(options.work), options.work / "train"
     games = frozenset(source.source for source in public_sources() if source.kind == "debian")
-    tracks = [track for track in _all_tracks(options) if len(np.load(store.label_file(track), mmap_mode="r"))]
+    tracks = [track for track in _all_tracks(options) if len(np.load(store.logits_file(track), mmap_mode="r"))]
     played = [track for track in tracks if track.source != "rendered"]
     held_out = [track for track in tracks if track.held_out]
     for phase in PHASES:

@@ -37,9 +37,13 @@ class Store:
         """Its samples: int16, (samples,), at 22 050 Hz."""
         return self._file("audio", track)
 
-    def label_file(self, track: Track) -> Path:
-        """The teacher's logits of its consecutive segments: float16, (segments, networks, tags)."""
-        return self._file("labels", track)
+    def logits_file(self, track: Track) -> Path:
+        """The teacher's logits of its segments, each half over the next: float16, (segments, networks, tags)."""
+        return self._file("logits", track)
+
+    def embeddings_file(self, track: Track) -> Path:
+        """The teacher's embeddings of the same segments: float16, (segments, 456)."""
+        return self._file("embeddings", track)
 
     def audio(self, track: Track) -> np.ndarray:
         """The samples as a map of the file, read as they are used."""

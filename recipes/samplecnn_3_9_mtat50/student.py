@@ -116,6 +116,16 @@ class Student:
         self._first, self._top = self._layers.front, self._layers.top
         self._lower = _frozen_layers(model, frozen, workers) if frozen else self._front
 
+    @property
+    def lower_shape(self) -> tuple[int, int]:
+        """Frames and channels of what `lower` gives of a segment."""
+        config = self.model.config
+        return config.m ** (config.n - self.frozen), (config.front_channels, *config.channels)[self.frozen]
+
+    def filters(self) -> list[nn.Parameter]:
+        """Of what this phase trains, the weights of the body's and the top's convolutions, (out, in, kernel)."""
+        return [layer.convolution.weight for layer in (*self._layers.body[self.frozen :], self._top)]
+
     def parameters(self) -> list[nn.Parameter]:
         """What this phase trains."""
         still = [self.model.front, *self.model.body[: self.frozen]] if self.frozen else []
@@ -124,14 +134,32 @@ class Student:
 
     def crop_loss(self, crops: Tensor) -> Tensor:
         """The error of the spectrograms of crops, (batch, CROP)."""
-        features = self._features(crops, last=max(map(int, self.heads)))
+        features = self._features(self._lower(crops), last=max(map(int, self.heads)))
         return self._spectral(features, crops, edge=1)
 
-    def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, (batch, tags), and the error of the spectrograms, for segments, (batch, 59 049)."""
-        features = self._features(waveforms, last=len(self.model.body) - 1)
-        logits = self.model.classify(self._top(features[len(self.model.body) - 1]).flatten(1))
-        return logits, self._spectral(features, waveforms, edge=0)
+    def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, (batch, tags), embeddings, (batch, 512), and the error of the spectrograms.
+
+        Parameters
+        ----------
+        waveforms : Tensor
+            Segments, (batch, 59 049).
+        """
+        features = self._features(self._lower(waveforms), last=len(self.model.body) - 1)
+        return *self._classified(features), self._spectral(features, waveforms, edge=0)
+
+    def lower(self, waveforms: Tensor) -> Tensor:
+        """What the first module that is trained hears: (batch, 59 049) -> (batch, frames, channels)."""
+        return self._without_pads(self._lower(waveforms))
+
+    def upper(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and embeddings of segments of which `lower` gave `frames`."""
+        padded = F.pad(frames, (0, 0, *self._layers.pads))
+        return self._classified(self._features(padded, last=len(self.model.body) - 1))
+
+    def _classified(self, features: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        embeddings = self._top(features[len(self.model.body) - 1]).flatten(1)
+        return self.model.classify(embeddings), embeddings
 
     def _spectral(self, features: Mapping[int, Tensor], waveforms: Tensor, *, edge: int) -> Tensor:
         total = torch.zeros(())
@@ -142,16 +170,18 @@ class Student:
     def _front(self, waveforms: Tensor) -> Tensor:
         return self._first(waveforms.unsqueeze(2))
 
-    def _features(self, waveforms: Tensor, *, last: int) -> Mapping[int, Tensor]:
-        """What the body modules from the lowest trained one to `last` make, without the zeros around it."""
-        x = self._lower(waveforms)
+    def _features(self, x: Tensor, *, last: int) -> Mapping[int, Tensor]:
+        """What the body modules from the lowest trained one to `last` make of `x`, without the zeros around it."""
         features = {}
-        left, right = self._layers.pads
         for i in range(self.frozen, last + 1):
             x = self._layers.body[i](x)
             padded = i + 1 < len(self.model.body)
-            features[i] = x[:, left : x.shape[1] - right] if padded else x
+            features[i] = self._without_pads(x) if padded else x
         return features
+
+    def _without_pads(self, x: Tensor) -> Tensor:
+        left, right = self._layers.pads
+        return x[:, left : x.shape[1] - right]
 
 
 def _frozen_layers(model: SampleCNN, depth: int, workers: Workers) -> Callable[[Tensor], Tensor]:

@@ -23,7 +23,7 @@ from samptag.core.atomic import atomic_write
 from samptag.core.baselines import mel_filters
 from samptag.errors import DownloadError, WeightsError
 
-__all__ = ["SAMPLE_RATE", "WINDOW", "Teacher", "make_teacher", "teacher_files"]
+__all__ = ["EMBEDDING", "SAMPLE_RATE", "WINDOW", "Teacher", "make_teacher", "teacher_files"]
 
 # musicnn 0.1.0, configuration.py
 SAMPLE_RATE = 16_000
@@ -31,6 +31,7 @@ FFT_LENGTH, FFT_HOP, BANDS = 512, 256, 96
 FRAMES = 188  # of 187.5, rounded up: 3 s
 WINDOW = FFT_HOP * FRAMES
 NETWORKS = ("mtt_musicnn", "mtt_vgg")
+EMBEDDING = 200 + 256  # what the last layers of both hear
 PACKAGE = "musicnn==0.1.0"
 
 _BN_EPSILON = 1e-3  # tf.layers.batch_normalization
@@ -121,8 +122,8 @@ class Teacher:
         self._bands = torch.from_numpy(mel_filters(SAMPLE_RATE, n_fft=FFT_LENGTH, n_bands=BANDS))
 
     @torch.inference_mode()
-    def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Logits of windows of sound.
+    def __call__(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and embeddings of windows of sound.
 
         Parameters
         ----------
@@ -133,10 +134,14 @@ class Teacher:
         -------
         ndarray of float32, (k, 2, 50)
             Of MTT_musicnn and of MTT_vgg; the sigmoid is the score.
+        ndarray of float32, (k, EMBEDDING)
+            The inputs of their last layers: the hidden layer of MTT_musicnn, then the last pool of MTT_vgg.
         """
         mel = self._log_mel(torch.from_numpy(windows))
         musicnn, vgg = self._networks
-        return torch.stack([_musicnn(musicnn, mel), _vgg(vgg, mel[:, : FRAMES - 1])], dim=1).numpy()
+        hidden, pooled = _musicnn(musicnn, mel), _vgg(vgg, mel[:, : FRAMES - 1])
+        logits = torch.stack([musicnn.dense(hidden, "dense_1"), vgg.dense(pooled, "dense")], dim=1)
+        return logits.numpy(), torch.cat([hidden, pooled], dim=1).numpy()
 
     def _log_mel(self, windows: Tensor) -> Tensor:
         """(k, samples) -> (k, frames, bands), log10(1 + 10 000 power)."""
@@ -185,7 +190,7 @@ _POOLS = (((4, 1), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2))
 
 
 def _musicnn(net: _Network, mel: Tensor) -> Tensor:
-    """(k, 188, 96) -> logits (k, 50)."""
+    """(k, 188, 96) -> the hidden layer, (k, 200)."""
     x = net.norm(mel[:, None], 0, axis=1)
     front = []
     for name, number, length in _FRONT:
@@ -198,13 +203,12 @@ def _musicnn(net: _Network, mel: Tensor) -> Tensor:
         levels.append(y if number == 6 else levels[-1] + y)
     total = torch.cat(levels, dim=1)
     pooled = torch.stack([total.amax(dim=2), total.mean(dim=2)], dim=2).flatten(1)
-    hidden = net.norm(F.relu(net.dense(net.norm(pooled, 9, axis=1), "dense")), 10, axis=1)
-    return net.dense(hidden, "dense_1")
+    return net.norm(F.relu(net.dense(net.norm(pooled, 9, axis=1), "dense")), 10, axis=1)
 
 
 def _vgg(net: _Network, mel: Tensor) -> Tensor:
-    """(k, 187, 96) -> logits (k, 50)."""
+    """(k, 187, 96) -> the last pool, (k, 256)."""
     x = net.norm(mel[:, None], 0, axis=1)
     for number, (size, stride) in enumerate(_POOLS, start=1):
         x = F.max_pool2d(net.norm(net.convolution(x, f"{number}CNN", (1, 1, 1, 1)), number, axis=1), size, stride)
-    return net.dense(x.permute(0, 2, 3, 1).flatten(1), "dense")
+    return x.permute(0, 2, 3, 1).flatten(1)

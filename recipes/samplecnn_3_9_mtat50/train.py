@@ -1,9 +1,9 @@
-"""The three phases of the training; see the recipe's README for what each is for."""
+"""The phases of the training; see the recipe's README for what each is for."""
 
 import io
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,18 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from recipes.samplecnn_3_9_mtat50.export import student
+from recipes.samplecnn_3_9_mtat50.lessons import CropLesson, Lesson, ReplayLesson, SegmentLesson
+from recipes.samplecnn_3_9_mtat50.loss import TeacherLoss
+from recipes.samplecnn_3_9_mtat50.optimisers import Optimisers
 from recipes.samplecnn_3_9_mtat50.options import Pace
 from recipes.samplecnn_3_9_mtat50.phases import Phase
+from recipes.samplecnn_3_9_mtat50.replay import remove_replays
 from recipes.samplecnn_3_9_mtat50.store import SEGMENT
-from recipes.samplecnn_3_9_mtat50.student import CROP, MelHead, Student, mel_heads
+from recipes.samplecnn_3_9_mtat50.student import MelHead, Student, mel_heads
+from recipes.samplecnn_3_9_mtat50.teacher import EMBEDDING
 from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
 from samptag.core.atomic import atomic_write
 from samptag.core.inference import Predictor
@@ -37,8 +41,6 @@ _log = logging.getLogger("samptag.recipe")
 _SAVE_SECONDS, _JUDGE_SECONDS = 60, 420
 _JUDGED_SEGMENTS = 400
 _MEASURED_SEGMENTS = 64  # that tell the spectrograms' bands' means and spreads
-_LEAST_SCORE = 1e-4
-_FLOOR_OF_SPREAD = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def train_phase(
     ----------
     phase : Phase
     folder : Path
-        Where each phase keeps its checkpoint, ``<name>.pt``.
+        Where each phase keeps its checkpoint, ``<name>.pt``, and what it replays.
     material : Material
     pace : Pace
     seed : int
@@ -101,6 +103,7 @@ def train_phase(
             _Run(phase, folder, material, pace, seed, workers).train()
     finally:
         workers.close()
+    remove_replays(folder, phase.name)
 
 
 class _Run:
@@ -110,49 +113,58 @@ class _Run:
         self.phase, self.folder, self.material, self.pace, self.seed = phase, folder, material, pace, seed
         torch.manual_seed(seed)
         self.model = student()
-        self.heads = mel_heads(self.model)
+        self.spectrograms = mel_heads(self.model)
+        self.embeddings = nn.Linear(self.model.config.embedding_size, EMBEDDING)
+        self.heads = nn.ModuleDict({"spectrograms": self.spectrograms, "embeddings": self.embeddings})
         self.step, self.seconds = 0, 0.0
         file = _checkpoint(folder, phase.name)
         state = _load(file) if file.is_file() else None
+        self._start(state)
+        heard = self.spectrograms if phase.crops or phase.spectral else nn.ModuleDict()
+        self.student = Student(self.model, heard, frozen=phase.frozen, workers=workers)
+        self.optimisers = Optimisers(
+            phase, self.student, self.embeddings.parameters() if phase.embedded else (), workers
+        )
+        self.average = MovingAverage(self.model.state_dict(), decay=0.998)
+        if state is not None:
+            self.optimisers.load_state_dict(state["optimisers"])
+            self.average.state = state["average"]
+            self.step, self.seconds = state["step"], state["seconds"]
+        self.schedule = CosineSchedule(1.0, warmup_fraction=phase.warm_up)
+        self.lesson = self._lesson()
+
+    def _start(self, state: Mapping[str, Any] | None) -> None:
+        """Take weights from this phase's checkpoint or the one before."""
         if state is not None:
             self.model.load_state_dict(state["model"])
             self.heads.load_state_dict(state["heads"])
-        elif phase.after:
-            before = _load(_checkpoint(folder, phase.after))
+        elif self.phase.after:
+            before = _load(_checkpoint(self.folder, self.phase.after))
             self.model.load_state_dict(before["average"])
             self.heads.load_state_dict(before["heads"])
         else:
             self._measure_bands()
-        self.student = Student(self.model, self.heads, frozen=phase.frozen, workers=workers)
-        self.parameters = self.student.parameters()
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": 1e-2},
-                {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=phase.rate,
-            betas=(0.9, 0.98),
-        )
-        self.average = MovingAverage(self.model.state_dict(), decay=0.998)
-        if state is not None:
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.average.state = state["average"]
-            self.step, self.seconds = state["step"], state["seconds"]
-        self.schedule = CosineSchedule(phase.rate, warmup_fraction=0.05)
-        logits = material.windows.logits.mean(axis=1)
-        self.spread = torch.from_numpy(np.maximum(logits.std(axis=0), _FLOOR_OF_SPREAD))
+
+    def _lesson(self) -> Lesson:
+        phase, student, seed, windows = self.phase, self.student, self.seed, self.material.windows
+        if phase.crops:
+            return CropLesson(phase, student, seed=seed, crops=self.material.crops)
+        loss = TeacherLoss(windows, self.embeddings, embedded=phase.embedded)
+        if phase.slots:
+            return ReplayLesson(phase, student, seed=seed, windows=windows, loss=loss, folder=self.folder)
+        return SegmentLesson(phase, student, seed=seed, windows=windows, loss=loss)
 
     def train(self) -> None:
         """Train to the end of the phase, keeping a checkpoint of every minute and of the step a signal comes in."""
-        draw = self._drawing()
-        saved = judged = started = time.monotonic()
-        before, running = self.seconds, 0.0
         self.model.train()
         with StopSignals() as signals, ThreadPoolExecutor(1) as ahead:
-            batches = ahead.submit(draw, self.step)
+            self._prepare(signals)
+            saved = judged = started = time.monotonic()
+            before, running = self.seconds, 0.0
+            coming = ahead.submit(self.lesson.draw, self.step)
             while (progress := self.pace.progress(self.step, self.seconds)) < 1:
-                current = batches.result()
-                batches = ahead.submit(draw, self.step + 1)
+                current = coming.result()
+                coming = ahead.submit(self.lesson.draw, self.step + 1)
                 loss = self._learn(current, progress)
                 self.seconds = before + time.monotonic() - started
                 running = loss if running == 0.0 else 0.97 * running + 0.03 * loss
@@ -171,52 +183,32 @@ class _Run:
         self._save(finished=True)
         self._judge()
 
-    def _learn(self, batches: list[tuple[Tensor, Tensor]], progress: float) -> float:
+    def _prepare(self, signals: StopSignals) -> None:
+        said = time.monotonic()
+        for share in self.lesson.prepare(self.step):
+            if signals.received:
+                raise KeyboardInterrupt
+            if time.monotonic() - said > _SAVE_SECONDS:
+                said = time.monotonic()
+                _log.info("phase %s: %.0f %% of the segments to replay", self.phase.name, 100 * share)
+
+    def _learn(self, drawn: Any, progress: float) -> float:
         """One step; its loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.schedule.learning_rate(progress)
         torch.manual_seed(self.seed * 1_000_003 + self.step)  # dropout: the same after a resume
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimisers.clear()
         total = 0.0
-        for waveforms, logits in batches:
-            loss = self._loss(waveforms, logits) / len(batches)
+        for part in self.lesson.losses(drawn):
+            loss = part / self.phase.micro_batches
             torch.autograd.backward(loss)
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_([p for p in self.parameters if p.grad is not None], 2.0)
-        self.optimiser.step()
+        self.optimisers.step(self.schedule.learning_rate(progress))
         self.step += 1
         self.average.update(self.model.state_dict(), step=self.step)
         return total
 
-    def _loss(self, waveforms: Tensor, teacher: Tensor) -> Tensor:
-        if self.phase.crops:
-            return self.student.crop_loss(waveforms)
-        logits, spectral = self.student(waveforms)
-        scores = torch.sigmoid(teacher).mean(dim=1)
-        apart = (logits - torch.logit(scores, _LEAST_SCORE)) / self.spread
-        entropy = F.binary_cross_entropy_with_logits(logits, scores)
-        return 2 * entropy + 0.25 * apart.square().mean() + self.phase.spectral * spectral
-
-    def _drawing(self) -> Callable[[int], list[tuple[Tensor, Tensor]]]:
-        """A function that draws a step's micro-batches, always the same for the same step."""
-        phase, material = self.phase, self.material
-
-        def draw(step: int) -> list[tuple[Tensor, Tensor]]:
-            rng = np.random.default_rng([self.seed, ord(phase.name), step])
-            drawn = []
-            for _ in range(phase.micro_batches):
-                if phase.crops:
-                    waveforms, logits = material.crops.draw(phase.batch, CROP, rng), np.zeros(0, np.float32)
-                else:
-                    waveforms, logits = material.windows.draw(phase.batch, rng)
-                drawn.append((torch.from_numpy(waveforms), torch.from_numpy(logits)))
-            return drawn
-
-        return draw
-
     def _measure_bands(self) -> None:
         typical = self.material.crops.draw(_MEASURED_SEGMENTS, SEGMENT, np.random.default_rng(self.seed + 1))
-        for head in self.heads.values():
+        for head in self.spectrograms.values():
             cast(MelHead, head).measure(torch.from_numpy(typical))
 
     def _judge(self) -> None:
@@ -243,7 +235,7 @@ class _Run:
             {
                 "model": self.model.state_dict(),
                 "heads": self.heads.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimisers": self.optimisers.state_dict(),
                 "average": self.average.state,
                 "step": self.step,
                 "seconds": self.seconds,

@@ -11,8 +11,6 @@ from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SEGMENT, Store
 __all__ = ["Crops", "Windows", "augment"]
 
 _FULL_SCALE = 32_768
-_JITTER_SECONDS = 0.7
-_SPEED = 0.05
 _LOGIT_LIMIT = 9.2  # a score of 1e-4: beyond, float16 scores of the teacher mean nothing
 # How often a track of each source is heard, compared with others: the tagged styles more, single notes less.
 _WEIGHTS = {"emotify": 1.6, "instruments": 0.8, "solfege": 0.8}
@@ -41,18 +39,22 @@ class Windows:
     Attributes
     ----------
     logits : ndarray of float32, (segments, networks, tags)
+    embeddings : ndarray of float16, (segments, 456)
+        The teacher's.
     """
 
     def __init__(self, store: Store, tracks: Sequence[Track], *, games: frozenset[str] = frozenset()) -> None:
         self._audio = [store.audio(track) for track in tracks]
-        rows, logits = [], []
+        rows, logits, embeddings = [], [], []
         for number, track in enumerate(tracks):
-            labels = np.load(store.label_file(track)).astype(np.float32)
+            labels = np.load(store.logits_file(track)).astype(np.float32)
             weight = _GAMES if track.source in games else _WEIGHTS.get(track.source, 1.0)
-            rows += [_Row(number, i * SEGMENT + SEGMENT // 2, weight) for i in range(len(labels))]
+            rows += [_Row(number, (i + 1) * SEGMENT // 2, weight) for i in range(len(labels))]
             logits.append(labels)
+            embeddings.append(np.load(store.embeddings_file(track)))
         self._rows = rows
         self.logits = np.clip(np.concatenate(logits), -_LOGIT_LIMIT, _LOGIT_LIMIT)
+        self.embeddings = np.concatenate(embeddings)
         weights = np.array([row.weight for row in rows])
         self._chances = weights / weights.sum()
 
@@ -60,15 +62,31 @@ class Windows:
         """Number of segments."""
         return len(self._rows)
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Varied segments, float32 (n, 59 049), and their logits, float32 (n, networks, tags)."""
+    def draw(self, n: int, rng: np.random.Generator, *, jitter: float, speed: float) -> tuple[np.ndarray, np.ndarray]:
+        """Varied segments and which they are.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+        jitter : float
+            Seconds that a segment may lie off the middle of what the teacher heard.
+        speed : float
+            Share by which it may be faster or slower.
+
+        Returns
+        -------
+        ndarray of float32, (n, 59 049)
+        ndarray of int64, (n,)
+            Their numbers, for `logits` and `embeddings`.
+        """
         chosen = rng.choice(len(self._rows), n, p=self._chances)
         segments = []
         for i in chosen:
-            speed = rng.uniform(1 - _SPEED, 1 + _SPEED) if rng.random() < _RESPED else 1.0
-            shift = int(rng.uniform(-_JITTER_SECONDS, _JITTER_SECONDS) * SAMPLE_RATE)
-            segments.append(augment(self._take(self._rows[i], shift, speed), rng))
-        return np.stack(segments), self.logits[chosen]
+            pace = rng.uniform(1 - speed, 1 + speed) if rng.random() < _RESPED else 1.0
+            shift = int(rng.uniform(-jitter, jitter) * SAMPLE_RATE)
+            segments.append(augment(self._take(self._rows[i], shift, pace), rng))
+        return np.stack(segments), chosen
 
     def plain(self, chosen: np.ndarray) -> np.ndarray:
         """Segments as the teacher heard them, float32 (k, 59 049); `chosen`: (k,) numbers."""

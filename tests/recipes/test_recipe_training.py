@@ -1,6 +1,7 @@
-"""What the recipe's student computes, and what it hears."""
+"""What the recipe's student computes, what it hears, and how its phases go on after a stop."""
 
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ import torch
 
 from recipes.samplecnn_3_9_mtat50.collection import Track
 from recipes.samplecnn_3_9_mtat50.export import student
-from recipes.samplecnn_3_9_mtat50.label import teacher_windows
+from recipes.samplecnn_3_9_mtat50.label import teacher_windows, write_scores
 from recipes.samplecnn_3_9_mtat50.options import Pace
-from recipes.samplecnn_3_9_mtat50.phases import Phase
+from recipes.samplecnn_3_9_mtat50.phases import PHASES, Phase
 from recipes.samplecnn_3_9_mtat50.store import SEGMENT, Store, write_array
 from recipes.samplecnn_3_9_mtat50.student import CROP, Student, mel_heads
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
-from recipes.samplecnn_3_9_mtat50.teacher import WINDOW
+from recipes.samplecnn_3_9_mtat50.teacher import EMBEDDING, WINDOW
 from recipes.samplecnn_3_9_mtat50.train import Material, finished, train_phase, trained
 from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows, augment
 from samptag.audio.decode import open_audio
@@ -31,12 +32,13 @@ def samples(media):
 
 @pytest.fixture
 def store(tmp_path, samples):
-    """A store with one track, its audio and invented logits."""
+    """A store with one track, its audio and invented logits and embeddings."""
     store = Store(tmp_path)
     track = Track(key="a.ogg", path=tmp_path / "a.ogg", source="orois")
     write_array(store.audio_file(track), samples)
-    logits = np.random.default_rng(0).normal(-3, 2, (len(samples) // SEGMENT, 2, len(TAGS))).astype(np.float16)
-    write_array(store.label_file(track), logits)
+    rng, n = np.random.default_rng(0), 2 * len(samples) // SEGMENT - 1
+    write_array(store.logits_file(track), rng.normal(-3, 2, (n, 2, len(TAGS))).astype(np.float16))
+    write_array(store.embeddings_file(track), rng.normal(size=(n, EMBEDDING)).astype(np.float16))
     return store, track
 
 
@@ -52,7 +54,8 @@ def test_frozen_layers_give_the_modules_own_values_and_are_not_trained(samples):
     torch.testing.assert_close(found[:, 1:-1], expected, rtol=1e-4, atol=1e-4)
     assert not found[:, [0, -1]].any()
     model.train()
-    logits, spectral = learner(segments)
+    logits, embeddings, spectral = learner(segments)
+    assert embeddings.shape == (2, 512)
     torch.autograd.backward(logits.square().mean() + spectral)
     trained_ones = {id(p) for p in learner.parameters()}
     for name, parameter in model.named_parameters():
@@ -77,15 +80,45 @@ def test_spectrograms_of_crops_have_the_modules_frames(samples):
         assert target.std((0, 1)).max() < 1
 
 
-def test_the_teacher_hears_the_three_seconds_around_each_segments_middle():
-    at = 3 * SEGMENT + SEGMENT // 2  # a click in the middle of the fourth segment of seven
+def test_what_lies_above_the_frozen_layers_can_be_run_on_what_they_gave(samples):
+    torch.manual_seed(0)
+    model = student()
+    model.dropout.p = 0.0
+    segments = torch.from_numpy(samples[: 2 * SEGMENT].reshape(2, SEGMENT) / np.float32(32_768))
+    learner = Student(model, torch.nn.ModuleDict(), frozen=3, workers=Workers(1))
+    frames = learner.lower(segments)
+    assert frames.shape == (2, *learner.lower_shape) == (2, 729, 256)
+    with torch.no_grad():
+        logits, embeddings, spectral = (part.clone() for part in learner(segments))
+        for found, expected in zip(learner.upper(frames), (logits, embeddings), strict=True):
+            torch.testing.assert_close(found, expected)
+    assert not spectral
+    assert [weight.shape for weight in learner.filters()] == [(256, 256, 3)] * 5 + [(512, 256, 3), (512, 512, 1)]
+
+
+@pytest.mark.parametrize(("middle", "window"), [(3 * SEGMENT + SEGMENT // 2, 6), (4 * SEGMENT, 7)])
+def test_the_teacher_hears_the_three_seconds_around_middles_and_boundaries_of_segments(middle, window):
     samples = np.zeros(7 * SEGMENT + 100, "<i2")
-    samples[at] = 30_000
+    samples[middle] = 30_000  # a click
     windows = teacher_windows(samples)
-    assert windows.shape == (7, WINDOW)
-    assert abs(int(np.abs(windows[3]).argmax()) - WINDOW // 2) <= 1
+    assert windows.shape == (13, WINDOW)
+    assert abs(int(np.abs(windows[window]).argmax()) - WINDOW // 2) <= 1
+
+
+def test_the_teacher_hears_whole_segments_only():
+    samples = np.zeros(2 * SEGMENT, "<i2")
+    lengths = (SEGMENT - 1, SEGMENT, SEGMENT + SEGMENT // 2, SEGMENT + SEGMENT // 2 + 1, 2 * SEGMENT)
+    assert [len(teacher_windows(samples[:length])) for length in lengths] == [0, 1, 1, 2, 3]
     assert teacher_windows(samples[: SEGMENT + 5]).shape == (1, WINDOW)
-    assert len(teacher_windows(samples[: SEGMENT - 1])) == 0
+
+
+def test_scores_of_a_collection_are_those_of_touching_segments(store, tmp_path):
+    store, track = store
+    write_scores(tmp_path / "scores.npz", store, [track, track])
+    with np.load(tmp_path / "scores.npz") as content:
+        np.testing.assert_array_equal(content["segments_per_track"], [3, 3])
+        logits = np.load(store.logits_file(track))[[0, 2, 4]].astype(np.float32)
+        np.testing.assert_allclose(content["scores"][3:], 1 / (1 + np.exp(-logits)), atol=1e-3)
 
 
 def test_augmented_music_stays_music_of_its_length(samples):
@@ -100,36 +133,82 @@ def test_augmented_music_stays_music_of_its_length(samples):
 
 def test_segments_lie_near_the_window_the_teacher_heard(store, samples):
     windows = Windows(store[0], [store[1]])
-    assert len(windows) == len(samples) // SEGMENT
-    np.testing.assert_array_equal(windows.plain(np.array([1]))[0] * 32_768, samples[SEGMENT : 2 * SEGMENT])
-    segments, logits = windows.draw(4, np.random.default_rng(0))
+    assert len(windows) == len(windows.logits) == len(windows.embeddings) == 2 * len(samples) // SEGMENT - 1
+    segments = windows.plain(np.array([1, 2])) * 32_768
+    np.testing.assert_array_equal(segments[0], samples[SEGMENT // 2 + 1 :][:SEGMENT])
+    np.testing.assert_array_equal(segments[1], samples[SEGMENT : 2 * SEGMENT])
+    segments, chosen = windows.draw(4, np.random.default_rng(0), jitter=0.7, speed=0.05)
     assert segments.shape == (4, SEGMENT)
-    assert all(any(np.array_equal(one, known) for known in windows.logits) for one in logits)
+    assert chosen.shape == (4,)
+    assert (chosen < len(windows)).all()
 
 
-class InterruptedCrops(Crops):
-    """The same crops, with Ctrl-C while those of a later step are drawn."""
+class Interrupted:
+    """The same crops or windows, with Ctrl-C while those of a later step are drawn."""
 
-    def draw(self, n, length, rng):
-        self.drawn = getattr(self, "drawn", 0) + (length == CROP)
-        if self.drawn == 2:
+    def __init__(self, drawing, *, at):
+        self.drawing, self.left = drawing, at
+
+    def __getattr__(self, name):
+        return getattr(self.drawing, name)
+
+    def draw(self, n, *others, **settings):
+        if n < 64:  # not what the spectrograms' bands are measured on
+            self.left -= 1
+        if self.left == 0:
             signal.raise_signal(signal.SIGINT)
-        return super().draw(n, length, rng)
+        return self.drawing.draw(n, *others, **settings)
+
+
+def assert_same(folder, again, phase):
+    whole, resumed = trained(folder, phase), trained(again, phase)
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
 
 
 def test_a_phase_that_is_stopped_ends_with_the_same_weights(store, tmp_path):
-    windows = Windows(store[0], [store[1]])
+    crops, windows = Crops(store[0], [store[1]]), Windows(store[0], [store[1]])
     phase = Phase(name="m", after="", crops=True, frozen=0, rate=3e-3, batch=2, micro_batches=1)
 
-    def train(folder, kind):
-        material = Material(crops=kind(store[0], [store[1]]), windows=windows, held_out=None)
+    def train(folder, crops):
+        material = Material(crops=crops, windows=windows, held_out=None)
         train_phase(phase, folder=folder, material=material, pace=Pace(minutes=1, steps=6), seed=3, threads=1)
 
-    train(tmp_path / "whole", Crops)
+    train(tmp_path / "whole", crops)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "stopped", InterruptedCrops)
+        train(tmp_path / "stopped", Interrupted(crops, at=2))
     assert not finished(tmp_path / "stopped", phase)
-    train(tmp_path / "stopped", Crops)
-    again = trained(tmp_path / "stopped", phase)
-    for name, tensor in trained(tmp_path / "whole", phase).items():
-        assert torch.equal(tensor, again[name]), name
+    train(tmp_path / "stopped", crops)
+    assert_same(tmp_path / "whole", tmp_path / "stopped", phase)
+
+
+def test_phases_with_muon_and_replay_end_with_the_same_weights(store, tmp_path):
+    crops, windows = Crops(store[0], [store[1]]), Windows(store[0], [store[1]])
+    small = {"batch": 2, "micro_batches": 1}
+    first = replace(PHASES[0], **small)
+    replaying = replace(PHASES[3], **small, after="m", slots=4, fresh=1)
+    hearing = replace(PHASES[4], **small)
+
+    def train(phase, folder, windows=windows, steps=2):
+        material = Material(crops=crops, windows=windows, held_out=None)
+        train_phase(phase, folder=folder, material=material, pace=Pace(minutes=1, steps=steps), seed=3, threads=2)
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(first, whole, steps=1)
+    stopped.mkdir()
+    (stopped / "m.pt").write_bytes((whole / "m.pt").read_bytes())
+    for phase, at in ((replaying, 6), (hearing, 2)):  # four draws fill the slots
+        train(phase, whole)
+        with pytest.raises(KeyboardInterrupt):
+            train(phase, stopped, Interrupted(windows, at=at))
+        assert not finished(stopped, phase)
+        for file in stopped.glob("*.replay"):
+            file.unlink()  # as when it was lost: the slots are heard again as they were
+        train(phase, stopped)
+        assert_same(whole, stopped, phase)
+    assert not list(tmp_path.rglob("*.replay"))
+    before, after = trained(whole, first), trained(whole, hearing)
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in still if not name.endswith(".bias")} == {
+        name for name in before if name.startswith(("front", "body.0.")) and not name.endswith(".bias")
+    }
