@@ -160,7 +160,9 @@ def train(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Of the exported weights; else the folder's.")
     ] = None,
-    licence: Annotated[str, typer.Option("--licence", metavar="NAME", help="Of the exported weights.")] = "unspecified",
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="NAME", help="Of the exported weights; else unspecified.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     progress: Annotated[
         bool | None,

@@ -94,13 +94,16 @@ def _introduce(event: Prepared) -> None:
     """What will be trained on what, with the number of clips of every tag."""
     note(f"{event.model} ({event.parameters:,} parameters), recipe {event.recipe}, on {event.device}")
     note(
-        f"split {event.split}: {event.train_clips} training clips ({event.segments_per_epoch} segments, "
-        f"{event.steps_per_epoch} steps an epoch), {event.valid_clips} validation clips"
+        f"{event.data}: {event.format}, split {event.split}: {event.train_clips} training clips "
+        f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps an epoch), {event.valid_clips} "
+        "validation clips"
     )
     counts = zip(event.tags, event.train_positives, event.valid_positives, strict=True)
     note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))
     if event.left_out:
-        note(f"{event.left_out} clips cannot be used; {event.report_path} says why")
+        note(f"{event.left_out} listed clips cannot be used; {event.report_path} says why")
+    for caution in event.cautions:
+        note(caution)
     if event.short_clips:
         note(f"{event.short_clips} training clips are shorter than a segment; zeros fill them up")
     if event.epoch or event.step:

@@ -170,6 +170,8 @@ class _Stored:
         index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         if index.get("schema") != SCHEMA:
             raise ValueError(f"its schema is {index.get('schema')!r}")
+        if not folder.name.startswith(f"{index['sample_rate']}Hz-"):
+            raise ValueError(f"its samples are at {index['sample_rate']} Hz")
         start = 0
         entries: dict[str, tuple[int, Entry]] = {}
         for fields in index["entries"]:
@@ -196,7 +198,7 @@ def _find(target: Path, stem: str, wanted: Sequence[str], *, tell: Callable[...,
         try:
             stored = _Stored.open(index.parent)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            tell("%s: not a whole cache, decoding it again: %s", index.parent, error)
+            tell("%s: not a whole cache of that rate, decoding it again: %s", index.parent, error)
             continue
         if stored.entries.keys() >= set(wanted):
             return stored

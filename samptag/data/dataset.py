@@ -17,7 +17,7 @@ SPLITS = ("train", "valid", "test")
 
 ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "left-out", "split", "tag"]
 """missing: listed but absent; unreadable: no sound in it; damaged: only part of it decodes; short: shorter than the
-split's rule; unlisted: present but not listed; left-out: rows the data set itself sets aside; split: a split that is
+split's rule; unlisted: present but not listed; left-out: rows and columns that are set aside; split: a split that is
 empty or not of its published size; tag: a tag without positives."""
 
 
@@ -105,6 +105,11 @@ class Dataset:
                 f"{self.root}: split {self.split_name} has no {split} clips; 'samptag data check' says why"
             )
         return chosen
+
+    @property
+    def unusable(self) -> tuple[Problem, ...]:
+        """The listed clips that are not among `clips`: missing, unreadable, or shorter than the split allows."""
+        return tuple(problem for problem in self.problems if problem.kind in ("missing", "unreadable", "short"))
 
     def counts(self) -> dict[str, int]:
         """The number of clips per split."""

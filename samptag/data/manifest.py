@@ -86,9 +86,10 @@ def open_manifest(
     path = find_manifest(root)
     if path is None:
         raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")
-    rows, tags = _read(path)
+    rows, tags, problems = _read(path)
     _refuse_duplicates(path, rows)
-    kept, problems = _set_aside(path, rows)
+    kept, aside = _set_aside(path, rows)
+    problems += aside
     splits = _splits(path, kept)
     clips: list[Clip] = []
     index = {tag: position for position, tag in enumerate(tags)}
@@ -106,22 +107,24 @@ def open_manifest(
     return make_dataset(format="manifest", root=root, split_name=name, tags=tags, clips=clips, problems=problems)
 
 
-def _read(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
+def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
+    columns: tuple[str, ...] = ()
+    problems: list[Problem] = []
     if path.suffix.lower() in (".csv", ".tsv"):
-        records, columns = _table_records(path)
+        records, columns, problems = _table_records(path)
     else:
-        records, columns = _json_records(path), ()
+        records = _json_records(path)
     rows = [_parse(path, line, record, columns) for line, record in records]
     if not rows:
         raise DatasetError(f"{path}: lists no clip")
     tags = columns or tuple(sorted({tag for row in rows for tag in row.tags}))
     if not tags:
         raise DatasetError(f"{path}: no tags: give a column 'tags', or one column of numbers a tag")
-    return rows, tags
+    return rows, tags, problems
 
 
-def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tuple[str, ...]]:
-    """The records of a CSV or TSV, and its tag columns when it has no column `tags`."""
+def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tuple[str, ...], list[Problem]]:
+    """The records of a CSV or TSV, its tag columns when it has no column `tags`, and those that are almost such."""
     table = list(read_rows(path, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
     if not table:
         raise DatasetError(f"{path}: empty; the first row should name the columns")
@@ -130,12 +133,19 @@ def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tu
     for line, fields in table[1:]:
         if len(fields) != len(header):
             raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
-    columns: tuple[str, ...] = ()
-    if "tags" not in header:
-        free = [position for position, name in enumerate(header) if name not in _RESERVED]
-        numeric = [position for position in free if all(_is_number(fields[position]) for _, fields in table[1:])]
-        columns = tuple(header[position] for position in numeric)
-    return ((line, dict(zip(header, fields, strict=True))) for line, fields in table[1:]), columns
+    columns: list[str] = []
+    problems: list[Problem] = []
+    free = [] if "tags" in header else [place for place, name in enumerate(header) if name not in _RESERVED]
+    for place in free:
+        words = [(line, fields[place]) for line, fields in table[1:] if not _is_number(fields[place])]
+        if not words:
+            columns.append(header[place])
+        elif any(fields[place].strip() and _is_number(fields[place]) for _, fields in table[1:]):
+            # Titles may be numbers too, so it is no error; but one typing mistake must not lose a tag unseen.
+            line, word = words[0]
+            message = f"{path}, line {line}: column {header[place]!r} is taken for no tag, since {word!r} is no number"
+            problems.append(Problem(kind="left-out", path=header[place], message=message))
+    return ((line, dict(zip(header, fields, strict=True))) for line, fields in table[1:]), tuple(columns), problems
 
 
 def _is_number(text: str) -> bool:

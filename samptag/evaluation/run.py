@@ -173,11 +173,10 @@ def _dataset(data: str | Path | Dataset, *, format: str | None, split: str | Non
 
 def _absent(dataset: Dataset) -> Iterator[str]:
     """What a data set lists but cannot give, in any of its splits."""
-    absent = [problem.path for problem in dataset.problems if problem.kind in ("missing", "unreadable", "short")]
-    if absent:
+    if dataset.unusable:
         yield (
-            f"{dataset.root}: {len(absent)} listed clips are missing, unreadable or too short, the first: {absent[0]}; "
-            "'samptag data check' names all"
+            f"{dataset.root}: {len(dataset.unusable)} listed clips are missing, unreadable or too short, the first: "
+            f"{dataset.unusable[0].path}; 'samptag data check' names all"
         )
 
 

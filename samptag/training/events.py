@@ -13,6 +13,11 @@ class Prepared:
 
     Attributes
     ----------
+    data, format, split : str
+        What is trained on; the split with the hash of its clips.
+    cautions : tuple of str
+        What is unusual about the split: empty parts, groups on two sides, counts other than the published, rows or
+        columns set aside.
     tags : tuple of str
     train_positives, valid_positives : tuple of float
         Sum of each tag's labels over the clips: their number where labels are hard.
@@ -21,10 +26,11 @@ class Prepared:
     short_clips : int
         Training clips shorter than one segment; zeros fill them up.
     left_out : int
-        Clips that could not be decoded; the report at `report_path` names them.
+        Listed clips that are missing, too short for the split, or could not be decoded; the report at `report_path`
+        names them.
     report_path : str
     parameters : int
-    model, recipe, device, split : str
+    model, recipe, device : str
     fast_path : bool
         Whether the fused CPU layers train.
     resident : bool
@@ -33,6 +39,10 @@ class Prepared:
         Where the training goes on: epochs done, and steps done in the one that is open.
     """
 
+    data: str
+    format: str
+    split: str
+    cautions: tuple[str, ...]
     tags: tuple[str, ...]
     train_positives: tuple[float, ...]
     valid_positives: tuple[float, ...]
@@ -47,7 +57,6 @@ class Prepared:
     model: str
     recipe: str
     device: str
-    split: str
     fast_path: bool
     resident: bool
     epoch: int

@@ -1,5 +1,6 @@
 """What a training was asked for, and whether a checkpoint is of that training."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +40,11 @@ class Choices:
     frozen_encoder : bool
     pos_weight : float, "balanced" or None
     init_from : str or None
+    cache : str or None
+        Where decoded audio is kept; None for the usual place.
+    name : str or None
+        Of the exported weights; None for the folder's.
+    licence : str
     """
 
     data: str
@@ -51,6 +57,9 @@ class Choices:
     frozen_encoder: bool
     pos_weight: float | str | None
     init_from: str | None
+    cache: str | None
+    name: str | None
+    licence: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for checkpoints."""
@@ -76,13 +85,14 @@ def choose(
     before: Mapping[str, Any] = stored or {}
     values: dict[str, Any] = {
         name: before.get(name) if given[name] is None else given[name]
-        for name in ("data", "format", "split", "subset", "seed", "pos_weight", "init_from")
+        for name in ("data", "format", "split", "subset", "seed", "pos_weight", "init_from", "cache", "name", "licence")
     }
     if values["data"] is None:
         raise UsageError("no data set: say --data DIR")
     values["seed"] = values["seed"] or 0
+    values["licence"] = values["licence"] or "unspecified"
     pos_weight = values["pos_weight"]
-    if not (pos_weight in (None, "balanced") or (isinstance(pos_weight, int | float) and pos_weight > 0)):
+    if not (pos_weight in (None, "balanced") or (isinstance(pos_weight, int | float) and 0 < pos_weight < math.inf)):
         raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {pos_weight!r}")
     base = recipe_named(recipe) if recipe is not None else Recipe.from_dict(before["recipe"]) if before else MODERN
     if budget == Budget():

@@ -186,9 +186,7 @@ def balanced_weights(labels: NDArray[np.float32]) -> NDArray[np.float32]:
     return weights
 
 
-def card_maker(
-    material: Material, choices: Choices, *, name: str, licence: str
-) -> Callable[[Mapping[str, float | str]], ModelCard]:
+def card_maker(material: Material, choices: Choices, *, name: str) -> Callable[[Mapping[str, float | str]], ModelCard]:
     """What makes the exported model's card from the metrics of its epoch."""
     dataset = material.dataset
     start = "" if choices.init_from is None else f", starting from {Path(choices.init_from).name}"
@@ -199,8 +197,8 @@ def card_maker(
             config=material.config,
             tags=dataset.tags,
             tag_categories=dataset.tag_categories,
-            licence=licence,
-            training_data=f"{len(material.train)} clips of {dataset.root.name} ({dataset.format}, train of "
+            licence=choices.licence,
+            training_data=f"{len(material.train)} clips of {dataset.root.absolute().name} ({dataset.format}, train of "
             f"{dataset.split_name})",
             description=f"{material.config.name}, recipe {choices.recipe.name} of samptag {__version__}{start}",
             split=dataset.split_name,

@@ -1,8 +1,8 @@
 """`train`: from a data set to a model file."""
 
-import os
 import random
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ import torch
 
 from samptag.core.model import ModelConfig
 from samptag.data import open_dataset
-from samptag.errors import OutputError, UsageError
+from samptag.errors import UsageError
 from samptag.training.budget import Budget
 from samptag.training.distributed import Processes, joined, training_device
 from samptag.training.events import Event, Listener, Prepared
 from samptag.training.fit import MODEL, Trainer
 from samptag.training.job import Job
-from samptag.training.log import CURVES, METRICS
+from samptag.training.lock import writing_alone
 from samptag.training.options import Choices, check_identity, choose
 from samptag.training.prepare import Material, card_maker, decode, pos_weights, starting_model
-from samptag.training.state import BEST, LAST, load_checkpoint, random_state, restore_random_state
+from samptag.training.state import LAST, load_checkpoint, random_state, restore_random_state
 from samptag.training.stepper import Stepper
 
 __all__ = ["TrainResult", "train"]
@@ -78,7 +78,7 @@ def train(
     resume: bool = False,
     save_every_minutes: float = 10.0,
     name: str | None = None,
-    licence: str = "unspecified",
+    licence: str | None = None,
     listener: Listener | None = None,
     cache_progress: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
@@ -126,8 +126,8 @@ def train(
         A checkpoint is also written every so many minutes inside an epoch.
     name : str, optional
         Name of the exported weights; by default the folder's.
-    licence : str
-        Licence of the exported weights.
+    licence : str, optional
+        Licence of the exported weights; "unspecified" when none is given.
     listener : callable, optional
         Told of progress; see `samptag.training.events`.
     cache_progress : callable, optional
@@ -143,67 +143,68 @@ def train(
         One line that names the file or value.
     """
     folder = Path(out)
-    stored = _stored(folder, resume=resume)
-    given = {
-        "data": None if data is None else str(data),
-        "format": format,
-        "split": split,
-        "subset": subset,
-        "seed": seed,
-        "pos_weight": pos_weight,
-        "init_from": init_from,
-        "frozen_encoder": freeze_encoder,
-    }
-    choices = choose(
-        given,
-        stored=None if stored is None else stored["identity"],
-        recipe=recipe,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        budget=Budget(epochs=epochs, steps=max_steps, seconds=None if max_minutes is None else 60 * max_minutes),
-    )
-    where = training_device(device)
-    before = random_state()
-    try:
-        with joined(where) as processes:
-            dataset = open_dataset(choices.data, format=choices.format, split=choices.split, subset=choices.subset)
-            net = starting_model(model, choices, tags=dataset.tags, stored=stored)
-            material = decode(
-                dataset,
-                net.config,
-                directory=None if cache is None else Path(cache),
-                jobs=jobs,
-                progress=cache_progress,
-            )
-            stepper = Stepper(
-                net.to(where),
-                recipe=choices.recipe,
-                device=where,
-                processes=processes,
-                frozen_encoder=choices.frozen_encoder,
-                pos_weight=pos_weights(choices.pos_weight, material.train_labels),
-                compiled=compiled,
-            )
-            load_train, load_valid = material.sources(where, resident=resident)
-            job = Job(
-                out=folder,
-                identity=_identity(choices, material),
-                make_card=card_maker(material, choices, name=name or folder.resolve().name, licence=licence),
-                budget=choices.budget,
-                seed=choices.seed,
-                epoch_segments=lambda number: material.epoch(number, recipe=choices.recipe, seed=choices.seed),
-                valid_segments=material.validation(choices.recipe),
-                train_labels=material.train_labels,
-                valid_labels=material.valid_labels,
-                load_train=load_train,
-                load_valid=load_valid,
-                processes=processes,
-                save_every_seconds=60 * save_every_minutes,
-                listener=listener if listener is not None and processes.leads else _unheard,
-            )
-            return _run(Trainer(job, stepper), job, material, choices, stored=stored, resident=load_train.resident)
-    finally:
-        restore_random_state(before)
+    with ExitStack() as stack:
+        stack.enter_context(writing_alone(folder, resume=resume))
+        stored = _stored(folder, resume=resume)
+        choices = choose(
+            {
+                "data": None if data is None else str(data),
+                "format": format,
+                "split": split,
+                "subset": subset,
+                "seed": seed,
+                "pos_weight": pos_weight,
+                "init_from": init_from,
+                "frozen_encoder": freeze_encoder,
+                "cache": None if cache is None else str(cache),
+                "name": name,
+                "licence": licence,
+            },
+            stored=None if stored is None else stored["identity"],
+            recipe=recipe,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            budget=Budget(epochs=epochs, steps=max_steps, seconds=None if max_minutes is None else 60 * max_minutes),
+        )
+        where = training_device(device)
+        stack.callback(restore_random_state, random_state())
+        processes = stack.enter_context(joined(where))
+        dataset = open_dataset(choices.data, format=choices.format, split=choices.split, subset=choices.subset)
+        net = starting_model(model, choices, tags=dataset.tags, stored=stored)
+        material = decode(
+            dataset,
+            net.config,
+            directory=None if choices.cache is None else Path(choices.cache),
+            jobs=jobs,
+            progress=cache_progress,
+        )
+        stepper = Stepper(
+            net.to(where),
+            recipe=choices.recipe,
+            device=where,
+            processes=processes,
+            frozen_encoder=choices.frozen_encoder,
+            pos_weight=pos_weights(choices.pos_weight, material.train_labels),
+            compiled=compiled,
+        )
+        load_train, load_valid = material.sources(where, resident=resident)
+        job = Job(
+            out=folder,
+            identity=_identity(choices, material),
+            make_card=card_maker(material, choices, name=choices.name or folder.resolve().name),
+            budget=choices.budget,
+            seed=choices.seed,
+            epoch_segments=lambda number: material.epoch(number, recipe=choices.recipe, seed=choices.seed),
+            valid_segments=material.validation(choices.recipe),
+            train_labels=material.train_labels,
+            valid_labels=material.valid_labels,
+            load_train=load_train,
+            load_valid=load_valid,
+            processes=processes,
+            save_every_seconds=60 * save_every_minutes,
+            listener=listener if listener is not None and processes.leads else _unheard,
+        )
+        return _run(Trainer(job, stepper), job, material, choices, stored=stored, resident=load_train.resident)
 
 
 def _run(
@@ -233,31 +234,20 @@ def _run(
 
 
 def _stored(folder: Path, *, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to resume from; the folder for a new training is made and must not hold another one."""
+    """The checkpoint to resume from; None for a new training, whose folder must not hold another one."""
     if resume:
-        stored = load_checkpoint(folder / LAST)
-        _clear_leftovers(folder)
-        return stored
+        return load_checkpoint(folder / LAST)
     if (folder / LAST).exists():
         raise UsageError(f"{folder} already holds a training: go on with it by --resume, or choose another --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from None
     return None
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed was about to write; its files are the old ones, and whole."""
-    if int(os.environ.get("RANK", "0")) == 0:
-        for name in (LAST, BEST, MODEL, METRICS, CURVES):
-            for leftover in folder.glob(f".{name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
 
 
 def _identity(choices: Choices, material: Material) -> dict[str, Any]:
     return {
         **choices.to_dict(),
+        # A training may be resumed from another working directory.
+        "data": str(Path(choices.data).absolute()),
+        "cache": None if choices.cache is None else str(Path(choices.cache).absolute()),
         "config": material.config.to_dict(),
         "tags": list(material.dataset.tags),
         "split_name": material.dataset.split_name,
@@ -275,8 +265,13 @@ def _seed_everything(seed: int, processes: Processes) -> None:
 
 def _prepared(trainer: Trainer, material: Material, choices: Choices, *, resident: bool) -> Prepared:
     stepper, cache = trainer.stepper, material.cache
+    dataset = material.dataset
     return Prepared(
-        tags=material.dataset.tags,
+        data=str(dataset.root),
+        format=dataset.format,
+        split=f"{dataset.split_name} ({cache.split_hash})",
+        cautions=tuple(problem.message for problem in dataset.problems if problem.kind in ("split", "left-out")),
+        tags=dataset.tags,
         train_positives=tuple(float(n) for n in material.train_labels.sum(axis=0, dtype=np.float64)),
         valid_positives=tuple(float(n) for n in material.valid_labels.sum(axis=0, dtype=np.float64)),
         train_clips=len(material.train),
@@ -284,13 +279,12 @@ def _prepared(trainer: Trainer, material: Material, choices: Choices, *, residen
         segments_per_epoch=len(trainer.job.epoch_segments(0)),
         steps_per_epoch=trainer.steps_per_epoch,
         short_clips=int((cache.lengths[material.train] < material.config.input_length).sum()),
-        left_out=cache.left_out,
+        left_out=cache.left_out + len(dataset.unusable),
         report_path=str(cache.report_path),
         parameters=sum(p.numel() for p in stepper.model.parameters()),
         model=material.config.name,
         recipe=choices.recipe.name,
         device=str(stepper.device),
-        split=f"{material.dataset.split_name} ({cache.split_hash})",
         fast_path=stepper.fast_path,
         resident=resident,
         epoch=trainer.position.epoch,

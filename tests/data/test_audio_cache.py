@@ -169,6 +169,12 @@ def flip(path, position):
     path.write_bytes(data)
 
 
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 DAMAGE = {
     "cut": lambda folder: os.truncate(folder / "samples.i16", 1000),
     "longer": lambda folder: os.truncate(folder / "samples.i16", (folder / "samples.i16").stat().st_size + 2),
@@ -176,7 +182,10 @@ DAMAGE = {
     "no samples": lambda folder: (folder / "samples.i16").unlink(),
     "index cut": lambda folder: os.truncate(folder / "index.json", 100),
     "index of another kind": lambda folder: (folder / "index.json").write_text('{"schema": "other/1"}'),
-    "index without entries": lambda folder: (folder / "index.json").write_text('{"schema": "samptag.cache/1"}'),
+    "of another rate": lambda folder: edit(folder / "index.json", '"sample_rate": 16000', '"sample_rate": 22050'),
+    "index without entries": lambda folder: (folder / "index.json").write_text(
+        '{"schema": "samptag.cache/1", "sample_rate": 16000}'
+    ),
 }
 
 
@@ -190,7 +199,7 @@ def test_a_damaged_cache_is_told_and_made_again(songs, place, caplog, damage):
     with caplog.at_level(logging.WARNING, "samptag"):
         again = build_cache(dataset, sample_rate=RATE, directory=place)
     assert (again.folder, again.samples.tobytes()) == (folder, whole)
-    assert caplog.text.count(f"{folder}: not a whole cache, decoding it again") == 1
+    assert caplog.text.count(f"{folder}: not a whole cache of that rate, decoding it again") == 1
 
 
 BUILD = """

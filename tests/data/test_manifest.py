@@ -48,6 +48,14 @@ def test_one_column_a_tag_in_the_order_of_the_columns(tmp_path):
     assert [clip.labels.tolist() for clip in dataset.clips] == [[0.5, 1, 0], [0, 0, 1]]
 
 
+def test_a_column_with_one_word_among_its_numbers_is_told(tmp_path):
+    rows = ["s0.opus,train,1,0,x,", "s1.opus,valid,0,one,y,", "s2.opus,test,0,1,z,"]
+    dataset = open_dataset(make_manifest(tmp_path, rows, header="path,split,calm,rock,title,notes"))
+    assert dataset.tags == ("calm", "notes")
+    (told,) = [problem.message for problem in dataset.problems if problem.kind == "left-out"]
+    assert told == f"{tmp_path / 'manifest.csv'}, line 3: column 'rock' is taken for no tag, since 'one' is no number"
+
+
 def test_json_lines(tmp_path):
     copy_songs(tmp_path, {"a b.opus": 0, "ü.opus": 1})
     records = [

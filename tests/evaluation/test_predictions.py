@@ -112,6 +112,14 @@ def test_rows_and_columns_are_matched_by_name():
     np.testing.assert_array_equal(align(table(), keys="b", tags=("x",)), [[0.3]])
 
 
+def test_tags_and_paths_with_commas_quotes_and_other_letters_survive_the_file(tmp_path):
+    tags, keys = ('rock, "hard"', "männlich", "聲音; x"), ("a, b/ü.mp3", 'say "c".mp3')
+    values = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], dtype=np.float32)
+    again = read_scores(written(tmp_path, scores_to_csv(ScoreTable(name="x", keys=keys, tags=tags, values=values))))
+    assert (again.keys, again.tags) == (keys, tags)
+    np.testing.assert_array_equal(again.values.astype(np.float32), values)
+
+
 def test_missing_rows_and_tags_are_named():
     with pytest.raises(DatasetError, match=r"est\.csv: 2 rows of the truth missing: 'c', 'd'"):
         align(table(), keys="abcd", tags=("x",))

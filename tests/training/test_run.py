@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,9 @@ def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, li
     assert prepared.train_positives == prepared.train_positives == (7.0, 7.0)
     assert prepared.valid_positives == (3.0, 3.0)
     assert (prepared.train_clips, prepared.valid_clips, prepared.segments_per_epoch) == (14, 6, 140)
+    assert prepared.format == "manifest"
     assert prepared.split.startswith("manifest (")
+    assert (prepared.left_out, prepared.cautions) == (0, ())
     assert prepared.fast_path
     assert isinstance(events[-1], EpochDone)
     assert all(isinstance(event, StepDone | EpochDone) for event in events[1:])
@@ -60,6 +63,76 @@ def test_what_it_leaves_behind(trained: tuple[Path, list[Event]]):
     exported = load_model_file(out / "model.safetensors").model.state_dict()
     average = load_checkpoint(out / "best.pt")["stepper"]["average"]
     assert all(torch.equal(exported[name], average[name]) for name in exported)
+
+
+def test_tensorboard_gets_its_events_where_it_is_installed(trained: tuple[Path, list[Event]]):
+    pytest.importorskip("tensorboard")
+    (events,) = (trained[0] / "tensorboard").iterdir()
+    content = events.read_bytes()
+    assert all(name in content for name in (b"train_loss", b"valid_roc_auc", b"learning_rate"))
+
+
+def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, cache_dir: Path):
+    lines = small_set.read_text().replace(",test,", ",unused,").splitlines()
+    (tmp_path / "broken.mp3").write_bytes(b"no music")
+    (tmp_path / "empty.mp3").write_bytes(b"")
+    rows = [f"{tmp_path / name},train,calm" for name in ("broken.mp3", "empty.mp3", "gone.mp3")]
+    (tmp_path / "set.csv").write_text("\n".join([*lines, *rows]))
+    events: list[Event] = []
+    samptag.train(
+        tmp_path / "set.csv",
+        out=tmp_path / "out",
+        cache=cache_dir,
+        device="cpu",
+        model=SMALL,
+        max_steps=1,
+        listener=events.append,
+    )
+    prepared = events[0]
+    assert isinstance(prepared, Prepared)
+    assert prepared.left_out == 3
+    assert prepared.cautions == ("4 rows with split 'unused' are set aside", "test has no clips")
+    report = json.loads(Path(prepared.report_path).read_text())
+    told = [item["path"] for item in (*report["left_out"], *report["problems"])]
+    assert {str(tmp_path / name) for name in ("empty.mp3", "gone.mp3")} <= set(told)
+    assert any(path.endswith("broken.mp3") for path in told)
+
+
+def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(
+    tmp_path: Path, small_set: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "set.csv").write_text(small_set.read_text())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("SAMPTAG_CACHE", str(tmp_path / "usual"))
+    monkeypatch.chdir(tmp_path)
+    samptag.train(
+        "set.csv", out="out", cache="cache", device="cpu", model=SMALL, max_steps=1, name="moods", licence="CC0-1.0"
+    )
+    card = load_model_file(Path("out/model.safetensors")).card
+    assert (card.name, card.licence) == ("moods", "CC0-1.0")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    samptag.train(out="../out", resume=True, device="cpu", max_steps=2)
+    identity = load_checkpoint(tmp_path / "out" / "last.pt")["identity"]
+    assert (identity["name"], identity["licence"]) == ("moods", "CC0-1.0")
+    assert (identity["data"], identity["cache"]) == (str(tmp_path / "set.csv"), str(tmp_path / "cache"))
+    assert not list((tmp_path / "usual").rglob("*.i16"))
+
+
+def test_a_full_disk_ends_it_with_one_line_and_nothing_is_lost(tmp_path: Path, small_set: Path, cache_dir: Path):
+    """The kernel refuses to let a file grow beyond 100 kB, as a full disk refuses any."""
+    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
+    samptag.train(small_set, model=SMALL, max_steps=2, **options)
+    before = (tmp_path / "out" / "last.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*out.*: File too large"):
+            samptag.train(resume=True, max_steps=4, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "out" / "last.pt").read_bytes() == before
+    assert not list((tmp_path / "out").glob(".*.tmp"))
+    assert samptag.train(resume=True, max_steps=4, **options).steps == 4
 
 
 def test_a_folder_in_use_is_not_overwritten(trained: tuple[Path, list[Event]], small_set: Path, cache_dir: Path):
