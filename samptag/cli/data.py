@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from samptag.cli.output import quiet_codecs
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def check(
     """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 when a clip is."""
     from samptag.data import survey
 
+    quiet_codecs()
     dataset = _open(root, format, split, subset, progress)
     with _counter("reading clips", progress) as report:
         found = survey(dataset, decode=decode, jobs=jobs, progress=report)
@@ -72,7 +74,7 @@ def check(
 def prepare(
     root: Root,
     sample_rate: Annotated[
-        int, typer.Option("--sample-rate", min=1000, metavar="HZ", help="The model's rate.")
+        int, typer.Option("--sample-rate", min=1000, max=192_000, metavar="HZ", help="The model's rate.")
     ] = 22_050,
     cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where decoded audio is kept.")] = None,
     seconds: Annotated[
@@ -92,6 +94,7 @@ def prepare(
     from samptag.cli.console import note
     from samptag.data import build_cache
 
+    quiet_codecs()
     dataset = _open(root, format, split, subset, progress)
     with _counter("decoding clips", progress) as report:
         built = build_cache(

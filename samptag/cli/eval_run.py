@@ -12,7 +12,7 @@ from typing import TextIO
 from samptag.cli.console import new_progress, note, wants_progress
 from samptag.cli.eval_tables import as_tables, as_tsv, remarks
 from samptag.cli.evaluate import EvalRequest
-from samptag.cli.output import standard_output, text_file
+from samptag.cli.output import quiet_codecs, standard_output, text_file
 from samptag.data import Dataset, open_dataset
 from samptag.errors import UsageError
 from samptag.evaluation import EvaluationReport, Scoring, assist, evaluate, evaluate_scores, truth_of
@@ -87,6 +87,7 @@ def _report(request: EvalRequest, ranks: Ranks | None) -> EvaluationReport:
 
 
 def _listen(request: EvalRequest, dataset: Dataset, scoring: Scoring, ranks: Ranks | None) -> EvaluationReport:
+    quiet_codecs()
     with _bar("evaluating", request.progress) as advance:
         return evaluate(
             dataset,

@@ -14,7 +14,7 @@ from typing import BinaryIO, TextIO
 
 from samptag.errors import OutputError
 
-__all__ = ["binary_file", "explain_write_errors", "may_be_replaced", "quiet_libraries", "standard_output", "text_file"]
+__all__ = ["binary_file", "explain_write_errors", "may_be_replaced", "quiet_codecs", "standard_output", "text_file"]
 
 
 @contextmanager
@@ -53,29 +53,15 @@ def standard_output() -> Iterator[TextIO]:
                 stream.close()
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """A block in which C libraries' own lines on standard error (libmpg123's on damaged MP3s) are not seen.
+def quiet_codecs() -> None:
+    """Silence what codecs themselves print about damaged files, for the rest of the process; not with `--debug`.
 
-    Python's `sys.stderr` keeps its way out; with `--debug` nothing is hidden.
+    What matters in it is among samptag's own warnings.
     """
-    if sys.stderr is None or logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
-        yield
-        return
-    sys.stderr.flush()
-    before = sys.stderr
-    kept = os.dup(2)
-    with open(os.dup(kept), "w", encoding=before.encoding, errors="backslashreplace", buffering=1) as stream:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
-        sys.stderr = stream
-        try:
-            yield
-        finally:
-            sys.stderr = before
-            os.dup2(kept, 2)
-            os.close(kept)
+    if not logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
+        from samptag.audio.noise import silence_codecs
+
+        silence_codecs()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from samptag.cli.output import (
     binary_file,
     explain_write_errors,
     may_be_replaced,
-    quiet_libraries,
+    quiet_codecs,
     standard_output,
     text_file,
 )
@@ -71,13 +71,13 @@ def run(request: TagRequest) -> int:
         batch_size=request.batch_size,
         jobs=request.jobs,
     )
-    with quiet_libraries():
-        if ranks is not None and ranks.rank != 0:
-            from samptag.tagging.shard import Shard
+    quiet_codecs()
+    if ranks is not None and ranks.rank != 0:
+        from samptag.tagging.shard import Shard
 
-            Shard(ranks, inputs=inputs).work(tagger, taggram=request.taggram is not None)
-            return 0
-        return _Run(request, inputs, tagger, selection, ranks).run()
+        Shard(ranks, inputs=inputs).work(tagger, taggram=request.taggram is not None)
+        return 0
+    return _Run(request, inputs, tagger, selection, ranks).run()
 
 
 def _inputs(request: TagRequest, ranks: Ranks | None) -> list[Input]:

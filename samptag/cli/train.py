@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samptag.cli.console import note
+from samptag.cli.output import quiet_codecs
 from samptag.cli.train_display import display, scores
 from samptag.errors import UsageError
 
@@ -89,7 +90,12 @@ def train(
     sample_rate: Annotated[
         int | None,
         typer.Option(
-            "--sample-rate", min=1000, metavar="HZ", help="22050 unless said otherwise.", rich_help_panel=_MODEL
+            "--sample-rate",
+            min=1000,
+            max=192_000,
+            metavar="HZ",
+            help="22050 unless said otherwise.",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     init_from: Annotated[
@@ -176,6 +182,7 @@ def train(
     """
     from samptag.training import train as run
 
+    quiet_codecs()
     config = _config(
         model, m=m, n=n, first_filter=first_filter, first_stride=first_stride, block=block, multi_level=multi_level,
         sample_rate=sample_rate,

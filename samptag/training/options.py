@@ -81,6 +81,8 @@ def choose(
     ------
     UsageError
         When there is no data set to train on, or a value makes no sense.
+    WeightsError
+        When the checkpoint's recipe has settings that are unknown here.
     """
     before: Mapping[str, Any] = stored or {}
     values: dict[str, Any] = {
@@ -94,7 +96,7 @@ def choose(
     pos_weight = values["pos_weight"]
     if not (pos_weight in (None, "balanced") or (isinstance(pos_weight, int | float) and 0 < pos_weight < math.inf)):
         raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {pos_weight!r}")
-    base = recipe_named(recipe) if recipe is not None else Recipe.from_dict(before["recipe"]) if before else MODERN
+    base = recipe_named(recipe) if recipe is not None else _stored_recipe(before) if before else MODERN
     if budget == Budget():
         budget = Budget(**before["budget"]) if before else Budget(epochs=base.epochs)
     return Choices(
@@ -130,6 +132,13 @@ def check_identity(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]
                 f"{path} is of another training: its {word} is {old}, not {new}; leave that option out to resume it, "
                 "or start anew with another --out"
             )
+
+
+def _stored_recipe(stored: Mapping[str, Any]) -> Recipe:
+    try:
+        return Recipe.from_dict(stored["recipe"])
+    except ValueError as error:
+        raise WeightsError(f"the checkpoint is another samptag's ({error}); start anew with another --out") from None
 
 
 def _shown(key: str, value: Any) -> str:

@@ -86,6 +86,16 @@ def test_decoding_finds_what_a_header_hides(data, songs):
     assert f"problem\tdamaged\t{victim.name}\t" in data("check", songs, "--decode", check=1)[0]
 
 
+def test_codecs_own_lines_about_damaged_clips_are_not_seen(data, songs, broken_file):
+    shutil.copy(broken_file("hole.mp3"), songs / "hole.mp3")
+    with (songs / "manifest.csv").open("a") as table:
+        table.write("\nhole.mp3,train,calm\n")
+    _, loud = data("check", songs, "--decode", "--debug", check=None)
+    assert "libmpg123" in loud, "the clip no longer makes the codec speak: the test needs another one"
+    _, err = data("check", songs, "--decode", check=None)
+    assert all(line.startswith("samptag: ") for line in err.splitlines())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
