@@ -1,9 +1,9 @@
-"""``python -m bench [limits|tag|train] [options]``: without a name, all three with their defaults."""
+"""``python -m bench [limits|tag|train|int8] [options]``: without a name, all four with their defaults."""
 
 import sys
 from importlib import import_module
 
-NAMES = ("limits", "tag", "train")
+NAMES = ("limits", "tag", "train", "int8")
 
 
 def main() -> None:
