@@ -80,12 +80,12 @@ class Outcome:
 
 COMPARISONS = {
     "recipes": (
-        Setting(model="samplecnn-3-7", recipe="paper", steps=600),
-        Setting(model="samplecnn-3-7", recipe="modern", steps=600),
+        Setting(model="samplecnn-3-7", recipe="paper", steps=300),
+        Setting(model="samplecnn-3-7", recipe="modern", steps=300),
     ),
     "labels": (
-        Setting(model="samplecnn-3-7", labels="human", steps=600),
-        Setting(model="samplecnn-3-7", labels="teacher", steps=600),
+        Setting(model="samplecnn-3-7", labels="human", steps=300),
+        Setting(model="samplecnn-3-7", labels="teacher", steps=300),
     ),
     "systems": (
         Setting(model="samplecnn-3-9", labels="teacher", steps=150),

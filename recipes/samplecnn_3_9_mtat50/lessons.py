@@ -194,7 +194,7 @@ class ReplayLesson(Lesson):
 
 
 def _varied(phase: Phase, windows: Windows, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    return windows.draw(n, rng, jitter=phase.jitter, speed=phase.speed)
+    return windows.draw(n, rng, jitter=phase.jitter, speed=phase.speed, mixed=phase.mixed)
 
 
 def _one_ahead(work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:

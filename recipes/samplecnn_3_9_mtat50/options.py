@@ -111,7 +111,7 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
     )
     parser.add_argument("--midi", action="append", default=[], help="a folder of MIDI files to render", **folder)
     parser.add_argument("--soundfont", type=Path, metavar="FILE", help="General-MIDI sounds, e.g. FluidR3_GM.sf2")
-    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 34.0), ("d", 30.0), ("e", 30.0)):
+    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 34.0), ("d", 30.0), ("e", 24.0)):
         parser.add_argument(f"--minutes-{phase}", type=float, default=minutes, metavar="N", help=f"default {minutes:g}")
         parser.add_argument(f"--steps-{phase}", type=int, metavar="N", help="as many steps instead of minutes")
     parser.add_argument("--threads", type=int, metavar="N", help="default: as many as PyTorch takes")

@@ -30,7 +30,7 @@ class Phase:
         Segments a micro-batch, micro-batches a step.
     spectral, embedded : float
         Weights of the spectrograms and of the teacher's embeddings beside the scores.
-    jitter, speed : float
+    jitter, speed, mixed : float
         See `Windows.draw`.
     slots : int
         Segments kept for replay, at least a step's; 0: every segment is heard anew.
@@ -54,6 +54,7 @@ class Phase:
     embedded: float = 0.0
     jitter: float = 0.7
     speed: float = 0.05
+    mixed: float = 0.0
     slots: int = 0
     fresh: int = 0
     rendered: bool = False
@@ -81,15 +82,16 @@ PHASES = (
     Phase(
         name="e",
         after="d",
-        frozen=1,
-        rate=1e-3,
+        frozen=2,
+        rate=7e-4,
         decay=0.0,
         muon_rate=0.01,
         warm_up=0.025,
-        batch=16,
+        batch=24,
         embedded=0.15,
-        jitter=0.25,
+        jitter=0.4,
         speed=0.04,
+        mixed=0.35,
         rendered=True,
     ),
 )

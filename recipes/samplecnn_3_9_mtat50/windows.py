@@ -15,6 +15,8 @@ _LOGIT_LIMIT = 9.2  # a score of 1e-4: beyond, float16 scores of the teacher mea
 # How often a track of each source is heard, compared with others: the tagged styles more, single notes less.
 _WEIGHTS = {"emotify": 1.6, "instruments": 0.8, "solfege": 0.8}
 _GAMES = 0.6
+_FAR_BELOW_DB = (12, 26)
+_LEAST_LEVEL = 1e-4  # silence is not blown up
 _RESPED = 0.25  # share of segments played faster or slower
 
 
@@ -62,7 +64,9 @@ class Windows:
         """Number of segments."""
         return len(self._rows)
 
-    def draw(self, n: int, rng: np.random.Generator, *, jitter: float, speed: float) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, n: int, rng: np.random.Generator, *, jitter: float, speed: float, mixed: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Varied segments and which they are.
 
         Parameters
@@ -73,6 +77,8 @@ class Windows:
             Seconds that a segment may lie off the middle of what the teacher heard.
         speed : float
             Share by which it may be faster or slower.
+        mixed : float
+            Share of segments with other music far below them.
 
         Returns
         -------
@@ -85,12 +91,21 @@ class Windows:
         for i in chosen:
             pace = rng.uniform(1 - speed, 1 + speed) if rng.random() < _RESPED else 1.0
             shift = int(rng.uniform(-jitter, jitter) * SAMPLE_RATE)
-            segments.append(augment(self._take(self._rows[i], shift, pace), rng))
+            segment = self._take(self._rows[i], shift, pace)
+            if rng.random() < mixed:
+                segment = segment + self._far_below(segment, rng)
+            segments.append(augment(segment, rng))
         return np.stack(segments), chosen
 
     def plain(self, chosen: np.ndarray) -> np.ndarray:
         """Segments as the teacher heard them, float32 (k, 59 049); `chosen`: (k,) numbers."""
         return np.stack([self._take(self._rows[i], 0, 1.0) for i in chosen])
+
+    def _far_below(self, segment: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A segment of any track, so soft beside `segment` that the tags stay."""
+        other = self._take(self._rows[rng.integers(len(self._rows))], 0, 1.0)
+        wanted = segment.std() * 10 ** (-rng.uniform(*_FAR_BELOW_DB) / 20)
+        return other * np.float32(min(1.0, wanted / (other.std() + _LEAST_LEVEL)))
 
     def _take(self, row: _Row, shift: int, speed: float) -> np.ndarray:
         """A segment around a row's middle, played at `speed`."""

@@ -115,7 +115,7 @@ class Tones:
 
     logits = np.zeros((9, 2, 50), np.float32)
 
-    def draw(self, n, rng, *, jitter, speed):
+    def draw(self, n, rng, *, jitter, speed, mixed):
         chosen = rng.integers(0, 9, n)
         time = np.arange(SEGMENT, dtype=np.float32)
         return np.stack([np.sin(time * rng.uniform(0.01, 1), dtype=np.float32) for _ in chosen]), chosen
@@ -133,7 +133,7 @@ def test_replay_gives_what_the_frozen_layers_make_and_new_segments_in_their_turn
     assert len(list(tmp_path.iterdir())) == 1
     replay, before = lesson._replay, lesson._replay.take(np.arange(4))
     for slot in range(4):
-        segments, chosen = Tones().draw(1, lesson.rng(slot, 1), jitter=0.25, speed=0.04)
+        segments, chosen = Tones().draw(1, lesson.rng(slot, 1), jitter=0.25, speed=0.04, mixed=0.0)
         frames = learner.lower(torch.from_numpy(segments)).half().float()
         torch.testing.assert_close(before[0][slot], frames[0])
         assert before[1][slot] == chosen[0]
