@@ -8,6 +8,7 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
+from samptag.core.config import ModelConfig, grid_configs
 from samptag.core.model import SampleCNN, config_from_name
 from samptag.training import fused
 from samptag.training.distributed import Processes
@@ -111,6 +112,30 @@ def test_same_step_twice_is_the_same_bit_for_bit(media: Path):
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
         workers.close()
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("config", grid_configs(), ids=lambda config: config.name)
+def test_every_network_of_the_grid_learns(config: ModelConfig, media: Path):
+    torch.manual_seed(0)
+    model = SampleCNN(replace(config, n_tags=3, dropout=0.0))
+    x = segments(media, length=config.input_length)
+    labels = torch.rand(len(x), 3).round()
+    workers = Workers(2)
+    forward = FusedForward(model, processes=Processes(), workers=workers)
+    optimiser = torch.optim.SGD(model.parameters(), 1e-4)
+    losses = []
+    with workers.in_charge():
+        for _ in range(2):
+            optimiser.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(forward(x), labels)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+    workers.close()
+    assert losses[-1] < losses[0]
+    assert all(
+        parameter.grad is not None and parameter.grad.any() for parameter in model.parameters() if parameter.ndim > 1
+    )
 
 
 @pytest.mark.parametrize("name", ["samplecnn-3-4-9-res", "samplecnn-3-4-9-rese-multi", "samplecnn-3-4-9-won-rese-pad1"])
