@@ -1,15 +1,14 @@
 """The command: ``python -m recipes.proof --music DIR --teacher-scores NPZ --work DIR``."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
+from recipes.command import exit_code
 from recipes.proof.manifests import write_manifests
 from recipes.proof.report import report
 from recipes.proof.runs import COMPARISONS, carry_out, planned
 from recipes.samplecnn_3_9_mtat50.collection import read_music
-from samptag.errors import SamptagError
 
 
 def main() -> int:
@@ -24,20 +23,15 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown comparison {unknown[0]!r}; choose {', '.join(COMPARISONS)}")
     names = options.comparisons or list(COMPARISONS)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+
+    def compare() -> None:
         options.work.mkdir(parents=True, exist_ok=True)
         write_manifests(read_music(options.music), teacher_scores=options.teacher_scores, work=options.work)
         for run in planned(names, seeds=options.seeds, work=options.work):
             carry_out(run)
-    except SamptagError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(report(names, work=options.work))
-    return 0
+        print(report(names, work=options.work))
+
+    return exit_code(compare)
 
 
 if __name__ == "__main__":
