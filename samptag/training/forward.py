@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samptag.core.baselines import MelFrontEnd
+from samptag.core.blocks import Convolution
 from samptag.core.model import SampleCNN
 from samptag.training.distributed import Processes, synchronise_norms
 from samptag.training.fused import FusedLayer
@@ -27,7 +28,8 @@ def training_forward(
     Parameters
     ----------
     model : SampleCNN
-        On `device`; its batch norms are replaced where several processes share a batch.
+        On `device`; its batch norms are replaced where several processes share a batch, and on CUDA its filters are
+        laid out channels-last.
     device : torch.device
     processes : Processes
     workers : Workers
@@ -35,11 +37,24 @@ def training_forward(
     frozen_encoder : bool
         Train the classifier alone: the encoder runs as it does when tagging.
     """
+    if device.type == "cuda":
+        _lay_out_channels_last(model)
     if frozen_encoder:
         return lambda waveforms: model.classify(_frozen_embedding(model, waveforms))
     fast = device.type == "cpu" and model.config.block in ("plain", "se")
     synchronise_norms(model, processes, device=device)
     return FusedForward(model, processes=processes, workers=workers) if fast else model
+
+
+def _lay_out_channels_last(model: SampleCNN) -> None:
+    """Store the filters in the activations' layout, so that no step has to rearrange them; shapes and values stay.
+
+    ``Module.to(memory_format=...)`` passes over them: it knows filters of four dimensions only.
+    """
+    for module in model.modules():
+        if isinstance(module, Convolution):
+            filters = module.weight.data.unsqueeze(2)
+            module.weight.data = filters.contiguous(memory_format=torch.channels_last).squeeze(2)
 
 
 def _frozen_embedding(model: SampleCNN, waveforms: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """The optimiser of a recipe, and the moving average of a model's weights."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from samptag.training.recipe import Recipe
 
-__all__ = ["MovingAverage", "make_optimiser"]
+__all__ = ["MovingAverage", "make_optimiser", "restore_optimiser"]
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
@@ -21,6 +22,24 @@ def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rates[0], fused=True)
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Nothing; `optimiser` continues where its ``state_dict`` was taken, on whatever kind of device that was.
+
+    Parameters
+    ----------
+    optimiser : torch.optim.Optimizer
+        A fresh one over the same parameters.
+    state : Mapping
+    """
+    optimiser.load_state_dict(dict(state))
+    # Moments come back in the layout of the device they were saved from. A fused step reads parameter and moments side
+    # by side in memory, whatever their strides say.
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 class MovingAverage:

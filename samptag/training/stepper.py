@@ -14,7 +14,7 @@ from samptag.errors import DeviceError
 from samptag.training.augment import augment
 from samptag.training.distributed import Processes
 from samptag.training.forward import FusedForward, training_forward
-from samptag.training.optimise import MovingAverage, make_optimiser
+from samptag.training.optimise import MovingAverage, make_optimiser, restore_optimiser
 from samptag.training.recipe import Recipe
 from samptag.training.schedule import EpochVerdict, StagedSchedule, schedule_for
 from samptag.training.validate import Validation
@@ -178,7 +178,7 @@ class Stepper:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.model.load_state_dict(state["model"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        restore_optimiser(self._optimiser, state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.rate = float(state["rate"])
         if self._average is not None:
