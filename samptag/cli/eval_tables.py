@@ -18,6 +18,7 @@ __all__ = ["as_tables", "as_tsv", "remarks"]
 COLUMNS = (
     "model",
     "split",
+    "hash",
     "clips",
     "groups",
     "condition",
@@ -45,7 +46,7 @@ def as_tsv(report: EvaluationReport) -> str:
     writer.writerow(COLUMNS)
     split = f"{report.split_name}:{report.part}" if report.part else report.split_name
     for model, condition, *figures in _rows(report):
-        writer.writerow([model, split, report.clips, report.groups, condition, *figures])
+        writer.writerow([model, split, report.split_hash, report.clips, report.groups, condition, *figures])
     return text.getvalue()
 
 
@@ -180,7 +181,8 @@ def remarks(report: EvaluationReport) -> Iterator[str]:
         need = f"fewer than {_count(report.min_positives, 'positive')}, or no negative"
         yield f"{_count(len(report.excluded_tags), 'tag')} in no mean ({need}): {_some(report.excluded_tags)}"
     if report.failed:
-        yield f"{_count(len(report.failed), 'clip')} left out of every figure, because unreadable"
+        lost = _count(len(report.failed), "clip")
+        yield f"{lost} left out of every figure and of the split's hash, because unreadable"
         yield from (clip.error for clip in report.failed[:_NAMED])
     yield from report.warnings
     if report.against is not None:

@@ -160,7 +160,8 @@ class EvaluationReport:
     Attributes
     ----------
     split_name, split_hash : str
-        The named split and its hash, or the truth file's name and a hash of its rows' paths.
+        The named split and the hash of its clips without the `failed` ones, or the truth file's name and a hash of its
+        rows' paths.
     part : str
         "train", "valid" or "test"; "" for a truth file.
     clips, groups : int

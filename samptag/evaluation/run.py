@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samptag.data import Dataset, open_dataset
+from samptag.data.dataset import split_hash
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import agreement
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
@@ -43,7 +44,8 @@ def evaluate(
 ) -> EvaluationReport:
     """How well a model ranks the tags of a data set: clip scores are the mean over all segments of each clip.
 
-    The data set's tags are matched to the model's by name. Clips that cannot be read are left out, and named.
+    The data set's tags are matched to the model's by name. Clips that cannot be read are left out, and named; the
+    split's hash is then that of the others, as in a training on the same files.
 
     Parameters
     ----------
@@ -92,6 +94,9 @@ def evaluate(
         )
     heard = _listener(tagger, dataset, part, wanted, scoring).hear(ranks=ranks, progress=progress)
     known = _restricted(truth, heard.clean.keys, [tag for tag in truth.tags if tag not in missing])
+    lost = {clip.path for clip in heard.failed}
+    readable = split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in lost)
+    known = replace(known, split_hash=readable)
     report = _report(known, heard.clean, other=other, degraded=heard.degraded, scoring=scoring)
     warnings = (*_absent(dataset), *report.warnings)
     return replace(report, missing_tags=missing, failed=heard.failed, warnings=warnings)

@@ -2,12 +2,15 @@ import csv
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import pytest
 from media_manifest import make_manifest
 from tiny_weights import TINY_TAGS
+
+from samptag.data import open_dataset
 
 TRUTH = "path,rock,calm,group\n1.mp3,1,0,a\n2.mp3,0,1,a\n3.mp3,1,1,b\n4.mp3,0,0,c\n"
 SCORES = "path,calm,other,rock\n3.mp3,.6,0,.7\n1.mp3,.1,0,.8\n2.mp3,.9,0,.2\n4.mp3,.2,0,.75\n"
@@ -42,6 +45,7 @@ def test_piped_it_is_tab_separated_at_any_width(samptag, files):
     assert [row["tag"] for row in table] == ["(macro)", "rock", "calm"]
     for row in table:
         assert (row["model"], row["split"], row["clips"], row["condition"]) == ("est.csv", "gt.csv", "4", "clean")
+        assert re.fullmatch("[0-9a-f]{16}", row["hash"])
     assert float(table[0]["roc_auc_low"]) <= float(table[0]["roc_auc"]) <= float(table[0]["roc_auc_high"])
 
 
@@ -152,6 +156,7 @@ def test_a_model_on_a_data_set_from_end_to_end(samptag, tiny_weights, tmp_path):
     assert (report["clips"], report["groups"], report["model"]) == (6, 2, "tiny-test")
     assert report["missing_tags"] == ["didgeridoo"]
     assert [clip["path"] for clip in report["failed"]] == ["noise.mp3"]
+    assert report["split"]["hash"] != open_dataset(data).split_hash
     assert [each["perturbation"] for each in report["perturbations"]] == ["gain:-12dB"]
     assert b"1 clip left out of every figure" in done.stderr
 

@@ -9,7 +9,7 @@ from tiny_weights import TINY_NAME, TINY_TAGS, save_tiny_weights
 
 from samptag.audio.decode import open_audio
 from samptag.core.checkpoint import load_model_file
-from samptag.data import open_dataset
+from samptag.data import build_cache, open_dataset
 from samptag.errors import DatasetError, UsageError
 from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
 from samptag.evaluation.listen import Listener
@@ -98,6 +98,17 @@ def test_clips_that_cannot_be_read_are_left_out_and_named(tmp_path, tagger):
     assert [clip.path for clip in report.failed] == ["not-audio.wav"]
     assert "not-audio.wav" in report.failed[0].error
     assert "not-audio.wav" not in report.scores.keys
+
+
+def test_a_report_that_lacks_clips_has_the_hash_of_the_others(tmp_path, tagger):
+    """It is that of a training on the same files, and of a split that never listed the broken one."""
+    (tmp_path / "not-audio.wav").write_bytes(b"this is not sound at all" * 100)
+    listed = open_dataset(make_manifest(tmp_path, clips=6, also=["not-audio.wav"]))
+    record = evaluate(listed, model=tagger, scoring=QUICK).to_dict()
+    trained = build_cache(listed, sample_rate=tagger.sample_rate, directory=tmp_path / "cache")
+    whole = open_dataset(make_manifest(tmp_path, clips=6))
+    assert record["split"]["hash"] == trained.split_hash == whole.split_hash != listed.split_hash
+    assert evaluate(whole, model=tagger, scoring=QUICK).split_hash == whole.split_hash
 
 
 def test_missing_clips_of_the_data_set_are_a_warning(tmp_path, tagger):
