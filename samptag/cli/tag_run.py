@@ -23,6 +23,7 @@ from samptag.cli.output import (
     text_file,
 )
 from samptag.cli.progress import Meter, tagging_progress
+from samptag.cli.startup import without_collection
 from samptag.cli.tag import DEFAULT_TOP, Format, TagRequest
 from samptag.cli.writers import CsvWriter, JsonlWriter, JsonWriter, Selection, TsvWriter, Writer
 from samptag.errors import UsageError
@@ -59,18 +60,8 @@ def run(request: TagRequest) -> int:
 
     ranks = Ranks.from_environment()
     inputs = _inputs(request, ranks)
-    loaded = _load(request)
-    selection = _selection(request, loaded.card.tags)
-    from samptag.tagging import Tagger
-
-    tagger = Tagger(
-        loaded,
-        device=ranks.device(request.device) if ranks else request.device,
-        hop_seconds=request.hop_seconds,
-        tail=request.tail.value,
-        batch_size=request.batch_size,
-        jobs=request.jobs,
-    )
+    with without_collection():
+        tagger, selection = _tagger(request, ranks)
     quiet_codecs()
     if ranks is not None and ranks.rank != 0:
         from samptag.tagging.shard import Shard
@@ -94,6 +85,23 @@ def _inputs(request: TagRequest, ranks: Ranks | None) -> list[Input]:
             raise UsageError("standard input cannot be both the list of files and the audio")
         names += listed
     return expand_inputs(names)
+
+
+def _tagger(request: TagRequest, ranks: Ranks | None) -> tuple[Tagger, Selection]:
+    """What tags, and what is shown of it; importing torch, reading the weights, and most of a short command's time."""
+    loaded = _load(request)
+    selection = _selection(request, loaded.card.tags)
+    from samptag.tagging import Tagger
+
+    tagger = Tagger(
+        loaded,
+        device=ranks.device(request.device) if ranks else request.device,
+        hop_seconds=request.hop_seconds,
+        tail=request.tail.value,
+        batch_size=request.batch_size,
+        jobs=request.jobs,
+    )
+    return tagger, selection
 
 
 def _load(request: TagRequest) -> LoadedModel:
