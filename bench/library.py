@@ -1,6 +1,6 @@
 """Libraries to tag, made from real music: excerpts at drawn places and gains, joined into tracks of drawn lengths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from samptag.audio.resample import resample
 
 RATE = 44_100
 EXCERPT_SECONDS = 20.0
+CLIPS_A_TRACK = 20
+DISTINCT_TRACKS = 10
 
 
 def sources(music: Path) -> list[np.ndarray]:
@@ -55,8 +57,12 @@ def excerpts(pool: list[np.ndarray], *, seconds: float, generator: np.random.Gen
 
 def write_track(path: Path, pool: list[np.ndarray], *, seconds: float, generator: np.random.Generator) -> None:
     """Write one track of `seconds`, its format by the suffix of `path`."""
+    _write(path, excerpts(pool, seconds=seconds, generator=generator))
+
+
+def _write(path: Path, pieces: Iterable[np.ndarray]) -> None:
     with sf.SoundFile(path, "w", samplerate=RATE, channels=2) as file:
-        for piece in excerpts(pool, seconds=seconds, generator=generator):
+        for piece in pieces:
             file.write(piece)
 
 
@@ -77,3 +83,43 @@ def make_library(
     with ThreadPoolExecutor(machine.cores()) as workers:  # encoding MP3 is by far the slowest part of a benchmark
         list(workers.map(write, range(len(durations)), generators.spawn(len(durations))))
     return durations
+
+
+def make_twice(folder: Path, pool: list[np.ndarray], *, clips: int, clip_seconds: float) -> int:
+    """The same sound as MP3s twice: clips of `clip_seconds` in the folder clips, and 20 of them a track in tracks.
+
+    Only the first 200 clips and 10 tracks are encoded, because that takes longer than tagging; the others are further
+    names of these files. Nothing is kept from one file to the next by what tags them, so each costs what its own would.
+
+    Returns
+    -------
+    int
+        Number of clips: `clips`, rounded up to fill the last track.
+    """
+    for name in ("clips", "tracks"):
+        (folder / name).mkdir(parents=True)
+    n_tracks = -(-clips // CLIPS_A_TRACK)
+    distinct = min(n_tracks, DISTINCT_TRACKS)
+
+    def clip_path(track: int, number: int) -> Path:
+        return folder / "clips" / f"clip-{track:05d}-{number:02d}.mp3"
+
+    def track_path(track: int) -> Path:
+        return folder / "tracks" / f"track-{track:05d}.mp3"
+
+    def write(track: int, generator: np.random.Generator) -> None:
+        drawn = [
+            np.concatenate(list(excerpts(pool, seconds=clip_seconds, generator=generator)))
+            for _ in range(CLIPS_A_TRACK)
+        ]
+        for number, clip in enumerate(drawn):
+            _write(clip_path(track, number), [clip])
+        _write(track_path(track), drawn)
+
+    with ThreadPoolExecutor(machine.cores()) as workers:
+        list(workers.map(write, range(distinct), np.random.default_rng(20_170_705).spawn(distinct)))
+    for track in range(distinct, n_tracks):
+        track_path(track).hardlink_to(track_path(track % distinct))
+        for number in range(CLIPS_A_TRACK):
+            clip_path(track, number).hardlink_to(clip_path(track % distinct, number))
+    return n_tracks * CLIPS_A_TRACK

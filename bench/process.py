@@ -6,26 +6,19 @@ other's peak, and a benchmark that holds music in memory is a large one.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-
-@dataclass(frozen=True)
-class Run:
-    """What one process used."""
-
-    wall_seconds: float
-    cpu_seconds: float
-    peak_bytes: int
+Figures = dict[str, float]
 
 
-def timed(command: Sequence[str | Path]) -> Run:
-    """Wall and CPU seconds and peak resident bytes of `command`, its output thrown away.
+def timed(command: Sequence[str | Path]) -> Figures:
+    """`wall_seconds`, `cpu_seconds` and `peak_bytes` (resident) of `command`, its output thrown away.
 
     Raises
     ------
@@ -33,19 +26,56 @@ def timed(command: Sequence[str | Path]) -> Run:
         The command failed: a benchmark of a failing command would flatter it.
     """
     words = [str(part) for part in command]
-    done = subprocess.run([sys.executable, "-m", "bench.process", *words], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(words)}\nended with {done.returncode}:\n{done.stderr}")
-    return Run(**json.loads(done.stdout))
+    between = [sys.executable, "-m", "bench.process", *words]
+    with subprocess.Popen(
+        between, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        try:
+            told, errors = child.communicate()
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)  # both processes: nothing may compute on beside what comes next
+            raise
+    if child.returncode:
+        sys.exit(f"{' '.join(words)}\nended with {child.returncode}:\n{errors}")
+    used: Figures = json.loads(told)
+    return used
 
 
-def interleaved(contenders: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
-    """Median of each contender's figure over `rounds`, every round running each contender once in the given order."""
-    figures: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, figure in contenders.items():
-            figures[name].append(figure())
-    return {name: median(values) for name, values in figures.items()}
+class Rounds:
+    """What contenders used in the rounds that are finished: `figures[contender][figure]` is a list, a value a round."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, dict[str, list[float]]] = {}
+
+    def add(self, found: Mapping[str, Figures]) -> None:
+        """Take in one round."""
+        for name, figures in found.items():
+            lists = self.figures.setdefault(name, {})
+            for figure, value in figures.items():
+                lists.setdefault(figure, []).append(value)
+
+    def median(self, name: str, figure: str = "wall_seconds") -> float:
+        """The middle of one contender's figure."""
+        return median(self.figures[name][figure])
+
+    def __len__(self) -> int:
+        return max((len(values) for lists in self.figures.values() for values in lists.values()), default=0)
+
+
+def interleaved(contenders: Mapping[str, Callable[[], Figures]], *, rounds: int) -> Iterator[Rounds]:
+    """The rounds so far, after each; every round runs each contender once in the given order.
+
+    A run's figures are told on standard error as soon as they are there.
+    """
+    done = Rounds()
+    for number in range(1, rounds + 1):
+        found = {}
+        for name, work in contenders.items():
+            found[name] = work()
+            told = ", ".join(f"{figure} {value:.5g}" for figure, value in found[name].items())
+            sys.stderr.write(f"round {number} of {rounds}, {name}: {told}\n")
+        done.add(found)
+        yield done
 
 
 def main() -> None:
