@@ -105,6 +105,9 @@ def _introduce(event: Prepared) -> None:
     for caution in event.cautions:
         note(caution)
     if event.short_clips:
-        note(f"{event.short_clips} training clips are shorter than a segment; zeros fill them up")
+        note(
+            f"{event.short_clips} training clips are shorter than a segment; zeros fill them up, {event.report_path} "
+            "names them"
+        )
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")

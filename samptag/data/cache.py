@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.core.atomic import atomic_write
 from samptag.data.cache_build import BUILDING, INDEX, SAMPLES, SCALE, Entry, build
-from samptag.data.dataset import Clip, Dataset, split_hash
+from samptag.data.cache_report import Remarks, write_report
+from samptag.data.dataset import Dataset, split_hash
 from samptag.data.files import audio_cache_dir, cpu_count
 from samptag.data.memo import FileMemo
 from samptag.errors import DatasetError
@@ -31,7 +31,6 @@ __all__ = ["SCALE", "AudioCache", "build_cache"]
 _log = logging.getLogger("samptag")
 
 SCHEMA = "samptag.cache/1"
-REPORT_SCHEMA = "samptag.cache-report/1"
 #: Raised when decoding or resampling give other samples, so that caches of before are made anew.
 DECODER_REVISION = 1
 
@@ -59,7 +58,7 @@ class AudioCache:
     folder : Path
         The cache itself.
     report_path : Path
-        JSON: every clip left out and every clip that decoded with a warning.
+        JSON: every clip left out, every clip shorter than a segment, and every clip that decoded with a warning.
     """
 
     samples: NDArray[np.int16]
@@ -85,6 +84,7 @@ def build_cache(
     jobs: int | None = None,
     seconds_per_clip: float | None = None,
     shortest_seconds: float = 0.0,
+    segment_length: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioCache:
     """The decoded audio of all clips of `dataset`: an existing cache that fits, or a new one.
@@ -105,6 +105,9 @@ def build_cache(
         Longest stretch kept from a clip's start; the paper cut MagnaTagATune's to 640 512 samples at 22 050 Hz.
     shortest_seconds : float
         Clips shorter than this are left out.
+    segment_length : int
+        Samples of the segments that the caller takes: the report lists the clips that zeros have to fill up to one. 0:
+        not known yet.
     progress : callable, optional
         Called with (clips done, clips in all).
 
@@ -136,7 +139,14 @@ def build_cache(
                     progress=progress,
                 )
                 stored = _Stored.open(target)
-    return _view(dataset, fingerprints, stored, sample_rate=sample_rate, shortest=shortest_seconds)
+    return _view(
+        dataset,
+        fingerprints,
+        stored,
+        sample_rate=sample_rate,
+        shortest_seconds=shortest_seconds,
+        segment_length=segment_length,
+    )
 
 
 def _fingerprint(path: Path) -> str:
@@ -220,67 +230,42 @@ def _lock(target: Path) -> Iterator[None]:
 
 
 def _view(
-    dataset: Dataset, fingerprints: Sequence[str | None], stored: _Stored, *, sample_rate: int, shortest: float
+    dataset: Dataset,
+    fingerprints: Sequence[str | None],
+    stored: _Stored,
+    *,
+    sample_rate: int,
+    shortest_seconds: float,
+    segment_length: int,
 ) -> AudioCache:
-    starts = np.zeros(len(dataset.clips), dtype=np.int64)
-    lengths = np.zeros(len(dataset.clips), dtype=np.int64)
-    left_out: list[dict[str, str]] = []
-    warnings: list[dict[str, str]] = []
-    for position, (clip, mark) in enumerate(zip(dataset.clips, fingerprints, strict=True)):
-        start, entry = stored.entries[mark] if mark else (0, Entry(fingerprint="", length=0, problem="cannot be read"))
-        seconds = entry.length / sample_rate
-        if entry.length == 0:
-            left_out.append({"path": clip.key, "reason": "unreadable", "message": entry.problem or "holds no sound"})
-        elif seconds < shortest:
-            message = f"{seconds:.3f} s, shorter than {shortest:g} s"
-            left_out.append({"path": clip.key, "reason": "short", "message": message})
-        else:
-            starts[position], lengths[position] = start, entry.length
-            warnings += [{"path": clip.key, "message": warning} for warning in entry.warnings]
-    kept = [clip for clip, length in zip(dataset.clips, lengths, strict=True) if length]
+    entries = [
+        stored.entries[mark] if mark else (0, Entry(fingerprint="", length=0, problem="cannot be read"))
+        for mark in fingerprints
+    ]
+    remarks = Remarks(sample_rate=sample_rate, shortest_seconds=shortest_seconds, segment_length=segment_length)
+    used = np.array([remarks.take(clip, entry) for clip, (_, entry) in zip(dataset.clips, entries, strict=True)])
+    lengths = used * np.array([entry.length for _, entry in entries], dtype=np.int64)
+    kept = [clip for clip, is_used in zip(dataset.clips, used, strict=True) if is_used]
+    # Trainings that share a cache may take segments of other lengths.
+    name = f"report-{dataset.split_name}-{dataset.split_hash}" + (f"-{segment_length}" if segment_length else "")
     cache = AudioCache(
         samples=stored.samples,
-        starts=starts,
+        starts=used * np.array([start for start, _ in entries], dtype=np.int64),
         lengths=lengths,
         sample_rate=sample_rate,
         split_hash=split_hash((clip.key, clip.split) for clip in kept),
-        left_out=len(left_out),
+        left_out=len(remarks.left_out),
         folder=stored.folder,
-        report_path=stored.folder / f"report-{dataset.split_name}-{dataset.split_hash}.json",
+        report_path=stored.folder / f"{name}.json",
     )
-    _write_report(cache, dataset, kept=kept, left_out=left_out, warnings=warnings)
-    return cache
-
-
-def _write_report(
-    cache: AudioCache,
-    dataset: Dataset,
-    *,
-    kept: Sequence[Clip],
-    left_out: list[dict[str, str]],
-    warnings: list[dict[str, str]],
-) -> None:
-    report = {
-        "schema": REPORT_SCHEMA,
-        "data": str(dataset.root),
+    summary = {
         "split": {"name": dataset.split_name, "hash": cache.split_hash},
-        "sample_rate": cache.sample_rate,
+        "sample_rate": sample_rate,
         "clips": len(kept),
-        "hours": round(float(cache.lengths.sum()) / cache.sample_rate / 3600, 4),
-        "left_out": left_out,
-        "warnings": warnings,
-        "problems": [
-            {"kind": problem.kind, "path": problem.path, "message": problem.message} for problem in dataset.problems
-        ],
+        "hours": round(float(lengths.sum()) / sample_rate / 3600, 4),
     }
-    try:
-        with atomic_write(cache.report_path) as file:
-            file.write(json.dumps(report, ensure_ascii=False, indent=1).encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        # A finished cache may lie where this user cannot write; what it left out is then told in the log.
-        _log.warning("%s: no report could be written: %s", cache.report_path, error.strerror or error)
-        for item in left_out:
-            _log.warning("%s: left out: %s", item["path"], item["message"])
+    write_report(cache.report_path, dataset, summary=summary, remarks=remarks)
     if not kept:
-        first = f": {left_out[0]['path']}: {left_out[0]['message']}" if left_out else ""
+        first = f": {remarks.left_out[0]['path']}: {remarks.left_out[0]['message']}" if remarks.left_out else ""
         raise DatasetError(f"{dataset.root}: none of the {len(dataset.clips)} clips can be decoded{first}")
+    return cache

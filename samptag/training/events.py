@@ -24,7 +24,7 @@ class Prepared:
     train_clips, valid_clips : int
     segments_per_epoch, steps_per_epoch : int
     short_clips : int
-        Training clips shorter than one segment; zeros fill them up.
+        Training clips shorter than one segment; zeros fill them up, and the report names them.
     left_out : int
         Listed clips that are missing, too short for the split, or could not be decoded; the report at `report_path`
         names them.

@@ -107,7 +107,14 @@ def decode(
         When training or validation has no clip with sound, or training has no positive of any tag.
     """
     chosen = {split: dataset.select(split) for split in ("train", "valid")}
-    cache = build_cache(dataset, sample_rate=config.sample_rate, directory=directory, jobs=jobs, progress=progress)
+    cache = build_cache(
+        dataset,
+        sample_rate=config.sample_rate,
+        directory=directory,
+        jobs=jobs,
+        segment_length=config.input_length,
+        progress=progress,
+    )
     places = {id(clip): place for place, clip in enumerate(dataset.clips)}
     kept = {}
     for split, clips in chosen.items():

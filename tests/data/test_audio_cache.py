@@ -147,13 +147,52 @@ def test_broken_and_short_clips_are_listed_and_nothing_is_dropped_silently(songs
     out = {clip.key for clip, length in zip(dataset.clips, cache.lengths, strict=True) if length == 0}
     assert out == {item["path"] for item in report["left_out"]}
     assert all(str(songs) not in item["message"] for item in report["left_out"])
+    one_sample = next(item for item in report["left_out"] if item["reason"] == "short")
+    assert (one_sample["seconds"], one_sample["message"]) == (0.0, "0.000 s, shorter than 2 s")
+    assert report["padded"] == []
+
+
+def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, caplog):
+    """Padded and left out are told apart, and reports for segments of other lengths stand beside one another."""
+    for name, seconds in (("calm/tenth.wav", 0.1), ("driving/half.wav", 0.5), ("driving/two.wav", 2.0)):
+        soundfile.write(songs / name, decoded(SET[3])[: round(seconds * RATE)], RATE)
+    dataset = open_dataset(songs)
+    split_of = {clip.key: clip.split for clip in dataset.clips}
+
+    def build(segment_length):
+        options = {"sample_rate": RATE, "directory": place, "shortest_seconds": 0.2}
+        return build_cache(dataset, **options, segment_length=segment_length)
+
+    cache = build(2 * RATE)
+    report = json.loads(cache.report_path.read_text())
+    assert report["padded"] == [
+        {
+            "path": "driving/half.wav",
+            "split": split_of["driving/half.wav"],
+            "seconds": 0.5,
+            "reason": "short",
+            "message": "0.500 s, zeros fill it up to a segment of 2.000 s",
+        }
+    ]
+    assert [(item["path"], item["seconds"]) for item in report["left_out"]] == [("calm/tenth.wav", 0.1)]
+    assert (cache.left_out, report["clips"]) == (1, 10)
+    longer = json.loads(build(2 * RATE + 1).report_path.read_text())
+    assert {item["path"] for item in longer["padded"]} == {"driving/half.wav", "driving/two.wav"}
+    assert json.loads(cache.report_path.read_text()) == report
+    cache.report_path.unlink()
+    cache.report_path.mkdir()  # a place that cannot be written
+    with caplog.at_level(logging.WARNING, "samptag"):
+        build(2 * RATE)
+    assert "calm/tenth.wav: left out: 0.100 s, shorter than 0.2 s" in caplog.text
+    assert "driving/half.wav: padded: 0.500 s, zeros fill it up to a segment of 2.000 s" in caplog.text
 
 
 def test_a_clip_that_vanishes_after_the_check_is_listed(songs, place):
     dataset = open_dataset(songs)
     (songs / "calm" / "1.opus").unlink()
     report = json.loads(build_cache(dataset, sample_rate=RATE, directory=place).report_path.read_text())
-    assert report["left_out"] == [{"path": "calm/1.opus", "reason": "unreadable", "message": "cannot be read"}]
+    (gone,) = report["left_out"]
+    assert (gone["path"], gone["reason"], gone["message"]) == ("calm/1.opus", "unreadable", "cannot be read")
 
 
 def test_nothing_but_broken_clips_is_an_error(tmp_path, place, broken_file):
@@ -281,7 +320,10 @@ def test_of_two_processes_one_decodes_and_the_other_waits(songs, place):
     assert first.stdout.readline() == "1\n"
     go_on(second)
     go_on(first)
-    outputs = [process.communicate()[0].split("\n")[:-1] for process in (first, second)]
+    # read(), not communicate(): that passes over what readline() took in beyond its line
+    outputs = [process.stdout.read().split("\n")[:-1] for process in (first, second)]
+    for process in (first, second):
+        process.communicate()
     assert (first.returncode, second.returncode) == (0, 0)
     assert outputs[0][:-1] == [str(done) for done in range(2, 9)]
     assert outputs[1] == [outputs[0][-1]], "the second decoded as well"
