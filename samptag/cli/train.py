@@ -13,7 +13,7 @@ import typer
 
 from samptag.cli.console import note
 from samptag.cli.output import quiet_codecs
-from samptag.cli.train_display import display, scores
+from samptag.cli.train_display import display, scores, speaks
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -271,6 +271,13 @@ def _pos_weight(text: str | None) -> float | str | None:
 
 def _conclude(result: TrainResult, *, as_json: bool) -> None:
     """Say how it ended, and leave with 130 or 143 when a signal ended it."""
+    if speaks():
+        _report(result, as_json=as_json)
+    if result.stopped_by:
+        sys.exit(128 + result.stopped_by)  # not typer.Exit: 130 of it is taken for a Ctrl-C nobody has told of
+
+
+def _report(result: TrainResult, *, as_json: bool) -> None:
     record = None if result.best is None else dict(result.best)
     if as_json:
         outcome = {
@@ -285,8 +292,7 @@ def _conclude(result: TrainResult, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(outcome, ensure_ascii=True, indent=2) + "\n")
     if result.stopped_by:
         note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
-        sys.exit(128 + result.stopped_by)  # not typer.Exit: 130 of it is taken for a Ctrl-C nobody has told of
-    if record is not None:
+    elif record is not None:
         note(f"{result.model_path}: epoch {record['epoch']}, validation {scores(record)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,12 @@ from samptag.cli.console import new_progress, note, wants_progress
 if TYPE_CHECKING:
     from samptag.training import Event, Prepared, StepDone
 
-__all__ = ["display", "scores"]
+__all__ = ["display", "scores", "speaks"]
+
+
+def speaks() -> bool:
+    """Whether this process tells people and programs about the training: of those that torchrun starts, the first."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def scores(record: Mapping[str, Any]) -> str:
@@ -26,7 +32,10 @@ def scores(record: Mapping[str, Any]) -> str:
 @contextmanager
 def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[int, int], None] | None]]:
     """The two callbacks of a training: what is shown of it, and of the decoding before it."""
-    if int(os.environ.get("RANK", "0")) > 0:
+    if not speaks():
+        logger = logging.getLogger("samptag")
+        if not logger.isEnabledFor(logging.DEBUG):
+            logger.setLevel(logging.ERROR)  # what there is to warn of, the first process warns of
         yield lambda event: None, None
         return
     with _Display(wants_progress(asked)) as shown:

@@ -16,7 +16,7 @@ Block = Literal["plain", "se", "res", "rese", "won-rese"]
 BASE_CHANNELS = 128
 # Segments of more than 12 minutes at 22 050 Hz are a slip of the pen (n is an exponent), not a network.
 MAX_INPUT_LENGTH = 2**24
-# The paper's grid: m, samples in a segment, numbers of modules; the the shorter segment first (Lee 2017, table 1).
+# The paper's grid: m, samples in a segment, numbers of modules; the shorter segment first (Lee 2017, table 1).
 PAPER_GRID = (
     (2, 16_384, range(6, 14)),
     (2, 32_768, range(7, 15)),

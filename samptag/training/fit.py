@@ -242,7 +242,7 @@ class Trainer:
             validation = self._validate(signals)
         except Stopped:
             return signals.received
-        self._pace.tell_waiting()
+        self._tell_waiting()
         stage, verdict = self.stepper.schedule.stage, self.stepper.judge(validation)
         record = self._record(validation, stage=stage, best=verdict.best)
         if verdict.best or self.best is None:
@@ -264,6 +264,12 @@ class Trainer:
             log.add(record)
             self.job.listener(EpochDone(record=record))
         return 0
+
+    def _tell_waiting(self) -> None:
+        # All steps wait for the process that waits longest for its audio.
+        share = max(self.job.processes.collect(self._pace.wait_share))
+        if self.job.processes.leads:
+            self._pace.tell_waiting(share)
 
     def _validate(self, signals: StopSignals) -> Validation:
         job = self.job

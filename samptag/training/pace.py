@@ -35,12 +35,18 @@ class Pace:
         self.segments_per_second, self.wait_share = segments / seconds, waited / seconds
         self._seconds = seconds
 
-    def tell_waiting(self) -> None:
-        """Warn, once, when the audio does not keep up with the training."""
-        if self.wait_share > WAIT_SHARE and self._seconds > LEAST_SECONDS and not self._told:
+    def tell_waiting(self, share: float) -> None:
+        """Warn, once, when the audio does not keep up with the training.
+
+        Parameters
+        ----------
+        share : float
+            The largest `wait_share` of all processes.
+        """
+        if share > WAIT_SHARE and self._seconds > LEAST_SECONDS and not self._told:
             self._told = True
             logger.warning(
                 "%.0f %% of the time went by waiting for audio from the cache: a faster disk for --cache, or a GPU "
                 "with room for the audio (--resident), would help",
-                100 * self.wait_share,
+                100 * share,
             )

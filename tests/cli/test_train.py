@@ -97,6 +97,23 @@ def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path
     assert all((before[name] == after[name]).all() for name in before if not name.startswith("head."))
 
 
+def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_environment):
+    text = manifest(tmp_path / "music.csv", media).read_text()
+    (tmp_path / "music.csv").write_text(text.replace("test,calm", "test,calm;rare"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["--data", tmp_path / "music.csv", "--out", tmp_path / "out", "--model", "samplecnn-3-4-27"]
+    done = subprocess.run(
+        [*torchrun, "-m", "samptag", "train", *map(str, options), "--max-steps", "1", "--device", "cpu", "--json"],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in cli_environment.items() if name != "PYTHONWARNINGS"},
+        check=True,
+    )
+    assert json.loads(done.stdout)["steps"] == 1
+    assert done.stderr.count("no training clip has rare") == 1
+    assert done.stderr.count("out/model.safetensors: epoch 1") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
