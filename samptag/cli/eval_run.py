@@ -16,6 +16,7 @@ from samptag.cli.output import quiet_codecs, standard_output, text_file
 from samptag.data import Dataset, open_dataset
 from samptag.errors import UsageError
 from samptag.evaluation import EvaluationReport, Scoring, assist, evaluate, evaluate_scores, truth_of
+from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import Truth, scores_to_csv
 from samptag.tagging.result import valid_text
 from samptag.tagging.shard import Ranks
@@ -76,9 +77,9 @@ def _report(request: EvalRequest, ranks: Ranks | None) -> EvaluationReport:
     known: Path | Truth
     match request.data, request.truth, request.scores:
         case Path() as data, None, None:
-            return _listen(request, _open(request, data), scoring, ranks)
+            return _listen(request, data, scoring, ranks)
         case Path() as data, None, Path() as scores:
-            known = truth_of(_open(request, data), part=request.part)
+            known = truth_of(_found(request, data), part=request.part)
         case None, Path() as known, Path() as scores:
             pass
         case _:
@@ -86,7 +87,10 @@ def _report(request: EvalRequest, ranks: Ranks | None) -> EvaluationReport:
     return evaluate_scores(scores, truth=known, group=request.group, against=request.against, scoring=scoring)
 
 
-def _listen(request: EvalRequest, dataset: Dataset, scoring: Scoring, ranks: Ranks | None) -> EvaluationReport:
+def _listen(request: EvalRequest, data: Path, scoring: Scoring, ranks: Ranks | None) -> EvaluationReport:
+    # A slip of the pen is told before the clips are measured, which may take minutes.
+    perturbations = [parse_perturbation(text) for text in request.perturb]
+    dataset = _found(request, data)
     quiet_codecs()
     with _bar("evaluating", request.progress) as advance:
         return evaluate(
@@ -95,7 +99,7 @@ def _listen(request: EvalRequest, dataset: Dataset, scoring: Scoring, ranks: Ran
             part=request.part,
             group=request.group,
             against=request.against,
-            perturbations=request.perturb,
+            perturbations=perturbations,
             scoring=scoring,
             device=request.device if ranks is None else ranks.device(request.device),
             ranks=ranks,
@@ -114,6 +118,15 @@ def _help(request: EvalRequest, data: Path, ranks: Ranks) -> None:
         scoring=Scoring(seed=request.seed),
         device=ranks.device(request.device),
     )
+
+
+def _found(request: EvalRequest, data: Path) -> Dataset:
+    """The data set, after saying what it is: hearing it may take hours."""
+    dataset = _open(request, data)
+    n_clips = len(dataset.select(request.part))
+    split = f"{dataset.split_name} ({dataset.split_hash})"
+    note(f"{data}: {dataset.format}, split {split}: {n_clips} {request.part} clips")
+    return dataset
 
 
 def _open(request: EvalRequest, data: Path) -> Dataset:

@@ -156,7 +156,9 @@ def test_a_model_on_a_data_set_from_end_to_end(samptag, tiny_weights, tmp_path):
     assert (report["clips"], report["groups"], report["model"]) == (6, 2, "tiny-test")
     assert report["missing_tags"] == ["didgeridoo"]
     assert [clip["path"] for clip in report["failed"]] == ["noise.mp3"]
-    assert report["split"]["hash"] != open_dataset(data).split_hash
+    listed = open_dataset(data).split_hash
+    assert report["split"]["hash"] != listed
+    assert f"{data}: manifest, split manifest ({listed}): 7 test clips".encode() in b" ".join(done.stderr.split())
     assert [each["perturbation"] for each in report["perturbations"]] == ["gain:-12dB"]
     assert b"1 clip left out of every figure" in done.stderr
 
