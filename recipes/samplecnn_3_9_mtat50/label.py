@@ -1,6 +1,6 @@
 """The teacher's opinion of every segment, and of those half way between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.audio.resample import resample
 from samptag.core.atomic import atomic_write
 
-__all__ = ["label_track", "label_tracks", "teacher_windows", "write_scores"]
+__all__ = ["label_tracks", "opinions", "teacher_windows", "write_scores"]
 
 _BATCH = 8
 _FULL_SCALE = 32_768
@@ -44,8 +44,17 @@ def teacher_windows(samples: np.ndarray) -> np.ndarray:
     return np.stack([heard[start : start + musicnn.WINDOW] for start in starts]) if n_segments else np.zeros((0, 0))
 
 
-def label_track(teacher: musicnn.Teacher, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the teacher makes of the segments that `teacher_windows` gives.
+def opinions(
+    teacher: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], windows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the teacher makes of windows, a few at a time.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        Or what is called like it.
+    windows : ndarray of float32, (segments, 48 128)
+        At the teacher's rate.
 
     Returns
     -------
@@ -54,7 +63,6 @@ def label_track(teacher: musicnn.Teacher, samples: np.ndarray) -> tuple[np.ndarr
     ndarray of float16, (segments, 456)
         Embeddings; see `Teacher`.
     """
-    windows = teacher_windows(samples)
     parts = [teacher(windows[start : start + _BATCH]) for start in range(0, len(windows), _BATCH)]
     if not parts:
         return np.zeros((0, 2, len(TAGS)), np.float16), np.zeros((0, musicnn.EMBEDDING), np.float16)
@@ -115,7 +123,7 @@ def _load_teacher(folder: Path) -> None:
 def _label_file(audio: Path, logits_file: Path, embeddings_file: Path) -> None:
     if _teacher is None:
         raise RuntimeError("the process has no teacher")
-    logits, embeddings = label_track(_teacher, np.load(audio))
+    logits, embeddings = opinions(_teacher, teacher_windows(np.load(audio)))
     # The logits last: where they are, the track is labelled.
     write_array(embeddings_file, embeddings)
     write_array(logits_file, logits)

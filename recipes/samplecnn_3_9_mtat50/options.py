@@ -1,10 +1,12 @@
 """The command line of the recipe."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from recipes.samplecnn_3_9_mtat50.phases import PHASES
 
 __all__ = ["Options", "Pace", "parse"]
 
@@ -15,7 +17,8 @@ steps, in this order (all of them when none is named; each is skipped when its r
   decode    all music to one cache at 22 050 Hz
   render    MIDI files to the sounds of instruments that the music lacks (needs fluidsynth)
   label     the teacher's scores of all music
-  train     the phases M to E
+  mix       mixtures, crossfades and other speeds of that music, with the teacher's scores
+  train     the phases M to F
   export    the student as a weights file in the work folder
   evaluate  every figure of the model card
   publish   weights, registry entry and model card into the folder of shipped weights
@@ -36,7 +39,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for; see `parse`."""
+    """What the user asked for; see `parse`. `paces` says of each phase how long it lasts."""
 
     steps: tuple[str, ...]
     music: tuple[Path, ...]
@@ -45,16 +48,8 @@ class Options:
     musicnn: Path | None
     midi: tuple[Path, ...]
     soundfont: Path | None
-    minutes_m: float
-    minutes_b: float
-    minutes_c: float
-    minutes_d: float
-    minutes_e: float
-    steps_m: int | None
-    steps_b: int | None
-    steps_c: int | None
-    steps_d: int | None
-    steps_e: int | None
+    paces: Mapping[str, Pace]
+    mixtures: int
     threads: int | None
     seed: int
     weights: Path | None
@@ -62,10 +57,6 @@ class Options:
     clean_only: bool
     device: str
     publish_to: Path
-
-    def pace(self, phase: str) -> Pace:
-        """How long the phase "m", "b", "c", "d" or "e" lasts."""
-        return Pace(minutes=getattr(self, f"minutes_{phase}"), steps=getattr(self, f"steps_{phase}"))
 
     @property
     def teacher_folder(self) -> Path:
@@ -111,9 +102,16 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
     )
     parser.add_argument("--midi", action="append", default=[], help="a folder of MIDI files to render", **folder)
     parser.add_argument("--soundfont", type=Path, metavar="FILE", help="General-MIDI sounds, e.g. FluidR3_GM.sf2")
-    for phase, minutes in (("m", 20.0), ("b", 46.0), ("c", 34.0), ("d", 30.0), ("e", 24.0)):
-        parser.add_argument(f"--minutes-{phase}", type=float, default=minutes, metavar="N", help=f"default {minutes:g}")
-        parser.add_argument(f"--steps-{phase}", type=int, metavar="N", help="as many steps instead of minutes")
+    parser.add_argument("--mixtures", type=int, default=30_000, metavar="N", help="default 30000; 0 for none")
+    for phase in PHASES:
+        parser.add_argument(
+            f"--minutes-{phase.name}",
+            type=float,
+            default=phase.minutes,
+            metavar="N",
+            help=f"default {phase.minutes:g}",
+        )
+        parser.add_argument(f"--steps-{phase.name}", type=int, metavar="N", help="as many steps instead of minutes")
     parser.add_argument("--threads", type=int, metavar="N", help="default: as many as PyTorch takes")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     parser.add_argument(
@@ -132,6 +130,10 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
         parser.error(f"unknown step {unknown[0]!r}; choose {', '.join(steps)}")
     chosen = given["steps"] or steps
     given["steps"] = tuple(name for name in steps if name in chosen)
+    given["paces"] = {
+        phase.name: Pace(minutes=given.pop(f"minutes_{phase.name}"), steps=given.pop(f"steps_{phase.name}"))
+        for phase in PHASES
+    }
     settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }

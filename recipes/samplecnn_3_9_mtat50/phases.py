@@ -14,6 +14,8 @@ class Phase:
     name : str
     after : str
         The phase whose average it starts from; "" for a random net.
+    minutes : float
+        How long it lasts unless the command says otherwise, getting ready not counted.
     crops : bool
         Learn spectrograms of crops, instead of the teacher's scores of segments.
     frozen : int
@@ -38,10 +40,15 @@ class Phase:
         Of each micro-batch, the kept segments that are replaced before it; at least 1 where there are slots.
     rendered : bool
         Whether rendered MIDI is heard too.
+    mixtures : float
+        Share of segments that are mixtures labelled by the teacher.
+    average : float
+        Decay of the moving average of the weights, a step.
     """
 
     name: str
     after: str
+    minutes: float
     crops: bool = False
     frozen: int
     rate: float
@@ -58,15 +65,18 @@ class Phase:
     slots: int = 0
     fresh: int = 0
     rendered: bool = False
+    mixtures: float = 0.0
+    average: float = 0.998
 
 
 PHASES = (
-    Phase(name="m", after="", crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
-    Phase(name="b", after="m", frozen=3, rate=1.5e-3, spectral=0.1),
-    Phase(name="c", after="b", frozen=2, rate=7e-4, spectral=0.05, rendered=True),
+    Phase(name="m", after="", minutes=20, crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
+    Phase(name="b", after="m", minutes=46, frozen=3, rate=1.5e-3, spectral=0.1),
+    Phase(name="c", after="b", minutes=34, frozen=2, rate=7e-4, spectral=0.05, rendered=True),
     Phase(
         name="d",
         after="c",
+        minutes=30,
         frozen=3,
         rate=1e-3,
         decay=0.0,
@@ -82,6 +92,7 @@ PHASES = (
     Phase(
         name="e",
         after="d",
+        minutes=24,
         frozen=2,
         rate=7e-4,
         decay=0.0,
@@ -93,5 +104,24 @@ PHASES = (
         speed=0.04,
         mixed=0.35,
         rendered=True,
+    ),
+    Phase(
+        name="f",
+        after="e",
+        minutes=60,
+        frozen=2,
+        rate=8e-4,
+        decay=0.0,
+        muon_rate=0.015,
+        warm_up=0.025,
+        embedded=0.15,
+        jitter=0.3,
+        speed=0.04,
+        mixed=0.2,
+        slots=16_000,
+        fresh=8,
+        rendered=True,
+        mixtures=0.5,
+        average=0.999,
     ),
 )

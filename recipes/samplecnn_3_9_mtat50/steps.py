@@ -80,22 +80,38 @@ def label(options: Options) -> None:
         write_scores(target, store, read_music(_collection(options)))
 
 
+def mix(options: Options) -> None:
+    from recipes.samplecnn_3_9_mtat50.mixtures import label_mixtures
+
+    tracks = [track for track in _labelled(options) if track.trainable]
+    new = label_mixtures(
+        Store(options.work),
+        tracks,
+        games=_games(),
+        teacher=options.teacher_folder,
+        n=options.mixtures,
+        seed=options.seed,
+        jobs=options.threads,
+    )
+    _log.info("mix: %d new mixtures", new)
+
+
 def train(options: Options) -> None:
     from recipes.samplecnn_3_9_mtat50.phases import PHASES
     from recipes.samplecnn_3_9_mtat50.train import Material, finished, train_phase
     from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
 
     store, folder = Store(options.work), options.work / "train"
-    games = frozenset(source.source for source in public_sources() if source.kind == "debian")
-    tracks = [track for track in _all_tracks(options) if len(np.load(store.logits_file(track), mmap_mode="r"))]
+    tracks = _labelled(options)
     played = [track for track in tracks if track.source != "rendered"]
     held_out = [track for track in tracks if track.held_out]
     for phase in PHASES:
         if not finished(folder, phase):
             heard = [track for track in (tracks if phase.rendered else played) if track.trainable]
+            mixtures = store.mixtures() if phase.mixtures else ()
             material = Material(
                 crops=Crops(store, [track for track in played if track.trainable]),
-                windows=Windows(store, heard, games=games),
+                windows=Windows(store, heard, games=_games(), mixtures=mixtures, share=phase.mixtures),
                 held_out=Windows(store, held_out) if held_out else None,
             )
             _log.info("phase %s: %d segments of %d tracks", phase.name, len(material.windows), len(heard))
@@ -103,7 +119,7 @@ def train(options: Options) -> None:
                 phase,
                 folder=folder,
                 material=material,
-                pace=options.pace(phase.name),
+                pace=options.paces[phase.name],
                 seed=options.seed,
                 threads=options.threads,
             )
@@ -159,6 +175,7 @@ STEPS: dict[str, Callable[[Options], None]] = {
     "decode": decode,
     "render": render,
     "label": label,
+    "mix": mix,
     "train": train,
     "export": export,
     "evaluate": evaluate,
@@ -172,6 +189,17 @@ def _all_tracks(options: Options) -> list[Track]:
 
     given = [track for folder in options.music for track in read_music(folder)]
     return given + list(rendered_tracks(options.work))
+
+
+def _labelled(options: Options) -> list[Track]:
+    """All of it that is long enough for the teacher to have heard."""
+    store = Store(options.work)
+    return [track for track in _all_tracks(options) if len(np.load(store.logits_file(track), mmap_mode="r"))]
+
+
+def _games() -> frozenset[str]:
+    """The sources that are games' music."""
+    return frozenset(source.source for source in public_sources() if source.kind == "debian")
 
 
 def _figures_file(options: Options) -> Path:

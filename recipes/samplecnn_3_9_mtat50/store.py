@@ -1,10 +1,11 @@
 """Everything the recipe makes of a track, a file each, so that a stopped run goes on where it was."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,29 @@ from samptag.audio.decode import open_audio
 from samptag.core.atomic import atomic_write
 from samptag.errors import AudioError
 
-__all__ = ["SAMPLE_RATE", "SEGMENT", "Store", "write_array"]
+__all__ = ["SAMPLE_RATE", "SEGMENT", "MixtureFiles", "Store", "write_array"]
 
 SAMPLE_RATE = 22_050
 SEGMENT = 59_049  # samples the student hears: 3^9 frames of 3
 _FULL_SCALE = 32_768
 # Tracks of folders without a table are whole albums' worth of one game; the first minutes of each say most of it.
 _LONGEST_SECONDS = 240
+
+
+class MixtureFiles(NamedTuple):
+    """Where some mixtures are; see `mixtures`.
+
+    Attributes
+    ----------
+    audio : Path
+        int16, (mixtures, samples), at 22 050 Hz.
+    logits, embeddings : Path
+        As `Store` keeps them for segments, one a mixture.
+    """
+
+    audio: Path
+    logits: Path
+    embeddings: Path
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,16 @@ class Store:
     def embeddings_file(self, track: Track) -> Path:
         """The teacher's embeddings of the same segments: float16, (segments, 456)."""
         return self._file("embeddings", track)
+
+    def mixture_files(self, number: int) -> MixtureFiles:
+        """The files of one batch of mixtures."""
+        kinds = (self.folder / "mixtures" / f"{number:05d}.{kind}.npy" for kind in MixtureFiles._fields)
+        return MixtureFiles(*kinds)
+
+    def mixtures(self) -> Sequence[MixtureFiles]:
+        """All that are labelled, in their order."""
+        labelled = sorted((self.folder / "mixtures").glob("*.logits.npy"))
+        return [self.mixture_files(int(file.name.split(".")[0])) for file in labelled]
 
     def audio(self, track: Track) -> np.ndarray:
         """The samples as a map of the file, read as they are used."""

@@ -125,7 +125,7 @@ class _Run:
         self.optimisers = Optimisers(
             phase, self.student, self.embeddings.parameters() if phase.embedded else (), workers
         )
-        self.average = MovingAverage(self.model.state_dict(), decay=0.998)
+        self.average = MovingAverage(self.model.state_dict(), decay=phase.average)
         if state is not None:
             self.optimisers.load_state_dict(state["optimisers"])
             self.average.state = state["average"]

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.samplecnn_3_9_mtat50.collection import Track
-from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SEGMENT, Store
+from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SEGMENT, MixtureFiles, Store
 
-__all__ = ["Crops", "Windows", "augment"]
+__all__ = ["MIXTURE", "Crops", "Windows", "augment"]
+
+MIXTURE = 66_326  # samples of a mixture: the 3.008 s that the teacher hears
 
 _FULL_SCALE = 32_768
 _LOGIT_LIMIT = 9.2  # a score of 1e-4: beyond, float16 scores of the teacher mean nothing
@@ -22,13 +24,15 @@ _RESPED = 0.25  # share of segments played faster or slower
 
 @dataclass(frozen=True)
 class _Row:
-    track: int
+    audio: int
+    start: int  # of the sound it may be taken from, in the audio
+    stop: int
     middle: int
     weight: float
 
 
 class Windows:
-    """Random segments of labelled tracks.
+    """Random segments of labelled tracks and mixtures.
 
     Parameters
     ----------
@@ -37,28 +41,53 @@ class Windows:
         Those to learn from, or those held out.
     games : frozenset of str
         Sources that are heard less often: many hours of few styles.
+    mixtures : sequence of MixtureFiles
+    share : float
+        How much of what is drawn are mixtures, in [0, 1).
 
     Attributes
     ----------
+    chances : ndarray of float64, (segments,)
+        How likely each is drawn.
     logits : ndarray of float32, (segments, networks, tags)
     embeddings : ndarray of float16, (segments, 456)
         The teacher's.
     """
 
-    def __init__(self, store: Store, tracks: Sequence[Track], *, games: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tracks: Sequence[Track],
+        *,
+        games: frozenset[str] = frozenset(),
+        mixtures: Sequence[MixtureFiles] = (),
+        share: float = 0.0,
+    ) -> None:
         self._audio = [store.audio(track) for track in tracks]
         rows, logits, embeddings = [], [], []
         for number, track in enumerate(tracks):
             labels = np.load(store.logits_file(track)).astype(np.float32)
             weight = _GAMES if track.source in games else _WEIGHTS.get(track.source, 1.0)
-            rows += [_Row(number, (i + 1) * SEGMENT // 2, weight) for i in range(len(labels))]
+            stop = len(self._audio[number])
+            rows += [_Row(number, 0, stop, (i + 1) * SEGMENT // 2, weight) for i in range(len(labels))]
             logits.append(labels)
             embeddings.append(np.load(store.embeddings_file(track)))
+        if mixtures:
+            n = sum(len(np.load(files.logits, mmap_mode="r")) for files in mixtures)
+            weight = share / (1 - share) * sum(row.weight for row in rows) / n
+            for files in mixtures:
+                sounds = np.load(files.audio, mmap_mode="r")
+                starts = [i * MIXTURE for i in range(len(sounds))]
+                number = len(self._audio)
+                rows += [_Row(number, start, start + MIXTURE, start + MIXTURE // 2, weight) for start in starts]
+                self._audio.append(sounds.reshape(-1))
+                logits.append(np.load(files.logits).astype(np.float32))
+                embeddings.append(np.load(files.embeddings))
         self._rows = rows
         self.logits = np.clip(np.concatenate(logits), -_LOGIT_LIMIT, _LOGIT_LIMIT)
         self.embeddings = np.concatenate(embeddings)
         weights = np.array([row.weight for row in rows])
-        self._chances = weights / weights.sum()
+        self.chances = weights / weights.sum()
 
     def __len__(self) -> int:
         """Number of segments."""
@@ -86,12 +115,12 @@ class Windows:
         ndarray of int64, (n,)
             Their numbers, for `logits` and `embeddings`.
         """
-        chosen = rng.choice(len(self._rows), n, p=self._chances)
+        chosen = rng.choice(len(self._rows), n, p=self.chances)
         segments = []
         for i in chosen:
             pace = rng.uniform(1 - speed, 1 + speed) if rng.random() < _RESPED else 1.0
             shift = int(rng.uniform(-jitter, jitter) * SAMPLE_RATE)
-            segment = self._take(self._rows[i], shift, pace)
+            segment = self._take(i, shift, pace)
             if rng.random() < mixed:
                 segment = segment + self._far_below(segment, rng)
             segments.append(augment(segment, rng))
@@ -99,23 +128,43 @@ class Windows:
 
     def plain(self, chosen: np.ndarray) -> np.ndarray:
         """Segments as the teacher heard them, float32 (k, 59 049); `chosen`: (k,) numbers."""
-        return np.stack([self._take(self._rows[i], 0, 1.0) for i in chosen])
+        return np.stack([self._take(i, 0, 1.0) for i in chosen])
+
+    def around(self, segment: int, length: int, shift: int) -> np.ndarray:
+        """The sound around a segment.
+
+        Parameters
+        ----------
+        segment : int
+            Its number.
+        length : int
+            In samples.
+        shift : int
+            How far the middle may lie from the segment's, in samples; less where the sound ends.
+
+        Returns
+        -------
+        ndarray of float32, (length,)
+            Zeros follow where the whole sound is shorter.
+        """
+        row = self._rows[segment]
+        start = max(row.start, min(row.middle - length // 2 + shift, row.stop - length))
+        samples = np.asarray(self._audio[row.audio][start : min(start + length, row.stop)], dtype=np.float32)
+        whole: np.ndarray = np.pad(samples / _FULL_SCALE, (0, length - len(samples)))
+        return whole
 
     def _far_below(self, segment: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A segment of any track, so soft beside `segment` that the tags stay."""
-        other = self._take(self._rows[rng.integers(len(self._rows))], 0, 1.0)
+        other = self._take(int(rng.integers(len(self._rows))), 0, 1.0)
         wanted = segment.std() * 10 ** (-rng.uniform(*_FAR_BELOW_DB) / 20)
-        return other * np.float32(min(1.0, wanted / (other.std() + _LEAST_LEVEL)))
+        soft: np.ndarray = other * np.float32(min(1.0, wanted / (other.std() + _LEAST_LEVEL)))
+        return soft
 
-    def _take(self, row: _Row, shift: int, speed: float) -> np.ndarray:
-        """A segment around a row's middle, played at `speed`."""
-        track = self._audio[row.track]
-        length = int(SEGMENT * speed) + 2
-        start = max(0, min(row.middle - int(SEGMENT * speed) // 2 + shift, len(track) - length))
-        samples = np.asarray(track[start : start + length], dtype=np.float32) / _FULL_SCALE
-        samples = np.pad(samples, (0, length - len(samples)))
+    def _take(self, segment: int, shift: int, speed: float) -> np.ndarray:
+        """A segment, `shift` samples off its place and played at `speed`."""
         if speed == 1.0:
-            return samples[:SEGMENT]
+            return self.around(segment, SEGMENT, shift)
+        samples = self.around(segment, int(SEGMENT * speed) + 2, shift)
         # Linear interpolation: at 5 % what it adds lies far below the music.
         at = np.arange(SEGMENT) * speed
         before = at.astype(np.int64)

@@ -179,7 +179,7 @@ def assert_same(folder, again, phase):
 
 def test_a_phase_that_is_stopped_ends_with_the_same_weights(store, tmp_path):
     crops, windows = Crops(store[0], [store[1]]), Windows(store[0], [store[1]])
-    phase = Phase(name="m", after="", crops=True, frozen=0, rate=3e-3, batch=2, micro_batches=1)
+    phase = Phase(name="m", after="", minutes=1, crops=True, frozen=0, rate=3e-3, batch=2, micro_batches=1)
 
     def train(folder, crops):
         material = Material(crops=crops, windows=windows, held_out=None)
