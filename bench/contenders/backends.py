@@ -15,7 +15,7 @@ from torch import nn
 
 from bench import machine
 from samptag.cli.app import main as samptag_main
-from samptag.core.inference import SEGMENTS_PER_THREAD
+from samptag.core.inference import cpu_batch_size
 from samptag.core.model import SampleCNN
 from samptag.tagging import tagger
 
@@ -74,7 +74,7 @@ class BackendPredictor:
     """The predictor's interface over a backend."""
 
     backend = ""
-    batch_size = SEGMENTS_PER_THREAD * machine.cores()
+    batch_size = cpu_batch_size(machine.cores())
 
     def __init__(self, model: SampleCNN, **_: Any) -> None:
         example = torch.zeros(1, model.config.input_length)
