@@ -22,9 +22,9 @@ __all__ = ["Predictor", "cpu_batch_size"]
 # cache (Conv2d of height one, channels-last, 2 cores: 71 segments/s at 1, 49 at 8). On CUDA 64 segments of half
 # precision take about 1 GB in the widest layer, which small cards still have. Not measured on a GPU.
 BATCH = {"cpu": 1, "cuda": 64, "mps": 16}
-# Segments a caller should offer at a time on the CPU: enough that threads which finish early find more to do, because at
-# the end of a call they wait for each other. Half an hour of MP3 on 2 cores took 3 % less time with 24 than with 8, at the
-# cost of 15 MB.
+# Segments a caller should offer at a time on the CPU: enough that threads which finish early find more to do, because
+# at the end of a call they wait for each other. Half an hour of MP3 on 2 cores took 3 % less time with 24 than with 8,
+# at the cost of 15 MB.
 SEGMENTS_PER_THREAD = 4
 LEAST_SEGMENTS = 24
 
