@@ -1,4 +1,4 @@
-"""Bars of ``bench tag --json FILE`` against the machine's limit: ``python -m bench.plot FILE PICTURE.png``."""
+"""Bars of ``bench tag --json FILE`` against the machine's limit: ``python -m bench.plot FILE ... PICTURE.png``."""
 
 import json
 import sys
@@ -44,10 +44,14 @@ def draw(figures: dict[str, Any], picture: Path) -> None:
 
 
 def main() -> None:
-    """Draw the file named first into the picture named second."""
-    if len(sys.argv) != 3:
+    """Draw the files that are named into the picture named last; formats may come from different runs."""
+    *files, picture = sys.argv[1:] or [""]
+    if not files:
         sys.exit(f"usage: {__doc__}")
-    draw(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
+    figures: dict[str, Any] = {}
+    for file in files:
+        figures |= json.loads(Path(file).read_text(encoding="utf-8"))
+    draw(figures, Path(picture))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Nothing; `optimiser` continues where its ``state_dict`` was taken, on whatever kind of device that was.
+    """Have `optimiser` continue where its ``state_dict`` was taken, on whatever kind of device that was.
 
     Parameters
     ----------
