@@ -123,7 +123,7 @@ class Tones:
 
 def test_replay_gives_what_the_frozen_layers_make_and_new_segments_in_their_turn(tmp_path, workers):
     torch.manual_seed(0)
-    phase = Phase(name="d", after="", frozen=3, rate=0.0, batch=2, micro_batches=2, slots=4, fresh=1)
+    phase = Phase(name="d", after="", minutes=1, frozen=3, rate=0.0, batch=2, micro_batches=2, slots=4, fresh=1)
     learner = Student(student(), nn.ModuleDict(), frozen=3, workers=workers)
     (tmp_path / "d.of-other-weights.replay").touch()
     lesson = ReplayLesson(
