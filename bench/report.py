@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import machine
 from bench.process import Rounds
+from samptag.core.atomic import atomic_write
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,5 @@ class Report:
     def _write(self) -> None:
         if self._path is None:
             return
-        partial = self._path.with_name(self._path.name + ".part")
-        partial.write_text(json.dumps(self._figures, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self._path)
+        with atomic_write(self._path) as file:
+            file.write((json.dumps(self._figures, indent=2) + "\n").encode())

@@ -9,7 +9,7 @@ import torch
 
 from recipes.samplecnn_3_9_mtat50 import teacher as musicnn
 from recipes.samplecnn_3_9_mtat50.collection import Track
-from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SEGMENT, Store, write_array
+from recipes.samplecnn_3_9_mtat50.store import FULL_SCALE, SAMPLE_RATE, SEGMENT, Store, write_labels
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.audio.resample import resample
 from samptag.core.atomic import atomic_write
@@ -17,7 +17,6 @@ from samptag.core.atomic import atomic_write
 __all__ = ["label_tracks", "opinions", "teacher_windows", "write_scores"]
 
 _BATCH = 8
-_FULL_SCALE = 32_768
 
 _teacher: musicnn.Teacher | None = None  # one in each process
 
@@ -37,7 +36,7 @@ def teacher_windows(samples: np.ndarray) -> np.ndarray:
         with zeros.
     """
     n_segments = max(0, 2 * len(samples) // SEGMENT - 1)
-    heard = resample((samples / np.float32(_FULL_SCALE)).astype(np.float32), SAMPLE_RATE, musicnn.SAMPLE_RATE)
+    heard = resample((samples / np.float32(FULL_SCALE)).astype(np.float32), SAMPLE_RATE, musicnn.SAMPLE_RATE)
     heard = np.pad(heard, (0, max(0, musicnn.WINDOW - len(heard)))).astype(np.float32)
     middles = (np.arange(n_segments) + 1) * SEGMENT / 2 * musicnn.SAMPLE_RATE / SAMPLE_RATE
     starts = np.clip(np.rint(middles).astype(int) - musicnn.WINDOW // 2, 0, len(heard) - musicnn.WINDOW)
@@ -124,6 +123,4 @@ def _label_file(audio: Path, logits_file: Path, embeddings_file: Path) -> None:
     if _teacher is None:
         raise RuntimeError("the process has no teacher")
     logits, embeddings = opinions(_teacher, teacher_windows(np.load(audio)))
-    # The logits last: where they are, the track is labelled.
-    write_array(embeddings_file, embeddings)
-    write_array(logits_file, logits)
+    write_labels(logits_file, embeddings_file, logits=logits, embeddings=embeddings)

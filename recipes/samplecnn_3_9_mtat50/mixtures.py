@@ -10,13 +10,12 @@ import torch
 from recipes.samplecnn_3_9_mtat50 import teacher as musicnn
 from recipes.samplecnn_3_9_mtat50.collection import Track
 from recipes.samplecnn_3_9_mtat50.label import opinions
-from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, Store, write_array
+from recipes.samplecnn_3_9_mtat50.store import FULL_SCALE, SAMPLE_RATE, Store, write_array, write_labels
 from recipes.samplecnn_3_9_mtat50.windows import MIXTURE, Windows
 from samptag.audio.resample import resample
 
 __all__ = ["Mixer", "label_mixtures", "labelled_mixtures"]
 
-_FULL_SCALE = 32_768
 _AT_ONCE = 64  # mixtures a file
 
 _SINGLE, _TOGETHER = 0.35, 0.88  # up to here one piece alone, up to here two at once, beyond them a crossfade
@@ -43,7 +42,7 @@ class Mixer:
 
     def __init__(self, windows: Windows) -> None:
         self._windows = windows
-        scores = (1 / (1 + np.exp(-windows.logits))).mean(axis=1)
+        scores = windows.scores(np.arange(len(windows)))
         rarity = np.maximum(0, scores - _HEARD) / (scores.mean(axis=0) + _LEAST_MEAN)
         first = windows.chances * (1 + _RARITY * rarity.sum(axis=1))
         self._first = first / first.sum()
@@ -107,8 +106,8 @@ def labelled_mixtures(
     ndarray of float16, (n, 456)
         Embeddings.
     """
-    sounds = np.stack([np.rint(mixer.draw(rng) * (_FULL_SCALE - 1)).astype("<i2") for _ in range(n)])
-    heard = [resample(sound / np.float32(_FULL_SCALE), SAMPLE_RATE, musicnn.SAMPLE_RATE) for sound in sounds]
+    sounds = np.stack([np.rint(mixer.draw(rng) * (FULL_SCALE - 1)).astype("<i2") for _ in range(n)])
+    heard = [resample(sound / np.float32(FULL_SCALE), SAMPLE_RATE, musicnn.SAMPLE_RATE) for sound in sounds]
     # 48 127 or 48 128 samples, as the rounding of the resampler's length goes.
     windows = [np.pad(sound[: musicnn.WINDOW], (0, max(0, musicnn.WINDOW - len(sound)))) for sound in heard]
     return sounds, *opinions(teacher, np.stack(windows))
@@ -165,8 +164,7 @@ def _make(store: Store, number: int, seed: int) -> None:
     sounds, logits, embeddings = labelled_mixtures(mixer, teacher, _AT_ONCE, np.random.default_rng([seed, number]))
     files = store.mixture_files(number)
     write_array(files.audio, sounds)
-    write_array(files.embeddings, embeddings)
-    write_array(files.logits, logits)  # the last: where it is, the file's mixtures are labelled
+    write_labels(files.logits, files.embeddings, logits=logits, embeddings=embeddings)
 
 
 def _gain(decibels: float) -> float:

@@ -1,6 +1,7 @@
 """What the phases of the training are."""
 
 from dataclasses import dataclass
+from functools import partial
 
 __all__ = ["PHASES", "Phase"]
 
@@ -69,58 +70,45 @@ class Phase:
     average: float = 0.998
 
 
+_with_embeddings = partial(Phase, decay=0.0, warm_up=0.025, embedded=0.15, speed=0.04, rendered=True)
+
 PHASES = (
     Phase(name="m", after="", minutes=20, crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
     Phase(name="b", after="m", minutes=46, frozen=3, rate=1.5e-3, spectral=0.1),
     Phase(name="c", after="b", minutes=34, frozen=2, rate=7e-4, spectral=0.05, rendered=True),
-    Phase(
+    _with_embeddings(
         name="d",
         after="c",
         minutes=30,
         frozen=3,
         rate=1e-3,
-        decay=0.0,
         muon_rate=0.02,
-        warm_up=0.025,
-        embedded=0.15,
         jitter=0.25,
-        speed=0.04,
         slots=26_000,
         fresh=4,
-        rendered=True,
     ),
-    Phase(
+    _with_embeddings(
         name="e",
         after="d",
         minutes=24,
         frozen=2,
         rate=7e-4,
-        decay=0.0,
         muon_rate=0.01,
-        warm_up=0.025,
         batch=24,
-        embedded=0.15,
         jitter=0.4,
-        speed=0.04,
         mixed=0.35,
-        rendered=True,
     ),
-    Phase(
+    _with_embeddings(
         name="f",
         after="e",
         minutes=60,
         frozen=2,
         rate=8e-4,
-        decay=0.0,
         muon_rate=0.015,
-        warm_up=0.025,
-        embedded=0.15,
         jitter=0.3,
-        speed=0.04,
         mixed=0.2,
         slots=16_000,
         fresh=8,
-        rendered=True,
         mixtures=0.5,
         average=0.999,
     ),

@@ -105,13 +105,14 @@ def train(options: Options) -> None:
     tracks = _labelled(options)
     played = [track for track in tracks if track.source != "rendered"]
     held_out = [track for track in tracks if track.held_out]
+    games = _games()
     for phase in PHASES:
         if not finished(folder, phase):
             heard = [track for track in (tracks if phase.rendered else played) if track.trainable]
             mixtures = store.mixtures() if phase.mixtures else ()
             material = Material(
                 crops=Crops(store, [track for track in played if track.trainable]),
-                windows=Windows(store, heard, games=_games(), mixtures=mixtures, share=phase.mixtures),
+                windows=Windows(store, heard, games=games, mixtures=mixtures, share=phase.mixtures),
                 held_out=Windows(store, held_out) if held_out else None,
             )
             _log.info("phase %s: %d segments of %d tracks", phase.name, len(material.windows), len(heard))

@@ -14,11 +14,11 @@ from samptag.audio.decode import open_audio
 from samptag.core.atomic import atomic_write
 from samptag.errors import AudioError
 
-__all__ = ["SAMPLE_RATE", "SEGMENT", "MixtureFiles", "Store", "write_array"]
+__all__ = ["FULL_SCALE", "SAMPLE_RATE", "SEGMENT", "MixtureFiles", "Store", "write_array", "write_labels"]
 
 SAMPLE_RATE = 22_050
 SEGMENT = 59_049  # samples the student hears: 3^9 frames of 3
-_FULL_SCALE = 32_768
+FULL_SCALE = 32_768  # of int16
 # Tracks of folders without a table are whole albums' worth of one game; the first minutes of each say most of it.
 _LONGEST_SECONDS = 240
 
@@ -122,6 +122,12 @@ def write_array(target: Path, values: np.ndarray) -> None:
         np.save(file, values)
 
 
+def write_labels(logits_file: Path, embeddings_file: Path, *, logits: np.ndarray, embeddings: np.ndarray) -> None:
+    """Write the teacher's labels; the logits last: where they are, the rest is there too."""
+    write_array(embeddings_file, embeddings)
+    write_array(logits_file, logits)
+
+
 def _decode(source: Path, target: Path, limit: int | None) -> str:
     """Decode one file; what is wrong with it."""
     blocks: list[np.ndarray] = []
@@ -129,7 +135,7 @@ def _decode(source: Path, target: Path, limit: int | None) -> str:
     try:
         with open_audio(source, sample_rate=SAMPLE_RATE) as stream:
             for block in stream:
-                blocks.append(np.clip(np.rint(block * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2"))
+                blocks.append(np.clip(np.rint(block * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2"))
                 total += len(block)
                 if limit is not None and total >= limit:
                     break

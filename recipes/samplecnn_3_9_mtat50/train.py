@@ -220,8 +220,7 @@ class _Run:
         model = SampleCNN(self.model.config)
         model.load_state_dict(self.average.state)
         scores, _ = Predictor(model, device=torch.device("cpu"))(held_out.plain(chosen))
-        teacher = (1 / (1 + np.exp(-held_out.logits[chosen]))).mean(axis=1)
-        alike = agreement(scores, reference=teacher)
+        alike = agreement(scores, reference=held_out.scores(chosen))
         _log.info(
             "phase %s: held-out segments: correlation %.4f, top-5 overlap %.3f",
             self.phase.name,

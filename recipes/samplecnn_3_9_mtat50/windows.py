@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.samplecnn_3_9_mtat50.collection import Track
-from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SEGMENT, MixtureFiles, Store
+from recipes.samplecnn_3_9_mtat50.store import FULL_SCALE, SAMPLE_RATE, SEGMENT, MixtureFiles, Store
 
 __all__ = ["MIXTURE", "Crops", "Windows", "augment"]
 
 MIXTURE = 66_326  # samples of a mixture: the 3.008 s that the teacher hears
 
-_FULL_SCALE = 32_768
 _LOGIT_LIMIT = 9.2  # a score of 1e-4: beyond, float16 scores of the teacher mean nothing
 # How often a track of each source is heard, compared with others: the tagged styles more, single notes less.
 _WEIGHTS = {"emotify": 1.6, "instruments": 0.8, "solfege": 0.8}
@@ -130,6 +129,11 @@ class Windows:
         """Segments as the teacher heard them, float32 (k, 59 049); `chosen`: (k,) numbers."""
         return np.stack([self._take(i, 0, 1.0) for i in chosen])
 
+    def scores(self, chosen: np.ndarray) -> np.ndarray:
+        """The teacher's, the mean of its networks', float32 (k, tags); `chosen`: (k,) numbers."""
+        scores: np.ndarray = (1 / (1 + np.exp(-self.logits[chosen]))).mean(axis=1)
+        return scores
+
     def around(self, segment: int, length: int, shift: int) -> np.ndarray:
         """The sound around a segment.
 
@@ -150,7 +154,7 @@ class Windows:
         row = self._rows[segment]
         start = max(row.start, min(row.middle - length // 2 + shift, row.stop - length))
         samples = np.asarray(self._audio[row.audio][start : min(start + length, row.stop)], dtype=np.float32)
-        whole: np.ndarray = np.pad(samples / _FULL_SCALE, (0, length - len(samples)))
+        whole: np.ndarray = np.pad(samples / FULL_SCALE, (0, length - len(samples)))
         return whole
 
     def _far_below(self, segment: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -193,7 +197,7 @@ class Crops:
         for i in rng.choice(len(self._audio), n, p=self._chances):
             audio = self._audio[i]
             start = int(rng.integers(0, max(1, len(audio) - length)))
-            samples = np.asarray(audio[start : start + length], dtype=np.float32) / _FULL_SCALE
+            samples = np.asarray(audio[start : start + length], dtype=np.float32) / FULL_SCALE
             crops.append(augment(np.pad(samples, (0, length - len(samples))), rng))
         return np.stack(crops)
 
