@@ -1,24 +1,29 @@
-"""Whole processes: wall time, CPU time and peak memory, in rounds of A B C A B C so that a busy minute hits all.
+"""Whole processes: wall time, CPU time and memory, in rounds of A B C A B C so that a busy minute hits all."""
 
-Run as a module it is the small process in between: Linux counts the memory of the process that starts another into the
-other's peak, and a benchmark that holds music in memory is a large one.
-"""
-
-import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 Figures = dict[str, float]
 
+WATCH_SECONDS = 1.0  # adding up the pages of three processes takes some ten milliseconds
 
-def timed(command: Sequence[str | Path]) -> Figures:
-    """`wall_seconds`, `cpu_seconds` and `peak_bytes` (resident) of `command`, its output thrown away.
+
+def timed(command: Sequence[str | Path], *, memory: bool = False) -> Figures:
+    """`wall_seconds` and `cpu_seconds` of `command` and the processes it starts, its output thrown away.
+
+    With `memory` also `peak_bytes`, seen once a second: the resident memory of all its processes, in which pages that
+    several share count once.
 
     Raises
     ------
@@ -26,19 +31,54 @@ def timed(command: Sequence[str | Path]) -> Figures:
         The command failed: a benchmark of a failing command would flatter it.
     """
     words = [str(part) for part in command]
-    between = [sys.executable, "-m", "bench.process", *words]
-    with subprocess.Popen(
-        between, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as child:
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         try:
-            told, errors = child.communicate()
+            with watched(child.pid) if memory else nullcontext([]) as seen:
+                _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)  # both processes: nothing may compute on beside what comes next
+            os.killpg(child.pid, signal.SIGKILL)  # with all it has started: nothing may compute on beside what follows
+            child.wait()
             raise
-    if child.returncode:
-        sys.exit(f"{' '.join(words)}\nended with {child.returncode}:\n{errors}")
-    used: Figures = json.loads(told)
-    return used
+        wall = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            errors.seek(0)
+            told = errors.read().decode(errors="replace")
+            sys.exit(f"{' '.join(words)}\nended with {child.returncode}:\n{told}")
+    used = {"wall_seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    return used | {"peak_bytes": max(seen)} if seen else used
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[list[int]]:
+    """The bytes that a process and all below it have resident, one number a second for the time of a with block."""
+    seen: list[int] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        with suppress(psutil.Error):
+            first = psutil.Process(pid)
+            while not ended.wait(WATCH_SECONDS):
+                seen.append(sum(map(_resident, (first, *first.children(recursive=True)))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _resident(process: psutil.Process) -> int:
+    """The bytes of one process, its part of what it shares; 0 once it has ended."""
+    try:
+        full = process.memory_full_info()
+    except psutil.Error:
+        return 0
+    return getattr(full, "pss", full.uss)  # only Linux tells how many share a page
 
 
 class Rounds:
@@ -76,21 +116,3 @@ def interleaved(contenders: Mapping[str, Callable[[], Figures]], *, rounds: int)
             sys.stderr.write(f"round {number} of {rounds}, {name}: {told}\n")
         done.add(found)
         yield done
-
-
-def main() -> None:
-    """Run the command line's command and print what it used as JSON; its errors go where this process's go."""
-    started = time.perf_counter()
-    child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - started
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        sys.exit(1)
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, kilobytes elsewhere
-    used = {"wall_seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss * unit}
-    sys.stdout.write(json.dumps(used))
-
-
-if __name__ == "__main__":
-    main()

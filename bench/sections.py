@@ -42,9 +42,9 @@ def ours(path: Path, options: Options) -> Command:
             "--no-progress"]  # fmt: skip
 
 
-def runner(command: Command) -> Callable[[], Figures]:
+def runner(command: Command, *, memory: bool = False) -> Callable[[], Figures]:
     """What runs `command` and gives its figures."""
-    return lambda: timed(command)
+    return lambda: timed(command, memory=memory)
 
 
 def contenders(folder: Path, options: Options) -> dict[str, Command]:
@@ -137,7 +137,7 @@ def long(folder: Path, pool: Pool, options: Options) -> Iterator[Finding]:
     for name, seconds in (("short", 300.0), ("long", options.long_hours * 3600)):
         path = folder / f"{name}.mp3"
         write_track(path, pool, seconds=seconds, generator=generator)
-        works[name] = runner(ours(path, options))
+        works[name] = runner(ours(path, options), memory=True)
     for rounds in interleaved(works, rounds=options.rounds):
         peaks = {name: rounds.median(name, "peak_bytes") for name in works}
         more = {kind: rounds.median("long", kind) - rounds.median("short", kind) for kind in rounds.figures["long"]}

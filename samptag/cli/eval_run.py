@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from samptag.cli.console import new_progress, note, wants_progress
 from samptag.cli.eval_tables import as_tables, as_tsv, remarks
@@ -20,6 +20,9 @@ from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import Truth, scores_to_csv
 from samptag.tagging.result import valid_text
 from samptag.tagging.shard import Ranks
+
+if TYPE_CHECKING:
+    from samptag.tagging import Tagger
 
 __all__ = ["run"]
 
@@ -92,19 +95,29 @@ def _listen(request: EvalRequest, data: Path, scoring: Scoring, ranks: Ranks | N
     perturbations = [parse_perturbation(text) for text in request.perturb]
     dataset = _found(request, data)
     quiet_codecs()
+    tagger = _tagger(request, len(dataset.select(request.part)), ranks)
     with _bar("evaluating", request.progress) as advance:
         return evaluate(
             dataset,
-            model=request.model,
+            model=tagger,
             part=request.part,
             group=request.group,
             against=request.against,
             perturbations=perturbations,
             scoring=scoring,
-            device=request.device if ranks is None else ranks.device(request.device),
             ranks=ranks,
             progress=advance,
         )
+
+
+def _tagger(request: EvalRequest, n_clips: int, ranks: Ranks | None) -> Tagger:
+    """What listens; to be made before the progress bar, whose thread would keep it from having processes."""
+    from samptag.pretrained import DEFAULT
+    from samptag.tagging import Tagger
+
+    if ranks is not None:
+        return Tagger.from_pretrained(request.model or DEFAULT, device=ranks.device(request.device))
+    return Tagger.from_pretrained(request.model or DEFAULT, device=request.device, processes=n_clips)
 
 
 def _help(request: EvalRequest, data: Path, ranks: Ranks) -> None:

@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
@@ -38,6 +38,10 @@ __all__ = ["run"]
 
 SOME_FAILED = 1
 
+# Three segments of an MP3 of 128 kbit/s: computing them takes some ten times as long as forking a process for it.
+BYTES_A_PROCESS = 2**17
+MANY = 1024
+
 
 def run(request: TagRequest) -> int:
     """The exit code, after everything asked for has been tagged and written.
@@ -61,7 +65,7 @@ def run(request: TagRequest) -> int:
     ranks = Ranks.from_environment()
     inputs = _inputs(request, ranks)
     with without_collection():
-        tagger, selection = _tagger(request, ranks)
+        tagger, selection = _tagger(request, inputs, ranks)
     quiet_codecs()
     if ranks is not None and ranks.rank != 0:
         from samptag.tagging.shard import Shard
@@ -87,7 +91,7 @@ def _inputs(request: TagRequest, ranks: Ranks | None) -> list[Input]:
     return expand_inputs(names)
 
 
-def _tagger(request: TagRequest, ranks: Ranks | None) -> tuple[Tagger, Selection]:
+def _tagger(request: TagRequest, inputs: list[Input], ranks: Ranks | None) -> tuple[Tagger, Selection]:
     """What tags, and what is shown of it; importing torch, reading the weights, and most of a short command's time."""
     loaded = _load(request)
     selection = _selection(request, loaded.card.tags)
@@ -100,8 +104,22 @@ def _tagger(request: TagRequest, ranks: Ranks | None) -> tuple[Tagger, Selection
         tail=request.tail.value,
         batch_size=request.batch_size,
         jobs=request.jobs,
+        processes=_useful_processes(inputs) if ranks is None else None,
     )
     return tagger, selection
+
+
+def _useful_processes(inputs: Sequence[Input]) -> int:
+    """How many processes of the net could have something to do: one song needs fewer than some machines have cores."""
+    total = 0
+    for item in inputs:
+        if item.path == STDIN:
+            return MANY
+        with suppress(OSError):
+            total += os.stat(item.path).st_size
+        if total >= MANY * BYTES_A_PROCESS:
+            break
+    return 1 + total // BYTES_A_PROCESS
 
 
 def _load(request: TagRequest) -> LoadedModel:

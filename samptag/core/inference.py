@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from samptag.core.device import inference_dtype
 from samptag.core.folding import fold
 from samptag.core.model import SampleCNN
+from samptag.core.processes import Network, NetworkProcess, can_fork
 from samptag.core.products import FilterBank, ProductNetwork
 
 __all__ = ["Predictor", "cpu_batch_size"]
@@ -39,10 +41,11 @@ def cpu_batch_size(threads: int) -> int:
 class Predictor:
     """A network ready to score segments on one device.
 
-    On the CPU every thread computes segments of its own as matrix products with batch normalisation folded in (see
-    `samptag.core.products`); elsewhere, and for the few networks that have no such form, the folded module runs on
-    batches, on CUDA in half precision. The plain module's scores are reproduced within 1e-5 in float32 and 1e-3 in
-    half precision. The weights are read when the predictor is made; later changes to `model` do not reach it.
+    On the CPU every thread (or process) computes segments of its own as matrix products with batch normalisation
+    folded in (see `samptag.core.products`); elsewhere, and for the few networks that have no such form, the folded
+    module runs on batches, on CUDA in half precision. The plain module's scores are reproduced within 1e-5 in float32
+    and 1e-3 in half precision. The weights are read when the predictor is made; later changes to `model` do not reach
+    it.
 
     Parameters
     ----------
@@ -54,6 +57,10 @@ class Predictor:
         False runs the plain module in float32: the reference the fast paths are tested against.
     threads : int or None
         Threads to compute with on the CPU; None takes as many as torch is set to.
+    processes : int or None
+        Compute on the CPU in at most this many processes forked from this one, and no more than there would be threads.
+        They share no interpreter (see `samptag.core.processes`), but cannot be had everywhere: None, 1, another system
+        than Linux, or a process that has begun threads of its own means threads.
     dtype : torch.dtype or None
         Precision of the fast path; None takes `inference_dtype` of the device.
 
@@ -73,6 +80,7 @@ class Predictor:
         device: torch.device,
         fast: bool = True,
         threads: int | None = None,
+        processes: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self.device = device
@@ -82,8 +90,11 @@ class Predictor:
         exact = device.type == "cpu" and dtype == torch.float32
         if fast and exact and ProductNetwork.supports(model.config):
             with _one_thread_a_product() as available:
-                self._network = _Products(model, threads or available)
-            self.batch_size = cpu_batch_size(threads or available)
+                wanted = threads or available
+                forked = min(processes or 1, wanted) if can_fork() else 1
+                networks = _forked(model, forked) if forked > 1 else _in_threads(model, wanted)
+                self._network = _Products(networks)
+            self.batch_size = cpu_batch_size(len(networks))
         else:
             self._network = _Module(model, device, dtype if fast else torch.float32, folded=fast)
             self.batch_size = SEGMENTS_PER_THREAD * BATCH[device.type]
@@ -142,15 +153,35 @@ def _one_thread_a_product() -> Iterator[int]:
             torch.set_num_threads(before)
 
 
-class _Products:
-    """The CPU's fast path: one `ProductNetwork` a thread, threads taking segments as they get done."""
+def _in_threads(model: SampleCNN, threads: int) -> list[Network]:
+    """A network for every thread."""
+    bank = FilterBank()
+    return [ProductNetwork(model, bank) for _ in range(threads)]
 
-    def __init__(self, model: SampleCNN, threads: int) -> None:
-        bank = FilterBank()
-        self._networks = [ProductNetwork(model, bank) for _ in range(threads)]
+
+def _forked(model: SampleCNN, processes: int) -> list[Network]:
+    """A network for every process."""
+    bank = FilterBank()
+    ProductNetwork(model, bank)  # fills the bank, which all processes then share; their working memory is their own
+    config = model.config
+    return [
+        NetworkProcess(
+            partial(ProductNetwork, model, bank),
+            input_length=config.input_length,
+            embedding_size=config.embedding_size,
+        )
+        for _ in range(processes)
+    ]
+
+
+class _Products:
+    """The CPU's fast path: networks that take segments as they get done, each called by a thread of its own."""
+
+    def __init__(self, networks: list[Network]) -> None:
+        self._networks = networks
         # The calling thread is one of them.
         self._pool = ThreadPoolExecutor(
-            max(1, threads - 1), "samptag-net", initializer=torch.set_num_threads, initargs=(1,)
+            max(1, len(networks) - 1), "samptag-net", initializer=torch.set_num_threads, initargs=(1,)
         )
 
     def embed(self, segments: Tensor, embeddings: Tensor) -> None:
@@ -165,7 +196,7 @@ class _Products:
             future.result()
 
 
-def _drain(network: ProductNetwork, indices: Iterator[int], segments: Tensor, embeddings: Tensor) -> None:
+def _drain(network: Network, indices: Iterator[int], segments: Tensor, embeddings: Tensor) -> None:
     """Compute segments as long as `indices`, which all threads share, has more."""
     with torch.inference_mode():
         for i in indices:

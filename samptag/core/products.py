@@ -5,8 +5,8 @@ segments, because products this small lose more by being split than by waiting t
 
 Measured for 3^9 in CPU time a segment, beside the time that the multiply-adds of its plain convolutions take in torch's
 own products of 729 x 384 x 128 (1 thread, AVX-512, float32): this path 0.98 of that speed; with every convolution
-computed directly 0.81; OpenVINO 2026.4 0.79 at batch 1 and 0.81 at batch 8. Two threads take no more CPU time for a
-segment than one.
+computed directly 0.81; OpenVINO 2026.4 0.79 at batch 1 and 0.81 at batch 8. Threads wait for each other now and then,
+processes do not: see `samptag.core.processes`.
 """
 
 from collections.abc import Callable

@@ -49,6 +49,9 @@ class Tagger:
         Most segments in one call of the net; None for what suits the device.
     jobs : int, optional
         Inputs decoded at the same time; None for what suits the device and the cores.
+    processes : int, optional
+        On the CPU of a Linux machine, compute in at most this many processes forked from this one, which is faster
+        than in threads. For programs that have no other threads yet; None for threads.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Tagger:
         tail: Tail = "overlap",
         batch_size: int | None = None,
         jobs: int | None = None,
+        processes: int | None = None,
     ) -> None:
         self.card: ModelCard = loaded.card
         config = loaded.card.config
@@ -77,7 +81,7 @@ class Tagger:
             raise UsageError(f"unknown tail {tail!r}; choose {', '.join(get_args(Tail))}")
         self.tail: Tail = tail
         self.device = select_device(device)
-        self._predictor = Predictor(loaded.model, device=self.device)
+        self._predictor = Predictor(loaded.model, device=self.device, processes=processes)
         self.batch_size = _at_least_one("batch size", batch_size, self._predictor.batch_size)
         self.jobs = _at_least_one("jobs", jobs, _default_jobs(self.device))
 
@@ -91,6 +95,7 @@ class Tagger:
         tail: Tail = "overlap",
         batch_size: int | None = None,
         jobs: int | None = None,
+        processes: int | None = None,
     ) -> Tagger:
         """A Tagger with weights from the registry or from a file.
 
@@ -98,7 +103,7 @@ class Tagger:
         ----------
         name_or_path : str or path
             A registry name, or the path of a weights file.
-        device, hop_seconds, tail, batch_size, jobs
+        device, hop_seconds, tail, batch_size, jobs, processes
             As for the class.
 
         Raises
@@ -117,6 +122,7 @@ class Tagger:
             tail=tail,
             batch_size=batch_size,
             jobs=jobs,
+            processes=processes,
         )
 
     @property
@@ -244,6 +250,10 @@ class Tagger:
             return self._predictor(segments)
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise self._out_of_memory() from error
+        except ChildProcessError as error:
+            raise DeviceError(
+                f"{error}: the system may have run out of memory; OMP_NUM_THREADS=1 makes do with one process"
+            ) from error
         except RuntimeError as error:
             # PyTorch's CPU allocator has no exception of its own.
             if "allocate memory" in str(error) or "not enough memory" in str(error):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +28,9 @@ def library(media, tmp_path):
 
 @pytest.fixture
 def start(cli_environment, tiny_weights):
-    """``start(*arguments)``: a running `samptag tag` with its streams as pipes."""
+    """``start(*arguments)``: a running `samptag tag`, on two cores if there are as many, with its streams as pipes."""
     started = []
+    cli_environment["OMP_NUM_THREADS"] = "2"
 
     def run(*arguments, **options):
         command = [sys.executable, "-m", "samptag", "tag", "--model", tiny_weights, *arguments]
@@ -53,6 +55,38 @@ def test_ctrl_c_closes_the_array(start, library):
     assert all(record["error"] is None for record in array)
     assert process.returncode == 130
     assert stderr.decode().splitlines() == ["samptag: interrupted"]
+
+
+def net_processes(process):
+    """The processes that `process` has forked, once there are any."""
+    forked = []
+    while not forked:
+        assert process.poll() is None
+        forked = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in forked]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the net has processes of its own on Linux only")
+def test_ctrl_c_on_a_terminal_reaches_all_processes_and_one_speaks(start, library):
+    process = start(library, "--json", start_new_session=True)
+    forked = net_processes(process)
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.decode().splitlines() == ["samptag: interrupted"]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in forked)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the net has processes of its own on Linux only")
+def test_a_killed_process_of_the_net_ends_the_run_in_one_line(start, library):
+    process = start(library, "--json")
+    os.kill(net_processes(process)[0], signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 4
+    (line,) = stderr.decode().splitlines()
+    assert line.startswith("samptag: error: a process of the net ended with exit code -9")
+    json.loads(stdout)
 
 
 def test_a_reader_that_leaves_ends_it_quietly(start, library):
