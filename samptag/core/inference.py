@@ -60,7 +60,7 @@ class Predictor:
     processes : int or None
         Compute on the CPU in at most this many processes forked from this one, and no more than there would be threads.
         They share no interpreter (see `samptag.core.processes`), but cannot be had everywhere: None, 1, another system
-        than Linux, or a process that has begun threads of its own means threads.
+        than Linux, one that allows no more of them, or a process that has begun threads of its own means threads.
     dtype : torch.dtype or None
         Precision of the fast path; None takes `inference_dtype` of the device.
 
@@ -92,7 +92,7 @@ class Predictor:
             with _one_thread_a_product() as available:
                 wanted = threads or available
                 forked = min(processes or 1, wanted) if can_fork() else 1
-                networks = _forked(model, forked) if forked > 1 else _in_threads(model, wanted)
+                networks = _forked(model, forked) or _in_threads(model, wanted)
                 self._network = _Products(networks)
             self.batch_size = cpu_batch_size(len(networks))
         else:
@@ -160,18 +160,17 @@ def _in_threads(model: SampleCNN, threads: int) -> list[Network]:
 
 
 def _forked(model: SampleCNN, processes: int) -> list[Network]:
-    """A network for every process."""
+    """A network for every process; none where there would be only one, or the system allows no more processes."""
+    if processes == 1:
+        return []
     bank = FilterBank()
     ProductNetwork(model, bank)  # fills the bank, which all processes then share; their working memory is their own
-    config = model.config
-    return [
-        NetworkProcess(
-            partial(ProductNetwork, model, bank),
-            input_length=config.input_length,
-            embedding_size=config.embedding_size,
-        )
-        for _ in range(processes)
-    ]
+    make = partial(ProductNetwork, model, bank)
+    length, size = model.config.input_length, model.config.embedding_size
+    try:
+        return [NetworkProcess(make, input_length=length, embedding_size=size) for _ in range(processes)]
+    except OSError:
+        return []
 
 
 class _Products:

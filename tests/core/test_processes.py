@@ -82,6 +82,21 @@ print(can_fork())
 """) == "False (4, 50)\n0\nTrue\n"  # fmt: skip
 
 
+def test_a_system_that_gives_no_more_processes_gets_threads():
+    assert run("""
+import resource
+model, segments = net_and_segments(4)
+used = max(map(int, os.listdir("/proc/self/fd")))
+resource.setrlimit(resource.RLIMIT_NOFILE, (used + 5, used + 5))  # enough for one pipe or two
+predictor = Predictor(model, device=CPU, threads=8, processes=8)
+gc.collect()
+print(predictor(segments)[0].shape, predictor.batch_size)
+for child in multiprocessing.active_children():
+    child.join(20)
+print(len(multiprocessing.active_children()))
+""") == "(4, 50) 32\n0\n"  # fmt: skip
+
+
 def test_the_processes_end_with_the_predictor():
     assert run("""
 model, segments = net_and_segments(4)
