@@ -112,4 +112,18 @@ PHASES = (
         mixtures=0.5,
         average=0.999,
     ),
+    _with_embeddings(
+        name="g",
+        after="f",
+        minutes=60,
+        frozen=3,
+        rate=8e-4,
+        muon_rate=0.015,
+        jitter=0.3,
+        mixed=0.2,
+        slots=20_000,
+        fresh=8,
+        mixtures=0.55,
+        average=0.999,
+    ),
 )
