@@ -110,7 +110,7 @@ class QuantisedPredictor:
 
 def macro(tagger: Tagger, options: argparse.Namespace) -> Macro:
     """How well the tagger ranks the tags of the data set that the command line names."""
-    scoring = Scoring(min_positives=options.min_positives, resamples=0)
+    scoring = Scoring(min_positives=options.min_positives, resamples=1)
     return evaluate(options.data, model=tagger, part=options.part, scoring=scoring).macro
 
 

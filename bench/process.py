@@ -16,13 +16,13 @@ import psutil
 
 Figures = dict[str, float]
 
-WATCH_SECONDS = 1.0  # adding up the pages of three processes takes some ten milliseconds
+WATCH_SECONDS = 0.5  # adding up the pages of three processes takes some ten milliseconds
 
 
 def timed(command: Sequence[str | Path], *, memory: bool = False) -> Figures:
     """`wall_seconds` and `cpu_seconds` of `command` and the processes it starts, its output thrown away.
 
-    With `memory` also `peak_bytes`, seen once a second: the resident memory of all its processes, in which pages that
+    With `memory` also `peak_bytes`, seen twice a second: the resident memory of all its processes, in which pages that
     several share count once.
 
     Raises
@@ -37,31 +37,36 @@ def timed(command: Sequence[str | Path], *, memory: bool = False) -> Figures:
         try:
             with watched(child.pid) if memory else nullcontext([]) as seen:
                 _, status, usage = os.wait4(child.pid, 0)
+                child.returncode = os.waitstatus_to_exitcode(status)
+                wall = time.perf_counter() - started
         except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)  # with all it has started: nothing may compute on beside what follows
-            child.wait()
+            if child.returncode is None:
+                os.killpg(
+                    child.pid, signal.SIGKILL
+                )  # with all it has started: nothing may compute on beside what follows
+                child.wait()
             raise
-        wall = time.perf_counter() - started
-        child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             errors.seek(0)
             told = errors.read().decode(errors="replace")
             sys.exit(f"{' '.join(words)}\nended with {child.returncode}:\n{told}")
     used = {"wall_seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-    return used | {"peak_bytes": max(seen)} if seen else used
+    return used | {"peak_bytes": max(seen)} if memory else used
 
 
 @contextmanager
 def watched(pid: int) -> Iterator[list[int]]:
-    """The bytes that a process and all below it have resident, one number a second for the time of a with block."""
+    """The bytes that a process and all below it have resident, two numbers a second for the time of a with block."""
     seen: list[int] = []
     ended = threading.Event()
 
     def watch() -> None:
         with suppress(psutil.Error):
             first = psutil.Process(pid)
-            while not ended.wait(WATCH_SECONDS):
+            while True:
                 seen.append(sum(map(_resident, (first, *first.children(recursive=True)))))
+                if ended.wait(WATCH_SECONDS):
+                    break
 
     watcher = threading.Thread(target=watch)
     watcher.start()

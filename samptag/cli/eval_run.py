@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from samptag.cli.console import new_progress, note, wants_progress
 from samptag.cli.eval_tables import as_tables, as_tsv, remarks
@@ -20,9 +20,6 @@ from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import Truth, scores_to_csv
 from samptag.tagging.result import valid_text
 from samptag.tagging.shard import Ranks
-
-if TYPE_CHECKING:
-    from samptag.tagging import Tagger
 
 __all__ = ["run"]
 
@@ -95,29 +92,20 @@ def _listen(request: EvalRequest, data: Path, scoring: Scoring, ranks: Ranks | N
     perturbations = [parse_perturbation(text) for text in request.perturb]
     dataset = _found(request, data)
     quiet_codecs()
-    tagger = _tagger(request, len(dataset.select(request.part)), ranks)
     with _bar("evaluating", request.progress) as advance:
         return evaluate(
             dataset,
-            model=tagger,
+            model=request.model,
             part=request.part,
             group=request.group,
             against=request.against,
             perturbations=perturbations,
             scoring=scoring,
+            device=request.device if ranks is None else ranks.device(request.device),
+            processes=len(dataset.select(request.part)) if ranks is None else None,
             ranks=ranks,
             progress=advance,
         )
-
-
-def _tagger(request: EvalRequest, n_clips: int, ranks: Ranks | None) -> Tagger:
-    """What listens; to be made before the progress bar, whose thread would keep it from having processes."""
-    from samptag.pretrained import DEFAULT
-    from samptag.tagging import Tagger
-
-    if ranks is not None:
-        return Tagger.from_pretrained(request.model or DEFAULT, device=ranks.device(request.device))
-    return Tagger.from_pretrained(request.model or DEFAULT, device=request.device, processes=n_clips)
 
 
 def _help(request: EvalRequest, data: Path, ranks: Ranks) -> None:
@@ -149,15 +137,27 @@ def _open(request: EvalRequest, data: Path) -> Dataset:
 
 @contextmanager
 def _bar(description: str, asked: bool | None) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that learns its total with the first step."""
+    """A progress bar that appears with the first step, and learns its total from it.
+
+    Not before, because its thread would keep the net from having processes.
+    """
     if not wants_progress(asked):
         yield lambda done, in_all: None
         return
     from rich.progress import MofNCompleteColumn
 
-    with new_progress(MofNCompleteColumn()) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, in_all: bar.update(task, completed=done, total=in_all)
+    bar = new_progress(MofNCompleteColumn())
+    task = bar.add_task(description, total=None)
+
+    def step(done: int, in_all: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=in_all)
+
+    try:
+        yield step
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _draw(report: EvaluationReport, out: TextIO) -> None:

@@ -38,8 +38,8 @@ __all__ = ["run"]
 
 SOME_FAILED = 1
 
-# Three segments of an MP3 of 128 kbit/s: computing them takes some ten times as long as forking a process for it.
-BYTES_A_PROCESS = 2**17
+# Four seconds of an MP3 of 128 kbit/s, which take several times as long to compute as a process to be forked.
+BYTES_A_PROCESS = 2**16
 MANY = 1024
 
 

@@ -29,6 +29,8 @@ BATCH = {"cpu": 1, "cuda": 64, "mps": 16}
 # at the cost of 15 MB.
 SEGMENTS_PER_THREAD = 4
 LEAST_SEGMENTS = 24
+# Each needs three open files, of which systems allow a process 1024 or more.
+MOST_PROCESSES = 128
 
 _one_at_a_time = threading.Lock()
 
@@ -91,7 +93,7 @@ class Predictor:
         if fast and exact and ProductNetwork.supports(model.config):
             with _one_thread_a_product() as available:
                 wanted = threads or available
-                forked = min(processes or 1, wanted) if can_fork() else 1
+                forked = min(processes or 1, wanted, MOST_PROCESSES) if can_fork() else 1
                 networks = _forked(model, forked) or _in_threads(model, wanted)
                 self._network = _Products(networks)
             self.batch_size = cpu_batch_size(len(networks))

@@ -51,7 +51,7 @@ class Tagger:
         Inputs decoded at the same time; None for what suits the device and the cores.
     processes : int, optional
         On the CPU of a Linux machine, compute in at most this many processes forked from this one, which is faster
-        than in threads. For programs that have no other threads yet; None for threads.
+        than in threads. For programs that have no other threads yet, and that do not fork after this; None for threads.
 
     Raises
     ------

@@ -57,16 +57,24 @@ def test_ctrl_c_closes_the_array(start, library):
     assert stderr.decode().splitlines() == ["samptag: interrupted"]
 
 
+needs_processes = pytest.mark.skipif(
+    sys.platform != "linux" or (os.cpu_count() or 1) < 2,
+    reason="the net has processes of its own on Linux, one a core",
+)
+
+
 def net_processes(process):
-    """The processes that `process` has forked, once there are any."""
-    forked = []
-    while not forked:
+    """The two processes that `process` forks for its net."""
+    forked, until = [], time.monotonic() + 60
+    while len(forked) < 2:
         assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
         forked = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(pid) for pid in forked]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the net has processes of its own on Linux only")
+@needs_processes
 def test_ctrl_c_on_a_terminal_reaches_all_processes_and_one_speaks(start, library):
     process = start(library, "--json", start_new_session=True)
     forked = net_processes(process)
@@ -78,7 +86,7 @@ def test_ctrl_c_on_a_terminal_reaches_all_processes_and_one_speaks(start, librar
     assert not any(Path(f"/proc/{pid}").exists() for pid in forked)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the net has processes of its own on Linux only")
+@needs_processes
 def test_a_killed_process_of_the_net_ends_the_run_in_one_line(start, library):
     process = start(library, "--json")
     os.kill(net_processes(process)[0], signal.SIGKILL)
