@@ -11,6 +11,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 NOT_CONTENDERS = ("limit", "times real time")
+ROOM = 80  # up to here a figure fits between the bar and 100 %
 OURS, OTHERS, LINE = "#2a6f97", "#b8c4cc", "#c1121f"
 
 
@@ -32,7 +33,10 @@ def draw(figures: dict[str, Any], picture: Path) -> None:
         axis.barh(labels, values, color=[OURS if label == "samptag" else OTHERS for label in labels])
         axis.axvline(100, color=LINE, linewidth=1.2)
         for place, value in enumerate(values):
-            axis.text(value + 1.5, place, f"{value:.0f} %", va="center", fontsize=9)
+            # Beside the bar, or in it where the text would lie on the limit's line.
+            inside = value > ROOM
+            style = {"ha": "right", "color": "white"} if inside else {}
+            axis.text(value + (-1.5 if inside else 1.5), place, f"{value:.0f} %", va="center", fontsize=9, **style)
         axis.set(title=f"{name.upper()} library, 44.1 kHz stereo", xlim=(0, 118), xlabel="% of the machine's limit")
         axis.invert_yaxis()
         axis.spines[["top", "right"]].set_visible(False)
