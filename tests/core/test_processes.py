@@ -207,6 +207,7 @@ for _ in range(2):
 
 def test_ctrl_c_is_left_to_the_first_process():
     assert run("""
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
 process = NetworkProcess(doubled, input_length=5, embedding_size=3)
 (child,) = multiprocessing.active_children()
 os.kill(child.pid, signal.SIGINT)
