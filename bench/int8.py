@@ -96,8 +96,6 @@ class Quantised:
 class QuantisedPredictor:
     """The predictor's interface over a quantised net, so that everything around it stays samptag's own."""
 
-    batch_size = 24
-
     def __init__(self, quantised: Quantised) -> None:
         self.quantised = quantised
 

@@ -41,9 +41,8 @@ def timed(command: Sequence[str | Path], *, memory: bool = False) -> Figures:
                 wall = time.perf_counter() - started
         except BaseException:
             if child.returncode is None:
-                os.killpg(
-                    child.pid, signal.SIGKILL
-                )  # with all it has started: nothing may compute on beside what follows
+                # With all it has started: nothing may compute on beside what follows.
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
             raise
         if child.returncode:

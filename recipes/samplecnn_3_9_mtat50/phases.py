@@ -71,6 +71,7 @@ class Phase:
 
 
 _with_embeddings = partial(Phase, decay=0.0, warm_up=0.025, embedded=0.15, speed=0.04, rendered=True)
+_with_mixtures = partial(_with_embeddings, rate=8e-4, muon_rate=0.015, jitter=0.3, mixed=0.2, fresh=8, average=0.999)
 
 PHASES = (
     Phase(name="m", after="", minutes=20, crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
@@ -98,32 +99,6 @@ PHASES = (
         jitter=0.4,
         mixed=0.35,
     ),
-    _with_embeddings(
-        name="f",
-        after="e",
-        minutes=60,
-        frozen=2,
-        rate=8e-4,
-        muon_rate=0.015,
-        jitter=0.3,
-        mixed=0.2,
-        slots=16_000,
-        fresh=8,
-        mixtures=0.5,
-        average=0.999,
-    ),
-    _with_embeddings(
-        name="g",
-        after="f",
-        minutes=60,
-        frozen=3,
-        rate=8e-4,
-        muon_rate=0.015,
-        jitter=0.3,
-        mixed=0.2,
-        slots=20_000,
-        fresh=8,
-        mixtures=0.55,
-        average=0.999,
-    ),
+    _with_mixtures(name="f", after="e", minutes=60, frozen=2, slots=16_000, mixtures=0.5),
+    _with_mixtures(name="g", after="f", minutes=60, frozen=3, slots=20_000, mixtures=0.55),
 )
