@@ -18,7 +18,7 @@ steps, in this order (all of them when none is named; each is skipped when its r
   render    MIDI files to the sounds of instruments that the music lacks (needs fluidsynth)
   label     the teacher's scores of all music
   mix       mixtures, crossfades and other speeds of that music, with the teacher's scores
-  train     the phases M to G
+  train     the phases M to H
   export    the student as a weights file in the work folder
   evaluate  every figure of the model card
   publish   weights, registry entry and model card into the folder of shipped weights
@@ -102,7 +102,7 @@ def parse(arguments: Sequence[str], *, steps: Sequence[str]) -> Options:
     )
     parser.add_argument("--midi", action="append", default=[], help="a folder of MIDI files to render", **folder)
     parser.add_argument("--soundfont", type=Path, metavar="FILE", help="General-MIDI sounds, e.g. FluidR3_GM.sf2")
-    parser.add_argument("--mixtures", type=int, default=57_000, metavar="N", help="default 57000; 0 for none")
+    parser.add_argument("--mixtures", type=int, default=94_000, metavar="N", help="default 94000; 0 for none")
     for phase in PHASES:
         parser.add_argument(
             f"--minutes-{phase.name}",

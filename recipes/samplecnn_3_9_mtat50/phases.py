@@ -31,8 +31,10 @@ class Phase:
         Share of the phase over which the rates climb.
     batch, micro_batches : int
         Segments a micro-batch, micro-batches a step.
+    logits, scores : float
+        Weights of the squared errors of the teacher's logits and scores beside the cross-entropy.
     spectral, embedded : float
-        Weights of the spectrograms and of the teacher's embeddings beside the scores.
+        Weights of the spectrograms and of the teacher's embeddings beside those.
     jitter, speed, mixed : float
         See `Windows.draw`.
     slots : int
@@ -58,6 +60,8 @@ class Phase:
     warm_up: float = 0.05
     batch: int = 32
     micro_batches: int = 2
+    logits: float = 0.25
+    scores: float = 0.0
     spectral: float = 0.0
     embedded: float = 0.0
     jitter: float = 0.7
@@ -71,7 +75,7 @@ class Phase:
 
 
 _with_embeddings = partial(Phase, decay=0.0, warm_up=0.025, embedded=0.15, speed=0.04, rendered=True)
-_with_mixtures = partial(_with_embeddings, rate=8e-4, muon_rate=0.015, jitter=0.3, mixed=0.2, fresh=8, average=0.999)
+_with_mixtures = partial(_with_embeddings, rate=8e-4, muon_rate=0.015, jitter=0.3, fresh=8, average=0.999)
 
 PHASES = (
     Phase(name="m", after="", minutes=20, crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
@@ -99,6 +103,17 @@ PHASES = (
         jitter=0.4,
         mixed=0.35,
     ),
-    _with_mixtures(name="f", after="e", minutes=60, frozen=2, slots=16_000, mixtures=0.5),
-    _with_mixtures(name="g", after="f", minutes=60, frozen=3, slots=20_000, mixtures=0.55),
+    _with_mixtures(name="f", after="e", minutes=60, frozen=2, mixed=0.2, slots=16_000, mixtures=0.5),
+    _with_mixtures(name="g", after="f", minutes=60, frozen=3, mixed=0.2, slots=20_000, mixtures=0.55),
+    _with_mixtures(
+        name="h",
+        after="g",
+        minutes=42,
+        frozen=3,
+        mixed=0.25,
+        slots=20_000,
+        mixtures=0.55,
+        logits=0.15,
+        scores=0.25,
+    ),
 )

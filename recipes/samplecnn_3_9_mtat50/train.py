@@ -149,7 +149,7 @@ class _Run:
         phase, student, seed, windows = self.phase, self.student, self.seed, self.material.windows
         if phase.crops:
             return CropLesson(phase, student, seed=seed, crops=self.material.crops)
-        loss = TeacherLoss(windows, self.embeddings, embedded=phase.embedded)
+        loss = TeacherLoss(windows, self.embeddings, phase)
         if phase.slots:
             return ReplayLesson(phase, student, seed=seed, windows=windows, loss=loss, folder=self.folder)
         return SegmentLesson(phase, student, seed=seed, windows=windows, loss=loss)

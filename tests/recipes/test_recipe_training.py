@@ -10,6 +10,7 @@ import torch
 from recipes.samplecnn_3_9_mtat50.collection import Track
 from recipes.samplecnn_3_9_mtat50.export import student
 from recipes.samplecnn_3_9_mtat50.label import teacher_windows, write_scores
+from recipes.samplecnn_3_9_mtat50.loss import TeacherLoss
 from recipes.samplecnn_3_9_mtat50.options import Pace
 from recipes.samplecnn_3_9_mtat50.phases import PHASES, Phase
 from recipes.samplecnn_3_9_mtat50.store import SEGMENT, Store, write_array
@@ -191,6 +192,21 @@ def test_a_phase_that_is_stopped_ends_with_the_same_weights(store, tmp_path):
     assert not finished(tmp_path / "stopped", phase)
     train(tmp_path / "stopped", crops)
     assert_same(tmp_path / "whole", tmp_path / "stopped", phase)
+
+
+def test_the_loss_weighs_scores_and_logits_by_their_spread_over_the_music(store):
+    windows, rng = Windows(store[0], [store[1]]), np.random.default_rng(1)
+    chosen, logits = np.array([4, 0, 4]), rng.normal(-3, 2, (3, len(TAGS))).astype(np.float32)
+    phase = replace(PHASES[-1], logits=0.5, scores=2.0, embedded=0.0)
+    found = TeacherLoss(windows, torch.nn.Identity(), phase)(torch.from_numpy(logits), torch.zeros(3, 512), chosen)
+
+    heard = (1 / (1 + np.exp(-windows.logits.astype(np.float64)))).mean(axis=1)
+    given, target = 1 / (1 + np.exp(-logits.astype(np.float64))), heard[chosen]
+    entropy = -(target * np.log(given) + (1 - target) * np.log(1 - given)).mean()
+    clipped = np.clip(target, 1e-4, 1 - 1e-4)
+    of_logits = ((logits - np.log(clipped / (1 - clipped))) / windows.logits.mean(axis=1).std(axis=0)) ** 2
+    of_scores = ((given - target) / np.maximum(heard.std(axis=0), 0.03)) ** 2
+    assert found.item() == pytest.approx(2 * entropy + 0.5 * of_logits.mean() + 2.0 * of_scores.mean(), rel=1e-4)
 
 
 def test_phases_with_muon_and_replay_end_with_the_same_weights(store, tmp_path):
