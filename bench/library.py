@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from bench import machine
 from samptag.audio.decode import SUFFIXES
 from samptag.audio.resample import resample
+from samptag.core.cores import available_cores
 
 RATE = 44_100
 EXCERPT_SECONDS = 20.0
@@ -80,7 +80,7 @@ def make_library(
     def write(index: int, generator: np.random.Generator) -> None:
         write_track(folder / f"track-{index:05d}{suffix}", pool, seconds=durations[index], generator=generator)
 
-    with ThreadPoolExecutor(machine.cores()) as workers:  # encoding MP3 is by far the slowest part of a benchmark
+    with ThreadPoolExecutor(available_cores()) as workers:  # encoding MP3 is by far the slowest part of a benchmark
         list(workers.map(write, range(len(durations)), generators.spawn(len(durations))))
     return durations
 
@@ -116,7 +116,7 @@ def make_twice(folder: Path, pool: list[np.ndarray], *, clips: int, clip_seconds
             _write(clip_path(track, number), [clip])
         _write(track_path(track), drawn)
 
-    with ThreadPoolExecutor(machine.cores()) as workers:
+    with ThreadPoolExecutor(available_cores()) as workers:
         list(workers.map(write, range(distinct), np.random.default_rng(20_170_705).spawn(distinct)))
     for track in range(distinct, n_tracks):
         track_path(track).hardlink_to(track_path(track % distinct))

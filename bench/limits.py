@@ -17,6 +17,7 @@ import numpy as np
 
 from bench import machine
 from bench.library import make_library, sources
+from samptag.core.cores import available_cores
 
 MEDIA = Path(__file__).resolve().parents[1] / "tests" / "media"
 # Square products, and the shape of the third body module of 3^9: (frames, 3 x 128) x (3 x 128, 256).
@@ -61,7 +62,7 @@ def matrix_peak() -> float:
     """Float32 FLOP/s of the fastest of a few matrix products with all threads."""
     import torch
 
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(available_cores())
     peak = 0.0
     for rows, inner, columns in SHAPES:
         a, b, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
@@ -86,11 +87,11 @@ def segment_flops(name: str = "samplecnn-3-9") -> tuple[float, float]:
 
 def on_all_cores(work: Callable[[], float]) -> float:
     """Sound seconds a second when every core runs `work`, which returns the sound seconds it went through."""
-    with ThreadPoolExecutor(machine.cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         rates = []
         for _ in range(3):
             started = time.perf_counter()
-            sound = sum(future.result() for future in [pool.submit(work) for _ in range(machine.cores())])
+            sound = sum(future.result() for future in [pool.submit(work) for _ in range(available_cores())])
             rates.append(sound / (time.perf_counter() - started))
     return max(rates)
 

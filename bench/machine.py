@@ -1,14 +1,10 @@
 """What a benchmark ran on, in words that name no host."""
 
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
 
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from samptag.core.cores import available_cores
 
 
 def vector_class() -> str:
@@ -29,7 +25,7 @@ def describe() -> dict[str, str]:
     import torch
 
     described = {
-        "cores": str(cores()),
+        "cores": str(available_cores()),
         "vectors": vector_class(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import machine
 from bench.library import make_library, make_twice, write_track
 from bench.limits import measure
 from bench.process import Figures, interleaved, timed
 from bench.report import Finding
+from samptag.core.cores import available_cores
 
 Pool = list[np.ndarray]
 Command = list[str | Path]
@@ -145,11 +145,11 @@ def long(folder: Path, pool: Pool, options: Options) -> Iterator[Finding]:
             "long over short": peaks["long"] / peaks["short"],
             "long MB": peaks["long"] / 1e6,
             "short MB": peaks["short"] / 1e6,
-            "cores busy": more["cpu_seconds"] / (more["wall_seconds"] * machine.cores()),
+            "cores busy": more["cpu_seconds"] / (more["wall_seconds"] * available_cores()),
         }
         text = (
             f"one file of {options.long_hours:g} h against one of 5 min: {figures['long over short']:.2f} times its "
             f"peak memory ({figures['long MB']:.0f} MB over {figures['short MB']:.0f} MB)\n"
-            f"all {machine.cores()} cores {figures['cores busy']:.0%} busy in what the longer one takes longer"
+            f"all {available_cores()} cores {figures['cores busy']:.0%} busy in what the longer one takes longer"
         )
         yield Finding(rounds, figures, text)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import machine
 from samptag.cli.app import main as samptag_main
+from samptag.core.cores import available_cores
 from samptag.core.inference import cpu_batch_size
 from samptag.core.model import SampleCNN
 from samptag.tagging import tagger
@@ -41,7 +41,7 @@ def openvino(model: Scored, example: torch.Tensor) -> Run:
 
     options = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": machine.cores(),
+        "INFERENCE_NUM_THREADS": available_cores(),
         "INFERENCE_PRECISION_HINT": "f32",
     }
     converted = openvino.convert_model(model, example_input=example, input=[list(example.shape)])
@@ -62,7 +62,7 @@ def onnxruntime(model: Scored, example: torch.Tensor) -> Run:
     torch.onnx.export(model, (example,), file, input_names=["segments"], output_names=["scores", "embedding"],
                       dynamo=False)  # fmt: skip
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = machine.cores()
+    options.intra_op_num_threads = available_cores()
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
     return lambda segment: tuple(session.run(None, {"segments": segment}))
 
@@ -74,7 +74,7 @@ class BackendPredictor:
     """The predictor's interface over a backend."""
 
     backend = ""
-    batch_size = cpu_batch_size(machine.cores())
+    batch_size = cpu_batch_size(available_cores())
 
     def __init__(self, model: SampleCNN, **_: Any) -> None:
         example = torch.zeros(1, model.config.input_length)

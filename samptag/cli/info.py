@@ -44,6 +44,7 @@ def _facts() -> dict[str, Any]:
     import torch
 
     import samptag
+    from samptag.core.cores import available_cores
     from samptag.core.device import available_devices
     from samptag.pretrained import open_store
 
@@ -59,7 +60,7 @@ def _facts() -> dict[str, Any]:
         "resampy": _version("resampy"),
         "av": _version("av"),
         "devices": [_device_text(torch, name) for name in available_devices()],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "ranks": {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ},
         "cache": str(store.cache),

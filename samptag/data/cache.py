@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.core.cores import available_cores
 from samptag.data.cache_build import BUILDING, INDEX, SAMPLES, SCALE, Entry, build
 from samptag.data.cache_report import Remarks, write_report
 from samptag.data.dataset import Dataset, split_hash
-from samptag.data.files import audio_cache_dir, cpu_count
+from samptag.data.files import audio_cache_dir
 from samptag.data.memo import FileMemo
 from samptag.errors import DatasetError
 from samptag.pretrained.locations import exclusive
@@ -135,7 +136,7 @@ def build_cache(
                     header={"schema": SCHEMA, "sample_rate": sample_rate, "samples_per_clip": cap},
                     sample_rate=sample_rate,
                     samples_per_clip=cap,
-                    jobs=jobs or cpu_count(),
+                    jobs=jobs or available_cores(),
                     progress=progress,
                 )
                 stored = _Stored.open(target)

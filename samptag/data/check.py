@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from samptag.audio.decode import open_audio
+from samptag.core.cores import available_cores
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
 from samptag.data.durations import header_seconds
-from samptag.data.files import cpu_count
 from samptag.errors import AudioError
 
 __all__ = ["BAD", "SplitSummary", "Survey", "TagSummary", "survey"]
@@ -114,7 +114,7 @@ def survey(
     seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
     problems = list(dataset.problems)
     clips = dataset.clips
-    with ThreadPoolExecutor(jobs or cpu_count()) as pool:
+    with ThreadPoolExecutor(jobs or available_cores()) as pool:
         for start in range(0, len(clips), _BATCH):
             batch = clips[start : start + _BATCH]
             for clip, (length, problem) in zip(batch, pool.map(look, batch), strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from samptag.errors import DatasetError
 
-__all__ = ["audio_cache_dir", "cpu_count", "require_space", "size_text"]
+__all__ = ["audio_cache_dir", "require_space", "size_text"]
 
 
 def audio_cache_dir() -> Path:
@@ -17,13 +17,6 @@ def audio_cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("samptag", appauthor=False) / "audio"
-
-
-def cpu_count() -> int:
-    """The processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:

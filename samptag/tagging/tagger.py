@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from samptag.audio.decode import open_audio
 from samptag.core.checkpoint import LoadedModel, ModelCard
+from samptag.core.cores import available_cores
 from samptag.core.device import select_device
 from samptag.core.inference import Predictor
 from samptag.core.segmenter import Segmenter, Tail
@@ -298,5 +299,5 @@ def _default_jobs(device: torch.device) -> int:
     so half the cores never let it wait; a worker that is ahead sleeps, and two of them keep a slow file from holding
     up the rest.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return max(2, cores // 2 if device.type == "cpu" else cores)

@@ -1,15 +1,16 @@
 """Commands that listen compute in processes of their own on Linux, as many as can have something to do."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 from media_manifest import make_manifest
 
+from samptag.core.cores import available_cores
+
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the net has processes of its own on Linux only"),
-    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores"),
+    pytest.mark.skipif(available_cores() < 2, reason="needs two cores"),
 ]
 
 COUNTING = """

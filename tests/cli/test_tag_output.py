@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from samptag.core.cores import available_cores
+
 
 @pytest.fixture
 def library(media, tmp_path):
@@ -58,7 +60,7 @@ def test_ctrl_c_closes_the_array(start, library):
 
 
 needs_processes = pytest.mark.skipif(
-    sys.platform != "linux" or (os.cpu_count() or 1) < 2,
+    sys.platform != "linux" or available_cores() < 2,
     reason="the net has processes of its own on Linux, one a core",
 )
 
