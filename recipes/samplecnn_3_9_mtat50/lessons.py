@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recipes.samplecnn_3_9_mtat50.elders import Elders
 from recipes.samplecnn_3_9_mtat50.loss import TeacherLoss
 from recipes.samplecnn_3_9_mtat50.phases import Phase
 from recipes.samplecnn_3_9_mtat50.replay import Replay, remove_replays
@@ -119,7 +120,7 @@ class _Heard:
 
 
 class ReplayLesson(Lesson):
-    """The teacher's opinion of segments that the frozen layers have mostly heard before.
+    """The teacher's and the elders' opinion of segments that the frozen layers have mostly heard before.
 
     A slot's version is 1 at first, and s + 2 after step s has replaced it. Slot and version decide the segment, and
     the number of a step which slots it uses and replaces, so that a file is checked, completed or made for any step.
@@ -128,18 +129,27 @@ class ReplayLesson(Lesson):
     ----------
     phase, student, seed, windows, loss
         See `SegmentLesson`.
+    elders : Elders
     folder : Path
         For the file.
     """
 
     def __init__(
-        self, phase: Phase, student: Student, *, seed: int, windows: Windows, loss: TeacherLoss, folder: Path
+        self,
+        phase: Phase,
+        student: Student,
+        *,
+        seed: int,
+        windows: Windows,
+        loss: TeacherLoss,
+        elders: Elders,
+        folder: Path,
     ) -> None:
         super().__init__(phase, student, seed=seed)
-        self._windows, self._loss = windows, loss
+        self._windows, self._loss, self._elders = windows, loss, elders
         name = f"{phase.name}.{self._digest()}.replay"
         remove_replays(folder, phase.name, but=name)
-        self._replay = Replay(folder / name, slots=phase.slots, shape=student.lower_shape)
+        self._replay = Replay(folder / name, slots=phase.slots, shape=student.lower_shape, logits=elders.width)
 
     def prepare(self, step: int) -> Iterator[float]:
         """Fill the slots that do not hold what they must before `step`."""
@@ -159,12 +169,12 @@ class ReplayLesson(Lesson):
         return used, self._hear(replaced, np.full(len(replaced), step + 2))
 
     def losses(self, drawn: tuple[np.ndarray, _Heard]) -> Iterator[Tensor]:
-        """The distance from the teacher."""
+        """The distance from the teacher and the elders."""
         used, heard = drawn
         self._keep(heard)
         for slots in used:
-            frames, chosen = self._replay.take(slots)
-            yield self._loss(*self.student.upper(frames), chosen)
+            frames, chosen, elders = self._replay.take(slots)
+            yield self._loss(*self.student.upper(frames), chosen, elders if self._elders.width else None)
 
     def _used(self, step: int) -> np.ndarray:
         n = self.phase.micro_batches * self.phase.batch
@@ -180,15 +190,13 @@ class ReplayLesson(Lesson):
 
     def _keep(self, heard: _Heard) -> None:
         frames = self.student.lower(torch.from_numpy(heard.segments))
-        self._replay.put(heard.slots, heard.versions, heard.windows, frames)
+        self._replay.put(heard.slots, heard.versions, heard.windows, frames, self._elders(frames))
 
     def _digest(self) -> str:
         """What decides the content of the slots."""
-        model = self.student.model
         digest = hashlib.sha256(repr((self.phase, self.seed)).encode())
-        for module in (model.front, *model.body[: self.student.frozen]):
-            for tensor in module.state_dict().values():
-                digest.update(tensor.numpy().tobytes())
+        for tensor in (*self.student.frozen_state().values(), *self._elders.tensors()):
+            digest.update(tensor.numpy().tobytes())
         digest.update(self._windows.logits.tobytes())
         return digest.hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""How far the student is from the teacher."""
+"""How far the student is from the teacher, and from the earlier students that teach beside it."""
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class TeacherLoss:
     head : nn.Module
         The student's embeddings, (batch, 512), -> the teacher's, (batch, 456), in units of their spread.
     phase : Phase
-        Its weights of the logits, scores and embeddings.
+        Its weights of the logits, scores and embeddings, and the elders' share.
     """
 
     def __init__(self, windows: Windows, head: nn.Module, phase: Phase) -> None:
@@ -39,10 +39,29 @@ class TeacherLoss:
             self._mean = windows.embeddings.mean(axis=0, dtype=np.float32)
             self._spread = windows.embeddings.std(axis=0, dtype=np.float32) + _LEAST_SPREAD
 
-    def __call__(self, logits: Tensor, embeddings: Tensor, chosen: np.ndarray) -> Tensor:
-        """The loss of the student's logits, (batch, tags), and embeddings, (batch, 512), for windows `chosen`."""
+    def __call__(self, logits: Tensor, embeddings: Tensor, chosen: np.ndarray, elders: Tensor | None = None) -> Tensor:
+        """The loss.
+
+        Parameters
+        ----------
+        logits, embeddings : Tensor
+            The student's, (batch, tags) and (batch, 512).
+        chosen : ndarray of int64, (batch,)
+            The windows that it heard.
+        elders : Tensor or None
+            The logits that the phase's elders give, (batch, tags).
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
         scores = torch.from_numpy(self._windows.scores(chosen))
-        apart = (logits - torch.logit(scores, _LEAST_SCORE)) / self._logit_spread
+        wanted = torch.logit(scores, _LEAST_SCORE)
+        if elders is not None:
+            scores = torch.lerp(scores, torch.sigmoid(elders), self._phase.elders_share)
+            wanted = torch.lerp(wanted, elders, self._phase.elders_share)
+        apart = (logits - wanted) / self._logit_spread
         loss = 2 * F.binary_cross_entropy_with_logits(logits, scores) + self._phase.logits * apart.square().mean()
         if self._phase.scores:
             apart = (torch.sigmoid(logits) - scores) / self._score_spread

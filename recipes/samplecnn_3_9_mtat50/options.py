@@ -18,7 +18,7 @@ steps, in this order (all of them when none is named; each is skipped when its r
   render    MIDI files to the sounds of instruments that the music lacks (needs fluidsynth)
   label     the teacher's scores of all music
   mix       mixtures, crossfades and other speeds of that music, with the teacher's scores
-  train     the phases M to H
+  train     the phases M to J
   export    the student as a weights file in the work folder
   evaluate  every figure of the model card
   publish   weights, registry entry and model card into the folder of shipped weights

@@ -45,6 +45,10 @@ class Phase:
         Whether rendered MIDI is heard too.
     mixtures : float
         Share of segments that are mixtures labelled by the teacher.
+    elders : tuple of str
+        Earlier phases whose students teach too, from the same frozen layers; for phases with slots.
+    elders_share : float
+        Their part of what is learned, in [0, 1]; the rest is the teacher's.
     average : float
         Decay of the moving average of the weights, a step.
     """
@@ -71,11 +75,15 @@ class Phase:
     fresh: int = 0
     rendered: bool = False
     mixtures: float = 0.0
+    elders: tuple[str, ...] = ()
+    elders_share: float = 0.0
     average: float = 0.998
 
 
 _with_embeddings = partial(Phase, decay=0.0, warm_up=0.025, embedded=0.15, speed=0.04, rendered=True)
 _with_mixtures = partial(_with_embeddings, rate=8e-4, muon_rate=0.015, jitter=0.3, fresh=8, average=0.999)
+_of_scores = partial(_with_mixtures, frozen=3, slots=20_000, logits=0.15, scores=0.25)
+_refining = partial(_of_scores, minutes=36, jitter=0.35, mixed=0.3, mixtures=0.7)
 
 PHASES = (
     Phase(name="m", after="", minutes=20, crops=True, frozen=0, rate=3e-3, batch=64, micro_batches=1),
@@ -105,15 +113,7 @@ PHASES = (
     ),
     _with_mixtures(name="f", after="e", minutes=60, frozen=2, mixed=0.2, slots=16_000, mixtures=0.5),
     _with_mixtures(name="g", after="f", minutes=60, frozen=3, mixed=0.2, slots=20_000, mixtures=0.55),
-    _with_mixtures(
-        name="h",
-        after="g",
-        minutes=42,
-        frozen=3,
-        mixed=0.25,
-        slots=20_000,
-        mixtures=0.55,
-        logits=0.15,
-        scores=0.25,
-    ),
+    _of_scores(name="h", after="g", minutes=42, mixed=0.25, mixtures=0.55),
+    _refining(name="i", after="h", rate=3e-4, muon_rate=0.006),
+    _refining(name="j", after="i", rate=5e-4, muon_rate=0.01, elders=("g", "h", "i"), elders_share=0.6),
 )

@@ -13,7 +13,7 @@ __all__ = ["Replay", "remove_replays"]
 
 
 class Replay:
-    """Slots, each with the frames of one segment; a file mapped to memory, larger than what memory need hold.
+    """Slots, each with one segment's frames and what elders say of it: a file mapped to memory that may be larger.
 
     Parameters
     ----------
@@ -22,6 +22,8 @@ class Replay:
     slots : int
     shape : tuple of int
         Frames and channels.
+    logits : int
+        The elders' of a segment; 0: there are none.
 
     Raises
     ------
@@ -29,8 +31,15 @@ class Replay:
         The disk has no room for it.
     """
 
-    def __init__(self, file: Path, *, slots: int, shape: tuple[int, int]) -> None:
-        kind = np.dtype([("version", np.int64), ("window", np.int64), ("frames", np.float16, shape)])
+    def __init__(self, file: Path, *, slots: int, shape: tuple[int, int], logits: int = 0) -> None:
+        kind = np.dtype(
+            [
+                ("version", np.int64),
+                ("window", np.int64),
+                ("logits", np.float32, (logits,)),
+                ("frames", np.float16, shape),
+            ]
+        )
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             # Running out of it later would kill the process: the file is written by way of memory.
@@ -44,7 +53,7 @@ class Replay:
         """Which version of its segment each slot holds, int64 (slots,); 0 for none."""
         return np.array(self._slots["version"])
 
-    def put(self, slots: np.ndarray, versions: np.ndarray, windows: np.ndarray, frames: Tensor) -> None:
+    def put(self, slots: np.ndarray, versions: np.ndarray, windows: np.ndarray, frames: Tensor, logits: Tensor) -> None:
         """Replace what some slots hold.
 
         Parameters
@@ -53,15 +62,29 @@ class Replay:
             Which slots; the versions and the numbers of the segments they get.
         frames : Tensor
             (n, frames, channels).
+        logits : Tensor
+            The elders', (n, logits).
         """
         self._slots["version"][slots] = 0  # until it is whole, should the process be killed here
         self._slots["frames"][slots] = frames.half().numpy()
+        self._slots["logits"][slots] = logits.numpy()
         self._slots["window"][slots] = windows
         self._slots["version"][slots] = versions
 
-    def take(self, slots: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """The frames in some slots, float32 (n, frames, channels), and the numbers of their segments, (n,)."""
-        return torch.from_numpy(self._slots["frames"][slots]).float(), np.array(self._slots["window"][slots])
+    def take(self, slots: np.ndarray) -> tuple[Tensor, np.ndarray, Tensor]:
+        """What some slots hold.
+
+        Returns
+        -------
+        Tensor
+            Frames, float32 (n, frames, channels).
+        ndarray of int64, (n,)
+            The numbers of their segments.
+        Tensor
+            The elders' logits, float32 (n, logits).
+        """
+        frames, logits = (torch.from_numpy(self._slots[part][slots]) for part in ("frames", "logits"))
+        return frames.float(), np.array(self._slots["window"][slots]), logits
 
 
 def remove_replays(folder: Path, phase: str, *, but: str = "") -> None:

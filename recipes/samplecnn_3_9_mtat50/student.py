@@ -15,7 +15,7 @@ from samptag.training.distributed import Processes
 from samptag.training.forward import FusedForward
 from samptag.training.workers import Workers
 
-__all__ = ["CROP", "MelHead", "Student", "mel_heads"]
+__all__ = ["CROP", "MelHead", "Student", "mel_heads", "one_by_one"]
 
 CROP = 6_561  # samples: 27 frames after body module 3, 9 after module 4
 _LEAST_POWER = 1e-4
@@ -132,6 +132,11 @@ class Student:
         fixed = {id(p) for module in still for p in module.parameters()}
         return [p for p in (*self.model.parameters(), *self.heads.parameters()) if id(p) not in fixed]
 
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The tensors of what stays as it is, by their names in the model."""
+        below = ("front.", *(f"body.{i}." for i in range(self.frozen))) if self.frozen else ()
+        return {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(below)}
+
     def crop_loss(self, crops: Tensor) -> Tensor:
         """The error of the spectrograms of crops, (batch, CROP)."""
         features = self._features(self._lower(crops), last=max(map(int, self.heads)))
@@ -195,12 +200,28 @@ def _frozen_layers(model: SampleCNN, depth: int, workers: Workers) -> Callable[[
             x = block(x)
         return F.pad(x.squeeze(2).transpose(1, 2), (0, 0, *pads))
 
-    def run(waveforms: Tensor) -> Tensor:
-        n = min(workers.n_threads, len(waveforms))
-        parts = workers.run(lambda part: torch.cat([one(x) for x in waveforms[part::n]]), n)
-        result = torch.empty(len(waveforms), *parts[0].shape[1:])
-        for part, values in enumerate(parts):
-            result[part::n] = values
-        return result
+    return lambda waveforms: one_by_one(one, waveforms, workers)
 
-    return run
+
+def one_by_one(work: Callable[[Tensor], Tensor], items: Tensor, workers: Workers) -> Tensor:
+    """What `work` makes of each item alone, spread over the threads.
+
+    Parameters
+    ----------
+    work : callable
+        (...) -> (1, ...).
+    items : Tensor
+        (n, ...), n >= 1.
+    workers : Workers
+
+    Returns
+    -------
+    Tensor
+        (n, ...).
+    """
+    n = min(workers.n_threads, len(items))
+    parts = workers.run(lambda part: torch.cat([work(item) for item in items[part::n]]), n)
+    result = torch.empty(len(items), *parts[0].shape[1:])
+    for part, values in enumerate(parts):
+        result[part::n] = values
+    return result

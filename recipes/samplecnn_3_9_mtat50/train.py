@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recipes.samplecnn_3_9_mtat50.elders import Elders
 from recipes.samplecnn_3_9_mtat50.export import student
 from recipes.samplecnn_3_9_mtat50.lessons import CropLesson, Lesson, ReplayLesson, SegmentLesson
 from recipes.samplecnn_3_9_mtat50.loss import TeacherLoss
@@ -111,6 +112,7 @@ class _Run:
 
     def __init__(self, phase: Phase, folder: Path, material: Material, pace: Pace, seed: int, workers: Workers) -> None:
         self.phase, self.folder, self.material, self.pace, self.seed = phase, folder, material, pace, seed
+        self.workers = workers
         torch.manual_seed(seed)
         self.model = student()
         self.spectrograms = mel_heads(self.model)
@@ -151,7 +153,11 @@ class _Run:
             return CropLesson(phase, student, seed=seed, crops=self.material.crops)
         loss = TeacherLoss(windows, self.embeddings, phase)
         if phase.slots:
-            return ReplayLesson(phase, student, seed=seed, windows=windows, loss=loss, folder=self.folder)
+            ended = [_load(_checkpoint(self.folder, name))["average"] for name in phase.elders]
+            elders = Elders(ended, student, self.workers)
+            return ReplayLesson(
+                phase, student, seed=seed, windows=windows, loss=loss, elders=elders, folder=self.folder
+            )
         return SegmentLesson(phase, student, seed=seed, windows=windows, loss=loss)
 
     def train(self) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from recipes.samplecnn_3_9_mtat50.elders import Elders
 from recipes.samplecnn_3_9_mtat50.export import student
 from recipes.samplecnn_3_9_mtat50.lessons import ReplayLesson
 from recipes.samplecnn_3_9_mtat50.muon import Muon, orthogonalised
@@ -93,15 +94,17 @@ def test_muon_goes_on_from_its_state(workers):
 
 
 def test_slots_give_what_they_were_given_and_survive_in_their_file(tmp_path):
-    replay = Replay(tmp_path / "x.replay", slots=5, shape=(3, 2))
+    replay = Replay(tmp_path / "x.replay", slots=5, shape=(3, 2), logits=2)
     assert not replay.versions.any()
     frames = torch.arange(12.0).view(2, 3, 2)
-    replay.put(np.array([4, 1]), np.array([1, 7]), np.array([30, 40]), frames)
-    again = Replay(tmp_path / "x.replay", slots=5, shape=(3, 2))
+    logits = torch.tensor([[-3.0, 0.1], [2.0, 5.0]])
+    replay.put(np.array([4, 1]), np.array([1, 7]), np.array([30, 40]), frames, logits)
+    again = Replay(tmp_path / "x.replay", slots=5, shape=(3, 2), logits=2)
     np.testing.assert_array_equal(again.versions, [0, 7, 0, 0, 1])
-    found, windows = again.take(np.array([1, 4]))
+    found, windows, elders = again.take(np.array([1, 4]))
     torch.testing.assert_close(found, frames[[1, 0]])
     np.testing.assert_array_equal(windows, [40, 30])
+    torch.testing.assert_close(elders, logits[[1, 0]])
 
 
 def test_a_disk_without_room_is_told_before(tmp_path):
@@ -126,9 +129,14 @@ def test_replay_gives_what_the_frozen_layers_make_and_new_segments_in_their_turn
     phase = Phase(name="d", after="", minutes=1, frozen=3, rate=0.0, batch=2, micro_batches=2, slots=4, fresh=1)
     learner = Student(student(), nn.ModuleDict(), frozen=3, workers=workers)
     (tmp_path / "d.of-other-weights.replay").touch()
-    lesson = ReplayLesson(
-        phase, learner, seed=1, windows=Tones(), loss=lambda logits, _, chosen: logits.mean(), folder=tmp_path
-    )
+    elders = Elders([learner.model.state_dict()], learner, workers)
+    given = []
+
+    def loss(logits, embeddings, chosen, elders):
+        given.append(elders)
+        return logits.mean()
+
+    lesson = ReplayLesson(phase, learner, seed=1, windows=Tones(), loss=loss, elders=elders, folder=tmp_path)
     assert list(lesson.prepare(0))[-1] == 1.0
     assert len(list(tmp_path.iterdir())) == 1
     replay, before = lesson._replay, lesson._replay.take(np.arange(4))
@@ -137,10 +145,12 @@ def test_replay_gives_what_the_frozen_layers_make_and_new_segments_in_their_turn
         frames = learner.lower(torch.from_numpy(segments)).half().float()
         torch.testing.assert_close(before[0][slot], frames[0])
         assert before[1][slot] == chosen[0]
+        torch.testing.assert_close(before[2][slot], elders(learner.lower(torch.from_numpy(segments)))[0])
     drawn = lesson.draw(0)
     assert len(list(lesson.losses(drawn))) == 2
     replaced = {int(slots[0]) for slots in drawn[0]}
     after = replay.take(np.arange(4))
+    torch.testing.assert_close(torch.cat(given), after[2][drawn[0].ravel()])
     assert {slot for slot in range(4) if not torch.equal(before[0][slot], after[0][slot])} == replaced
     assert len(list(lesson.prepare(1))) == 0
     assert len(list(lesson.prepare(0))) == 1, "what was replaced too early is heard again"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recipes.samplecnn_3_9_mtat50.collection import Track
+from recipes.samplecnn_3_9_mtat50.elders import Elders
 from recipes.samplecnn_3_9_mtat50.export import student
 from recipes.samplecnn_3_9_mtat50.label import teacher_windows, write_scores
 from recipes.samplecnn_3_9_mtat50.loss import TeacherLoss
@@ -97,6 +98,31 @@ def test_what_lies_above_the_frozen_layers_can_be_run_on_what_they_gave(samples)
     assert [weight.shape for weight in learner.filters()] == [(256, 256, 3)] * 5 + [(512, 256, 3), (512, 512, 1)]
 
 
+def _student_with_statistics(seed):
+    """A net with random weights and running statistics that are not those of a new one."""
+    torch.manual_seed(seed)
+    model = student()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def test_elders_go_on_from_what_the_shared_frozen_layers_give(samples):
+    first, second = _student_with_statistics(1), _student_with_statistics(2)
+    learner = Student(first, torch.nn.ModuleDict(), frozen=3, workers=Workers(2))
+    second.load_state_dict(learner.frozen_state(), strict=False)
+    elders = Elders([first.state_dict(), second.state_dict()], learner, Workers(2))
+    segments = torch.from_numpy(samples[: 3 * SEGMENT].reshape(3, SEGMENT) / np.float32(32_768))
+    with torch.no_grad():
+        expected = (first(segments) + second(segments)) / 2
+        assert (first(segments) - second(segments)).abs().max() > 0.01
+        torch.testing.assert_close(elders(learner.lower(segments)), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="other frozen layers"):
+        Elders([_student_with_statistics(3).state_dict()], learner, Workers(1))
+
+
 @pytest.mark.parametrize(("middle", "window"), [(3 * SEGMENT + SEGMENT // 2, 6), (4 * SEGMENT, 7)])
 def test_the_teacher_hears_the_three_seconds_around_middles_and_boundaries_of_segments(middle, window):
     samples = np.zeros(7 * SEGMENT + 100, "<i2")
@@ -161,6 +187,9 @@ class Interrupted:
     def __init__(self, drawing, *, at):
         self.drawing, self.left = drawing, at
 
+    def __len__(self):
+        return len(self.drawing)
+
     def __getattr__(self, name):
         return getattr(self.drawing, name)
 
@@ -209,12 +238,28 @@ def test_the_loss_weighs_scores_and_logits_by_their_spread_over_the_music(store)
     assert found.item() == pytest.approx(2 * entropy + 0.5 * of_logits.mean() + 2.0 * of_scores.mean(), rel=1e-4)
 
 
+def test_elders_have_their_share_in_the_loss(store):
+    windows, rng = Windows(store[0], [store[1]]), np.random.default_rng(2)
+    chosen, given = np.array([1, 3]), torch.from_numpy(rng.normal(-3, 2, (2, len(TAGS))).astype(np.float32))
+
+    def loss(elders, share):
+        phase = replace(PHASES[-1], embedded=0.0, elders_share=share)
+        return TeacherLoss(windows, torch.nn.Identity(), phase)(given, torch.zeros(2, 512), chosen, elders).item()
+
+    teachers = torch.logit(torch.from_numpy(windows.scores(chosen)), 1e-4)
+    assert loss(teachers, 0.6) == pytest.approx(loss(None, 0.6), rel=1e-5)
+    least = torch.nn.functional.binary_cross_entropy_with_logits(given, torch.sigmoid(given)).item()
+    assert loss(given, 1.0) == pytest.approx(2 * least, rel=1e-5)
+    assert 2 * least < loss(given, 0.6) < loss(given, 0.3) < loss(given, 0.0) == loss(None, 0.6)
+
+
 def test_phases_with_muon_and_replay_end_with_the_same_weights(store, tmp_path):
     crops, windows = Crops(store[0], [store[1]]), Windows(store[0], [store[1]])
     small = {"batch": 2, "micro_batches": 1}
     first = replace(PHASES[0], **small)
     replaying = replace(PHASES[3], **small, after="m", slots=4, fresh=1)
     hearing = replace(PHASES[4], **small)
+    with_elders = replace(PHASES[-1], **small, after="d", elders=("d",), slots=4, fresh=1)
 
     def train(phase, folder, windows=windows, steps=2):
         material = Material(crops=crops, windows=windows, held_out=None)
@@ -224,7 +269,7 @@ def test_phases_with_muon_and_replay_end_with_the_same_weights(store, tmp_path):
     train(first, whole, steps=1)
     stopped.mkdir()
     (stopped / "m.pt").write_bytes((whole / "m.pt").read_bytes())
-    for phase, at in ((replaying, 6), (hearing, 2)):  # four draws fill the slots
+    for phase, at in ((replaying, 6), (hearing, 2), (with_elders, 6)):  # four draws fill the slots
         train(phase, whole)
         with pytest.raises(KeyboardInterrupt):
             train(phase, stopped, Interrupted(windows, at=at))
