@@ -30,7 +30,7 @@ if doomed == os.environ.get("RANK"):
     threading.Thread(target=die, daemon=True).start()
 try:
     train(
-        data, out=out, cache=cache, device="cpu", recipe="paper", epochs=200 if doomed != "-" else 2, batch_size=16,
+        data, out=out, cache=cache, device="cpu", recipe="paper", epochs=200 if doomed != "-" else 2, batch_size=80,
         model=ModelConfig(m=3, n=4, first_filter=27, first_stride=27, block=block, dropout=0.0,
                           front_padding=1 if block == "won-rese" else None),
     )
@@ -63,7 +63,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny_set(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
-    """4 training and 2 validation clips, 15 steps an epoch."""
+    """4 training and 2 validation clips, 3 steps an epoch."""
     path = tmp_path_factory.mktemp("tiny") / "set.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -78,7 +78,8 @@ def records(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-# plain: the fused layers share their statistics; won-rese: the batch norms that stand in for PyTorch's
+# plain: the fused layers share their statistics; won-rese: the batch norms that stand in for PyTorch's. Few steps,
+# since rounding grows: weights another in their last bit put the loss of one process 2e-4 off after 6, 8e-3 after 30.
 @pytest.mark.parametrize("block", ["plain", "won-rese"])
 def test_two_processes_give_the_loss_curve_of_one(
     block: str, tmp_path: Path, script: Path, tiny_set: Path, cache_dir: Path
@@ -94,7 +95,7 @@ def test_two_processes_give_the_loss_curve_of_one(
         assert ours["steps"] == theirs["steps"]
         assert ours["learning_rate"] == theirs["learning_rate"]
         for name in ("train_loss", "valid_loss"):
-            assert ours[name] == pytest.approx(theirs[name], rel=2e-3), name
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
     assert one[0]["train_loss"] != pytest.approx(one[1]["train_loss"], rel=2e-2)
     assert len(load_checkpoint(outs[1] / "last.pt")["processes"]) == 2
     assert (outs[1] / "model.safetensors").exists()
