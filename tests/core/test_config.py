@@ -74,7 +74,7 @@ configs = st.builds(
     st.integers(2, 6),
     st.integers(3, 5),
     strides,
-    st.sampled_from([0, 0, 1, 7]),
+    st.sampled_from([0, 0, 1, 2, 7]),
     st.sampled_from(["plain", "se", "res", "rese", "won-rese"]),
     st.booleans(),
 )
@@ -84,7 +84,7 @@ configs = st.builds(
 def test_any_config_comes_back_from_its_name_and_from_json(config: ModelConfig, front: str, padded: bool):
     if front == "mel" and config.block != "won-rese":
         config = replace(config, front_end="mel")
-    if padded and config.first_filter - config.first_stride in (1, 2):
+    if padded and 0 <= 2 - (config.first_filter - config.first_stride) < config.first_stride:  # no frame more or less
         config = replace(config, front_padding=1)
     assert config_from_name(config.name) == config
     assert ModelConfig.from_dict(config.to_dict()) == config
