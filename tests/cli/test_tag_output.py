@@ -32,12 +32,12 @@ def library(media, tmp_path):
 def start(cli_environment, tiny_weights):
     """``start(*arguments)``: a running `samptag tag`, on two cores if there are as many, with its streams as pipes."""
     started = []
-    cli_environment["OMP_NUM_THREADS"] = "2"
+    environment = {**cli_environment, "OMP_NUM_THREADS": "2"}
 
     def run(*arguments, **options):
         command = [sys.executable, "-m", "samptag", "tag", "--model", tiny_weights, *arguments]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process = subprocess.Popen(command, env=cli_environment, bufsize=0, **streams)
+        process = subprocess.Popen(command, env=environment, bufsize=0, **streams)
         started.append(process)
         return process
 

@@ -12,19 +12,6 @@ from pathlib import Path
 import pytest
 
 
-def run(environment: dict[str, str], *arguments: str | Path, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, "-m", "samptag", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
 def manifest(path: Path, media: Path) -> Path:
     """8 training, 4 validation and 12 test clips of music that is calm or driving."""
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -37,7 +24,7 @@ def manifest(path: Path, media: Path) -> Path:
     return path
 
 
-def test_trained_killed_resumed_exported_evaluated_and_used(tmp_path: Path, media: Path, cli_environment):
+def test_trained_killed_resumed_exported_evaluated_and_used(tmp_path: Path, media: Path, samptag, cli_environment):
     data, out = manifest(tmp_path / "music.csv", media), tmp_path / "moods"
     options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-6-9", "--epochs", "5", "--device", "cpu"]
     options += ["--batch-size", "10", "--name", "moods", "--licence", "CC0-1.0"]
@@ -54,7 +41,7 @@ def test_trained_killed_resumed_exported_evaluated_and_used(tmp_path: Path, medi
     _, errors = process.communicate()
     assert "calm 6/3, driving 6/3" in errors
 
-    done = run(cli_environment, "train", "--resume", "--out", out, "--json")
+    done = samptag("train", "--resume", "--out", out, "--json")
     result = json.loads(done.stdout)
     assert result["schema"] == "samptag.train/1"
     assert result["epochs"] == 5
@@ -66,27 +53,25 @@ def test_trained_killed_resumed_exported_evaluated_and_used(tmp_path: Path, medi
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
 
     weights = out / "model.safetensors"
-    report = json.loads(
-        run(cli_environment, "eval", "--data", data, "--model", weights, "--device", "cpu", "--json").stdout
-    )
+    report = json.loads(samptag("eval", "--data", data, "--model", weights, "--device", "cpu", "--json").stdout)
     assert report["model"] == "moods"
     assert report["clips"] == 6
     assert report["macro"]["roc_auc"] >= 0.85
 
     clips = sorted((media / "set").glob("*-12-*.opus"))
-    tracks = json.loads(run(cli_environment, "tag", *clips, "--model", weights, "--top", "1", "--json").stdout)
+    tracks = json.loads(samptag("tag", *clips, "--model", weights, "--top", "1", "--json").stdout)
     assert len(tracks) == 2
     for track in tracks:
         assert track["model"] == "moods"
         assert {tag["tag"] for tag in track["tags"]} <= {"calm", "driving"}
 
 
-def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path, cli_environment, tiny_weights: Path):
+def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path, samptag, tiny_weights: Path):
     out = tmp_path / "tuned"
     data = manifest(tmp_path / "music.csv", media)
     options = ["--data", data, "--out", out, "--init-from", tiny_weights, "--freeze-encoder", "--epochs", "1"]
-    done = run(cli_environment, "train", *options, "--pos-weight", "balanced", "--device", "cpu")
-    assert "calm 6/3, driving 6/3" in done.stderr
+    done = samptag("train", *options, "--pos-weight", "balanced", "--device", "cpu")
+    assert b"calm 6/3, driving 6/3" in done.stderr
 
     from samptag.core.checkpoint import load_model_file
 
@@ -131,12 +116,12 @@ def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_enviro
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_what_cannot_be_done_is_one_line(
-    options: list[str], code: int, words: str, tmp_path: Path, media: Path, cli_environment
+    options: list[str], code: int, words: str, tmp_path: Path, media: Path, samptag
 ):
     data = ["--data", manifest(tmp_path / "music.csv", media)]
-    done = run(cli_environment, "train", "--out", tmp_path / "out", *data, *options, code=code)
-    lines = done.stderr.splitlines()
+    done = samptag("train", "--out", tmp_path / "out", *data, *options, check=code)
+    lines = done.stderr.decode().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("samptag: error: ")
     assert words in lines[0]
-    assert done.stdout == ""
+    assert done.stdout == b""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ JAMENDO = ["genre---rock", "instrument---piano", "mood/theme---happy"]
 class House:
     """A registry with one bundled and one remote file, an empty cache, and the command to run on them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, samptag: Callable[..., Any], environment: dict[str, str]) -> None:
+        self._samptag = samptag
         self.cache = folder / "cache"
         self.checkpoint = folder / "best_model.pth"
         torch.save(sample_state(3), self.checkpoint)
@@ -47,11 +49,11 @@ class House:
         )
         self.registry = ws.write_registry(folder, ws.registry_entry("mine", bundled.read_bytes()), remote)
         # No proxy stands between a process and its own machine.
-        kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        kept.pop("SAMPTAG_OFFLINE", None)
+        kept = {key: value for key, value in environment.items() if not key.lower().endswith("_proxy")}
         self.environment = kept | {
             "SAMPTAG_REGISTRY": str(self.registry),
             "SAMPTAG_CACHE": str(self.cache),
+            "SAMPTAG_OFFLINE": "0",
             "COLUMNS": "20",
         }
 
@@ -60,17 +62,13 @@ class House:
         return Store(registry=load_registry(self.registry), cache=self.cache)
 
     def run(self, *arguments: str | Path, **environment: str) -> Done:
-        return subprocess.run(
-            [sys.executable, "-m", "samptag", "weights", *map(str, arguments)],
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-        )
+        done = self._samptag("weights", *arguments, check=None, env=self.environment | environment)
+        return Done(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @pytest.fixture
-def house(tmp_path: Path):
-    house = House(tmp_path)
+def house(tmp_path: Path, samptag, cli_environment):
+    house = House(tmp_path, samptag, cli_environment)
     with house.server:
         yield house
 
