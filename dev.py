@@ -3,7 +3,8 @@
 ::
 
     python3 dev.py try      install samptag into .venv and tag a piece of real music with the weights it ships
-    python3 dev.py test     install samptag with its tools into .venv and run the tests (arguments go to pytest)
+    python3 dev.py test     install samptag with its tools into .venv and run all tests, a process a core; with
+                            arguments, run pytest with them
     python3 dev.py check    the same installation; formatting, lint and types
 
 Both installations live in `.venv` beside this file and are made again when pyproject.toml or constraints.txt change.
@@ -20,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+# Work stealing: the slow tests lie in a few files, and a fixture made twice costs less than an idle core.
+ALL_TESTS = ("-n", "logical", "--maxprocesses", "8", "--dist", "worksteal")
 CLIP = ROOT / "tests" / "media" / "eastern-dreams.mp3"
 
 
@@ -77,7 +80,7 @@ def main():
         run(PYTHON, "-m", "samptag", "tag", *(arguments or [CLIP.relative_to(ROOT)]))
     elif command == "test":
         install("dev")
-        run(PYTHON, "-m", "pytest", *arguments)
+        run(PYTHON, "-m", "pytest", *(arguments or ALL_TESTS))
     elif command == "check":
         install("dev")
         run(PYTHON, "-m", "ruff", "format", "--check")

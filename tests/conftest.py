@@ -1,10 +1,14 @@
 """Fixtures every test may use: real music (tests/media, see SOURCES.md there) and files broken in known ways."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+# One thread a process, said before anything that reads it is imported: the suite runs as one process a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

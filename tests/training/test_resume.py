@@ -16,6 +16,7 @@ import torch
 from samptag.training.state import load_checkpoint
 
 EPOCHS = 3
+TWO_THREADS = {**os.environ, "OMP_NUM_THREADS": "2"}  # in which sums could come in any order
 
 
 def command(out: Path, *options: str) -> list[str]:
@@ -32,7 +33,7 @@ def start_options(small_set: Path, cache_dir: Path) -> list[str]:
 
 def resume(out: Path, cache_dir: Path) -> "subprocess.CompletedProcess[bytes]":
     options = ["--resume", "--cache", str(cache_dir), "--device", "cpu", "--save-every-minutes", "1000"]
-    return subprocess.run(command(out, *options), capture_output=True, timeout=300, check=False)
+    return subprocess.run(command(out, *options), capture_output=True, timeout=300, check=False, env=TWO_THREADS)
 
 
 def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
@@ -61,7 +62,9 @@ def losses(out: Path) -> list[tuple[float, ...]]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_set: Path, cache_dir: Path) -> tuple[Path, float]:
     """A training nobody disturbed, and how many seconds it trained."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    process = subprocess.Popen(command(out, *start_options(small_set, cache_dir)), stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(out, *start_options(small_set, cache_dir)), stderr=subprocess.PIPE, env=TWO_THREADS
+    )
     wait_for(out / "last.pt", process)
     started = time.monotonic()
     _, errors = process.communicate(timeout=300)
@@ -75,7 +78,7 @@ def test_killed_at_a_random_moment_it_ends_bit_for_bit_the_same(
     reference, seconds = undisturbed
     out = tmp_path / "run"
     arguments = start_options(small_set, cache_dir)
-    process = subprocess.Popen(command(out, *arguments), stderr=subprocess.PIPE)
+    process = subprocess.Popen(command(out, *arguments), stderr=subprocess.PIPE, env=TWO_THREADS)
     wait_for(out / "last.pt", process)
     moment = random.SystemRandom().uniform(0, 0.9 * seconds)
     time.sleep(moment)
@@ -113,7 +116,7 @@ def test_ctrl_c_saves_at_the_next_step_and_leaves_with_130(tmp_path: Path, small
 def stop(out: Path, options: list[str], number: signal.Signals, *, code: int) -> dict[str, Any]:
     """Start a training that only saves when it must, stop it by a signal; the position it saved."""
     options = [*options[:-1], "1000"]
-    process = subprocess.Popen(command(out, *options), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(out, *options), stderr=subprocess.PIPE, env=TWO_THREADS, text=True)
     wait_for(out / "last.pt", process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=300)

@@ -40,7 +40,7 @@ def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, li
     prepared = events[0]
     assert isinstance(prepared, Prepared)
     assert prepared.tags == ("calm", "driving")
-    assert prepared.train_positives == prepared.train_positives == (7.0, 7.0)
+    assert prepared.train_positives == (7.0, 7.0)
     assert prepared.valid_positives == (3.0, 3.0)
     assert (prepared.train_clips, prepared.valid_clips, prepared.segments_per_epoch) == (14, 6, 140)
     assert prepared.format == "manifest"
