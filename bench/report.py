@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import machine
 from bench.process import Rounds
-from samptag.core.atomic import atomic_write
+from samptag.files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,17 @@ from samptag import errors
 PACKAGE = Path(samptag.__file__).parent
 FLOORS = {
     "errors": 0,
-    "core": 1,
-    "audio": 1,
-    "pretrained": 2,
-    "tagging": 2,
-    "data": 2,
-    "evaluation": 3,
-    "training": 4,
-    "cli": 5,
+    "text": 0,
+    "files": 1,
+    "fetch": 2,
+    "core": 3,
+    "audio": 3,
+    "pretrained": 4,
+    "tagging": 4,
+    "data": 4,
+    "evaluation": 5,
+    "training": 6,
+    "cli": 7,
 }
 HEAVY = ("torch", "numba", "resampy", "sklearn", "scipy", "matplotlib", "soundfile", "av", "numpy", "safetensors")
 MODULES = sorted(PACKAGE.rglob("*.py"))

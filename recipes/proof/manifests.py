@@ -8,7 +8,7 @@ from typing import Any
 
 from recipes.samplecnn_3_9_mtat50.collection import Track, read_teacher_scores
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
-from samptag.core.atomic import atomic_write
+from samptag.files import atomic_write
 
 __all__ = ["LABELS", "write_manifests"]
 

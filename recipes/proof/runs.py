@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from samptag.core.atomic import atomic_write
 from samptag.errors import SamptagError
+from samptag.files import atomic_write
 
 __all__ = ["COMPARISONS", "Outcome", "Run", "Setting", "carry_out", "outcomes", "planned"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from samptag.audio.decode import SUFFIXES
 from samptag.errors import DatasetError
 from samptag.evaluation.predictions import ScoreTable
-from samptag.pretrained.checksums import file_sha256
+from samptag.fetch import file_sha256
 
 __all__ = ["TABLE", "Source", "Track", "held_out_paths", "public_sources", "read_music", "read_teacher_scores"]
 

@@ -17,7 +17,7 @@ from samptag.errors import DatasetError
 from samptag.evaluation import EvaluationReport, Scoring, evaluate
 from samptag.evaluation.metrics import agreement
 from samptag.evaluation.predictions import ScoreTable
-from samptag.pretrained.checksums import file_sha256
+from samptag.fetch import file_sha256
 from samptag.tagging.tagger import Tagger
 
 __all__ = ["MIN_POSITIVES", "PERTURBATIONS", "measure", "reusable"]

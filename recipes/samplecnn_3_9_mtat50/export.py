@@ -9,11 +9,11 @@ from torch import Tensor
 
 from recipes.samplecnn_3_9_mtat50.card import model_card
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
-from samptag.core.atomic import atomic_write
 from samptag.core.checkpoint import ModelCard, load_model_file, save_model
 from samptag.core.model import ModelConfig, SampleCNN
 from samptag.errors import WeightsError
-from samptag.pretrained.checksums import file_sha256
+from samptag.fetch import file_sha256
+from samptag.files import atomic_write
 from samptag.pretrained.publish import register_bundled
 
 __all__ = ["NAME", "export", "publish", "student"]

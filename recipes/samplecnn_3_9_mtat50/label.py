@@ -12,7 +12,7 @@ from recipes.samplecnn_3_9_mtat50.collection import Track
 from recipes.samplecnn_3_9_mtat50.store import FULL_SCALE, SAMPLE_RATE, SEGMENT, Store, write_labels
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.audio.resample import resample
-from samptag.core.atomic import atomic_write
+from samptag.files import atomic_write
 
 __all__ = ["label_tracks", "opinions", "teacher_windows", "write_scores"]
 

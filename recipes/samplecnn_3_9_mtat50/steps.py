@@ -10,8 +10,8 @@ import numpy as np
 from recipes.samplecnn_3_9_mtat50.collection import TABLE, Track, public_sources, read_music
 from recipes.samplecnn_3_9_mtat50.options import Options
 from recipes.samplecnn_3_9_mtat50.store import Store
-from samptag.core.atomic import atomic_write
 from samptag.errors import DatasetError, WeightsError
+from samptag.files import atomic_write
 
 __all__ = ["STEPS"]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from recipes.samplecnn_3_9_mtat50.collection import Track
 from samptag.audio.decode import open_audio
-from samptag.core.atomic import atomic_write
 from samptag.errors import AudioError
+from samptag.files import atomic_write
 
 __all__ = ["FULL_SCALE", "SAMPLE_RATE", "SEGMENT", "MixtureFiles", "Store", "write_array", "write_labels"]
 

@@ -19,9 +19,9 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from recipes.samplecnn_3_9_mtat50.tensor_bundle import read_bundle
-from samptag.core.atomic import atomic_write
 from samptag.core.baselines import mel_filters
 from samptag.errors import DownloadError, WeightsError
+from samptag.files import atomic_write
 
 __all__ = ["EMBEDDING", "SAMPLE_RATE", "WINDOW", "Teacher", "make_teacher", "teacher_files"]
 

@@ -25,11 +25,11 @@ from recipes.samplecnn_3_9_mtat50.store import SEGMENT
 from recipes.samplecnn_3_9_mtat50.student import MelHead, Student, mel_heads
 from recipes.samplecnn_3_9_mtat50.teacher import EMBEDDING
 from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
-from samptag.core.atomic import atomic_write
 from samptag.core.inference import Predictor
 from samptag.core.model import SampleCNN
 from samptag.errors import WeightsError
 from samptag.evaluation.metrics import agreement
+from samptag.files import atomic_write
 from samptag.training.optimise import MovingAverage
 from samptag.training.schedule import CosineSchedule
 from samptag.training.signals import StopSignals

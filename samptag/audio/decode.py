@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from samptag.audio.resample import Resampler
 from samptag.audio.source import Block, Source, SourceError
 from samptag.errors import AudioError
+from samptag.files import os_errors_as, os_reason
+from samptag.text import printable
 
 __all__ = ["SUFFIXES", "AudioStream", "open_audio"]
 
@@ -61,18 +63,16 @@ def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) 
     """
     with ExitStack() as stack:
         if isinstance(source, str | os.PathLike):
-            name = _printable(os.fspath(source))
+            name = printable(os.fspath(source))
             try:
                 file: IO[bytes] = stack.enter_context(open(source, "rb", buffering=0))
             except (OSError, ValueError) as error:
-                raise AudioError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+                raise AudioError(f"{name}: {os_reason(error)}") from error
         else:
-            name = _printable(str(getattr(source, "name", "<stream>")))
+            name = printable(str(getattr(source, "name", "<stream>")))
             file = source
-        try:
+        with os_errors_as(AudioError, name):
             reader = _open_reader(_seekable(file, stack), name=name)
-        except OSError as error:
-            raise AudioError(f"{name}: {error.strerror or error}") from error
         stack.callback(reader.close)
         if not MIN_RATE <= reader.native_rate <= MAX_RATE:
             raise AudioError(f"{name}: its header gives a sample rate of {reader.native_rate} Hz; the file is damaged")
@@ -205,8 +205,3 @@ def _seekable(file: IO[bytes], stack: ExitStack) -> IO[bytes]:
     copy: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(prefix="samptag-", buffering=0))  # noqa: SIM115 (the stack closes it)
     shutil.copyfileobj(file, copy, 1 << 20)
     return copy
-
-
-def _printable(name: str) -> str:
-    """The name on one line, and encodable: newlines, control characters and stray bytes as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in name)

@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from samptag.text import valid_text
+
 if TYPE_CHECKING:
     from samptag.tagging import TrackResult
 
@@ -35,7 +37,7 @@ class CsvTaggram:
 
     def write(self, result: TrackResult) -> None:
         """Write the rows of one result."""
-        from samptag.tagging.result import SCORE_DECIMALS, valid_text
+        from samptag.tagging.result import SCORE_DECIMALS
 
         if result.taggram is None or result.starts is None:
             return
@@ -129,6 +131,4 @@ def _add_array(archive: zipfile.ZipFile, name: str, array: Any) -> None:
 
 
 def _text_for_array(path: str) -> str:
-    from samptag.tagging.result import valid_text
-
     return valid_text(path)

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from samptag.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
@@ -37,7 +39,7 @@ def note(message: str) -> None:
     message : str
         The line; line breaks become spaces, so that a file name cannot make two of it.
     """
-    line = " ".join(message.splitlines()).encode("utf-8", "backslashreplace").decode("utf-8")
+    line = printable(" ".join(message.splitlines()))
     if sys.stderr is None:  # closed by the caller
         return
     if sys.stderr.isatty():

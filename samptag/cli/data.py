@@ -13,6 +13,7 @@ import typer
 
 from samptag.cli.output import quiet_codecs
 from samptag.errors import UsageError
+from samptag.text import printable
 
 if TYPE_CHECKING:
     from samptag.data import Dataset, Survey
@@ -214,8 +215,7 @@ def _print_lines(found: Survey) -> None:
     rows += [("tag", tag.tag, tag.category or "", *map(str, tag.positives)) for tag in found.tags]
     rows += [("problem", problem.kind, problem.path, problem.message) for problem in found.problems]
     for row in rows:
-        line = "\t".join(" ".join(cell.split()) for cell in row)
-        sys.stdout.write(line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+        sys.stdout.write("\t".join(printable(" ".join(cell.split())) for cell in row) + "\n")
 
 
 def _print_tables(found: Survey) -> None:

@@ -18,8 +18,8 @@ from samptag.errors import UsageError
 from samptag.evaluation import EvaluationReport, Scoring, assist, evaluate, evaluate_scores, truth_of
 from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import Truth, scores_to_csv
-from samptag.tagging.result import valid_text
 from samptag.tagging.shard import Ranks
+from samptag.text import valid_text
 
 __all__ = ["run"]
 

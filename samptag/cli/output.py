@@ -8,11 +8,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from samptag.errors import OutputError
+from samptag.files import os_errors_as
 
 __all__ = ["binary_file", "explain_write_errors", "may_be_replaced", "quiet_codecs", "standard_output", "text_file"]
 
@@ -98,7 +99,7 @@ def binary_file(path: str) -> Iterator[BinaryIO]:
     OutputError
         When it cannot be written.
     """
-    from samptag.core.atomic import atomic_write
+    from samptag.files import atomic_write
 
     # Around everything: what could not be written is tried again when the file is closed, and fails again.
     with explain_write_errors(path):
@@ -126,8 +127,7 @@ def may_be_replaced(path: str) -> bool:
         return True
 
 
-@contextmanager
-def explain_write_errors(name: str) -> Iterator[None]:
+def explain_write_errors(name: str) -> AbstractContextManager[None]:
     """Turn an operating system's refusal into an OutputError that names what was being written.
 
     Parameters
@@ -139,12 +139,7 @@ def explain_write_errors(name: str) -> Iterator[None]:
     ------
     OutputError
     """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
+    return os_errors_as(OutputError, f"cannot write {name}")
 
 
 def _lead_to_stderr(descriptor: int) -> None:

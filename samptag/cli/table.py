@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from samptag.cli.writers import Selection
+from samptag.text import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -58,7 +59,7 @@ class TableWriter:
         room = max(4, min(TAG_CELLS, self._console.width - bar - MARGIN_CELLS))
         for item in rows:
             style = "green" if item.score >= STRONG else "yellow" if item.score >= FAIR else "bright_black"
-            tag = pad(shorten(_one_line(item.tag), room), room)
+            tag = pad(shorten(printable(item.tag), room), room)
             line = Text.assemble(
                 ("  " + tag, "bold" if item.score >= STRONG else ""),
                 (f"  {score_bar(item.score, bar)}", style),
@@ -76,7 +77,7 @@ class TableWriter:
         facts = f"{clock(result.duration)} · {result.segments} segment{'s' if result.segments != 1 else ''}"
         if result.padded:
             facts += " · padded"
-        name = _one_line(result.path)
+        name = printable(result.path)
         room = self._console.width - len(facts) - 2
         if room < 8:
             return Text(shorten(name, self._console.width), style="bold cyan")
@@ -164,8 +165,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _one_line(text: str) -> str:
-    """The text with what would move the cursor, and what cannot be encoded, made visible."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

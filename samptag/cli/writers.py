@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from samptag.text import valid_text
+
 if TYPE_CHECKING:
     from samptag.tagging import TagScore, TrackResult
 
@@ -125,7 +127,7 @@ class CsvWriter:
 
     def write(self, result: TrackResult) -> None:
         """Write one row, unless the input failed."""
-        from samptag.tagging.result import SCORE_DECIMALS, valid_text
+        from samptag.tagging.result import SCORE_DECIMALS
 
         if result.error is not None:
             return
@@ -181,7 +183,5 @@ def record_line(result: TrackResult, selection: Selection) -> str:
 
 
 def _tsv_field(text: str) -> str:
-    from samptag.tagging.result import valid_text
-
     escapes = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
     return valid_text(text).translate(escapes)

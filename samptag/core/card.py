@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from samptag.core.config import ModelConfig
-from samptag.core.kinds import Kind, check_kind
+from samptag.core.json_types import Kind, check_kind
 
 __all__ = ["ModelCard"]
 

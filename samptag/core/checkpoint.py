@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from samptag.core.atomic import atomic_write
 from samptag.core.card import ModelCard
 from samptag.core.model import SampleCNN
 from samptag.errors import OutputError, WeightsError
+from samptag.files import atomic_write
 
 __all__ = ["LoadedModel", "ModelCard", "load_model_file", "read_card", "save_model"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from samptag.core.kinds import Kind, check_kind
+from samptag.core.json_types import Kind, check_kind
 from samptag.errors import UsageError
 
 __all__ = ["Block", "FrontEnd", "ModelConfig", "config_from_name", "grid_configs"]

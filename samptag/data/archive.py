@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 
-from samptag.data.files import require_space
 from samptag.errors import DatasetError
+from samptag.files import os_reason, require_space
 
 __all__ = ["JoinedFile", "find_parts", "unpack"]
 
@@ -130,10 +130,10 @@ def unpack(parts: Sequence[Path], folder: Path, *, progress: Callable[[int, int]
                     progress(done, total)
             return len(missing)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        message = f"not a whole zip, or a part is missing or damaged: {error}; fetch it again"
+        message = f"not a whole zip, or a part is missing or damaged: {error}; delete it and fetch it again"
         raise DatasetError(f"{parts[0]}: {message}") from None
     except OSError as error:
-        raise DatasetError(f"{folder}: {name} cannot be unpacked: {error.strerror or error}") from None
+        raise DatasetError(f"{folder}: {name} cannot be unpacked: {os_reason(error)}") from None
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:

@@ -22,10 +22,9 @@ from samptag.core.cores import available_cores
 from samptag.data.cache_build import BUILDING, INDEX, SAMPLES, SCALE, Entry, build
 from samptag.data.cache_report import Remarks, write_report
 from samptag.data.dataset import Dataset, split_hash
-from samptag.data.files import audio_cache_dir
 from samptag.data.memo import FileMemo
 from samptag.errors import DatasetError
-from samptag.pretrained.locations import exclusive
+from samptag.files import cache_folder, locked, os_errors_as
 
 __all__ = ["SCALE", "AudioCache", "build_cache"]
 
@@ -99,7 +98,7 @@ def build_cache(
     sample_rate : int
         Hz.
     directory : Path, optional
-        Where caches lie; by default `files.audio_cache_dir`.
+        Where caches lie; by default ``files.cache_folder("audio")``.
     jobs : int, optional
         Decoding threads; by default one a processor.
     seconds_per_clip : float, optional
@@ -117,7 +116,7 @@ def build_cache(
     DatasetError
         No clip can be decoded, there is too little space, or the place cannot be written.
     """
-    directory = audio_cache_dir() if directory is None else directory
+    directory = cache_folder("audio") if directory is None else directory
     cap = None if seconds_per_clip is None else round(seconds_per_clip * sample_rate)
     memo = FileMemo(directory / "memo", name="fingerprint-1", root=dataset.root, measure=_fingerprint)
     fingerprints = memo.get_all([clip.path for clip in dataset.clips])
@@ -220,13 +219,11 @@ def _find(target: Path, stem: str, wanted: Sequence[str], *, tell: Callable[...,
 def _lock(target: Path) -> Iterator[None]:
     """Of the processes that want `target`, one at a time; one that ends in any way lets go."""
     with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(target.parent, target.name))
-        except OSError as error:
-            reason = error.strerror or error
-            raise DatasetError(
-                f"{target.parent}: cannot hold the audio cache: {reason}; give it another place"
-            ) from None
+        with os_errors_as(
+            DatasetError, f"{target.parent}: cannot hold the audio cache", advice="give it another place"
+        ):
+            lock = target.with_name(f".{target.name}.lock")
+            stack.enter_context(locked(lock, waiting_for="another process that is decoding the same clips"))
         yield
 
 

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.audio.decode import open_audio
-from samptag.core.atomic import atomic_write
 from samptag.data.durations import estimate_total_seconds
-from samptag.data.files import require_space
 from samptag.errors import AudioError, DatasetError
+from samptag.files import atomic_write, os_reason, require_space
 
 __all__ = ["BUILDING", "INDEX", "SAMPLES", "SCALE", "Entry", "build", "to_int16"]
 
@@ -112,7 +111,7 @@ def build(
         _publish(folder, target=target, header=header, entries=journal.entries)
     except OSError as error:
         raise DatasetError(
-            f"{folder}: cannot write the audio cache: {error.strerror or error}; what is decoded is kept, so run it "
+            f"{folder}: cannot write the audio cache: {os_reason(error)}; what is decoded is kept, so run it "
             "again when there is room, or give the cache another place"
         ) from None
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from samptag.core.atomic import atomic_write
 from samptag.data.cache_build import Entry
 from samptag.data.dataset import Clip, Dataset
+from samptag.files import atomic_write, os_reason
 
 __all__ = ["Remarks", "write_report"]
 
@@ -86,7 +86,7 @@ def write_report(path: Path, dataset: Dataset, *, summary: Mapping[str, Any], re
             file.write(json.dumps(report, ensure_ascii=False, indent=1).encode("utf-8", "surrogateescape"))
     except OSError as error:
         # A finished cache may lie where this user cannot write.
-        _log.warning("%s: no report could be written: %s", path, error.strerror or error)
+        _log.warning("%s: no report could be written: %s", path, os_reason(error))
         for done, items in (("left out", remarks.left_out), ("padded", remarks.padded)):
             for item in items:
                 _log.warning("%s: %s: %s", item["path"], done, item["message"])

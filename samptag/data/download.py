@@ -1,26 +1,22 @@
 """Fetching MagnaTagATune from where it is published."""
 
 import logging
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from samptag.data.archive import find_parts, unpack
-from samptag.data.files import require_space
 from samptag.data.listing import find_audio_root, list_audio
 from samptag.data.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.errors import DatasetError, DownloadError
-from samptag.pretrained.checksums import Checksums
-from samptag.pretrained.download import FetchPolicy, by_hand, fetch
-from samptag.pretrained.locations import exclusive, offline_asked
+from samptag.fetch import Checksums, FetchPolicy, fetch, offline_asked, remote_size
+from samptag.files import locked, os_errors_as, require_space
 
 __all__ = ["MTAT_URL", "Progress", "download_mtat", "unpack_mtat"]
 
 #: The Music Informatics Research Group at City, University of London, keeps the data set.
 MTAT_URL = "https://mirg.city.ac.uk/datasets/magnatagatune/"
 _TABLES = (ANNOTATIONS, "clip_info_final.csv")
-_TIMEOUT_SECONDS = 30.0
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done ("mp3.zip.001", "unpacking"), the bytes that are there and the bytes there will be."""
@@ -87,41 +83,23 @@ def _is_unpacked(folder: Path) -> bool:
 
 
 def _fetch(folder: Path, name: str, *, url: str, policy: FetchPolicy | None, progress: Progress | None) -> bool:
+    """Fetch one file unless it is there, whole as far as the server tells; whether it was fetched."""
     target = folder / name
-    size = None if offline_asked() else _remote_size(url + name)
-    if target.is_file() and size in (None, target.stat().st_size):
-        return False
+    size = None if offline_asked() else remote_size(url + name)
     if target.is_file():
-        _log.warning("%s: has %d bytes instead of %d, fetching it again", target, target.stat().st_size, size)
-    if offline_asked():
-        message = "the network is switched off (SAMPTAG_OFFLINE)"
-        raise DatasetError(f"{name} is not there and {message}; {by_hand(url + name, target)}")
+        if size in (None, target.stat().st_size):
+            return False
+        _log.warning("%s: has %d bytes instead of %d; fetching it again", target, target.stat().st_size, size)
+    report = None if progress is None else lambda done, total: progress(name, done, total)
     try:
-        fetch(
-            url + name,
-            target,
-            checksums=Checksums(size=size),
-            policy=policy,
-            progress=None if progress is None else lambda done, total: progress(name, done, total),
-        )
+        fetch(url + name, target, checksums=Checksums(size=size), policy=policy, progress=report)
     except DownloadError as error:
         raise DatasetError(str(error)) from error
     return True
 
 
-def _remote_size(url: str) -> int | None:
-    """The bytes the server says a file has, None when it does not say."""
-    try:
-        request = urllib.request.Request(url, method="HEAD", headers={"Accept-Encoding": "identity"})
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-            text = response.headers.get("Content-Length", "")
-    except (OSError, ValueError):
-        return None  # the download itself tells what is wrong
-    return int(text) if text.isdecimal() else None
-
-
 def _require_space_for_parts(folder: Path, *, url: str) -> None:
-    sizes = {name: _remote_size(url + name) for name in ZIP_PARTS if not (folder / name).is_file()}
+    sizes = {name: remote_size(url + name) for name in ZIP_PARTS if not (folder / name).is_file()}
     held = sum((folder / name).stat().st_size for name in ZIP_PARTS if (folder / name).is_file())
     partial = sum(path.stat().st_size for path in folder.glob("mp3.zip.*.part"))
     missing = sum(size or 0 for size in sizes.values())
@@ -134,8 +112,6 @@ def _require_space_for_parts(folder: Path, *, url: str) -> None:
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(folder, "samptag"))
-        except OSError as error:
-            raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}") from None
+        with os_errors_as(DatasetError, f"{folder}: cannot be written"):
+            stack.enter_context(locked(folder / ".samptag.lock", waiting_for=f"another process that fills {folder}"))
         yield

@@ -9,6 +9,7 @@ from pathlib import Path
 from samptag.audio.decode import SUFFIXES
 from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
+from samptag.files import os_errors_as, os_reason
 
 __all__ = ["AudioListing", "find_audio_root", "list_audio"]
 
@@ -61,7 +62,7 @@ def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
                     elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
                         sizes[name] = entry.stat().st_size
         except OSError as error:
-            raise DatasetError(f"{root / folder}: cannot be listed: {error.strerror or error}") from None
+            raise DatasetError(f"{root / folder}: cannot be listed: {os_reason(error)}") from None
     return AudioListing(root=root, sizes=sizes)
 
 
@@ -92,7 +93,5 @@ def find_audio_root(root: Path, keys: Sequence[str], *, depth: int = 2, looked_f
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    try:
+    with os_errors_as(DatasetError, f"{folder}: cannot be listed"):
         return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    except OSError as error:
-        raise DatasetError(f"{folder}: cannot be listed: {error.strerror or error}") from None

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from samptag.core.atomic import atomic_write
+from samptag.files import atomic_write
 
 __all__ = ["FileMemo"]
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
-from samptag.data.files import audio_cache_dir
 from samptag.data.listing import AudioListing, find_audio_root, list_audio
 from samptag.data.memo import FileMemo
 from samptag.data.mp3 import mp3_seconds
 from samptag.data.splits import MTAT_PUBLISHED_COUNTS, choose_split, mtat_folder_split
 from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
+from samptag.files import cache_folder
 
 __all__ = ["ANNOTATIONS", "TAGS", "ZIP_PARTS", "find_annotations", "listed_clips", "open_mtat"]
 
@@ -172,7 +172,7 @@ def _parse_rows(
 def _long_enough(
     rows: list[_Row], audio: AudioListing, *, clean: bool, progress: Callable[[int, int], None] | None
 ) -> tuple[list[Clip], list[Problem]]:
-    memo = FileMemo(audio_cache_dir() / "memo", name="mp3-seconds-1", root=audio.root, measure=mp3_seconds)
+    memo = FileMemo(cache_folder("audio") / "memo", name="mp3-seconds-1", root=audio.root, measure=mp3_seconds)
     paths = [audio.root / (audio.find(row.key) or row.key) for row in rows]
     clips: list[Clip] = []
     problems: list[Problem] = []

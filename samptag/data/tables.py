@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from samptag.errors import DatasetError
+from samptag.files import os_errors_as
 
 __all__ = ["read_rows", "read_text", "require_columns"]
 
@@ -22,11 +23,10 @@ def read_text(path: Path) -> str:
         The file cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with os_errors_as(DatasetError, f"{path}: cannot be read"):
+            return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def read_rows(path: Path, *, delimiter: str, quoted: bool = True) -> Iterator[tuple[int, list[str]]]:

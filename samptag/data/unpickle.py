@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.errors import DatasetError
+from samptag.files import os_errors_as
 
 __all__ = ["load_plain_pickle"]
 
@@ -111,10 +112,8 @@ def load_plain_pickle(path: Path) -> Any:
     DatasetError
         The file cannot be read, is no pickle, or names anything that is not plain data; nothing of it was run.
     """
-    try:
+    with os_errors_as(DatasetError, f"{path}: cannot be read"):
         data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
         return _PlainUnpickler(io.BytesIO(data), encoding="latin-1").load()
     except pickle.UnpicklingError as error:

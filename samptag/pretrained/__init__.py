@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samptag.pretrained.download import FetchPolicy, Progress
+from samptag.fetch import FetchPolicy, Progress
 from samptag.pretrained.entries import PublishedScore, Registry, TagList, WeightsEntry
-from samptag.pretrained.locations import cache_dir
 from samptag.pretrained.registry import load_registry
 from samptag.pretrained.store import Store, open_store
 
@@ -25,7 +24,6 @@ __all__ = [
     "Store",
     "TagList",
     "WeightsEntry",
-    "cache_dir",
     "load_model",
     "load_registry",
     "open_store",

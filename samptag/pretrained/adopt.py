@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from samptag.core.atomic import atomic_write
 from samptag.core.card import ModelCard
 from samptag.errors import UsageError, WeightsError
+from samptag.files import atomic_write, os_errors_as
 from samptag.pretrained.entries import NAME_PATTERN, Layout, Registry, TagList, WeightsEntry, parse_tags
 
 if TYPE_CHECKING:
@@ -76,12 +76,11 @@ def named_tags(text: str, *, registry: Registry, layout: Layout) -> TagList:
     for name in (f"{text}-{_REPOSITORY_ORDER[layout]}", text):
         if name in registry.tag_lists:
             return registry.tag_lists[name]
+    named = f"named lists are {', '.join(registry.tag_lists)}"
     try:
-        lines = Path(text).read_text(encoding="utf-8-sig").rstrip().splitlines()
+        with os_errors_as(UsageError, f"cannot read the tag list {text}", advice=named):
+            lines = Path(text).read_text(encoding="utf-8-sig").rstrip().splitlines()
         return parse_tags([line.strip() for line in lines])
-    except OSError as error:
-        names = ", ".join(registry.tag_lists)
-        raise UsageError(f"cannot read the tag list {text}: {error.strerror}; named lists are {names}") from error
     except ValueError as error:
         raise UsageError(f"{text} is no list of tags, one a line in UTF-8: {error}") from error
 
@@ -177,7 +176,7 @@ def import_file(
         raise WeightsError(f"there is no file {path}")
     entry = store.registry.entries.get(name)
     target = store.installed_path(name)
-    try:
+    with os_errors_as(WeightsError, f"cannot write {target}"):
         store.cache.mkdir(parents=True, exist_ok=True)
         if entry is not None:
             _import_published(path, entry, target, described=foreign is not None)
@@ -195,8 +194,6 @@ def import_file(
                 training_data=training_data or NOT_STATED,
                 source=f"imported from {path.name}, layout {foreign.layout}",
             )
-    except OSError as error:
-        raise WeightsError(f"cannot write {target}: {error.strerror or error}") from error
     return target
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from samptag.pretrained.checksums import Checksums
+from samptag.fetch import Checksums
 
 __all__ = ["NAME_PATTERN", "Format", "Layout", "PublishedScore", "Registry", "TagList", "WeightsEntry", "parse_tags"]
 

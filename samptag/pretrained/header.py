@@ -6,6 +6,7 @@ from pathlib import Path
 
 from samptag.core.card import ModelCard
 from samptag.errors import WeightsError
+from samptag.files import os_errors_as
 
 __all__ = ["read_header_card"]
 
@@ -23,14 +24,12 @@ def read_header_card(path: Path) -> ModelCard:
     WeightsError
         The file cannot be read, is truncated, or is no weights file of samptag's.
     """
-    try:
+    with os_errors_as(WeightsError, f"cannot read {path}"):
         with path.open("rb") as file:
             prefix = file.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _LONGEST_HEADER
             text = file.read(length) if length < _LONGEST_HEADER else b""
         size = path.stat().st_size
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
     try:
         header = json.loads(text)
         card = ModelCard.from_dict(json.loads(header.pop("__metadata__")["samptag"])["card"])

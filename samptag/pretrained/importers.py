@@ -17,7 +17,7 @@ from torch import Tensor
 from samptag.core.config import Block, ModelConfig
 from samptag.core.model import SampleCNN
 from samptag.errors import WeightsError
-from samptag.pretrained.checksums import unexpected_kind
+from samptag.fetch import unexpected_kind
 from samptag.pretrained.entries import Layout
 
 __all__ = ["convert", "read_state_dict"]

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from samptag.core.atomic import atomic_write
 from samptag.core.checkpoint import load_model_file
 from samptag.errors import WeightsError
-from samptag.pretrained.checksums import file_sha256
+from samptag.fetch import file_sha256
+from samptag.files import atomic_write
 from samptag.pretrained.entries import Registry, TagList, WeightsEntry
 from samptag.pretrained.registry import load_registry, parse_registry
 

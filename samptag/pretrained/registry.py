@@ -15,7 +15,7 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from samptag.errors import WeightsError
-from samptag.pretrained.checksums import Checksums
+from samptag.fetch import Checksums
 from samptag.pretrained.entries import (
     NAME_PATTERN,
     Format,

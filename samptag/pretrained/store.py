@@ -5,22 +5,22 @@ fetched as ``NAME.safetensors``, or as ``NAME.pth`` and converted. A file of tha
 taken as if it had been fetched. Files under other names are the user's own imports.
 """
 
-import difflib
 import logging
 import os
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samptag.core.atomic import atomic_write
 from samptag.errors import DownloadError, WeightsError
+from samptag.fetch import FetchPolicy, Progress, fetch, offline_asked
+from samptag.files import atomic_write, locked, os_errors_as, os_reason, weights_folder
 from samptag.pretrained.adopt import install_published
-from samptag.pretrained.download import FetchPolicy, Progress, by_hand, fetch
 from samptag.pretrained.entries import NAME_PATTERN, Registry, WeightsEntry
 from samptag.pretrained.header import read_header_card
-from samptag.pretrained.locations import cache_dir, exclusive, offline_asked
 from samptag.pretrained.registry import load_registry
+from samptag.text import did_you_mean
 
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
@@ -145,9 +145,8 @@ class Store:
         raise WeightsError(f"there is no weights file {text}" if looks_like_path else self._unknown(text))
 
     def _unknown(self, name: str) -> str:
-        known = [*self.registry.entries, *self.imported_names()]
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        hint = did_you_mean(name, [*self.registry.entries, *self.imported_names()])
+        hint = f"{hint} " if hint else ""
         return f"there are no weights called {name!r}: {hint}'samptag weights list' shows all names"
 
     def install(self, name: str, *, force: bool = False) -> Path:
@@ -179,12 +178,12 @@ class Store:
         try:
             problem = entry.checksums.problem(bundled)
         except OSError as error:
-            problem = f"it cannot be read ({error.strerror})"
+            problem = f"it cannot be read ({os_reason(error)})"
         if problem is not None:
             raise WeightsError(f"{bundled}, a part of samptag, is damaged: {problem}; reinstall samptag")
         installed = self.installed_path(entry.name)
         try:
-            with exclusive(self.cache, entry.name):
+            with self._lock(entry.name):
                 problem = self.problem(entry)
                 if force or problem is not None:
                     if installed.exists() and problem is not None:
@@ -192,23 +191,22 @@ class Store:
                     with bundled.open("rb") as source, atomic_write(installed) as target:
                         shutil.copyfileobj(source, target)
         except OSError as error:
-            reason = error.strerror or error
-            logger.warning("cannot write the weights cache %s (%s); using %s in place", self.cache, reason, bundled)
+            logger.warning(
+                "cannot write the weights cache %s (%s); using %s in place", self.cache, os_reason(error), bundled
+            )
             return bundled
         return installed
 
     def _install_remote(self, entry: WeightsEntry, force: bool) -> Path:
-        installed = self.installed_path(entry.name)
-        try:
-            with exclusive(self.cache, entry.name):
-                if force or self.problem(entry) is not None:
-                    self._obtain(entry)
-        except OSError as error:
-            raise WeightsError(
-                f"cannot write the weights cache {self.cache} ({error.strerror or error}); "
-                "set SAMPTAG_CACHE to a folder that can be written"
-            ) from error
-        return installed
+        failed = f"cannot write the weights cache {self.cache}"
+        advice = "set SAMPTAG_CACHE to a folder that can be written"
+        with os_errors_as(WeightsError, failed, advice=advice), self._lock(entry.name):
+            if force or self.problem(entry) is not None:
+                self._obtain(entry)
+        return self.installed_path(entry.name)
+
+    def _lock(self, name: str) -> AbstractContextManager[None]:
+        return locked(self.cache / f".{name}.lock", waiting_for=f"another process that is installing {name}")
 
     def _obtain(self, entry: WeightsEntry) -> None:
         """Fetch what has to be fetched, and convert what has to be converted; the lock is held."""
@@ -228,12 +226,14 @@ class Store:
     def _fetch(self, entry: WeightsEntry, target: Path) -> None:
         if entry.url is None:
             raise ValueError(f"{entry.name} is a bundled file and has no address")
-        if self.offline:
-            raise DownloadError(
-                f"{entry.name} is not installed and the network is switched off (SAMPTAG_OFFLINE); "
-                f"{by_hand(entry.url, target)}"
-            )
-        fetch(entry.url, target, checksums=entry.checksums, policy=self.policy, progress=self.progress)
+        fetch(
+            entry.url,
+            target,
+            checksums=entry.checksums,
+            policy=self.policy,
+            offline=self.offline,
+            progress=self.progress,
+        )
 
     def load(self, name_or_path: str | os.PathLike[str]) -> "LoadedModel":
         """The network and the card that `name_or_path` means; an altered installed file is installed anew.
@@ -287,7 +287,7 @@ def open_store(
     """
     return Store(
         registry=load_registry(),
-        cache=cache_dir(),
+        cache=weights_folder(),
         offline=offline_asked() if offline is None else offline,
         policy=policy or FetchPolicy(),
         progress=progress,

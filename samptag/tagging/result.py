@@ -8,11 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from samptag.text import valid_text
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["SCHEMA", "SCORE_DECIMALS", "TagScore", "TrackError", "TrackResult", "valid_text"]
+__all__ = ["SCHEMA", "SCORE_DECIMALS", "TagScore", "TrackError", "TrackResult"]
 
 SCHEMA = "samptag.tag/1"
 # float32 scores agree between devices to about 1e-6 at best; six decimals print every digit that means something.
@@ -160,18 +162,3 @@ class TrackResult:
             error=error,
         )
         return record
-
-
-def valid_text(text: str) -> str:
-    """The text with U+FFFD in place of every surrogate, so that it can be encoded as UTF-8.
-
-    Parameters
-    ----------
-    text : str
-        Any text, e.g. a file name with surrogate escapes.
-
-    Returns
-    -------
-    str
-    """
-    return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from samptag.core.atomic import atomic_write
 from samptag.errors import OutputError
+from samptag.files import atomic_write
 
 __all__ = ["CURVES", "METRICS", "TrainingLog"]
 

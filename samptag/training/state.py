@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from samptag import __version__
-from samptag.core.atomic import atomic_write
 from samptag.errors import OutputError, WeightsError
+from samptag.files import atomic_write
 
 __all__ = ["BEST", "LAST", "load_checkpoint", "random_state", "restore_random_state", "save_checkpoint"]
 

@@ -199,7 +199,7 @@ def test_pull_offline_and_by_hand(house: House):
 
 
 def test_pull_of_an_unknown_name(house: House):
-    refused(house.run("pull", "thiers"), 3, "'thiers'", "did you mean theirs")
+    refused(house.run("pull", "thiers"), 3, "'thiers'", "did you mean 'theirs'")
     assert house.run("pull").returncode == 2
 
 

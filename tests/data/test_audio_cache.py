@@ -355,7 +355,7 @@ def test_too_little_space_is_told_before_decoding(tmp_path, place):
     path = tmp_path / "calm" / "endless.au"
     path.write_bytes(header + (1).to_bytes(4, "big"))
     os.truncate(path, 4 * 10**12)
-    with pytest.raises(DatasetError, match=r"decoding 1 clips to 22050 Hz needs about \d+\.\d GB and .* are free"):
+    with pytest.raises(DatasetError, match=r"decoding 1 clips to 22050 Hz needs about \d+\.\d GB; .* are free"):
         build_cache(open_dataset(tmp_path), sample_rate=22_050, directory=place)
     assert not list(place.glob("*/index.json"))
 

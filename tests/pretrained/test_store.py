@@ -12,6 +12,7 @@ from foreign_checkpoints import sample_state
 
 from samptag import pretrained
 from samptag.errors import DownloadError, WeightsError
+from samptag.files import weights_folder
 from samptag.pretrained import FetchPolicy, Store, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +108,7 @@ def test_damaged_bundle_is_not_installed(store: Store, tmp_path: Path):
 
 
 def test_unknown_names_get_names_like_them(store: Store):
-    with pytest.raises(WeightsError, match="no weights called 'mien': did you mean mine"):
+    with pytest.raises(WeightsError, match="no weights called 'mien': did you mean 'mine'"):
         store.load("mien")
     with pytest.raises(WeightsError, match=r"no weights called 'quite-different': 'samptag weights list'"):
         store.load("quite-different")
@@ -291,11 +292,11 @@ def test_two_processes_installing_the_bundled_file(tmp_path: Path, store: Store,
 def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store):
     monkeypatch.setenv("SAMPTAG_CACHE", str(tmp_path / "moved"))
     monkeypatch.setenv("SAMPTAG_REGISTRY", str(store.registry.path))
-    assert pretrained.cache_dir() == tmp_path / "moved"
+    assert weights_folder() == tmp_path / "moved"
     assert pretrained.load_model("mine").card.name == "mine"
     assert pretrained.resolve("mine") == tmp_path / "moved" / "mine.safetensors"
     for value, offline in {"": False, "0": False, "1": True, "yes": True}.items():
         monkeypatch.setenv("SAMPTAG_OFFLINE", value)
         assert pretrained.open_store().offline is offline
     monkeypatch.delenv("SAMPTAG_CACHE")
-    assert pretrained.cache_dir().parts[-2:] == ("samptag", "weights")
+    assert weights_folder().parts[-2:] == ("samptag", "weights")

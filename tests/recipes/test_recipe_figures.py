@@ -17,7 +17,7 @@ from recipes.samplecnn_3_9_mtat50.export import NAME, export, publish, student
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.core.checkpoint import load_model_file
 from samptag.errors import DatasetError
-from samptag.pretrained.checksums import file_sha256
+from samptag.fetch import file_sha256
 from samptag.pretrained.registry import load_registry
 from samptag.tagging.tagger import Tagger
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from samptag.tagging import TagScore, TrackError, TrackResult
-from samptag.tagging.result import valid_text
+from samptag.text import valid_text
 
 SCORES = (TagScore("guitar", 0.25), TagScore("piano", 0.75), TagScore("drums", 0.75), TagScore("quiet", 0.01))
 

@@ -1,0 +1,296 @@
+"""One file from a URL, checked before it gets its name; what was fetched before a break is not fetched again.
+
+While it is fetched the file is called ``NAME.part``, and a later attempt continues where it ends. Size and checksums
+decide: a continued download that fails them may be two versions in one, so it is fetched once more from its first byte.
+"""
+
+import hashlib
+import http.client
+import logging
+import os
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import samptag
+from samptag.errors import DownloadError
+from samptag.files import os_errors_as, os_reason
+
+__all__ = [
+    "Checksums",
+    "FetchPolicy",
+    "Progress",
+    "by_hand",
+    "fetch",
+    "file_sha256",
+    "offline_asked",
+    "remote_size",
+    "unexpected_kind",
+]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there and the bytes there will be (None: not known)."""
+
+_NETWORK_BLOCK = 1 << 16
+_DISK_BLOCK = 1 << 20
+_WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+_RANGE_REFUSED = 416
+# A compressed answer could not be continued, and its length would not be the file's.
+_HEADERS = {"User-Agent": f"samptag/{samptag.__version__}", "Accept-Encoding": "identity"}
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checksums:
+    """The known size and digests of a file; None where a value is not known.
+
+    Parameters
+    ----------
+    size : int or None
+        Bytes.
+    sha256 : str or None
+        64 lower-case hexadecimal digits.
+    git_blob_sha1 : str or None
+        The id git gives the file: sha1 of the word ``blob``, a space, the size, a zero byte, and the bytes; 40 digits.
+    """
+
+    size: int | None = None
+    sha256: str | None = None
+    git_blob_sha1: str | None = None
+
+    def problem(self, path: Path) -> str | None:
+        """What is wrong with the file at `path` in a few words, or None when all that is known of it agrees.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        """
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            return f"it has {size} bytes instead of {self.size}"
+        blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        for name, expected, digest in (
+            ("sha256", self.sha256, hashlib.sha256()),
+            ("git blob id", self.git_blob_sha1, blob),
+        ):
+            if expected is not None and (found := _hex_digest(path, digest)) != expected:
+                return f"its {name} is {found} instead of {expected}"
+        return None
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of the file at `path`, 64 hexadecimal digits."""
+    return _hex_digest(path, hashlib.sha256())
+
+
+def _hex_digest(path: Path, digest: Any) -> str:
+    with path.open("rb") as file:
+        while block := file.read(_DISK_BLOCK):
+            digest.update(block)
+    return str(digest.hexdigest())
+
+
+def unexpected_kind(path: Path) -> str | None:
+    """What the file at `path` is, when it is one of the usual things that come instead of the file; else None.
+
+    A git-lfs pointer comes from a repository that moved its files to LFS storage (or from a clone without LFS), a web
+    page from a proxy, a login or an error page sent as success.
+    """
+    with path.open("rb") as file:
+        head = file.read(256)
+    if head.startswith(_LFS_POINTER):
+        return "a git-lfs pointer, not the file it stands for"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchPolicy:
+    """How patient a download is.
+
+    Parameters
+    ----------
+    attempts : int
+        Failures in a row, without a byte gained between them, after which it gives up.
+    backoff_seconds : float
+        Pause after the first failure; it doubles with every further one in a row.
+    timeout_seconds : float
+        Longest silence of the server.
+    """
+
+    attempts: int = 5
+    backoff_seconds: float = 1.0
+    timeout_seconds: float = 30.0
+
+
+class _PassingError(Exception):
+    """A failure that may be gone at the next attempt."""
+
+
+class _RefusedError(Exception):
+    """A failure that stays; the message is the reason alone."""
+
+
+def offline_asked() -> bool:
+    """Whether ``SAMPTAG_OFFLINE`` forbids the network: set to anything but nothing, 0, false or no."""
+    return os.environ.get("SAMPTAG_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
+
+
+def by_hand(url: str, target: Path) -> str:
+    """The sentence that tells a person how to do without the download."""
+    return f"to do it by hand, fetch {url} and save it as {target}"
+
+
+def remote_size(url: str) -> int | None:
+    """The bytes that the server says the file at `url` has; None when it does not say or cannot be asked."""
+    request = urllib.request.Request(url, method="HEAD", headers=_HEADERS)
+    try:
+        with urllib.request.urlopen(request, timeout=FetchPolicy.timeout_seconds) as response:
+            return _content_length(response)
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    checksums: Checksums | None = None,
+    policy: FetchPolicy | None = None,
+    offline: bool | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Put the file at `url` at `target`, complete and verified, or leave `target` as it is.
+
+    The folder of `target` must exist. Two calls for one target must not run at the same time: hold a `files.locked`.
+
+    Parameters
+    ----------
+    url : str
+        http or https.
+    target : Path
+        What the file is called once it is complete.
+    checksums : Checksums or None
+        What is known of the file.
+    policy : FetchPolicy or None
+        Patience with the server.
+    offline : bool or None
+        Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
+    progress : callable or None
+        Called with (bytes there, bytes in all or None).
+
+    Raises
+    ------
+    DownloadError
+        The network is forbidden; the server refuses, stays away for `policy.attempts` attempts, or sends something
+        else; or the disk is full. The message says how to do it by hand.
+
+    Examples
+    --------
+    >>> fetch("https://example.org/a.bin", Path("a.bin"), checksums=Checksums(size=4096))  # doctest: +SKIP
+    """
+    checksums, policy = checksums or Checksums(), policy or FetchPolicy()
+    part = target.with_name(target.name + ".part")
+    failures, best, restarted = 0, _held(part), False
+    try:
+        if offline_asked() if offline is None else offline:
+            raise _RefusedError("the network is switched off (SAMPTAG_OFFLINE)")
+        while True:
+            try:
+                continued = _receive(url, part, checksums.size, policy.timeout_seconds, progress)
+            except _PassingError as error:
+                if _held(part) > best:
+                    failures, best = 0, _held(part)
+                failures += 1
+                if failures >= policy.attempts:
+                    raise _RefusedError(f"{error} ({failures} attempts)") from error
+                pause = policy.backoff_seconds * 2 ** (failures - 1)
+                logger.info("%s: %s; next attempt in %g s", url, error, pause)
+                time.sleep(pause)
+                continue
+            kind = unexpected_kind(part)
+            problem = f"it is {kind}" if kind else checksums.problem(part)
+            if problem is None:
+                break
+            part.unlink()
+            if restarted or not continued:
+                raise _RefusedError(f"what came is not the expected file: {problem}")
+            restarted = True
+            logger.info("%s: the continued download is not the expected file (%s); starting again", url, problem)
+    except _RefusedError as error:
+        raise DownloadError(f"cannot fetch {url}: {error}; {by_hand(url, target)}") from error
+    with os_errors_as(DownloadError, f"cannot write {target}"):
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+
+
+def _receive(url: str, part: Path, size: int | None, timeout_seconds: float, progress: Progress | None) -> bool:
+    """Append to the part until it has all its bytes; whether some of them came over an earlier connection."""
+    held = _held(part)
+    if size is not None and held >= size:
+        return True
+    request = urllib.request.Request(url, headers=_HEADERS | ({"Range": f"bytes={held}-"} if held else {}))
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
+            if response.status != http.client.PARTIAL_CONTENT:
+                held = 0
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
+                part.unlink()
+                raise _PassingError("the server continued somewhere else")
+            length = _content_length(response)
+            total = size if length is None else held + length
+            if total != size is not None:
+                part.unlink(missing_ok=True)
+                raise _RefusedError(f"it now has {total} bytes instead of {size}")
+            _append(response, part, held, total, progress)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == _RANGE_REFUSED:
+            part.unlink()
+        passing = error.code in (_RANGE_REFUSED, *_WORTH_ANOTHER_TRY)
+        raise (_PassingError if passing else _RefusedError)(f"the server says {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        trusted = not isinstance(error.reason, ssl.SSLCertVerificationError)
+        raise (_PassingError if trusted else _RefusedError)(str(error.reason)) from error
+    except (http.client.HTTPException, OSError) as error:
+        raise _PassingError(os_reason(error)) from error
+    if total is not None and _held(part) < total:
+        raise _PassingError(f"the connection ended after {_held(part)} of {total} bytes")
+    return held > 0
+
+
+def _append(response: Any, part: Path, held: int, total: int | None, progress: Progress | None) -> None:
+    # A disk that fails is told apart from a server that fails: both raise OSError.
+    cannot_write = f"cannot write {part}"
+    if progress:
+        progress(held, total)
+    with os_errors_as(DownloadError, cannot_write):
+        file = part.open("ab" if held else "wb")
+    with file:
+        while block := response.read1(_NETWORK_BLOCK):
+            # Flushed at once: what was received must be there to continue from, whatever ends this process.
+            with os_errors_as(DownloadError, cannot_write):
+                file.write(block)
+                file.flush()
+            held += len(block)
+            if progress:
+                progress(held, total)
+
+
+def _held(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _content_length(response: Any) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() else None

@@ -1,0 +1,171 @@
+"""What every room does with files: write them whole, hold them alone, find the user's folders, say what failed."""
+
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from samptag.errors import DatasetError, SamptagError
+from samptag.text import bytes_text
+
+__all__ = [
+    "atomic_write",
+    "cache_folder",
+    "locked",
+    "os_errors_as",
+    "os_reason",
+    "require_space",
+    "weights_folder",
+]
+
+logger = logging.getLogger(__name__)
+
+# What is done under a lock mostly takes less; only a download or a long decoding is worth a word about waiting.
+_QUIET_WAIT_SECONDS = 2.0
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A new binary file that takes the place of `path` when the block ends without an exception.
+
+    It is written under a temporary name in the same folder, flushed to the disk, and renamed: whenever the process or
+    the machine stops, `path` is the old file or the new one. After an exception the old file, if any, is untouched.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be written.
+
+    Examples
+    --------
+    >>> with atomic_write(Path("scores.json")) as file:  # doctest: +SKIP
+    ...     file.write(b"{}")
+    """
+    # Not tempfile: it would leave the file readable by its owner only, whatever the umask says.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the rename itself on the disk, on systems that can open a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, waiting_for: str | None) -> Iterator[None]:
+    """Hold the lock file `path` alone among processes; its folder is made if need be.
+
+    A process that ends in any way lets go: the lock is the system's, and the file means nothing by itself.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; it stays.
+    waiting_for : str or None
+        What the log says is waited for, when another process holds the lock for long; None: do not wait.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process holds the lock, and `waiting_for` is None.
+    OSError
+        The folder cannot be made or written.
+
+    Examples
+    --------
+    >>> with locked(Path("weights/.mtat.lock"), waiting_for="another process that is fetching it"):  # doctest: +SKIP
+    ...     ...
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0 if waiting_for is None else _QUIET_WAIT_SECONDS)
+    except Timeout:
+        if waiting_for is None:
+            raise BlockingIOError(f"{path} is held by another process") from None
+        logger.warning("waiting for %s", waiting_for)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def cache_folder(name: str) -> Path:
+    """The folder `name` for what can be made again: under ``SAMPTAG_CACHE``, else under the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return (_moved() or user_cache_path("samptag", appauthor=False)) / name
+
+
+def weights_folder() -> Path:
+    """The folder of installed weights: ``SAMPTAG_CACHE``, else ``weights`` in the user's data folder."""
+    from platformdirs import user_data_path
+
+    return _moved() or user_data_path("samptag", appauthor=False) / "weights"
+
+
+def _moved() -> Path | None:
+    named = os.environ.get("SAMPTAG_CACHE")
+    return Path(named).expanduser().absolute() if named else None
+
+
+def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:
+    """Refuse to begin `what` when the disk of `folder` has fewer than `needed` bytes free.
+
+    Raises
+    ------
+    DatasetError
+        With how much is needed, how much is free, and `advice`.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DatasetError(f"{folder}: {what} needs about {bytes_text(needed)}; {bytes_text(free)} are free; {advice}")
+
+
+def os_reason(error: BaseException) -> str:
+    """The system's words for what failed, without numbers and names: "No space left on device"."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextmanager
+def os_errors_as(kind: type[SamptagError], what: str, *, advice: str | None = None) -> Iterator[None]:
+    """Raise an OSError of the block as a `kind` of one line: `what` failed, the system's reason, and what to do.
+
+    A broken pipe passes: that its reader went away is told apart where the program ends.
+
+    Examples
+    --------
+    >>> from samptag.errors import WeightsError
+    >>> with os_errors_as(WeightsError, "cannot read /no/such/file"):
+    ...     _ = open("/no/such/file")
+    Traceback (most recent call last):
+    samptag.errors.WeightsError: cannot read /no/such/file: No such file or directory
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise kind(f"{what}: {os_reason(error)}" + (f"; {advice}" if advice else "")) from error

@@ -1,0 +1,65 @@
+"""Text for people and for machines: names that any terminal can print, lists cut short, and what a wrong name meant."""
+
+from collections.abc import Iterable, Sequence
+
+__all__ = ["bytes_text", "did_you_mean", "first_names", "printable", "valid_text"]
+
+
+def printable(text: str) -> str:
+    r"""The text on one line that moves no cursor: what cannot be printed or encoded becomes an escape.
+
+    Examples
+    --------
+    >>> printable("two\nlines")
+    'two\\nlines'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def valid_text(text: str) -> str:
+    r"""The text with U+FFFD for every surrogate (an undecodable byte of a file name), so that UTF-8 can hold it.
+
+    Examples
+    --------
+    >>> valid_text("caf\udce9.mp3")
+    'caf�.mp3'
+    """
+    return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
+def first_names(names: Sequence[str], limit: int = 5) -> str:
+    """The first `limit` names, and how many more there are.
+
+    Examples
+    --------
+    >>> first_names(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question that names the known words closest to `name`, upper and lower case alike; "" where none is close.
+
+    Examples
+    --------
+    >>> did_you_mean("gitar", ["guitar", "piano"])
+    "did you mean 'guitar'?"
+    """
+    import difflib
+
+    spelled = {word.casefold(): word for word in known}
+    close = difflib.get_close_matches(name.casefold(), spelled, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(repr(spelled[word]) for word in close)}?" if close else ""
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes as people read it.
+
+    Examples
+    --------
+    >>> bytes_text(3_200_000_000)
+    '3.2 GB'
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,28 @@
+import doctest
+
+from samptag import files, text
+from samptag.text import did_you_mean, first_names, printable
+
+
+def test_the_examples_hold():
+    for module in (text, files):
+        assert doctest.testmod(module).attempted
+        assert doctest.testmod(module).failed == 0
+
+
+def test_what_moves_the_cursor_or_cannot_be_encoded_becomes_an_escape():
+    name = b"a\n\x1b[2J\xe9\t\xc3\xbc \xe9\x9f\xb3.mp3".decode("utf-8", "surrogateescape")
+    assert printable(name) == r"a\n\x1b[2J\udce9\tü 音.mp3"
+    printable(name).encode()
+
+
+def test_a_list_no_longer_than_the_limit_is_whole():
+    assert first_names(["a", "b"], 2) == "a, b"
+    assert first_names(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def test_a_name_is_guessed_whatever_its_case_and_a_stranger_is_not():
+    known = ["New Age", "metal", "female vocal", "female voice"]
+    assert did_you_mean("new-age", known) == "did you mean 'New Age'?"
+    assert did_you_mean("female voc", known) == "did you mean 'female voice' or 'female vocal'?"
+    assert did_you_mean("xyzzy", known) == ""
