@@ -23,9 +23,9 @@ from torch import Tensor
 from bench import machine
 from bench.limits import MEDIA
 from samptag.audio import SUFFIXES, open_audio
-from samptag.core.folding import fold
-from samptag.core.inference import Predictor
 from samptag.core.model import SampleCNN
+from samptag.engine.folding import fold
+from samptag.engine.predictor import Predictor
 from samptag.evaluation import Scoring, evaluate
 from samptag.evaluation.report import Macro
 from samptag.pretrained import load_model
@@ -96,6 +96,8 @@ class Quantised:
 class QuantisedPredictor:
     """The predictor's interface over a quantised net, so that everything around it stays samptag's own."""
 
+    batch_size = 24
+
     def __init__(self, quantised: Quantised) -> None:
         self.quantised = quantised
 
@@ -135,7 +137,7 @@ def main(arguments: list[str]) -> None:
     loaded = load_model(options.model)
     config = loaded.card.config
     music = segments(options.music, length=config.input_length, sample_rate=config.sample_rate)
-    ours = Predictor(loaded.model, device=torch.device("cpu"), threads=1)
+    ours = Predictor(loaded.model, threads=1)
     quantised = Quantised(loaded.model, music[::2])
     unseen = music[1::2]
     expected, _ = ours(unseen.numpy())

@@ -1,6 +1,7 @@
 """The rules of the house: the public names, which room may import which, and what stays unloaded at start-up."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -20,11 +21,12 @@ FLOORS = {
     "core": 3,
     "audio": 3,
     "pretrained": 4,
-    "tagging": 4,
-    "data": 4,
-    "evaluation": 5,
-    "training": 6,
-    "cli": 7,
+    "engine": 4,
+    "tagging": 5,
+    "data": 5,
+    "evaluation": 6,
+    "training": 7,
+    "cli": 8,
 }
 HEAVY = ("torch", "numba", "resampy", "sklearn", "scipy", "matplotlib", "soundfile", "av", "numpy", "safetensors")
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -120,6 +122,29 @@ def test_start_up_loads_nothing_heavy(code: str):
     script = f"try:\n    import sys; sys.argv = ['samptag', '--help']; {code}\nfinally:\n    {report}\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+TAGGING_NEEDS_NONE = ("torch", "numba", "sklearn", "scipy", "resampy", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["tag", "tests/media/eastern-dreams.mp3"], ["tag", "tests/media/set", "--device", "cpu", "--json"], ["info"]],
+    ids=["tag", "tag-folder", "info"],
+)
+def test_tagging_on_a_cpu_loads_numpy_only(command: list[str], tmp_path: Path):
+    """A short job: a long one fetches the compiled passes."""
+    from samptag.core.device import gpu_possible
+
+    if command == ["info"] and gpu_possible():
+        pytest.skip("only torch can say what the GPU is")
+    report = f"import sys; print([name for name in {TAGGING_NEEDS_NONE} if name in sys.modules], file=sys.stderr)"
+    script = f"import sys; sys.argv = ['samptag', *{command}]\ntry:\n    from samptag.cli.app import main; main()\n"
+    script += f"finally:\n    {report}\n"
+    environment = {**os.environ, "SAMPTAG_CACHE": str(tmp_path), "SAMPTAG_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_every_import_is_declared():

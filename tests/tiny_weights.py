@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from samptag.core.checkpoint import ModelCard, save_model
+from samptag.core.card import ModelCard
 from samptag.core.model import ModelConfig, SampleCNN
+from samptag.core.weights import save_model
 
 TINY_NAME = "tiny-test"
 TINY_TAGS = ("guitar", "piano", "female vocal", "techno", "quiet", "drums, loud", "strings", "flöte")

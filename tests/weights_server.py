@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from samptag.core.checkpoint import ModelCard, save_model
 from samptag.core.model import ModelConfig, SampleCNN
+from samptag.core.weights import ModelCard, save_model
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 7480000\n"
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from samptag.cli.app import main as samptag_main
 from samptag.core.cores import available_cores
-from samptag.core.inference import cpu_batch_size
 from samptag.core.model import SampleCNN
+from samptag.core.weights import Weights
 from samptag.tagging import tagger
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -74,12 +74,12 @@ class BackendPredictor:
     """The predictor's interface over a backend."""
 
     backend = ""
-    batch_size = cpu_batch_size(available_cores())
+    batch_size = 24
 
-    def __init__(self, model: SampleCNN, **_: Any) -> None:
-        example = torch.zeros(1, model.config.input_length)
+    def __init__(self, model: Weights, **_: Any) -> None:
+        example = torch.zeros(1, model.card.config.input_length)
         with torch.no_grad():
-            self.run = BACKENDS[self.backend](Scored(model).eval(), example)
+            self.run = BACKENDS[self.backend](Scored(model.to_module()), example)
 
     def __call__(self, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores and embeddings of (k, input_length) segments."""

@@ -11,7 +11,7 @@ import numpy as np
 from recipes.samplecnn_3_9_mtat50.collection import TABLE, Track, public_sources, read_music, read_teacher_scores
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag import __version__
-from samptag.core.checkpoint import load_model_file
+from samptag.core.weights import load_model_file
 from samptag.data import open_dataset
 from samptag.errors import DatasetError
 from samptag.evaluation import EvaluationReport, Scoring, evaluate

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from recipes.samplecnn_3_9_mtat50.card import model_card
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
-from samptag.core.checkpoint import ModelCard, load_model_file, save_model
 from samptag.core.model import ModelConfig, SampleCNN
+from samptag.core.weights import ModelCard, load_model_file, save_model
 from samptag.errors import WeightsError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
@@ -51,7 +51,7 @@ def export(path: Path, state: Mapping[str, Tensor]) -> None:
     if [name for name in missing if not name.endswith("num_batches_tracked")]:
         raise RuntimeError(f"the state dict lacks {missing[0]}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_model(path, model, card=_card({}), dtype=torch.float16)
+    save_model(path, model, card=_card({}), dtype=np.float16)
 
 
 def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
@@ -82,7 +82,7 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
     macro = figures["valid"]["macro"]
     target = folder / f"{NAME}.safetensors"
     card = _card({"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"]})
-    save_model(target, loaded.model, card=card, dtype=torch.float16)
+    save_model(target, loaded.model, card=card, dtype=np.float16)
     register_bundled(target)
     text = model_card({**figures, "weights": {"name": NAME, "sha256": file_sha256(target)}})
     with atomic_write(folder / f"{NAME}.md") as file:

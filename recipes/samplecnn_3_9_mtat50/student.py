@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE
-from samptag.core.baselines import mel_filters
-from samptag.core.folding import fold
+from samptag.core.mel import mel_filters
 from samptag.core.model import SampleCNN
+from samptag.engine.folding import fold
 from samptag.training.distributed import Processes
 from samptag.training.forward import FusedForward
 from samptag.training.workers import Workers

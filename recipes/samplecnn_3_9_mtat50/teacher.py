@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from recipes.samplecnn_3_9_mtat50.tensor_bundle import read_bundle
-from samptag.core.baselines import mel_filters
+from samptag.core.mel import mel_filters
 from samptag.errors import DownloadError, WeightsError
 from samptag.files import atomic_write
 

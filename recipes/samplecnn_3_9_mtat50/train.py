@@ -25,8 +25,8 @@ from recipes.samplecnn_3_9_mtat50.store import SEGMENT
 from recipes.samplecnn_3_9_mtat50.student import MelHead, Student, mel_heads
 from recipes.samplecnn_3_9_mtat50.teacher import EMBEDDING
 from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows
-from samptag.core.inference import Predictor
 from samptag.core.model import SampleCNN
+from samptag.engine.predictor import Predictor
 from samptag.errors import WeightsError
 from samptag.evaluation.metrics import agreement
 from samptag.files import atomic_write
@@ -225,7 +225,7 @@ class _Run:
         chosen = np.random.default_rng(5).permutation(len(held_out))[:_JUDGED_SEGMENTS]
         model = SampleCNN(self.model.config)
         model.load_state_dict(self.average.state)
-        scores, _ = Predictor(model, device=torch.device("cpu"))(held_out.plain(chosen))
+        scores, _ = Predictor(model)(held_out.plain(chosen))
         alike = agreement(scores, reference=held_out.scores(chosen))
         _log.info(
             "phase %s: held-out segments: correlation %.4f, top-5 overlap %.3f",

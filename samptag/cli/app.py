@@ -13,6 +13,7 @@ import typer
 import samptag
 from samptag.cli import data, evaluate, info, tag, train, weights
 from samptag.cli.console import note
+from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
 
 __all__ = ["app", "main"]
@@ -68,6 +69,7 @@ def main() -> NoReturn:
     0 all good, 1 some inputs failed, 2 usage, 3 weights, 4 device, 5 data set, 130 interrupted. An expected error is
     one line on standard error; a traceback is shown for a bug, or with `--debug`.
     """
+    one_thread_for_the_process()
     _plug_closed_streams()
     arguments, debug = _without_debug(sys.argv[1:])
     _set_up_logging(debug)

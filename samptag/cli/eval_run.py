@@ -102,7 +102,6 @@ def _listen(request: EvalRequest, data: Path, scoring: Scoring, ranks: Ranks | N
             perturbations=perturbations,
             scoring=scoring,
             device=request.device if ranks is None else ranks.device(request.device),
-            processes=len(dataset.select(request.part)) if ranks is None else None,
             ranks=ranks,
             progress=advance,
         )

@@ -41,11 +41,11 @@ def info(
 def _facts() -> dict[str, Any]:
     import numpy
     import soundfile
-    import torch
 
     import samptag
     from samptag.core.cores import available_cores
     from samptag.core.device import available_devices
+    from samptag.engine.predictor import default_threads
     from samptag.pretrained import open_store
 
     store = open_store()
@@ -53,15 +53,15 @@ def _facts() -> dict[str, Any]:
         "samptag": samptag.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "torch": str(torch.__version__),
+        "torch": _version("torch"),
         "numpy": str(numpy.__version__),
         "soundfile": str(soundfile.__version__),
         "libsndfile": str(soundfile.__libsndfile_version__),
         "resampy": _version("resampy"),
         "av": _version("av"),
-        "devices": [_device_text(torch, name) for name in available_devices()],
+        "devices": [_device_text(name) for name in available_devices()],
         "cores": available_cores(),
-        "threads": torch.get_num_threads(),
+        "threads": default_threads(),
         "ranks": {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ},
         "cache": str(store.cache),
         "offline": store.offline,
@@ -90,5 +90,10 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _device_text(torch: Any, name: str) -> str:
-    return f"{name} ({torch.cuda.get_device_name(name)})" if name.startswith("cuda") else name
+def _device_text(name: str) -> str:
+    """The name of a device, and of the GPU behind it; the devices before it have imported torch if there is one."""
+    if not name.startswith("cuda"):
+        return name
+    import torch
+
+    return f"{name} ({torch.cuda.get_device_name(name)})"

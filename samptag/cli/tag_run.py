@@ -30,7 +30,7 @@ from samptag.errors import UsageError
 from samptag.tagging.files import STDIN, Input, expand_inputs, read_list
 
 if TYPE_CHECKING:
-    from samptag.core.checkpoint import LoadedModel
+    from samptag.core.weights import Weights
     from samptag.tagging import Tagger, TrackResult
     from samptag.tagging.shard import Ranks
 
@@ -38,9 +38,7 @@ __all__ = ["run"]
 
 SOME_FAILED = 1
 
-# Four seconds of an MP3 of 128 kbit/s, which take several times as long to compute as a process to be forked.
-BYTES_A_PROCESS = 2**16
-MANY = 1024
+BYTES_A_SECOND = 16_000
 
 
 def run(request: TagRequest) -> int:
@@ -92,7 +90,7 @@ def _inputs(request: TagRequest, ranks: Ranks | None) -> list[Input]:
 
 
 def _tagger(request: TagRequest, inputs: list[Input], ranks: Ranks | None) -> tuple[Tagger, Selection]:
-    """What tags, and what is shown of it; importing torch, reading the weights, and most of a short command's time."""
+    """What tags, and what is shown of it; importing NumPy and reading the weights."""
     loaded = _load(request)
     selection = _selection(request, loaded.card.tags)
     from samptag.tagging import Tagger
@@ -104,30 +102,28 @@ def _tagger(request: TagRequest, inputs: list[Input], ranks: Ranks | None) -> tu
         tail=request.tail.value,
         batch_size=request.batch_size,
         jobs=request.jobs,
-        processes=_useful_processes(inputs) if ranks is None else None,
+        expected_seconds=_expected_seconds(inputs),
     )
     return tagger, selection
 
 
-def _useful_processes(inputs: Sequence[Input]) -> int:
-    """How many processes of the net could have something to do: one song needs fewer than some machines have cores."""
+def _expected_seconds(inputs: Sequence[Input]) -> float | None:
+    """About how much music there is, taking all of it for MP3s of 128 kbit/s; None where a stream is among it."""
     total = 0
     for item in inputs:
         if item.path == STDIN:
-            return MANY
+            return None
         with suppress(OSError):
             total += os.stat(item.path).st_size
-        if total >= MANY * BYTES_A_PROCESS:
-            break
-    return 1 + total // BYTES_A_PROCESS
+    return total / BYTES_A_SECOND
 
 
-def _load(request: TagRequest) -> LoadedModel:
+def _load(request: TagRequest) -> Weights:
     """The weights, with a progress bar if they are fetched."""
-    from samptag.pretrained import DEFAULT, load_model
+    from samptag.pretrained import DEFAULT, load_weights
 
     with download_bar("fetching weights", asked=request.progress) as report:
-        return load_model(request.model or DEFAULT, progress=report)
+        return load_weights(request.model or DEFAULT, progress=report)
 
 
 def _selection(request: TagRequest, known: Sequence[str]) -> Selection:

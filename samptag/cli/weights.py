@@ -177,12 +177,12 @@ def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
 
 
 def _import_record(store: Store, name: str) -> dict[str, Any]:
-    from samptag.pretrained.header import read_header_card
+    from samptag.core.card import read_card
 
     path = store.installed_path(name)
     record: dict[str, Any] = {"name": name, "source": "imported", "url": None, "scores": []}
     try:
-        card = read_header_card(path)
+        card = read_card(path)
     except WeightsError as error:
         unknown = {"description": "", "tags": (), "tag_categories": None, "sample_rate": None, "citation": ""}
         unread = {"training_data": "", "licence": "", "installed": False, "problem": str(error), "path": str(path)}

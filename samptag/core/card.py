@@ -1,13 +1,24 @@
 """What a weights file says about itself; no torch."""
 
+import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from samptag.core.config import ModelConfig
 from samptag.core.json_types import Kind, check_kind
+from samptag.errors import WeightsError
+from samptag.files import os_reason
 
-__all__ = ["ModelCard"]
+__all__ = ["METADATA_KEY", "ModelCard", "read_card"]
+
+METADATA_KEY = "samptag"
+"""The key of a safetensors file's metadata under which the card lies."""
+
+# A header of ours takes some 30 KB; what claims more than this is not one.
+_LONGEST_HEADER = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,3 +132,32 @@ _CARD_KINDS: dict[str, Kind] = {
     "tags": list,
     "tag_categories": (list, None),
 }
+
+
+def read_card(path: Path) -> ModelCard:
+    """What the weights file `path` says about itself, from its first bytes.
+
+    The file must have the length it claims. Its content is compared with its digest when the weights are read.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be read, is truncated, or is no weights file of samptag's.
+    """
+    try:
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _LONGEST_HEADER
+            text = file.read(length) if length < _LONGEST_HEADER else b""
+        size = path.stat().st_size
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {os_reason(error)}") from error
+    try:
+        header = json.loads(text)
+        card = ModelCard.from_dict(json.loads(header.pop("__metadata__")[METADATA_KEY])["card"])
+        expected = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+        raise WeightsError(f"{path} is not a samptag weights file, or is truncated") from error
+    if expected != size:
+        raise WeightsError(f"{path} is truncated or longer than it says: {size} bytes instead of {expected}")
+    return card

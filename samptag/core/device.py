@@ -1,19 +1,109 @@
-"""Where the network runs: a device by name, and the precision it computes in."""
+"""Where a network runs: a device by name, found without torch as far as that is possible."""
+
+from __future__ import annotations
 
 import logging
+import os
+import platform
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from samptag.core.cores import available_cores
 from samptag.errors import DeviceError
 
-__all__ = ["available_devices", "inference_dtype", "select_device"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["available_devices", "choose_device", "gpu_possible", "select_device", "worth_a_gpu"]
 
 logger = logging.getLogger("samptag")
+
+# What a GPU costs before its first segment: importing torch takes 1.4 s (measured, CPU build), starting CUDA and
+# moving the weights about as much again (not measured here: no GPU was at hand).
+GPU_START_SECONDS = 3.0
+# Seconds of music that one core tags in a second with 3^9 (198 on two cores, docs/benchmarks.md).
+SECONDS_PER_CORE_SECOND = 100.0
+
+# Where drivers show themselves on Linux: NVIDIA's, and AMD's, whose torch calls its devices cuda, too.
+_DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+def gpu_possible() -> bool:
+    """Whether torch might find a GPU here: it is built for one, and a driver is there; torch is not imported.
+
+    Where this cannot be known, it is taken to be possible.
+    """
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    if sys.platform == "linux" and not any(map(os.path.exists, _DRIVER_FILES)):
+        return False
+    return not _is_cpu_build()
+
+
+def _is_cpu_build() -> bool:
+    """Whether the installed torch says of itself that it knows neither CUDA nor ROCm."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    try:
+        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    found = dict(re.findall(r"^(cuda|hip)\b[^=]*=\s*(.+?)\s*$", text, re.MULTILINE))
+    return found.get("cuda") == "None" and found.get("hip", "None") == "None"
+
+
+def worth_a_gpu(seconds: float | None) -> bool:
+    """Whether so much music would keep the CPU busy for longer than a GPU takes to start.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Length of the music; None if that is not known, which counts as much.
+    """
+    return seconds is None or seconds / (SECONDS_PER_CORE_SECOND * available_cores()) > GPU_START_SECONDS
+
+
+def choose_device(name: str, *, seconds: float | None = None) -> str:
+    """The device for tagging, by its full name: ``cpu``, ``cuda:N`` or ``mps``.
+
+    torch is imported only where a GPU is asked for by name, or where `name` is ``auto``, a GPU is possible and the work
+    is worth starting it.
+
+    Parameters
+    ----------
+    name : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    seconds : float or None
+        Length of the music to tag, see `worth_a_gpu`.
+
+    Raises
+    ------
+    DeviceError
+        Where the name is unknown, or no such device is there or can be used.
+
+    Examples
+    --------
+    >>> choose_device("auto", seconds=30.0)
+    'cpu'
+    """
+    if name == "cpu" or (name == "auto" and not (gpu_possible() and worth_a_gpu(seconds))):
+        return "cpu"
+    return str(select_device(name))
 
 
 def available_devices() -> tuple[str, ...]:
     """The names `select_device` takes on this machine, ``cpu`` first, such as ``("cpu", "cuda:0", "cuda:1")``."""
     names = ["cpu"]
+    if not gpu_possible():
+        return tuple(names)
+    import torch
+
     if torch.cuda.is_available():
         names += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -22,7 +112,7 @@ def available_devices() -> tuple[str, ...]:
 
 
 def select_device(name: str) -> torch.device:
-    """The device called `name`.
+    """The torch device called `name`, for training.
 
     Parameters
     ----------
@@ -34,6 +124,8 @@ def select_device(name: str) -> torch.device:
     DeviceError
         Where the name is unknown, or no such device is there or can be used.
     """
+    import torch
+
     there = available_devices()
     if name == "auto":
         return _best_of(there)
@@ -47,16 +139,9 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def inference_dtype(device: torch.device) -> torch.dtype:
-    """The precision that keeps scores within 1e-3 of float32 at the device's best speed.
-
-    float16 on CUDA: its 11 significant bits keep the scores, bfloat16's 8 do not. float32 elsewhere: on the CPU
-    bfloat16 measured slower than float32 even with AVX-512, and MPS gains little.
-    """
-    return torch.float16 if device.type == "cuda" else torch.float32
-
-
 def _best_of(there: tuple[str, ...]) -> torch.device:
+    import torch
+
     for name in sorted(there, key=lambda name: ("cuda" not in name, "mps" not in name)):
         device = torch.device(name)
         problem = _problem_with(device)
@@ -70,6 +155,8 @@ def _problem_with(device: torch.device) -> str | None:
     """What keeps `device` from computing, in one line, or None."""
     if device.type == "cpu":
         return None
+    import torch
+
     try:
         torch.ones(1, device=device).add_(1)
     except RuntimeError as error:

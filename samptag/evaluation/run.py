@@ -39,7 +39,6 @@ def evaluate(
     perturbations: Sequence[str | Perturbation] = (),
     scoring: Scoring = Scoring(),  # noqa: B008  # frozen
     device: str = "auto",
-    processes: int | None = None,
     ranks: "Ranks | None" = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
@@ -67,8 +66,6 @@ def evaluate(
     scoring : Scoring
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps"; of no meaning when `model` is a Tagger.
-    processes : int or None
-        As for the Tagger; of no meaning when `model` is one.
     ranks : Ranks or None
         Rank 0 among the processes that torchrun started, which share the clips; the others call `assist`.
     progress : callable or None
@@ -89,7 +86,7 @@ def evaluate(
     dataset = _dataset(data, format=format, split=split, subset=subset)
     truth = _regrouped(truth_of(dataset, part=part), group)
     other = read_scores(against) if isinstance(against, str | Path) else against
-    tagger = _tagger(model, device, processes)
+    tagger = _tagger(model, device)
     missing = tuple(tag for tag in truth.tags if tag not in tagger.tags)
     if len(missing) == len(truth.tags):
         raise DatasetError(
@@ -123,7 +120,7 @@ def assist(
     Parameters and errors are those of `evaluate`.
     """
     dataset = _dataset(data, format=format, split=split, subset=subset)
-    _listener(_tagger(model, device, None), dataset, part, _parsed(perturbations), scoring).assist(ranks)
+    _listener(_tagger(model, device), dataset, part, _parsed(perturbations), scoring).assist(ranks)
 
 
 def evaluate_scores(
@@ -200,13 +197,13 @@ def _listener(
     return Listener(tagger, clips=dataset.select(part), perturbations=perturbations, seed=scoring.seed)
 
 
-def _tagger(model: "str | Path | Tagger | None", device: str, processes: int | None) -> "Tagger":
+def _tagger(model: "str | Path | Tagger | None", device: str) -> "Tagger":
     from samptag.pretrained import DEFAULT
     from samptag.tagging.tagger import Tagger
 
     if isinstance(model, Tagger):
         return model
-    return Tagger.from_pretrained(DEFAULT if model is None else model, device=device, processes=processes)
+    return Tagger.from_pretrained(DEFAULT if model is None else model, device=device)
 
 
 def _regrouped(truth: Truth, group: str | Path) -> Truth:

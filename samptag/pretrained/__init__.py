@@ -13,7 +13,7 @@ from samptag.pretrained.registry import load_registry
 from samptag.pretrained.store import Store, open_store
 
 if TYPE_CHECKING:
-    from samptag.core.checkpoint import LoadedModel
+    from samptag.core.weights import LoadedModel, Weights
 
 __all__ = [
     "DEFAULT",
@@ -26,12 +26,26 @@ __all__ = [
     "WeightsEntry",
     "load_model",
     "load_registry",
+    "load_weights",
     "open_store",
     "resolve",
 ]
 
 DEFAULT = "samplecnn-3-9-mtat50"
 """Name of the weights that samptag comes with and uses unless told otherwise."""
+
+
+def load_weights(
+    name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
+) -> "Weights":
+    """Weights by their name or their file, read without torch; parameters and errors as for `load_model`.
+
+    Examples
+    --------
+    >>> load_weights().card.tags[:3]
+    ('guitar', 'classical', 'slow')
+    """
+    return open_store(offline=offline, progress=progress).load(name_or_path)
 
 
 def load_model(
@@ -51,7 +65,7 @@ def load_model(
     Returns
     -------
     LoadedModel
-        In evaluation mode, on the CPU, in float32.
+        A torch module in evaluation mode, on the CPU, in float32; and its card.
 
     Raises
     ------
@@ -60,7 +74,10 @@ def load_model(
     DownloadError
         The weights are not installed and cannot be fetched; the message says how to do it by hand.
     """
-    return open_store(offline=offline, progress=progress).load(name_or_path)
+    from samptag.core.weights import LoadedModel
+
+    weights = load_weights(name_or_path, offline=offline, progress=progress)
+    return LoadedModel(weights.to_module(), weights.card)
 
 
 def resolve(

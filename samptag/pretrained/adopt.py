@@ -120,7 +120,7 @@ def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
 
 
 def _save_converted(path: Path, checkpoint: ForeignCheckpoint, *, target: Path, **about: object) -> None:
-    from samptag.core.checkpoint import save_model
+    from samptag.core.weights import save_model
     from samptag.pretrained.importers import convert, read_state_dict
 
     tags = checkpoint.tags
@@ -221,7 +221,7 @@ def _check_new_name(name: str, store: "Store", force: bool) -> None:
 
 
 def _import_ours(path: Path, name: str, target: Path, *, licence: str | None, training_data: str | None) -> None:
-    from samptag.core.checkpoint import load_model_file, save_model
+    from samptag.core.weights import load_model_file, save_model
 
     try:
         loaded = load_model_file(path)

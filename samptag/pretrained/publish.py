@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from samptag.core.checkpoint import load_model_file
+from samptag.core.weights import load_model_file
 from samptag.errors import WeightsError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write

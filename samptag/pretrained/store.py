@@ -13,18 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
 from samptag.fetch import FetchPolicy, Progress, fetch, offline_asked
 from samptag.files import atomic_write, locked, os_errors_as, os_reason, weights_folder
 from samptag.pretrained.adopt import install_published
 from samptag.pretrained.entries import NAME_PATTERN, Registry, WeightsEntry
-from samptag.pretrained.header import read_header_card
 from samptag.pretrained.registry import load_registry
 from samptag.text import did_you_mean
 
 if TYPE_CHECKING:
-    from samptag.core.card import ModelCard
-    from samptag.core.checkpoint import LoadedModel
+    from samptag.core.weights import Weights
 
 __all__ = ["Store", "open_store"]
 
@@ -81,7 +80,7 @@ class Store:
         try:
             if entry.format == "samptag":
                 return entry.checksums.problem(path)
-            if read_header_card(path).source != entry.provenance:
+            if read_card(path).source != entry.provenance:
                 return "it does not come from the published file"
         except FileNotFoundError:
             return "it is not installed"
@@ -105,7 +104,7 @@ class Store:
         WeightsError
             There is none, or it is not as it should be; nothing is repaired.
         """
-        from samptag.core.checkpoint import load_model_file
+        from samptag.core.weights import read_weights
 
         path, entry = self.present(name), self.registry.entries.get(name)
         if path is None:
@@ -113,7 +112,7 @@ class Store:
         problem = None if entry is None else self._problem_of(entry, path)
         if problem is not None:
             raise WeightsError(f"{path}: {problem}; 'samptag weights pull --force {name}' installs it again")
-        card = load_model_file(path).card
+        card = read_weights(path).card
         if entry is not None:
             _check_tags(card, entry, path)
         return path
@@ -235,8 +234,8 @@ class Store:
             progress=self.progress,
         )
 
-    def load(self, name_or_path: str | os.PathLike[str]) -> "LoadedModel":
-        """The network and the card that `name_or_path` means; an altered installed file is installed anew.
+    def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
+        """The weights that `name_or_path` means; an altered installed file is installed anew.
 
         Raises
         ------
@@ -245,28 +244,28 @@ class Store:
         DownloadError
             The weights are not installed, or damaged, and cannot be fetched.
         """
-        from samptag.core.checkpoint import load_model_file
+        from samptag.core.weights import read_weights
 
         path = self.resolve(name_or_path)
         entry = self.registry.entries.get(name_or_path) if isinstance(name_or_path, str) else None
         if entry is None:
-            return load_model_file(path)
+            return read_weights(path)
         try:
-            loaded = load_model_file(path)
+            loaded = read_weights(path)
         except WeightsError as damage:
             # The digest of a bundled file was right a moment ago: fetching it again would change nothing.
             if entry.format == "samptag":
                 raise
             logger.warning("%s; installing it again", damage)
             try:
-                loaded = load_model_file(self.install(entry.name, force=True))
+                loaded = read_weights(self.install(entry.name, force=True))
             except DownloadError as error:
                 raise DownloadError(f"{damage}; {error}") from error
         _check_tags(loaded.card, entry, path)
         return loaded
 
 
-def _check_tags(card: "ModelCard", entry: WeightsEntry, path: Path) -> None:
+def _check_tags(card: ModelCard, entry: WeightsEntry, path: Path) -> None:
     if card.tags != entry.tags.tags:
         raise WeightsError(f"{path} lists other tags than the registry has for {entry.name}; reinstall samptag")
 

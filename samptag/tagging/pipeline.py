@@ -1,8 +1,8 @@
-"""Decode workers that feed one net through a bounded queue, and results in the order of the inputs.
+"""Decode workers that feed one model through a bounded queue, and results in the order of the inputs.
 
 ::
 
-    inputs --claim--> [decode worker] --segments--> queue --batches--> [net worker] --> finished tracks, in order
+    inputs --claim--> [decode worker] --segments--> queue --batches--> [model thread] --> finished tracks, in order
                       [decode worker]
 
 Three things are bounded, so that memory does not depend on the length or the number of the inputs: segments in the
@@ -19,6 +19,7 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.engine.blas import one_thread
 from samptag.tagging.files import Input
 from samptag.tagging.track import Track
 
@@ -38,7 +39,7 @@ JOIN_SECONDS = 5.0
 
 
 class Pipeline:
-    """Runs inputs through decode workers and net workers; one use, by iterating over `tracks`.
+    """Runs inputs through decode workers and one thread that scores; one use, by iterating over `tracks`.
 
     Parameters
     ----------
@@ -51,8 +52,6 @@ class Pipeline:
         Segments (k, input_length) to scores (k, n_tags) and embeddings (k, embedding_size).
     jobs : int
         Number of decode workers.
-    net_workers : int
-        Number of threads that call `predict`.
     batch_size : int
         Most segments in one call of `predict`.
     fill_batches : bool
@@ -68,7 +67,6 @@ class Pipeline:
         decode: Decode,
         predict: Predict,
         jobs: int,
-        net_workers: int,
         batch_size: int,
         fill_batches: bool,
         keep_taggram: bool,
@@ -77,16 +75,15 @@ class Pipeline:
         self._decode = decode
         self._predict = predict
         self._jobs = jobs
-        self._net_workers = net_workers
         self._batch_size = batch_size
         self._fill_batches = fill_batches
         self._keep_taggram = keep_taggram
         # Room for the batch being gathered and the next one; a worker may overshoot by what one block gave it.
-        self._queue_limit = 2 * batch_size * max(net_workers, 1)
+        self._queue_limit = 2 * batch_size
 
         self._claim_lock = threading.Lock()
         self._changed = threading.Condition()  # guards everything below
-        self._queue: deque[tuple[Track, int, Floats]] = deque()
+        self._queue: deque[tuple[Track, Floats]] = deque()
         self._queued = 0
         self._decoding = 0
         self._workers = 0
@@ -111,10 +108,10 @@ class Pipeline:
         """
         self._workers = self._jobs
         threads = [
-            threading.Thread(target=target, name=f"samptag-{role}-{number}", daemon=True)
+            threading.Thread(target=_with_one_blas_thread, args=(target,), name=f"samptag-{role}-{number}", daemon=True)
             for role, target, count in (
                 ("decode", self._decode_all, self._jobs),
-                ("net", self._score_all, self._net_workers),
+                ("model", self._score_all, 1),
             )
             for number in range(count)
         ]
@@ -199,24 +196,24 @@ class Pipeline:
             if self._stopped:
                 return False
             if len(segments):
-                self._queue.append((track, track.pushed, segments))
+                self._queue.append((track, segments))
                 self._queued += len(segments)
                 track.pushed += len(segments)
                 self._changed.notify_all()
             return True
 
-    # ---- net workers
+    # ---- the thread that scores
 
     def _score_all(self) -> None:
         try:
             while batch := self._take_batch():
-                scores, embeddings = self._predict(np.concatenate([segments for _, _, segments in batch]))
+                scores, embeddings = self._predict(np.concatenate([segments for _, segments in batch]))
                 self._hand_back(batch, scores, embeddings)
         except BaseException as error:  # it belongs to the thread that iterates
             self._fail(error)
 
-    def _take_batch(self) -> list[tuple[Track, int, Floats]]:
-        """Up to `batch_size` segments with their tracks and offsets; empty when there will be none any more."""
+    def _take_batch(self) -> list[tuple[Track, Floats]]:
+        """Up to `batch_size` segments with their tracks; empty when there will be none any more."""
         with self._changed:
             while not self._stopped and not self._batch_is_ready():
                 if self._workers == 0 and not self._queue:
@@ -224,13 +221,13 @@ class Pipeline:
                 self._changed.wait(PATIENCE_SECONDS)
             if self._stopped:
                 return []
-            batch: list[tuple[Track, int, Floats]] = []
+            batch: list[tuple[Track, Floats]] = []
             room = self._batch_size
             while self._queue and room:
-                track, offset, segments = self._queue.popleft()
-                batch.append((track, offset, segments[:room]))
+                track, segments = self._queue.popleft()
+                batch.append((track, segments[:room]))
                 if len(segments) > room:
-                    self._queue.appendleft((track, offset + room, segments[room:]))
+                    self._queue.appendleft((track, segments[room:]))
                 room -= min(len(segments), room)
             self._queued -= self._batch_size - room
             self._changed.notify_all()
@@ -241,12 +238,12 @@ class Pipeline:
             return self._queued >= self._batch_size
         return bool(self._queue)
 
-    def _hand_back(self, batch: list[tuple[Track, int, Floats]], scores: Floats, embeddings: Floats) -> None:
+    def _hand_back(self, batch: list[tuple[Track, Floats]], scores: Floats, embeddings: Floats) -> None:
         row = 0
         with self._changed:
-            for track, offset, segments in batch:
+            for track, segments in batch:
                 end = row + len(segments)
-                track.add(offset, scores[row:end], embeddings[row:end])
+                track.add(scores[row:end], embeddings[row:end])
                 row = end
                 self._finish_if_complete(track)
             self._changed.notify_all()
@@ -268,3 +265,9 @@ class Pipeline:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+
+def _with_one_blas_thread(work: Callable[[], None]) -> None:
+    """Do the work of one thread; resampling is matrix products, too."""
+    with one_thread():
+        work()

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import BinaryIO, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from samptag.audio.decode import open_audio
-from samptag.core.checkpoint import LoadedModel, ModelCard
+from samptag.core.card import ModelCard
 from samptag.core.cores import available_cores
-from samptag.core.device import select_device
-from samptag.core.inference import Predictor
+from samptag.core.device import choose_device
 from samptag.core.segmenter import Segmenter, Tail
+from samptag.core.weights import LoadedModel, Weights
+from samptag.engine.predictor import Predictor
 from samptag.errors import DeviceError, UsageError
 from samptag.tagging.files import Input
 from samptag.tagging.pipeline import Pipeline
@@ -37,22 +37,23 @@ class Tagger:
 
     Parameters
     ----------
-    loaded : LoadedModel
-        What `samptag.load_model` gives.
+    loaded : Weights or LoadedModel
+        What `samptag.pretrained.load_weights` or `samptag.load_model` gives.
     device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps".
+        "auto", "cpu", "cuda", "cuda:N" or "mps". "auto" takes a GPU where there is one and `expected_seconds` of music
+        are worth starting it; without a GPU, torch is not imported.
     hop_seconds : float, optional
         Distance between the starts of segments, seconds; None for segments that touch.
     tail : {"overlap", "pad", "drop"}
         What becomes of the samples after the last whole segment: a further segment that ends at the last sample, one
         filled up with zeros, or nothing. An input shorter than one segment is always padded.
     batch_size : int, optional
-        Most segments in one call of the net; None for what suits the device.
+        Segments in one pass of a GPU; None for what suits it. A CPU computes them one by one, as many at a time as it
+        has cores.
     jobs : int, optional
         Inputs decoded at the same time; None for what suits the device and the cores.
-    processes : int, optional
-        On the CPU of a Linux machine, compute in at most this many processes forked from this one, which is faster
-        than in threads. For programs that have no other threads yet, and that do not fork after this; None for threads.
+    expected_seconds : float, optional
+        Length of the music that will be tagged, where it is known.
 
     Raises
     ------
@@ -60,18 +61,25 @@ class Tagger:
         When the device is not there.
     UsageError
         When a number is out of its range.
+
+    Examples
+    --------
+    >>> tagger = Tagger.from_pretrained(device="cpu")
+    >>> result = tagger.tag("tests/media/eastern-dreams.mp3")
+    >>> [score.tag for score in result.top(2)]
+    ['guitar', 'sitar']
     """
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: Weights | LoadedModel,
         *,
         device: str = "auto",
         hop_seconds: float | None = None,
         tail: Tail = "overlap",
         batch_size: int | None = None,
         jobs: int | None = None,
-        processes: int | None = None,
+        expected_seconds: float | None = None,
     ) -> None:
         self.card: ModelCard = loaded.card
         config = loaded.card.config
@@ -81,10 +89,14 @@ class Tagger:
         if tail not in get_args(Tail):
             raise UsageError(f"unknown tail {tail!r}; choose {', '.join(get_args(Tail))}")
         self.tail: Tail = tail
-        self.device = select_device(device)
-        self._predictor = Predictor(loaded.model, device=self.device, processes=processes)
-        self.batch_size = _at_least_one("batch size", batch_size, self._predictor.batch_size)
-        self.jobs = _at_least_one("jobs", jobs, _default_jobs(self.device))
+        if batch_size is not None:
+            _check_at_least_one("batch size", batch_size)
+        if jobs is not None:
+            _check_at_least_one("jobs", jobs)
+        self.device = choose_device(device, seconds=expected_seconds)
+        model = loaded if isinstance(loaded, Weights) else loaded.model
+        self._predictor = Predictor(model, device=self.device, batch_size=batch_size)
+        self.jobs = jobs or _default_jobs(self.device)
 
     @classmethod
     def from_pretrained(
@@ -96,7 +108,7 @@ class Tagger:
         tail: Tail = "overlap",
         batch_size: int | None = None,
         jobs: int | None = None,
-        processes: int | None = None,
+        expected_seconds: float | None = None,
     ) -> Tagger:
         """A Tagger with weights from the registry or from a file.
 
@@ -104,7 +116,7 @@ class Tagger:
         ----------
         name_or_path : str or path
             A registry name, or the path of a weights file.
-        device, hop_seconds, tail, batch_size, jobs, processes
+        device, hop_seconds, tail, batch_size, jobs, expected_seconds
             As for the class.
 
         Raises
@@ -114,16 +126,16 @@ class Tagger:
         DeviceError, UsageError
             As for the class.
         """
-        from samptag.pretrained import load_model
+        from samptag.pretrained import load_weights
 
         return cls(
-            load_model(name_or_path),
+            load_weights(name_or_path),
             device=device,
             hop_seconds=hop_seconds,
             tail=tail,
             batch_size=batch_size,
             jobs=jobs,
-            processes=processes,
+            expected_seconds=expected_seconds,
         )
 
     @property
@@ -208,9 +220,8 @@ class Tagger:
             decode=lambda track: self._segments(track, on_seconds, transform),
             predict=self._predict,
             jobs=jobs,
-            net_workers=1,
-            batch_size=self.batch_size,
-            fill_batches=self.device.type != "cpu",
+            batch_size=self._predictor.batch_size,
+            fill_batches=self.device != "cpu",
             keep_taggram=taggram,
         )
 
@@ -220,7 +231,7 @@ class Tagger:
         """The segments of a track's input, a few at a time, while the track's figures are filled in."""
         segmenter = Segmenter(self.length, hop=self.hop, tail=self.tail)
         # With a short hop one block of samples is many segments; a step gives at most a batch of them.
-        step = self.hop * self.batch_size
+        step = self.hop * self._predictor.batch_size
         track.warnings = []
         with open_audio(track.input.source, sample_rate=self.sample_rate) as stream:
             try:
@@ -249,22 +260,9 @@ class Tagger:
     def _predict(self, segments: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         try:
             return self._predictor(segments)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise self._out_of_memory() from error
-        except ChildProcessError as error:
-            raise DeviceError(
-                f"{error}: the system may have run out of memory; OMP_NUM_THREADS=1 makes do with one process"
-            ) from error
-        except RuntimeError as error:
-            # PyTorch's CPU allocator has no exception of its own.
-            if "allocate memory" in str(error) or "not enough memory" in str(error):
-                raise self._out_of_memory() from error
-            raise
-
-    def _out_of_memory(self) -> DeviceError:
-        return DeviceError(
-            f"out of memory on {self.device} with segments in batches of {self.batch_size}; use a smaller --batch-size"
-        )
+        except MemoryError as error:
+            advice = "use a smaller --batch-size" if self.device != "cpu" else "OMP_NUM_THREADS=1 needs the least"
+            raise DeviceError(f"out of memory on {self.device}; {advice}") from error
 
 
 def _as_input(source: Source) -> Input:
@@ -284,15 +282,12 @@ def _hop_samples(hop_seconds: float, sample_rate: int) -> int:
     return hop
 
 
-def _at_least_one(name: str, value: int | None, default: int) -> int:
-    if value is None:
-        return default
+def _check_at_least_one(name: str, value: int) -> None:
     if value < 1:
         raise UsageError(f"{name} must be at least 1, not {value}")
-    return value
 
 
-def _default_jobs(device: torch.device) -> int:
+def _default_jobs(device: str) -> int:
     """Half the cores beside a net on the CPU, all of them beside any other.
 
     Decoding and resampling took 0.11 of the CPU time that the 3^9 net takes for the same music (MP3, 44.1 kHz stereo),
@@ -300,4 +295,4 @@ def _default_jobs(device: torch.device) -> int:
     up the rest.
     """
     cores = available_cores()
-    return max(2, cores // 2 if device.type == "cpu" else cores)
+    return max(2, cores // 2 if device == "cpu" else cores)

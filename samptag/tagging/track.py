@@ -18,7 +18,7 @@ logger = logging.getLogger("samptag")
 
 
 class Track:
-    """One input's figures, filled in by one decode worker and by the net, whatever order its batches come back in.
+    """One input's figures, filled in by one decode worker and by the thread that scores.
 
     Parameters
     ----------
@@ -43,7 +43,6 @@ class Track:
         self.decoded = False
         self.pushed = 0
         self.scored = 0
-        self._early: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._score_sum: NDArray[np.float64] | None = None
         self._embedding_sum: NDArray[np.float64] | None = None
         self._rows: list[NDArray[np.float32]] = []
@@ -58,23 +57,8 @@ class Track:
         """Size of what waits until it is the track's turn, bytes."""
         return sum(rows.nbytes for rows in self._rows)
 
-    def add(self, offset: int, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> None:
-        """Take in what the net made of segments `offset` and the following.
-
-        Parts that come before their turn wait, because the sums below must not depend on which thread was faster.
-
-        Parameters
-        ----------
-        offset : int
-            Number of the first segment.
-        scores : ndarray, shape (k, n_tags), float32
-        embeddings : ndarray, shape (k, embedding_size), float32
-        """
-        self._early[offset] = (scores, embeddings)
-        while self.scored in self._early:
-            self._take_in(*self._early.pop(self.scored))
-
-    def _take_in(self, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> None:
+    def add(self, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> None:
+        """Take in what the model made of the next segments: (k, n_tags) scores and (k, embedding_size) embeddings."""
         if self._score_sum is None or self._embedding_sum is None:
             self._score_sum = np.zeros(scores.shape[1])
             self._embedding_sum = np.zeros(embeddings.shape[1])

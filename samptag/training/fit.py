@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samptag.core.checkpoint import save_model
 from samptag.core.model import SampleCNN
+from samptag.core.weights import save_model
 from samptag.errors import SamptagError
 from samptag.training.batches import Prefetcher, Segments, batch_bounds
 from samptag.training.events import EpochDone, StepDone

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samptag.core.checkpoint import ModelCard
+from samptag.core.weights import ModelCard
 from samptag.training.batches import Segments
 from samptag.training.budget import Budget
 from samptag.training.distributed import Processes

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samptag import __version__
-from samptag.core.checkpoint import ModelCard
 from samptag.core.model import ModelConfig, SampleCNN, config_from_name
+from samptag.core.weights import ModelCard
 from samptag.data import AudioCache, Dataset, build_cache
 from samptag.errors import DatasetError, UsageError
 from samptag.pretrained import load_model

@@ -10,11 +10,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
-
-from samptag.core.cores import available_cores
 
 
 @pytest.fixture
@@ -57,46 +54,6 @@ def test_ctrl_c_closes_the_array(start, library):
     assert all(record["error"] is None for record in array)
     assert process.returncode == 130
     assert stderr.decode().splitlines() == ["samptag: interrupted"]
-
-
-needs_processes = pytest.mark.skipif(
-    sys.platform != "linux" or available_cores() < 2,
-    reason="the net has processes of its own on Linux, one a core",
-)
-
-
-def net_processes(process):
-    """The two processes that `process` forks for its net."""
-    forked, until = [], time.monotonic() + 60
-    while len(forked) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.01)
-        forked = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in forked]
-
-
-@needs_processes
-def test_ctrl_c_on_a_terminal_reaches_all_processes_and_one_speaks(start, library):
-    process = start(library, "--json", start_new_session=True)
-    forked = net_processes(process)
-    process.stdout.readline()
-    os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.decode().splitlines() == ["samptag: interrupted"]
-    assert not any(Path(f"/proc/{pid}").exists() for pid in forked)
-
-
-@needs_processes
-def test_a_killed_process_of_the_net_ends_the_run_in_one_line(start, library):
-    process = start(library, "--json")
-    os.kill(net_processes(process)[0], signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 4
-    (line,) = stderr.decode().splitlines()
-    assert line.startswith("samptag: error: a process of the net ended with exit code -9")
-    json.loads(stdout)
 
 
 def test_a_reader_that_leaves_ends_it_quietly(start, library):

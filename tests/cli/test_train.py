@@ -73,7 +73,7 @@ def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path
     done = samptag("train", *options, "--pos-weight", "balanced", "--device", "cpu")
     assert b"calm 6/3, driving 6/3" in done.stderr
 
-    from samptag.core.checkpoint import load_model_file
+    from samptag.core.weights import load_model_file
 
     ours, theirs = load_model_file(out / "model.safetensors"), load_model_file(tiny_weights)
     assert ours.card.tags == ("calm", "driving")

@@ -1,9 +1,13 @@
 """Devices by name, here and on machines that have others."""
 
+import importlib.machinery
+import sys
+
 import pytest
 import torch
 
-from samptag.core.device import available_devices, inference_dtype, select_device
+from samptag.core import device
+from samptag.core.device import available_devices, choose_device, gpu_possible, select_device, worth_a_gpu
 from samptag.errors import DeviceError
 
 
@@ -32,6 +36,7 @@ def test_a_device_that_cannot_be_used_is_passed_over_by_auto_and_refused_by_name
     # Without a driver torch really refuses the first tensor on a device it was told to list.
     if torch.cuda.is_available():
         pytest.skip("needs a machine without CUDA")
+    monkeypatch.setattr(device, "gpu_possible", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     try:
@@ -53,6 +58,58 @@ def test_cuda_by_name_and_by_number():
     assert select_device("auto").type == "cuda"
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("cpu", torch.float32), ("mps", torch.float32), ("cuda:1", torch.float16)])
-def test_precision_per_device(name: str, dtype: torch.dtype):
-    assert inference_dtype(torch.device(name)) == dtype
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", "", "CPU"])
+def test_tagging_refuses_the_same_names(name: str):
+    with pytest.raises(DeviceError, match=f"no device {name!r}: this machine has cpu"):
+        choose_device(name)
+
+
+def test_a_gpu_is_worth_starting_for_long_work_only():
+    assert not worth_a_gpu(30.0)
+    assert worth_a_gpu(1_000_000.0)
+    assert worth_a_gpu(None)
+
+
+def test_auto_asks_torch_only_where_a_gpu_is_possible_and_worth_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(device, "select_device", lambda name: asked.append(name) or torch.device("cuda:0"))
+    monkeypatch.setattr(device, "gpu_possible", lambda: False)
+    assert choose_device("auto") == "cpu"
+    monkeypatch.setattr(device, "gpu_possible", lambda: True)
+    assert choose_device("auto", seconds=30.0) == "cpu"
+    assert choose_device("cpu") == "cpu"
+    assert not asked
+    assert choose_device("auto") == "cuda:0"
+    assert choose_device("cuda", seconds=30.0) == "cuda:0"
+    assert asked == ["auto", "cuda"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drivers are files on Linux only")
+@pytest.mark.parametrize(
+    ("driver", "build", "visible", "possible"),
+    [
+        (True, "cuda: Optional[str] = '13.0'\nhip: Optional[str] = None", None, True),
+        (True, "cuda: Optional[str] = None\nhip: Optional[str] = '7.0'", None, True),
+        (True, "cuda: Optional[str] = None\nhip: Optional[str] = None", None, False),
+        (True, "cuda = '12.4'", "", False),
+        (True, "cuda = '12.4'", "-1", False),
+        (True, "cuda = '12.4'", "1", True),
+        (True, "words that a later torch may write", None, True),
+        (False, "cuda = '12.4'", None, False),
+    ],
+)
+def test_a_gpu_needs_a_driver_and_a_torch_that_knows_it(
+    tmp_path, monkeypatch, driver: bool, build: str, visible: str | None, possible: bool
+):
+    files = tmp_path / "version", tmp_path / "torch" / "version.py"
+    files[1].parent.mkdir()
+    files[1].write_text(build)
+    if driver:
+        files[0].touch()
+    monkeypatch.setattr(device, "_DRIVER_FILES", (str(files[0]),))
+    found = importlib.machinery.ModuleSpec("torch", None, origin=str(files[1].parent / "__init__.py"))
+    monkeypatch.setattr(device, "find_spec", lambda name: found)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_possible() is possible

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny_weights import TINY_NAME, TINY_TAGS, save_tiny_weights
 
 from samptag.audio.decode import open_audio
-from samptag.core.checkpoint import load_model_file
+from samptag.core.weights import load_model_file
 from samptag.data import build_cache, open_dataset
 from samptag.errors import DatasetError, UsageError
 from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of

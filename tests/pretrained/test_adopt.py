@@ -5,7 +5,8 @@ import torch
 import weights_server as ws
 from foreign_checkpoints import sample_state, se_state
 
-from samptag.core.checkpoint import load_model_file, read_card
+from samptag.core.card import read_card
+from samptag.core.weights import load_model_file
 from samptag.errors import UsageError, WeightsError
 from samptag.pretrained import Store, load_registry
 from samptag.pretrained.adopt import ForeignCheckpoint, check_layout, import_file, named_tags
@@ -47,7 +48,7 @@ def test_import_of_a_weights_file(store: Store, tmp_path: Path):
     loaded = store.load("my-own")
     assert (loaded.card.name, loaded.card.licence) == ("my-own", "CC BY 4.0")
     expected = load_model_file(other).model.state_dict()
-    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.model.state_dict().items())
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.to_module().state_dict().items())
     assert read_card(other).name == "other"
 
 
@@ -83,7 +84,7 @@ def test_import_of_a_checkpoint_of_ones_own(store: Store, tmp_path: Path, layout
     assert loaded.card.tags == THREE.tags
     assert (loaded.card.licence, loaded.card.training_data) == ("not stated", "not stated")
     assert "own.pth" in loaded.card.source
-    assert loaded.model(torch.zeros(1, 59_049)).shape == (1, 3)
+    assert loaded.to_module()(torch.zeros(1, 59_049)).shape == (1, 3)
 
 
 def test_tag_list_of_another_length(store: Store, checkpoint: Path):

@@ -15,7 +15,7 @@ from recipes.samplecnn_3_9_mtat50.collection import held_out_paths, public_sourc
 from recipes.samplecnn_3_9_mtat50.evaluate import measure, reusable
 from recipes.samplecnn_3_9_mtat50.export import NAME, export, publish, student
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
-from samptag.core.checkpoint import load_model_file
+from samptag.core.weights import load_model_file
 from samptag.errors import DatasetError
 from samptag.fetch import file_sha256
 from samptag.pretrained.registry import load_registry

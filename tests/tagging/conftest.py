@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_weights import save_tiny_weights
 
-from samptag.core.checkpoint import LoadedModel, load_model_file
+from samptag.core.weights import LoadedModel, load_model_file
 
 
 @pytest.fixture(scope="session")

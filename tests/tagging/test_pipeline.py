@@ -41,7 +41,6 @@ def make(sources, **changes) -> Pipeline:
         "decode": decode,
         "predict": predict,
         "jobs": 3,
-        "net_workers": 1,
         "batch_size": 4,
         "fill_batches": False,
         "keep_taggram": True,
@@ -54,11 +53,10 @@ def rows_of(track):
 
 
 @pytest.mark.parametrize("fill_batches", [False, True])
-@pytest.mark.parametrize("net_workers", [1, 3])
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_every_segment_comes_back_to_its_own_input_in_order(jobs, net_workers, fill_batches):
+def test_every_segment_comes_back_to_its_own_input_in_order(jobs, fill_batches):
     counts = [5, 1, 40, 1, 2, 17, 1, 1, 1, 9] * 5
-    tracks = make(inputs(counts), jobs=jobs, net_workers=net_workers, fill_batches=fill_batches).tracks()
+    tracks = make(inputs(counts), jobs=jobs, fill_batches=fill_batches).tracks()
     for index, (count, track) in enumerate(zip(counts, tracks, strict=True)):
         assert track.index == index
         assert rows_of(track) == [1000.0 * index + row for row in range(count)]

@@ -94,14 +94,17 @@ def test_options_out_of_range_are_refused(tiny_model, options, message):
         Tagger(tiny_model, **options)
 
 
-def test_out_of_memory_says_what_to_do(tiny_model, demo_clip, monkeypatch):
-    tagger = Tagger(tiny_model, device="cpu", batch_size=3)
+@pytest.mark.parametrize(("device", "advice"), [("cpu", "OMP_NUM_THREADS=1"), ("cuda:0", "smaller --batch-size")])
+def test_out_of_memory_says_what_to_do(tiny_model, demo_clip, monkeypatch, device: str, advice: str):
+    tagger = Tagger(tiny_model, device="cpu")
 
     def greedy(segments):
-        return torch.empty(1 << 60), segments
+        return np.empty(1 << 50), segments
 
+    greedy.batch_size = 24
     monkeypatch.setattr(tagger, "_predictor", greedy)
-    with pytest.raises(DeviceError, match="smaller --batch-size"):
+    monkeypatch.setattr(tagger, "device", device)
+    with pytest.raises(DeviceError, match=f"out of memory on {device}; .*{advice}"):
         list(tagger.tag_many([demo_clip]))
 
 

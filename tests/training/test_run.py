@@ -13,8 +13,8 @@ import torch
 
 import samptag
 from samptag.cli.train_display import display
-from samptag.core.checkpoint import load_model_file
 from samptag.core.model import ModelConfig
+from samptag.core.weights import load_model_file
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
 from samptag.training import EpochDone, Event, Prepared, StepDone, fit
 from samptag.training.prepare import balanced_weights

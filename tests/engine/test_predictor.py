@@ -1,4 +1,4 @@
-"""The fast paths against the plain module: the same scores for every network of the family."""
+"""The engines against the plain module: the same scores for every network of the family."""
 
 import threading
 from pathlib import Path
@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from settled_nets import mono_segments, settled_net
+from settled_nets import mono_segments, plain_scores, settled_net
 
-from samptag.core.checkpoint import load_model_file
 from samptag.core.config import config_from_name, grid_configs
-from samptag.core.folding import fold
-from samptag.core.inference import Predictor
+from samptag.core.layout import layout
 from samptag.core.model import ModelConfig, SampleCNN
-from samptag.core.products import ProductNetwork
+from samptag.core.weights import load_model_file, read_weights
+from samptag.engine import predictor as predictor_module
+from samptag.engine.folding import fold
+from samptag.engine.predictor import Predictor
+from samptag.engine.torch_model import TorchModel
 
-CPU = torch.device("cpu")
 DEFAULT_WEIGHTS = Path(__file__).parents[2] / "weights" / "samplecnn-3-9-mtat50.safetensors"
 BEYOND_THE_GRID = (
     *(f"samplecnn-3-6-{block}{multi}" for block in ("se", "res", "rese", "won-rese") for multi in ("", "-multi")),
@@ -44,25 +45,48 @@ def assert_same(fast: tuple[np.ndarray, np.ndarray], plain: tuple[np.ndarray, np
     assert np.abs(fast[1] - plain[1]).max() < 2e-5 * max(1, np.abs(plain[1]).max())
 
 
+def is_numpy(predictor: Predictor) -> bool:
+    return isinstance(predictor._backend, predictor_module._Threads)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_layout_is_the_modules(name: str):
+    config = config_from_name(name)
+    with torch.device("meta"):
+        state = SampleCNN(config).state_dict()
+    assert layout(config).shapes() == {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_fast_path_is_the_plain_module(name: str, music):
     config = config_from_name(name)
     segments = mono_segments(music.samples, config.input_length, 3)
     model = settled_net(config, segments)
-    assert ProductNetwork.supports(config)
     segments = segments[:2]
-    plain = Predictor(model, device=CPU, fast=False)(segments)
-    assert_same(Predictor(model, device=CPU, threads=2)(segments), plain)
+    plain = plain_scores(model, segments)
+    predictor = Predictor(model, threads=2)
+    assert is_numpy(predictor)
+    assert_same(predictor(segments), plain)
     assert plain[0].std() > 0.01
 
 
-def test_a_net_without_products_is_folded(music):
+def test_a_network_without_a_numpy_form_is_computed_by_torch(music):
     config = config_from_name("frame-raw-3-5-11-9-won-rese")
-    assert not ProductNetwork.supports(config)
     segments = mono_segments(music.samples, config.input_length, 3)
     model = settled_net(config, segments)
-    plain = Predictor(model, device=CPU, fast=False)(segments)
-    assert_same(Predictor(model, device=CPU)(segments), plain)
+    predictor = Predictor(model)
+    assert not is_numpy(predictor)
+    assert_same(predictor(segments), plain_scores(model, segments))
+
+
+def test_a_block_that_only_the_module_knows_is_computed_by_torch(music, monkeypatch):
+    config = config_from_name("samplecnn-3-5-se")
+    segments = mono_segments(music.samples, config.input_length, 3)
+    model = settled_net(config, segments)
+    monkeypatch.setattr("samptag.core.layout._KNOWN", ("plain",))
+    predictor = Predictor(model)
+    assert not is_numpy(predictor)
+    assert_same(predictor(segments), plain_scores(model, segments))
 
 
 @pytest.mark.parametrize(
@@ -83,14 +107,17 @@ def test_folding_changes_no_numbers_and_not_the_model(name: str, music):
 
 
 def test_half_precision_keeps_the_scores_of_the_default_weights(music):
-    if not DEFAULT_WEIGHTS.exists():
-        pytest.skip("needs the bundled weights")
     model = load_model_file(DEFAULT_WEIGHTS).model
     segments = mono_segments(music.samples, model.config.input_length, 4)
-    plain = Predictor(model, device=CPU, fast=False)(segments)
-    half = Predictor(model, device=CPU, dtype=torch.float16)(segments)
-    assert np.abs(half[0] - plain[0]).max() < 1e-3
-    assert (half[0] != plain[0]).any()
+    plain, half = plain_scores(model, segments)[0], half_scores(model, segments)
+    assert np.abs(half - plain).max() < 1e-3
+    assert (half != plain).any()
+
+
+def half_scores(model: SampleCNN, segments: np.ndarray) -> np.ndarray:
+    embeddings = TorchModel(model, "cpu", dtype=torch.float16).embed(segments)
+    with torch.inference_mode():
+        return torch.sigmoid(model.classify(torch.from_numpy(embeddings))).numpy()
 
 
 @pytest.mark.parametrize("name", ["samplecnn-3-7", "samplecnn-3-6-rese-multi", "frame-mel-243-243"])
@@ -98,10 +125,8 @@ def test_half_precision_of_any_net_is_close(name: str, music):
     config = config_from_name(name)
     segments = mono_segments(music.samples, config.input_length, 3)
     model = settled_net(config, segments)
-    plain = Predictor(model, device=CPU, fast=False)(segments)
-    half = Predictor(model, device=CPU, dtype=torch.float16)(segments)
     # Random weights spread the errors of rounding over the outputs, trained ones do so less (test above).
-    assert np.abs(half[0] - plain[0]).max() < 3e-3
+    assert np.abs(half_scores(model, segments) - plain_scores(model, segments)[0]).max() < 3e-3
 
 
 @pytest.mark.gpu
@@ -111,8 +136,8 @@ def test_cuda_keeps_the_scores(name: str, music):
     config = config_from_name(name)
     segments = mono_segments(music.samples, config.input_length, 150)
     model = settled_net(config, segments[:4])
-    plain = Predictor(model, device=CPU, fast=False)(segments[:8])
-    scores, embeddings = Predictor(model, device=torch.device("cuda:0"))(segments)
+    plain = plain_scores(model, segments[:8])
+    scores, embeddings = Predictor(model, device="cuda:0")(segments)
     assert scores.shape == (150, 50)
     assert np.abs(scores[:8] - plain[0]).max() < 3e-3
     assert embeddings.shape == (150, config.embedding_size)
@@ -132,8 +157,8 @@ def small_net(small: ModelConfig, music) -> SampleCNN:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_scores_do_not_depend_on_company_or_threads(small_net: SampleCNN, threads: int, count: int, music):
     segments = mono_segments(music.samples, small_net.config.input_length, count)
-    alone = Predictor(small_net, device=CPU, threads=1)
-    scores, embeddings = Predictor(small_net, device=CPU, threads=threads)(segments)
+    alone = Predictor(small_net, threads=1)
+    scores, embeddings = Predictor(small_net, threads=threads)(segments)
     for i, segment in enumerate(segments):
         one_score, one_embedding = alone(segment[None])
         np.testing.assert_array_equal(scores[i], one_score[0])
@@ -141,25 +166,23 @@ def test_scores_do_not_depend_on_company_or_threads(small_net: SampleCNN, thread
 
 
 def test_no_segments_no_scores(small_net: SampleCNN):
-    for fast in (True, False):
-        predictor = Predictor(small_net, device=CPU, fast=fast)
-        scores, embeddings = predictor(np.empty((0, small_net.config.input_length), np.float32))
-        assert scores.shape == (0, 5)
-        assert embeddings.shape == (0, 512)
+    scores, embeddings = Predictor(small_net)(np.empty((0, small_net.config.input_length), np.float32))
+    assert scores.shape == (0, 5)
+    assert embeddings.shape == (0, 512)
 
 
 def test_silence_and_full_scale_have_scores(small_net: SampleCNN):
     length = small_net.config.input_length
     segments = np.stack([np.zeros(length), np.ones(length), -np.ones(length)]).astype(np.float32)
-    predictor = Predictor(small_net, device=CPU)
+    predictor = Predictor(small_net)
     scores, _ = predictor(segments)
     assert np.isfinite(scores).all()
-    assert_same(predictor(segments), Predictor(small_net, device=CPU, fast=False)(segments))
+    assert_same(predictor(segments), plain_scores(small_net, segments))
 
 
 def test_one_segment_leaves_nothing_behind_for_the_next(small_net: SampleCNN, music):
     quiet = mono_segments(music.samples, small_net.config.input_length, 1)
-    predictor = Predictor(small_net, device=CPU, threads=1)
+    predictor = Predictor(small_net, threads=1)
     before = predictor(quiet)
     predictor(np.ones_like(quiet))
     np.testing.assert_array_equal(predictor(quiet)[0], before[0])
@@ -167,7 +190,7 @@ def test_one_segment_leaves_nothing_behind_for_the_next(small_net: SampleCNN, mu
 
 def test_results_are_not_overwritten_by_the_next_call(small_net: SampleCNN, music):
     segments = mono_segments(music.samples, small_net.config.input_length, 2)
-    predictor = Predictor(small_net, device=CPU)
+    predictor = Predictor(small_net)
     scores, embeddings = predictor(segments)
     kept = scores.copy(), embeddings.copy()
     predictor(np.zeros_like(segments))
@@ -177,7 +200,7 @@ def test_results_are_not_overwritten_by_the_next_call(small_net: SampleCNN, musi
 
 def test_calls_from_many_threads_take_turns(small_net: SampleCNN, music):
     segments = mono_segments(music.samples, small_net.config.input_length, 6)
-    predictor = Predictor(small_net, device=CPU, threads=2)
+    predictor = Predictor(small_net, threads=2)
     expected = predictor(segments)[0]
     results: dict[int, np.ndarray] = {}
 
@@ -185,27 +208,49 @@ def test_calls_from_many_threads_take_turns(small_net: SampleCNN, music):
         results[i] = predictor(segments[i:])[0]
 
     threads = [threading.Thread(target=call, args=(i,)) for i in range(6)]
-    before = torch.get_num_threads()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for i in range(6):
         np.testing.assert_array_equal(results[i], expected[i:])
-    assert torch.get_num_threads() == before
 
 
 def test_the_model_is_left_as_it_is_and_read_once(small_net: SampleCNN, music):
     segments = mono_segments(music.samples, small_net.config.input_length, 1)
     small_net.train()
-    for fast in (True, False):
-        predictor = Predictor(small_net, device=CPU, fast=fast)
-        assert small_net.training
-        before = predictor(segments)[0]
-        with torch.no_grad():
-            for parameter in small_net.parameters():
-                parameter.add_(0.01)
-        np.testing.assert_array_equal(predictor(segments)[0], before)
+    predictor, module = Predictor(small_net), TorchModel(small_net, "cpu")
+    assert small_net.training
+    scores, embeddings = predictor(segments)[0], module.embed(segments)
+    with torch.no_grad():
+        for parameter in small_net.parameters():
+            parameter.add_(0.01)
+    np.testing.assert_array_equal(predictor(segments)[0], scores)
+    np.testing.assert_array_equal(module.embed(segments), embeddings)
+
+
+def test_a_weights_file_needs_no_module(music):
+    weights = read_weights(DEFAULT_WEIGHTS)
+    segments = mono_segments(music.samples, weights.card.config.input_length, 3)
+    for ours, module in zip(Predictor(weights)(segments), Predictor(weights.to_module())(segments), strict=True):
+        np.testing.assert_array_equal(ours, module)
+
+
+def test_memory_that_gave_out_is_a_memory_error(small_net: SampleCNN, monkeypatch):
+    module = TorchModel(small_net, "cpu")
+    segments = np.zeros((1, small_net.config.input_length), np.float32)
+    for error in (torch.OutOfMemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        monkeypatch.setattr(module._model, "embed", Raising(error))
+        with pytest.raises(MemoryError, match=r"no room|allocate memory"):
+            module.embed(segments)
+
+
+class Raising:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_: object) -> None:
+        raise self.error
 
 
 @pytest.mark.parametrize(
@@ -215,12 +260,12 @@ def test_the_model_is_left_as_it_is_and_read_once(small_net: SampleCNN, music):
 )
 def test_segments_of_another_kind_are_refused(small_net: SampleCNN, segments: np.ndarray):
     with pytest.raises(ValueError, match=r"samplecnn-3-6-3 takes float32 segments of shape \(k, 2187\)"):
-        Predictor(small_net, device=CPU)(segments)
+        Predictor(small_net)(segments)
 
 
 def test_views_of_longer_arrays_are_taken(small_net: SampleCNN, music):
     segments = mono_segments(music.samples, small_net.config.input_length, 4)
-    predictor = Predictor(small_net, device=CPU)
+    predictor = Predictor(small_net)
     np.testing.assert_array_equal(predictor(segments[::2])[0], predictor(segments)[0][::2])
     read_only = segments.copy()
     read_only.setflags(write=False)

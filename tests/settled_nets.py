@@ -29,3 +29,10 @@ def settled_net(config: ModelConfig, segments: np.ndarray, *, seed: int = 0) -> 
     model = SampleCNN(config)
     model.load_state_dict(settling.state_dict())
     return model.eval()
+
+
+def plain_scores(model: SampleCNN, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and embeddings of segments, (k, input_length), by the module itself: what every engine is held to."""
+    with torch.inference_mode():
+        embeddings = model.embed(torch.from_numpy(segments))
+        return torch.sigmoid(model.classify(embeddings)).numpy(), embeddings.numpy()

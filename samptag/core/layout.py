@@ -1,0 +1,249 @@
+"""The layers of a network as data: what they are called in a weights file, and their shapes; no torch.
+
+`samptag.core.model` builds modules with the same names. The weights file is checked against these shapes, and the CPU
+engine builds its matrix products from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+from samptag.core.config import ModelConfig
+
+__all__ = ["Block", "Convolution", "Dense", "Excitation", "Layout", "Mel", "Plain", "Residual", "layout"]
+
+# Kim 2018: the excitation's hidden layer is 16 times as wide as its input. Won 2020's is as wide as it.
+KIM_EXCITATION_RATIO = 16
+WON_EXCITATION_RATIO = 1
+_KNOWN = ("plain", "se", "res", "rese", "won-rese")
+
+Shapes: TypeAlias = Iterator[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution over time with the batch normalisation behind it.
+
+    Attributes
+    ----------
+    name, norm : str
+        What the convolution and its batch normalisation are called.
+    n_in, n_out : int
+        Number of channels.
+    kernel, stride : int
+        In frames; of the front end in samples.
+    pads : tuple of int
+        Zeros before and after its input.
+    of_waveform : bool
+        Whether it convolves the samples, not another layer's frames.
+    """
+
+    name: str
+    norm: str
+    n_in: int
+    n_out: int
+    kernel: int
+    stride: int
+    pads: tuple[int, int]
+    of_waveform: bool = False
+
+    def shapes(self) -> Shapes:
+        """Name and shape of every tensor."""
+        yield f"{self.name}.weight", (self.n_out, self.n_in, self.kernel)
+        yield f"{self.name}.bias", (self.n_out,)
+        yield from _norm_shapes(self.norm, self.n_out)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer; `norm` names the batch normalisation behind it, if there is one."""
+
+    name: str
+    norm: str | None
+    n_in: int
+    n_out: int
+
+    def shapes(self) -> Shapes:
+        """Name and shape of every tensor."""
+        yield f"{self.name}.weight", (self.n_out, self.n_in)
+        yield f"{self.name}.bias", (self.n_out,)
+        if self.norm is not None:
+            yield from _norm_shapes(self.norm, self.n_out)
+
+
+@dataclass(frozen=True)
+class Excitation:
+    """Squeeze and excitation: two linear layers from the channels' means to their weights."""
+
+    squeeze: Dense
+    excite: Dense
+
+    def shapes(self) -> Shapes:
+        """Name and shape of every tensor."""
+        yield from self.squeeze.shapes()
+        yield from self.excite.shapes()
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Convolution, ReLU, max-pooling over `pool` frames, then the excitation if there is one."""
+
+    convolution: Convolution
+    pool: int
+    excitation: Excitation | None
+
+    def shapes(self) -> Shapes:
+        """Name and shape of every tensor."""
+        yield from self.convolution.shapes()
+        if self.excitation is not None:
+            yield from self.excitation.shapes()
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Two convolutions and the excitation, added to the shortcut, then ReLU and max-pooling over `pool` frames."""
+
+    first: Convolution
+    second: Convolution
+    excitation: Excitation | None
+    shortcut: Convolution | None
+    pool: int
+
+    def shapes(self) -> Shapes:
+        """Name and shape of every tensor."""
+        for part in (self.first, self.second, self.excitation, self.shortcut):
+            if part is not None:
+                yield from part.shapes()
+
+
+@dataclass(frozen=True)
+class Mel:
+    """The log-mel front end, which has no weights."""
+
+    def shapes(self) -> Shapes:
+        """No tensors."""
+        yield from ()
+
+
+Block: TypeAlias = Plain | Residual
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A whole network: the front end, n body modules, the layers over what they leave, and the classifier.
+
+    Attributes
+    ----------
+    front : Plain, Residual or Mel
+    body : tuple of Plain or Residual
+    top : Plain, Residual or None
+        The layer with a kernel of 1; None with multi-level features.
+    hidden : Dense or None
+        The layer before the classifier, where there is one.
+    head : Dense
+        The classifier.
+    """
+
+    front: Block | Mel
+    body: tuple[Block, ...]
+    top: Block | None
+    hidden: Dense | None
+    head: Dense
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor by its name; those that end in ``num_batches_tracked`` are integers."""
+        parts = (self.front, *self.body, self.top, self.hidden, self.head)
+        return {name: shape for part in parts if part is not None for name, shape in part.shapes()}
+
+
+def layout(config: ModelConfig) -> Layout:
+    """The layers of the network that `config` describes.
+
+    Raises
+    ------
+    NotImplementedError
+        The network has blocks that only `samptag.core.model` knows.
+
+    Examples
+    --------
+    >>> layout(ModelConfig()).shapes()["head.weight"]
+    (50, 512)
+    """
+    if config.block not in _KNOWN:
+        raise NotImplementedError(f"no layout is known for the block {config.block!r}")
+    widths = (config.front_channels, *config.channels)
+    body = tuple(
+        _block(f"body.{i}", n_in, n_out, config.m, config=config, pool=config.m)
+        for i, (n_in, n_out) in enumerate(pairwise(widths))
+    )
+    size = config.embedding_size
+    has_hidden = config.multi_level or config.block == "won-rese"
+    return Layout(
+        front=_front(config),
+        body=body,
+        top=None if config.multi_level else _top(config),
+        hidden=Dense("hidden.linear", "hidden.bn", size, size) if has_hidden else None,
+        head=Dense("head", None, size, config.n_tags),
+    )
+
+
+def _front(config: ModelConfig) -> Block | Mel:
+    if config.front_end == "mel":
+        return Mel()
+    n_out = config.front_channels
+
+    def frames(name: str, norm: str) -> Convolution:
+        return Convolution(name, norm, 1, n_out, config.first_filter, config.first_stride, config.front_pads, True)
+
+    if config.block != "won-rese":
+        return Plain(frames("front.conv", "front.bn"), 1, None)
+    return Residual(
+        frames("front.conv1", "front.bn1"),
+        _same("front.conv2", "front.bn2", n_out, n_out, config.first_filter),
+        _excitation("front.se", n_out, WON_EXCITATION_RATIO),
+        frames("front.shortcut.conv", "front.shortcut.bn"),
+        1,
+    )
+
+
+def _top(config: ModelConfig) -> Block:
+    n_out = config.channels[-1]
+    if config.block == "won-rese":
+        return _block("top", n_out, n_out, 1, config=config, pool=1)
+    return Plain(_same("top.conv", "top.bn", n_out, n_out, 1), 1, None)
+
+
+def _block(name: str, n_in: int, n_out: int, kernel: int, *, config: ModelConfig, pool: int) -> Block:
+    if config.block in ("plain", "se"):
+        excitation = _excitation(f"{name}.se", n_out, KIM_EXCITATION_RATIO) if config.block == "se" else None
+        return Plain(_same(f"{name}.conv", f"{name}.bn", n_in, n_out, kernel), pool, excitation)
+    won = config.block == "won-rese"
+    ratio = WON_EXCITATION_RATIO if won else KIM_EXCITATION_RATIO
+    return Residual(
+        _same(f"{name}.conv1", f"{name}.bn1", n_in, n_out, kernel),
+        _same(f"{name}.conv2", f"{name}.bn2", n_out, n_out, kernel),
+        _excitation(f"{name}.se", n_out, ratio) if config.block != "res" else None,
+        # Won's shortcut has the block's own kernel, Kim's has kernel 1.
+        _same(f"{name}.shortcut.conv", f"{name}.shortcut.bn", n_in, n_out, kernel if won else 1)
+        if n_in != n_out
+        else None,
+        pool,
+    )
+
+
+def _same(name: str, norm: str, n_in: int, n_out: int, kernel: int) -> Convolution:
+    return Convolution(name, norm, n_in, n_out, kernel, 1, ((kernel - 1) // 2, kernel // 2))
+
+
+def _excitation(name: str, channels: int, ratio: int) -> Excitation:
+    wide = channels * ratio
+    return Excitation(Dense(f"{name}.dense1", None, channels, wide), Dense(f"{name}.dense2", None, wide, channels))
+
+
+def _norm_shapes(name: str, channels: int) -> Shapes:
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        yield f"{name}.{part}", (channels,)
+    yield f"{name}.num_batches_tracked", ()

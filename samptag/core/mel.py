@@ -1,0 +1,51 @@
+"""The numbers of the mel front end: its window, its bands and its compression; no torch."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.core.config import ModelConfig
+
+__all__ = ["COMPRESSION", "mel_filters", "mel_window"]
+
+# Magnitudes A are compressed to log(1 + 10 A), as is usual in music tagging.
+COMPRESSION = 10.0
+# Shorter windows are padded with zeros to this length, so that even the narrowest of 128 bands holds a bin of the FFT.
+MIN_FFT_LENGTH = 729
+
+# Slaney's mel scale: 200 mels to 3 kHz are linear below 1 kHz; above, 27 mels to every factor of 6.4.
+_HZ_PER_MEL = 200 / 3
+_KNEE_HZ = 1000.0
+_KNEE_MEL = _KNEE_HZ / _HZ_PER_MEL
+_LOG_STEP = np.log(6.4) / 27
+
+
+def mel_window(config: ModelConfig) -> tuple[NDArray[np.float32], int]:
+    """The periodic Hann window of `first_filter` samples, and the length of the transform it is padded to."""
+    length = config.first_filter
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    return window.astype(np.float32), max(MIN_FFT_LENGTH, length)
+
+
+def mel_filters(sample_rate: int, *, n_fft: int, n_bands: int) -> NDArray[np.float32]:
+    """Triangular mel bands from 0 Hz to half the sample rate, shape (n_bands, n_fft // 2 + 1).
+
+    Slaney's Auditory Toolbox (1998) gives the scale and the normalisation by area: a band of b Hz has height 2 / b.
+
+    Parameters
+    ----------
+    sample_rate : int
+        In Hz.
+    n_fft : int
+        Length of the Fourier transform in samples.
+    n_bands : int
+        Number of bands.
+    """
+    nyquist = sample_rate / 2
+    highest = _KNEE_MEL + np.log(nyquist / _KNEE_HZ) / _LOG_STEP if nyquist > _KNEE_HZ else nyquist / _HZ_PER_MEL
+    mels = np.linspace(0, highest, n_bands + 2)
+    corners = np.where(mels < _KNEE_MEL, mels * _HZ_PER_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mels - _KNEE_MEL)))
+    low, centre, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    triangles = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
+    filters: NDArray[np.float32] = (triangles * (2 / (high - low))).astype(np.float32)
+    return filters

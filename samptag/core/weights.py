@@ -1,0 +1,277 @@
+"""One model file: safetensors, with everything the weights need to be used, and their checksum, in its metadata.
+
+The metadata key ``samptag`` holds JSON::
+
+    {"schema": "samptag.weights/1", "sha256": hex digest of what follows, "card": {"name": ..., "config": {...}, ...}}
+
+The digest is taken over the canonical JSON of the card and, in order of their names, each tensor's name, type, shape
+and bytes; a file altered in any of them is refused. Reading a file needs NumPy only; torch is imported by those
+functions that give or take a module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+from samptag.core.card import METADATA_KEY, ModelCard
+from samptag.core.config import ModelConfig
+from samptag.core.layout import layout
+from samptag.errors import OutputError, WeightsError
+from samptag.files import atomic_write
+
+if TYPE_CHECKING:
+    from samptag.core.model import SampleCNN
+
+__all__ = [
+    "LoadedModel",
+    "ModelCard",
+    "Weights",
+    "load_model_file",
+    "model_tensors",
+    "read_weights",
+    "save_model",
+]
+
+SCHEMA = "samptag.weights/1"
+# safetensors' names of the types in which floats and integers may be stored.
+_FLOATS, _INTEGERS = ("F32", "F16"), ("I64",)
+_COUNTER = "num_batches_tracked"
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weights file holds, as NumPy reads it.
+
+    Attributes
+    ----------
+    card : ModelCard
+        What the file says about itself.
+    tensors : Mapping of str to ndarray
+        Every tensor by its name, in the type in which it is stored; read from the file each time one is asked for.
+    sha256 : str
+        The digest of card and tensors, as the file holds it.
+
+    Examples
+    --------
+    >>> weights = read_weights(Path("weights/samplecnn-3-9-mtat50.safetensors"))
+    >>> weights.tensors["head.weight"].shape
+    (50, 512)
+    """
+
+    card: ModelCard
+    tensors: Tensors
+    sha256: str
+
+    def to_module(self) -> SampleCNN:
+        """The network as a torch module, in evaluation mode, on the CPU in float32."""
+        import torch
+
+        from samptag.core.model import SampleCNN
+
+        # On the meta device the network is only a list of shapes: no random weights are drawn that might stay.
+        with torch.device("meta"):
+            model = SampleCNN(self.card.config)
+        state = {
+            name: torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
+            for name, array in self.tensors.items()
+        }
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with its weights, in evaluation mode, on the CPU in float32; and what the file says about them."""
+
+    model: SampleCNN
+    card: ModelCard
+
+
+def read_weights(path: Path) -> Weights:
+    """The weights in the file `path`, after comparing them with their digest and with the network they name.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, truncated, altered, no weights file, or does not fit the network it names.
+    """
+    path = Path(path)
+    file = _open(path)
+    description, digest = _metadata(path, file)
+    card = _card(path, description)
+    problem = _misfit(file, _shapes(card.config))
+    if problem is not None:
+        raise WeightsError(f"{path} does not hold a {card.config.name}: {problem}")
+    tensors = _FileTensors(file)
+    if _digest(description, tensors) != digest:
+        raise WeightsError(f"{path} was altered: its content does not match its checksum; get the file again")
+    for name in tensors:
+        if not np.isfinite(tensors[name]).all():
+            raise WeightsError(f"{path} holds values that are not finite, in {name}")
+    return Weights(card, tensors, digest)
+
+
+def load_model_file(path: Path) -> LoadedModel:
+    """The network, as a torch module, and the card in the weights file `path`; errors as of `read_weights`."""
+    weights = read_weights(path)
+    return LoadedModel(weights.to_module(), weights.card)
+
+
+def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
+    """Write `model` and `card` to one file, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file; an old one is replaced.
+    model : SampleCNN or Mapping of str to ndarray
+        The network, on any device, or its tensors by name.
+    card : ModelCard
+        What to say about it; its config must be the model's.
+    dtype : dtype
+        float32, or float16 for half the size. Only weights are stored in it: biases and the statistics of batch
+        normalisation, a hundredth of the file, stay float32, whose range they may need.
+
+    Raises
+    ------
+    ValueError
+        Where the card is another model's, or a weight is not finite (or not in `dtype`).
+    OutputError
+        Where the file cannot be written.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float16):
+        raise ValueError(f"weights are stored as float32 or float16, not {dtype}")
+    tensors = model if isinstance(model, Mapping) else model_tensors(model)
+    same = isinstance(model, Mapping) or model.config == card.config
+    if not same or {name: tensor.shape for name, tensor in tensors.items()} != _shapes(card.config):
+        raise ValueError(f"the card describes {card.config.name}, the model is another one")
+    arrays = {}
+    with np.errstate(over="ignore"):
+        for name, tensor in tensors.items():
+            arrays[name] = np.asarray(tensor, dtype if tensor.ndim >= 2 else tensor.dtype, order="C")
+            if not np.isfinite(arrays[name]).all():
+                raise ValueError(f"{name} holds values that are not finite in {dtype}")
+    description = card.to_dict()
+    metadata = {"schema": SCHEMA, "sha256": _digest(description, arrays), "card": description}
+    content = safetensors_bytes(arrays, {METADATA_KEY: _canonical(metadata)})
+    try:
+        with atomic_write(Path(path)) as file:
+            file.write(content)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def model_tensors(model: SampleCNN) -> dict[str, NDArray[Any]]:
+    """Every tensor of a module by its name, in float32 on the CPU."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+
+
+class _FileTensors(Mapping[str, NDArray[Any]]):
+    """The tensors of an open safetensors file, which maps them into memory and copies one when it is asked for.
+
+    The file may be replaced while it is in use: the old one stays mapped.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._names = file, sorted(file.keys())
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        try:
+            tensor: NDArray[Any] = self._file.get_tensor(name)
+        except SafetensorError:
+            raise KeyError(name) from None
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _open(path: Path) -> Any:
+    try:
+        path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
+        return safe_open(path, framework="numpy")
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
+
+
+def _metadata(path: Path, file: Any) -> tuple[Mapping[str, Any], str]:
+    """The card's fields and the digest."""
+    text = (file.metadata() or {}).get(METADATA_KEY)
+    if text is None:
+        raise WeightsError(f"{path} is a safetensors file, but not one of samptag's")
+    try:
+        metadata = json.loads(text)
+        schema, digest, description = metadata["schema"], metadata["sha256"], metadata["card"]
+    except (ValueError, TypeError, KeyError):
+        raise WeightsError(f"{path} has metadata that cannot be read; get the file again") from None
+    if schema != SCHEMA:
+        raise WeightsError(f"{path} has the format {schema!r}; this samptag reads {SCHEMA!r}")
+    return description, digest
+
+
+def _card(path: Path, description: Mapping[str, Any]) -> ModelCard:
+    try:
+        return ModelCard.from_dict(description)
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path} cannot be used: {error}") from None
+
+
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of the network by its name."""
+    try:
+        return layout(config).shapes()
+    except NotImplementedError:
+        import torch
+
+        from samptag.core.model import SampleCNN
+
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in SampleCNN(config).state_dict().items()}
+
+
+def _misfit(file: Any, expected: Mapping[str, tuple[int, ...]]) -> str | None:
+    """In what the file's tensors differ from the network's, or None."""
+    found = set(file.keys())
+    for name in sorted(expected.keys() - found):
+        return f"{name} is missing"
+    for name in sorted(found - expected.keys()):
+        return f"{name} has no place in it"
+    for name, shape in expected.items():
+        tensor = file.get_slice(name)
+        if tuple(tensor.get_shape()) != shape:
+            return f"{name} has shape {tuple(tensor.get_shape())}, not {shape}"
+        kinds = _INTEGERS if name.endswith(_COUNTER) else _FLOATS
+        if tensor.get_dtype() not in kinds:
+            return f"{name} is of type {tensor.get_dtype()}, not {' or '.join(kinds)}"
+    return None
+
+
+def _canonical(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _digest(description: Mapping[str, Any], tensors: Tensors) -> str:
+    digest = hashlib.sha256(_canonical(description).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,61 @@
+"""One thread a matrix product, whatever else the process does with its BLAS.
+
+Several segments side by side on as many threads are faster than one segment whose products are split: products this
+small lose more by being split than by waiting their turn.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+__all__ = ["one_thread", "one_thread_for_the_process"]
+
+# What the BLAS libraries that NumPy is built with read when they are loaded. Not MKL's, which would also bind torch.
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+_lock = threading.Lock()
+_users = 0
+_limits: Any = None
+_controller: Any = None
+_bound = False
+
+
+def one_thread_for_the_process() -> None:
+    """Bind NumPy's BLAS to one thread for good; for a command, before it imports NumPy.
+
+    It starts no threads then, and `one_thread` has nothing left to do.
+    """
+    global _bound
+    if "numpy" not in sys.modules and sys.platform == "linux":
+        os.environ.update(dict.fromkeys(_VARIABLES, "1"))
+        _bound = True
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Keep BLAS to one thread a call for the time of a with block, in all threads; blocks may overlap."""
+    return nullcontext() if _bound else _limited()
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    global _users, _limits, _controller
+    with _lock:
+        if _users == 0:
+            if _controller is None:
+                from threadpoolctl import ThreadpoolController
+
+                _controller = ThreadpoolController()
+            _limits = _controller.limit(limits=1, user_api="blas")
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limits.restore_original_limits()

@@ -1,0 +1,331 @@
+"""The layers of a network as matrix products on buffers of their own: the parts of a `CpuModel`.
+
+Kernel and pooling of a body module have the same length m, which makes its convolution m products without any
+copying: of activations kept as (time, channels), the m frames that make frame m*t + j of the result are one row of
+m * channels numbers, and for a fixed j these rows lie one behind the other. So phase j of the padded input, seen as
+(time / m, m * channels), times the filters, (m * channels, out), is frames j, m + j, 2 m + j, ... of the convolution,
+and the maximum over the m phases is the pooled result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from numpy.typing import NDArray
+
+from samptag.core.config import ModelConfig
+from samptag.core.layout import Convolution, Dense
+from samptag.core.layout import Excitation as ExcitationLayout
+from samptag.core.mel import COMPRESSION, mel_filters, mel_window
+from samptag.engine import winograd
+
+__all__ = [
+    "Excitation",
+    "FilterBank",
+    "Filters",
+    "Frames",
+    "Framing",
+    "FullConvolution",
+    "Mel",
+    "PooledConvolution",
+    "WinogradConvolution",
+    "relu",
+]
+
+Floats = NDArray[np.float32]
+
+# Rows of one product, so that its factors and its result stay in the cache: as many as a chunk's frames make after
+# pooling at m = 3 (see `samptag.engine.cpu`).
+MAX_ROWS = 243
+# Channels of the input for which MAX_ROWS rows of Winograd's mixtures fit the cache; wider ones take fewer rows.
+WINOGRAD_CHANNELS = 128
+# With fewer rows the passes around Winograd's products cost more than the products save.
+WINOGRAD_LEAST_ROWS = 27
+# With fewer rows the product is bound by reading its filters, so its phases are copied together to read them once.
+STACKED_ROWS = 27
+# Frames of the mel front end that are transformed together: 0.7 MB of windows at 729 samples.
+MEL_FRAMES = 243
+
+
+class Filters:
+    """A layer with its batch normalisation folded in, as the right factor of a product.
+
+    Attributes
+    ----------
+    weight : ndarray
+        Shape (kernel * in, out), float32. A front end's has the bias as a further row: its frames end in a one.
+    bias : ndarray
+        Shape (out,), float32; zeros for a front end.
+    kernel, n_in, n_out : int
+        Length in frames, numbers of channels.
+    """
+
+    def __init__(self, layer: Convolution | Dense, tensors: Mapping[str, NDArray[Any]], *, epsilon: float) -> None:
+        weight = tensors[f"{layer.name}.weight"].astype(np.float64)
+        bias = tensors[f"{layer.name}.bias"].astype(np.float64)
+        if layer.norm is not None:
+            # In float64, so that folding adds no error of its own to the float32 of the layers.
+            gain, shift, mean, variance = (
+                tensors[f"{layer.norm}.{part}"].astype(np.float64)
+                for part in ("weight", "bias", "running_mean", "running_var")
+            )
+            scale = gain / np.sqrt(variance + epsilon)
+            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+            bias = (bias - mean) * scale + shift
+        weight = weight.reshape(*weight.shape[:2], -1)
+        self.n_out, self.n_in, self.kernel = weight.shape
+        taps = np.ascontiguousarray(weight.transpose(2, 1, 0))
+        self._taps: NDArray[np.float64] | None = taps
+        self._weight: Floats | None = None
+        self._mixed: Floats | None = None
+        self.bias: Floats = bias.astype(np.float32)
+        if isinstance(layer, Convolution) and layer.of_waveform:
+            self._weight = np.concatenate([taps.reshape(-1, self.n_out), bias[None]]).astype(np.float32)
+            self.kernel, self.bias = 1, np.zeros(self.n_out, np.float32)
+
+    @property
+    def weight(self) -> Floats:
+        """The right factor of the layer's product."""
+        if self._weight is None:
+            self._weight = self._take().reshape(-1, self.n_out).astype(np.float32)
+        return self._weight
+
+    @property
+    def mixed(self) -> Floats:
+        """Winograd's mixtures of the taps, (5, in, out), float32; only this or `weight` is used of a layer."""
+        if self._mixed is None:
+            mixtures = winograd.TAP_MIXTURES @ self._take().reshape(self.kernel, -1)
+            self._mixed = mixtures.astype(np.float32).reshape(-1, self.n_in, self.n_out)
+        return self._mixed
+
+    def _take(self) -> NDArray[np.float64]:
+        """The taps in float64, which are then forgotten."""
+        taps, self._taps = self._taps, None
+        if taps is None:
+            raise RuntimeError("a layer is computed by Winograd's products or by its own, not by both")
+        return taps
+
+
+class FilterBank:
+    """The filters of one network, made once, layer by layer, and shared by the threads that use them."""
+
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._epsilon, self._tensors = config.bn_epsilon, tensors
+        self._filters: dict[str, Filters] = {}
+
+    def filters(self, layer: Convolution | Dense) -> Filters:
+        """The filters of `layer` and its batch normalisation."""
+        if layer.name not in self._filters:
+            self._filters[layer.name] = Filters(layer, self._tensors, epsilon=self._epsilon)
+        return self._filters[layer.name]
+
+
+def relu(x: Floats) -> None:
+    """Put zeros in the place of negative numbers."""
+    np.maximum(x, 0, out=x)
+
+
+class Frames:
+    """Activations of one layer, (time, channels), with room for the zeros that a 'same' convolution needs around them.
+
+    Attributes
+    ----------
+    inside : ndarray
+        The frames, (time, channels).
+    padded : ndarray
+        The frames with the zeros around them, (time + kernel - 1, channels).
+    """
+
+    def __init__(self, time: int, channels: int, *, pads: tuple[int, int]) -> None:
+        left, right = pads
+        self.padded: Floats = np.zeros((left + time + right, channels), np.float32)
+        self.inside = self.padded[left : left + time]
+
+    def phases(self, kernel: int) -> Floats:
+        """The rows that make frames j, j + kernel, ..., for each j below `kernel` (the frames' own, or 1).
+
+        A view of shape (kernel, time / kernel, kernel * channels).
+        """
+        if kernel == 1:
+            return self.inside[None]
+        time, channels = self.inside.shape
+        step, size = channels * self.padded.itemsize, self.padded.itemsize
+        shape = (kernel, time // kernel, kernel * channels)
+        return as_strided(self.padded, shape, (step, kernel * step, size))
+
+
+class PooledConvolution:
+    """Convolution, the maximum of every `kernel` frames, bias, ReLU: `source` to `target`, (time / kernel, out)."""
+
+    def __init__(self, source: Frames, filters: Filters, target: Floats) -> None:
+        self.weight, self.bias, self.target = filters.weight, filters.bias, target
+        phases = source.phases(filters.kernel)
+        kernel, time, width = phases.shape
+        self.stack: Floats | None = None
+        if kernel > 1 and time < STACKED_ROWS:
+            self.phases = phases
+            self.stack = np.empty(phases.shape, np.float32)
+            self.products = np.empty((kernel, time, filters.n_out), np.float32)
+            self.rows = self.stack.reshape(-1, width), self.products.reshape(-1, filters.n_out)
+            return
+        scratch = np.empty((min(MAX_ROWS, time), filters.n_out), np.float32)
+        self.parts = []
+        for start in range(0, time, MAX_ROWS):
+            part = target[start : start + MAX_ROWS]
+            rows = phases[:, start : start + MAX_ROWS]
+            self.parts.append((rows[0], rows[1:], part, scratch[: len(part)]))
+
+    def __call__(self) -> None:
+        """Compute `target` from `source`."""
+        if self.stack is not None:
+            np.copyto(self.stack, self.phases)
+            np.matmul(self.rows[0], self.weight, out=self.rows[1])
+            np.maximum.reduce(self.products, axis=0, out=self.target)
+            self._finish(self.target)
+            return
+        for first, others, target, scratch in self.parts:
+            np.matmul(first, self.weight, out=target)
+            for phase in others:
+                np.matmul(phase, self.weight, out=scratch)
+                np.maximum(target, scratch, out=target)
+            self._finish(target)
+
+    def _finish(self, target: Floats) -> None:
+        np.add(target, self.bias, out=target)
+        relu(target)
+
+
+class WinogradConvolution:
+    """The same as `PooledConvolution` for a kernel of 3, with fewer products (see `samptag.engine.winograd`).
+
+    `scratch` holds at least 5 * MAX_ROWS * (WINOGRAD_CHANNELS + out) numbers.
+    """
+
+    def __init__(self, source: Frames, filters: Filters, target: Floats, *, scratch: Floats) -> None:
+        self.taps, self.bias, self.padded = filters.mixed, filters.bias, source.padded
+        n_in, n_out = filters.n_in, filters.n_out
+        limit = max(1, MAX_ROWS * WINOGRAD_CHANNELS // n_in)
+        self.parts = []
+        for start in range(0, len(target), limit):
+            part = target[start : start + limit]
+            rows = len(part)
+            mixed = scratch[: 5 * rows * n_in].reshape(5, rows, n_in)
+            products = scratch[5 * rows * n_in :][: 5 * rows * n_out].reshape(5, rows, n_out)
+            self.parts.append((3 * start, mixed, products, part))
+
+    @staticmethod
+    def suits(layer: Convolution, target: Floats) -> bool:
+        """Whether this is a way to compute `target`, and a faster one than `PooledConvolution`."""
+        return layer.kernel == 3 and len(target) >= WINOGRAD_LEAST_ROWS
+
+    def __call__(self) -> None:
+        """Compute `target` from `source`."""
+        passes = winograd.current()
+        for start, mixed, products, target in self.parts:
+            passes.mix(self.padded, start, mixed)
+            np.matmul(mixed, self.taps, out=products)
+            passes.unmix(products, self.bias, target)
+
+
+class FullConvolution:
+    """Convolution and bias without pooling, from `source` to (or added to) `target`, (time, out); ReLU if asked for."""
+
+    def __init__(
+        self, source: Frames, filters: Filters, target: Floats, *, add: bool = False, rectify: bool = False
+    ) -> None:
+        self.weight, self.bias, self.target, self.rectify = filters.weight, filters.bias, target, rectify
+        if len(target) % filters.kernel:
+            raise NotImplementedError(f"{len(target)} frames are not whole groups of {filters.kernel}")
+        by_phase = target.reshape(-1, filters.kernel, filters.n_out)
+        phases = source.phases(filters.kernel)
+        self.pairs = [(phase, by_phase[:, j]) for j, phase in enumerate(phases)]
+        self.scratch = np.empty((len(by_phase), filters.n_out), np.float32) if add else None
+
+    def __call__(self) -> None:
+        """Compute `target` from `source`."""
+        for phase, frames in self.pairs:
+            if self.scratch is None:
+                np.matmul(phase, self.weight, out=frames)
+            else:
+                np.matmul(phase, self.weight, out=self.scratch)
+                np.add(frames, self.scratch, out=frames)
+        np.add(self.target, self.bias, out=self.target)
+        if self.rectify:
+            relu(self.target)
+
+
+class Framing:
+    """The front end's frames of a segment, a row each, with a one behind them that multiplies the bias.
+
+    Rows of zeros stand where the next layer's 'same' convolution needs its zeros: without the one they stay zero
+    through the front end.
+
+    Attributes
+    ----------
+    segment : ndarray
+        Where to put the samples, (input_length,).
+    padded : ndarray
+        The rows, (left + frames + right, first_filter + 1).
+    frames : Frames
+        The same as frames to convolve with a kernel of 1.
+    """
+
+    def __init__(self, config: ModelConfig, *, pads: tuple[int, int]) -> None:
+        left, right = config.front_pads
+        waveform = np.zeros(left + config.input_length + right, np.float32)
+        self.segment = waveform[left : left + config.input_length]
+        self.frames = Frames(config.frames, config.first_filter + 1, pads=pads)
+        self.padded = self.frames.padded
+        self.frames.inside[:, -1] = 1
+        self._target = self.frames.inside[:, :-1]
+        self._source = sliding_window_view(waveform, config.first_filter)[:: config.first_stride][: config.frames]
+
+    def __call__(self) -> None:
+        """Frame the samples in `segment`."""
+        np.copyto(self._target, self._source)
+
+
+class Mel:
+    """The mel front end, from `segment`, (samples,), to `target`, (frames, bands)."""
+
+    def __init__(self, config: ModelConfig, target: Floats) -> None:
+        left, right = config.front_pads
+        waveform = np.zeros(left + config.input_length + right, np.float32)
+        self.segment = waveform[left : left + config.input_length]
+        self.target = target
+        self.frames = sliding_window_view(waveform, config.first_filter)[:: config.first_stride][: config.frames]
+        self.window, self.n_fft = mel_window(config)
+        filters = mel_filters(config.sample_rate, n_fft=self.n_fft, n_bands=config.front_channels)
+        self.filters = np.ascontiguousarray(filters.T)
+
+    def __call__(self) -> None:
+        """Compute `target` from `segment`."""
+        for start in range(0, len(self.frames), MEL_FRAMES):
+            windowed = self.frames[start : start + MEL_FRAMES] * self.window
+            magnitudes = np.abs(np.fft.rfft(windowed, n=self.n_fft)).astype(np.float32, copy=False)
+            part = self.target[start : start + MEL_FRAMES]
+            np.matmul(magnitudes, self.filters, out=part)
+            np.multiply(part, np.float32(COMPRESSION), out=part)
+            np.log1p(part, out=part)
+
+
+class Excitation:
+    """Squeeze and excitation of `frames`, (time, channels), in place."""
+
+    def __init__(self, layers: ExcitationLayout, bank: FilterBank, frames: Floats) -> None:
+        squeeze, excite = bank.filters(layers.squeeze), bank.filters(layers.excite)
+        self.squeeze, self.excite = (squeeze.weight, squeeze.bias), (excite.weight, excite.bias)
+        self.frames = frames
+        self.mean: Floats = np.full((1, len(frames)), 1 / len(frames), np.float32)
+
+    def __call__(self) -> None:
+        """Weight the channels of `frames`."""
+        weight, bias = self.squeeze
+        hidden: Floats = self.mean @ self.frames @ weight + bias
+        relu(hidden)
+        weight, bias = self.excite
+        logits = hidden @ weight + bias
+        np.multiply(self.frames, np.exp(-np.logaddexp(np.float32(0), -logits)), out=self.frames)

@@ -1,0 +1,129 @@
+"""The convolution with 5 products for 9 against the convolution itself, and its compiled passes against NumPy's."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from samptag.core.layout import Convolution
+from samptag.engine import compiled, winograd
+from samptag.engine.steps import (
+    MAX_ROWS,
+    WINOGRAD_CHANNELS,
+    Filters,
+    Frames,
+    PooledConvolution,
+    WinogradConvolution,
+)
+
+SHAPES = [(27, 128, 128), (81, 256, 512), (243, 128, 256), (2 * MAX_ROWS + 5, 128, 128), (300, 256, 256)]
+LAYER = Convolution("conv", "bn", 0, 0, 3, 1, (1, 1))
+
+
+@pytest.fixture
+def tensors():
+    def make(n_in: int, n_out: int) -> dict[str, np.ndarray]:
+        random = np.random.default_rng(n_in + n_out)
+        return {
+            "conv.weight": random.normal(0, (2 / (3 * n_in)) ** 0.5, (n_out, n_in, 3)).astype(np.float32),
+            "conv.bias": random.normal(size=n_out).astype(np.float32),
+            "bn.weight": random.normal(1, 0.3, n_out).astype(np.float32),
+            "bn.bias": random.normal(size=n_out).astype(np.float32),
+            "bn.running_mean": random.normal(size=n_out).astype(np.float32),
+            "bn.running_var": random.uniform(0.5, 2, n_out).astype(np.float32),
+        }
+
+    return make
+
+
+def pooled(x: np.ndarray, values: dict[str, np.ndarray]) -> np.ndarray:
+    """Convolution, batch normalisation, ReLU and pooling as torch computes them in float64."""
+    t = {name: torch.from_numpy(value).double() for name, value in values.items()}
+    y = F.conv1d(torch.from_numpy(x).double().t()[None], t["conv.weight"], t["conv.bias"], padding=1)
+    y = F.batch_norm(y, t["bn.running_mean"], t["bn.running_var"], t["bn.weight"], t["bn.bias"], eps=1e-3)
+    return F.max_pool1d(F.relu(y), 3)[0].t().numpy()
+
+
+@pytest.mark.parametrize(("rows", "n_in", "n_out"), SHAPES)
+def test_both_ways_give_the_pooled_convolution(rows: int, n_in: int, n_out: int, tensors):
+    values = tensors(n_in, n_out)
+    source = Frames(3 * rows, n_in, pads=(1, 1))
+    source.inside[:] = np.random.default_rng(0).random((3 * rows, n_in), np.float32)
+    expected = pooled(source.inside, values)
+    scratch = np.empty(5 * MAX_ROWS * (WINOGRAD_CHANNELS + 512), np.float32)
+    ways = []
+    for kind, options in ((WinogradConvolution, {"scratch": scratch}), (PooledConvolution, {})):
+        target = np.full((rows, n_out), np.nan, np.float32)
+        kind(source, Filters(LAYER, values, epsilon=1e-3), target, **options)()
+        np.testing.assert_allclose(target, expected, rtol=1e-5, atol=1e-5)
+        ways.append(target)
+    assert (ways[0] != ways[1]).any(), "two ways that round alike are one"
+
+
+def test_it_is_taken_where_it_fits():
+    assert WinogradConvolution.suits(LAYER, np.empty((27, 128)))
+    assert not WinogradConvolution.suits(LAYER, np.empty((9, 128)))
+    assert not WinogradConvolution.suits(Convolution("conv", "bn", 0, 0, 2, 1, (0, 1)), np.empty((512, 128)))
+
+
+def test_compiled_passes_give_the_same_digits(tmp_path):
+    from samptag.engine.kernels import compile_passes
+
+    by_numpy, by_numba = winograd.NumpyPasses(), compile_passes(str(tmp_path))
+    assert any(tmp_path.rglob("*.nbi")), "the compiled passes are kept for the next process"
+    random = np.random.default_rng(1)
+    padded = random.normal(size=(3 * 100 + 2, 96)).astype(np.float32)
+    padded[37] = np.inf
+    padded[60:63] = np.nan
+    bias = random.normal(size=96).astype(np.float32)
+    results = []
+    for passes in (by_numpy, by_numba):
+        mixed = np.empty((5, 81, 96), np.float32)
+        target = np.empty((81, 96), np.float32)
+        with np.errstate(invalid="ignore"):
+            passes.mix(padded, 12, mixed)
+            passes.unmix(mixed * np.float32(0.3), bias, target)
+        results.append((mixed, target))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.isnan(results[1][1]).any(), "what is not a number must not be hidden by the ReLU"
+
+
+def test_long_jobs_fetch_the_compiled_passes_once(monkeypatch):
+    fetched = []
+    monkeypatch.setattr(compiled, "fetch", lambda: fetched.append(1))
+    monkeypatch.setattr(compiled, "_seen", 0)
+    monkeypatch.setattr(compiled, "_begun", False)
+    started = []
+    monkeypatch.setattr(compiled.threading, "Thread", lambda target, **_: started.append(target) or Started(target))
+    compiled.count(compiled.AFTER_SEGMENTS - 1)
+    assert not started
+    compiled.count(1)
+    compiled.count(1000)
+    assert len(fetched) == 1
+
+
+class Started:
+    def __init__(self, target) -> None:
+        self.start = target
+
+
+@pytest.mark.parametrize(
+    "numba",
+    ["raise ImportError('no numba here')", "raise RuntimeError('a broken one')", "njit = None"],
+    ids=["missing", "raising", "strange"],
+)
+def test_without_a_numba_that_works_all_stays_as_it_is(tmp_path, numba: str):
+    (tmp_path / "numba.py").write_text(numba)
+    script = (
+        "from samptag.engine import compiled, winograd\n"
+        "compiled.fetch()\n"
+        "assert isinstance(winograd.current(), winograd.NumpyPasses)\n"
+    )
+    environment = {"PYTHONPATH": f"{tmp_path}:{':'.join(sys.path)}", "SAMPTAG_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    assert not done.stderr
