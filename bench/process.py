@@ -5,25 +5,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import median
 
-import psutil
-
 Figures = dict[str, float]
 
-WATCH_SECONDS = 0.5  # adding up the pages of three processes takes some ten milliseconds
 
+def timed(command: Sequence[str | Path]) -> Figures:
+    """`wall_seconds`, `cpu_seconds` and `peak_bytes` of `command`, its output thrown away.
 
-def timed(command: Sequence[str | Path], *, memory: bool = False) -> Figures:
-    """`wall_seconds` and `cpu_seconds` of `command` and the processes it starts, its output thrown away.
-
-    With `memory` also `peak_bytes`, seen twice a second: the resident memory of all its processes, in which pages that
-    several share count once.
+    The processor time is that of all processes it starts, the memory that of the largest one.
 
     Raises
     ------
@@ -35,10 +28,9 @@ def timed(command: Sequence[str | Path], *, memory: bool = False) -> Figures:
         started = time.perf_counter()
         child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         try:
-            with watched(child.pid) if memory else nullcontext([]) as seen:
-                _, status, usage = os.wait4(child.pid, 0)
-                child.returncode = os.waitstatus_to_exitcode(status)
-                wall = time.perf_counter() - started
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            wall = time.perf_counter() - started
         except BaseException:
             if child.returncode is None:
                 # With all it has started: nothing may compute on beside what follows.
@@ -49,40 +41,8 @@ def timed(command: Sequence[str | Path], *, memory: bool = False) -> Figures:
             errors.seek(0)
             told = errors.read().decode(errors="replace")
             sys.exit(f"{' '.join(words)}\nended with {child.returncode}:\n{told}")
-    used = {"wall_seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-    return used | {"peak_bytes": max(seen)} if memory else used
-
-
-@contextmanager
-def watched(pid: int) -> Iterator[list[int]]:
-    """The bytes that a process and all below it have resident, two numbers a second for the time of a with block."""
-    seen: list[int] = []
-    ended = threading.Event()
-
-    def watch() -> None:
-        with suppress(psutil.Error):
-            first = psutil.Process(pid)
-            while True:
-                seen.append(sum(map(_resident, (first, *first.children(recursive=True)))))
-                if ended.wait(WATCH_SECONDS):
-                    break
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _resident(process: psutil.Process) -> int:
-    """The bytes of one process, its part of what it shares; 0 once it has ended."""
-    try:
-        full = process.memory_full_info()
-    except psutil.Error:
-        return 0
-    return getattr(full, "pss", full.uss)  # only Linux tells how many share a page
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"wall_seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": peak}
 
 
 class Rounds:

@@ -33,6 +33,7 @@ class Options:
     short_clips: int
     rounds: int
     musicnn_python: str | None
+    earlier: Path | None
     without: frozenset[str]
 
 
@@ -42,14 +43,23 @@ def ours(path: Path, options: Options) -> Command:
             "--no-progress"]  # fmt: skip
 
 
-def runner(command: Command, *, memory: bool = False) -> Callable[[], Figures]:
+def theirs(path: Path, options: Options) -> dict[str, Command]:
+    """The same by the checkout of another commit, if one was named."""
+    if options.earlier is None:
+        return {}
+    _, _, _, *arguments = ours(path, options)
+    script = f"import sys; sys.path.insert(0, {str(options.earlier)!r}); from samptag.cli.app import main; main()"
+    return {"earlier": [sys.executable, "-c", script, *arguments]}
+
+
+def runner(command: Command) -> Callable[[], Figures]:
     """What runs `command` and gives its figures."""
-    return lambda: timed(command, memory=memory)
+    return lambda: timed(command)
 
 
 def contenders(folder: Path, options: Options) -> dict[str, Command]:
     """Name -> command of everything at hand and not left out that can tag `folder`, ours first."""
-    commands: dict[str, Command] = {"samptag": ours(folder, options)}
+    commands: dict[str, Command] = {"samptag": ours(folder, options), **theirs(folder, options)}
     modules = {"eager batch 32": ["eager"], "resampy decoding": ["resampy_decode"]}
     modules |= {name: ["backends", name] for name in ("onnxruntime", "openvino") if find_spec(name)}
     for name, (module, *rest) in modules.items():
@@ -104,30 +114,27 @@ def short(folder: Path, pool: Pool, options: Options) -> Iterator[Finding]:
 
 
 def start(folder: Path, pool: Pool, options: Options) -> Iterator[Finding]:
-    """Start-up: the help page, and one 30 s clip against importing torch."""
+    """Start-up: the help page, info and one 30 s clip against importing torch."""
     clip = folder / "clip.mp3"
     write_track(clip, pool, seconds=30, generator=np.random.default_rng(0))
     commands: dict[str, Command] = {
         "help": [sys.executable, "-m", "samptag", "--help"],
-        "clip": [sys.executable, "-m", "samptag", "tag", clip, "--model", options.model, "--json"],
+        "info": [sys.executable, "-m", "samptag", "info"],
+        "clip": ours(clip, options),
         "torch": [sys.executable, "-c", "import torch"],
+        **theirs(clip, options),
     }
     works = {name: runner(command) for name, command in commands.items()}
     for rounds in interleaved(works, rounds=max(START_ROUNDS, options.rounds)):
         wall = {name: rounds.median(name) for name in commands}
-        cpu = {name: rounds.median(name, "cpu_seconds") for name in commands}
-        figures = {
-            "help cpu seconds": cpu["help"],
-            "clip over torch": wall["clip"] / wall["torch"],
-            "clip minus torch seconds": wall["clip"] - wall["torch"],
-            "clip minus torch cpu seconds": cpu["clip"] - cpu["torch"],
-        }
-        text = (
-            f"samptag --help: {figures['help cpu seconds']:.2f} s of CPU\n"
-            f"one 30 s clip, whole process: {figures['clip over torch']:.2f} times `import torch`, "
-            f"{figures['clip minus torch seconds']:+.2f} s ({figures['clip minus torch cpu seconds']:+.2f} s of CPU)"
-        )
-        yield Finding(rounds, figures, text)
+        peak = {name: rounds.median(name, "peak_bytes") / 1e6 for name in commands}
+        figures = {f"{name} over torch": wall[name] / wall["torch"] for name in commands if name != "torch"}
+        figures |= {f"{name} MB": megabytes for name, megabytes in peak.items()}
+        lines = [
+            f"{name:8}{wall[name]:6.2f} s, {wall[name] / wall['torch']:5.2f} times `import torch`, {peak[name]:4.0f} MB"
+            for name in commands
+        ]
+        yield Finding(rounds, figures, "\n".join(["the help page, info, one 30 s clip; whole processes", *lines]))
 
 
 def long(folder: Path, pool: Pool, options: Options) -> Iterator[Finding]:
@@ -137,7 +144,7 @@ def long(folder: Path, pool: Pool, options: Options) -> Iterator[Finding]:
     for name, seconds in (("short", 300.0), ("long", options.long_hours * 3600)):
         path = folder / f"{name}.mp3"
         write_track(path, pool, seconds=seconds, generator=generator)
-        works[name] = runner(ours(path, options), memory=True)
+        works[name] = runner(ours(path, options))
     for rounds in interleaved(works, rounds=options.rounds):
         peaks = {name: rounds.median(name, "peak_bytes") for name in works}
         more = {kind: rounds.median("long", kind) - rounds.median("short", kind) for kind in rounds.figures["long"]}

@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> None:
         "--formats", type=names(FORMATS), default=FORMATS[:2], help="of the libraries: " + ", ".join(FORMATS)
     )
     parser.add_argument("--musicnn-python", help="a Python in which `import musicnn` works, see docs/benchmarks.md")
+    parser.add_argument("--earlier", type=Path, help="a checkout of another commit to compare with")
     parser.add_argument(
         "--without", type=names(CONTENDERS), default=(), help="contenders to leave out: " + ", ".join(CONTENDERS)
     )
@@ -62,6 +63,7 @@ def main(arguments: list[str]) -> None:
         short_clips=given.short_clips,
         rounds=given.rounds,
         musicnn_python=given.musicnn_python,
+        earlier=given.earlier and given.earlier.resolve(),
         without=frozenset(given.without),
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -324,7 +324,7 @@ class Excitation:
     def __call__(self) -> None:
         """Weight the channels of `frames`."""
         weight, bias = self.squeeze
-        hidden: Floats = self.mean @ self.frames @ weight + bias
+        hidden = np.asarray(self.mean @ self.frames @ weight + bias, np.float32)
         relu(hidden)
         weight, bias = self.excite
         logits = hidden @ weight + bias
