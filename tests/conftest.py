@@ -1,18 +1,21 @@
 """Fixtures every test may use: real music (tests/media, see SOURCES.md there) and files broken in known ways."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-# One thread a process, said before anything that reads it is imported: the suite runs as one process a core.
+# The suite runs as one process a core: one thread in each, and no busy waiting where a test asks for more. Said before
+# anything that reads it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
 import soundfile
+from warm import WarmProcesses
 
 MEDIA = Path(__file__).parent / "media"
 
@@ -52,6 +55,14 @@ def demo_clip(media: Path) -> Path:
 def music() -> Music:
     """The samples of the demo clip, read-only."""
     return _demo_music()
+
+
+@pytest.fixture(scope="session")
+def warm_processes() -> Iterator[WarmProcesses]:
+    """What starts `samptag` commands without the imports of a cold start."""
+    processes = WarmProcesses()
+    yield processes
+    processes.close()
 
 
 WriteSound = Callable[..., Path]

@@ -1,8 +1,8 @@
-"""`samptag` commands forked from a process that has imported everything, in place of a cold start each.
+"""`samptag` commands forked from processes that have imported everything, in place of a cold start each.
 
-A fork takes a few hundredths of a second, the imports of a cold start one or two. It is a real process all the same:
-its arguments, environment, folder, standard streams and exit code are its own.
-Run as a program, this file is the process that is forked.
+A fork takes a few hundredths of a second, the imports of a cold start two to five. It is a real process all the same:
+its arguments, environment, folder, standard streams, signals and exit code are its own.
+Run as a program, this file is a process that is forked.
 """
 
 import atexit
@@ -11,6 +11,8 @@ import importlib
 import json
 import os
 import pkgutil
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -22,68 +24,124 @@ from contextlib import suppress
 from functools import partial
 from typing import IO
 
-# What samptag imports only when it is needed.
-ALSO = ("matplotlib.pyplot", "rich.live", "rich.progress", "rich.table", "sklearn.metrics", "typer.rich_utils")
-READ_AT_START = ("LANG", "LC_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
+# What samptag and torch import only when it is needed.
+ALSO = (
+    *("matplotlib.backends.backend_agg", "matplotlib.figure", "rich.live", "rich.progress", "rich.table"),
+    *("sklearn.metrics", "torch._dynamo", "typer.rich_utils"),
+)
+READ_AT_START = ("LANG", "LC_", "MKL_", "OMP_", "PYTHON")
 
 
-class WarmProcess:
-    """Runs one command after the other, as `subprocess.run` with captured output does; to be closed."""
+class WarmProcesses:
+    """Starts commands; a process to fork from is made for each set of the variables that are read when one starts."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._read_at_start = _read_at_start(environment)
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        self._answers = self._control.makefile()
+    def __init__(self) -> None:
+        self._commands: list[Command] = []
+        self._made: dict[frozenset[tuple[str, str]], tuple[socket.socket, subprocess.Popen[bytes]]] = {}
 
     def close(self) -> None:
-        self._answers.close()
-        self._control.close()
-        self._process.wait()
+        """End what a test that failed has left running, and the processes to fork from."""
+        for command in self._commands:
+            command.close()
+        for control, process in self._made.values():
+            control.close()
+            process.wait()
 
-    def suits(self, environment: Mapping[str, str]) -> bool:
-        """Whether what an interpreter and its libraries read when they start is as it was for this process.
-
-        Never where forking a process that has imported so much is unsafe: elsewhere than on Linux.
-        """
-        return sys.platform == "linux" and _read_at_start(environment) == self._read_at_start
-
-    def run(
+    def start(
         self,
         arguments: Sequence[str],
         *,
         env: Mapping[str, str],
         cwd: str | os.PathLike[str] = ".",
-        input: bytes = b"",
         stdin: IO[bytes] | None = None,
-    ) -> "subprocess.CompletedProcess[bytes]":
-        (command_in, our_in), (our_out, command_out), (our_err, command_err) = (os.pipe() for _ in range(3))
-        socket.send_fds(self._control, [b"."], [stdin.fileno() if stdin else command_in, command_out, command_err])
-        for descriptor in (command_in, command_out, command_err):
+    ) -> "Command | subprocess.Popen[bytes]":
+        """Start ``samptag *arguments``, its output in pipes, its input too unless it is to come from a file.
+
+        Cold where a process that has imported so much is not safely forked: elsewhere than on Linux.
+        """
+        if sys.platform != "linux":
+            pipe = subprocess.PIPE
+            command = [sys.executable, "-m", "samptag", *arguments]
+            return subprocess.Popen(command, env=env, cwd=cwd, stdin=stdin or pipe, stdout=pipe, stderr=pipe)
+        (theirs_in, ours_in), (ours_out, theirs_out), (ours_err, theirs_err) = (os.pipe() for _ in range(3))
+        ours, theirs = socket.socketpair()
+        streams = [stdin.fileno() if stdin else theirs_in, theirs_out, theirs_err, theirs.fileno()]
+        control = self._control(env)
+        socket.send_fds(control, [b"."], streams)
+        message = {"arguments": list(arguments), "environment": dict(env), "folder": os.path.abspath(cwd)}
+        control.sendall(json.dumps(message).encode() + b"\n")
+        theirs.close()
+        for descriptor in (theirs_in, theirs_out, theirs_err):
             os.close(descriptor)
-        command = {"arguments": list(arguments), "environment": dict(env), "folder": os.path.abspath(cwd)}
-        self._control.sendall(json.dumps(command).encode() + b"\n")
-        with ThreadPoolExecutor(2) as readers:
-            streams = readers.map(_read, (our_out, our_err))
-            with suppress(BrokenPipeError), open(our_in, "wb") as pipe:
-                pipe.write(input)
-        code = int(self._answers.readline())
-        return subprocess.CompletedProcess(command["arguments"], code, *streams)
+        self._commands.append(Command(arguments, (ours_in, ours_out, ours_err), ours))
+        return self._commands[-1]
+
+    def _control(self, environment: Mapping[str, str]) -> socket.socket:
+        key = frozenset((name, value) for name, value in environment.items() if name.startswith(READ_AT_START))
+        if key not in self._made:
+            control, theirs = socket.socketpair()
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, __file__, str(theirs.fileno())],
+                    env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # a process with threads is not to be forked
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            self._made[key] = control, process
+        return self._made[key][0]
 
 
-def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+class Command:
+    """A command that runs; has of `subprocess.Popen` what tests use."""
 
+    def __init__(self, arguments: Sequence[str], streams: tuple[int, int, int], status: socket.socket) -> None:
+        self.args = arguments
+        self.stdin, self.stdout, self.stderr = (
+            open(number, mode, buffering=0)  # noqa: SIM115 (close closes them)
+            for number, mode in zip(streams, ("wb", "rb", "rb"), strict=True)
+        )
+        self.returncode: int | None = None
+        self._status = status.makefile("rb", buffering=0)
+        status.close()
+        self.pid = int(self._status.readline())
 
-def _read(descriptor: int) -> bytes:
-    with open(descriptor, "rb") as pipe:
-        return pipe.read()
+    def poll(self, timeout: float | None = 0) -> int | None:
+        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+            self.returncode = int(self._status.readline())
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self.poll(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return code
+
+    def communicate(self, input: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
+        try:
+            with ThreadPoolExecutor(3) as threads:
+                threads.submit(self._give, input)
+                streams = [threads.submit(stream.read) for stream in (self.stdout, self.stderr)]
+                try:
+                    self.wait(timeout)
+                except subprocess.TimeoutExpired:
+                    self.send_signal(signal.SIGKILL)
+                    raise
+            return streams[0].result(), streams[1].result()
+        finally:
+            self.close()
+
+    def _give(self, input: bytes) -> None:
+        with self.stdin, suppress(BrokenPipeError):
+            self.stdin.write(input)
+
+    def close(self) -> None:
+        self.send_signal(signal.SIGKILL)
+        for file in (self.stdin, self.stdout, self.stderr, self._status):
+            file.close()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 def _import_all() -> None:
@@ -98,22 +156,32 @@ def _import_all() -> None:
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork a command for each message, and answer with its exit code."""
+    """Fork for each message a process that forks the command, tells its number and, at its end, its exit code."""
     messages = control.makefile()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        _, streams, _, _ = socket.recv_fds(control, 1, 3)
-        if not streams:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 4)
+        if not descriptors:
             return
         command = json.loads(messages.readline())
-        child = os.fork()
-        if not child:
-            messages.close()
-            control.close()
-            _become(command, streams)
-        for descriptor in streams:
+        if not os.fork():
+            break
+        for descriptor in descriptors:
             os.close(descriptor)
-        _, status = os.waitpid(child, 0)
-        control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    messages.close()
+    control.close()
+    *streams, status = descriptors
+    child = os.fork()
+    if not child:
+        os.close(status)
+        _become(command, streams)
+    for descriptor in streams:
+        os.close(descriptor)
+    os.write(status, f"{child}\n".encode())
+    _, end = os.waitpid(child, 0)
+    os.write(status, f"{os.waitstatus_to_exitcode(end)}\n".encode())
+    os._exit(0)
 
 
 _stream = partial(open, closefd=False)

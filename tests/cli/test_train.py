@@ -24,22 +24,19 @@ def manifest(path: Path, media: Path) -> Path:
     return path
 
 
-def test_trained_killed_resumed_exported_evaluated_and_used(tmp_path: Path, media: Path, samptag, cli_environment):
+def test_trained_killed_resumed_exported_evaluated_and_used(
+    tmp_path: Path, media: Path, samptag, cli_environment, warm_processes
+):
     data, out = manifest(tmp_path / "music.csv", media), tmp_path / "moods"
     options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-6-9", "--epochs", "5", "--device", "cpu"]
     options += ["--batch-size", "10", "--name", "moods", "--licence", "CC0-1.0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "samptag", *map(str, options)],
-        stderr=subprocess.PIPE,
-        env=cli_environment,
-        text=True,
-    )
+    process = warm_processes.start([*map(str, options)], env=cli_environment)
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     _, errors = process.communicate()
-    assert "calm 6/3, driving 6/3" in errors
+    assert b"calm 6/3, driving 6/3" in errors
 
     done = samptag("train", "--resume", "--out", out, "--json")
     result = json.loads(done.stdout)

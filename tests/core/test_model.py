@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from settled_nets import mono_segments, settled_net
 
-from samptag.core.config import config_from_name, grid_configs
+from samptag.core.config import config_from_name
 from samptag.core.model import ModelConfig, SampleCNN
 
 BLOCKS = ("plain", "se", "res", "rese", "won-rese")
@@ -80,15 +80,6 @@ def residual_by_hand(model, waveforms):
     x = F.linear(torch.cat(maxima[-3:], 1), state["hidden.linear.weight"], state["hidden.linear.bias"])
     x = F.relu(batch_norm(x[:, :, None], state, "hidden.bn", config.bn_epsilon))[:, :, 0]
     return F.linear(x, state["head.weight"], state["head.bias"])
-
-
-@pytest.mark.parametrize("config", grid_configs(), ids=lambda c: c.name)
-def test_every_row_of_the_grid_builds_and_gives_finite_logits(config: ModelConfig, music):
-    model = SampleCNN(config).eval()
-    with torch.inference_mode():
-        logits = model(torch.from_numpy(mono_segments(music.samples, config.input_length, 1)))
-    assert logits.shape == (1, 50)
-    assert torch.isfinite(logits).all()
 
 
 def test_the_papers_model_has_its_number_of_parameters():

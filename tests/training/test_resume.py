@@ -4,42 +4,56 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from warm import Command, WarmProcesses
 
 from samptag.training.state import load_checkpoint
 
 EPOCHS = 3
-TWO_THREADS = {**os.environ, "OMP_NUM_THREADS": "2"}  # in which sums could come in any order
+Start = Callable[..., Command]
 
 
-def command(out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "samptag", "train", "--out", str(out), *options]
+@pytest.fixture(scope="module")
+def start(warm_processes: WarmProcesses) -> Start:
+    """``start(out, *options)``: a running `samptag train`, on two threads, which must not change the order of sums."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+
+    def run(out: Path, *options: str) -> Command:
+        return warm_processes.start(["train", "--out", str(out), *options], env=environment)
+
+    return run
 
 
 def start_options(small_set: Path, cache_dir: Path) -> list[str]:
-    # dropout, augmentation, moving average and schedule all have a state to lose; a checkpoint every 0.3 s
+    # dropout, augmentation, moving average and schedule all have a state to lose; a checkpoint every 60 ms
     return [
-        *("--data", str(small_set), "--cache", str(cache_dir), "--model", "samplecnn-3-5-9", "--device", "cpu"),
-        *("--epochs", str(EPOCHS), "--batch-size", "8", "--seed", "11", "--save-every-minutes", "0.005"),
+        *("--data", str(small_set), "--cache", str(cache_dir), "--model", "samplecnn-3-4-27", "--device", "cpu"),
+        *("--epochs", str(EPOCHS), "--batch-size", "8", "--seed", "11", "--save-every-minutes", "0.001"),
     ]
 
 
-def resume(out: Path, cache_dir: Path) -> "subprocess.CompletedProcess[bytes]":
-    options = ["--resume", "--cache", str(cache_dir), "--device", "cpu", "--save-every-minutes", "1000"]
-    return subprocess.run(command(out, *options), capture_output=True, timeout=300, check=False, env=TWO_THREADS)
+def resume(start: Start, out: Path, cache_dir: Path) -> None:
+    process = start(out, "--resume", "--cache", str(cache_dir), "--device", "cpu", "--save-every-minutes", "1000")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
 
 
-def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
-    while not path.exists():
+def steps_saved(out: Path) -> int:
+    """How many steps the last checkpoint has, 0 without one."""
+    path = out / "last.pt"
+    return load_checkpoint(path)["position"]["total_steps"] if path.exists() else 0
+
+
+def wait_for_steps(wanted: int, out: Path, process: Command) -> None:
+    while steps_saved(out) < wanted:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def learned(out: Path) -> dict[str, torch.Tensor]:
@@ -59,67 +73,61 @@ def losses(out: Path) -> list[tuple[float, ...]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_set: Path, cache_dir: Path) -> tuple[Path, float]:
-    """A training nobody disturbed, and how many seconds it trained."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, start: Start, small_set: Path, cache_dir: Path) -> Path:
+    """The folder of a training nobody disturbed."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    process = subprocess.Popen(
-        command(out, *start_options(small_set, cache_dir)), stderr=subprocess.PIPE, env=TWO_THREADS
-    )
-    wait_for(out / "last.pt", process)
-    started = time.monotonic()
+    process = start(out, *start_options(small_set, cache_dir))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    return out, time.monotonic() - started
+    return out
 
 
 def test_killed_at_a_random_moment_it_ends_bit_for_bit_the_same(
-    undisturbed: tuple[Path, float], tmp_path: Path, small_set: Path, cache_dir: Path
+    undisturbed: Path, start: Start, tmp_path: Path, small_set: Path, cache_dir: Path
 ):
-    reference, seconds = undisturbed
+    n_steps = steps_saved(undisturbed)
     out = tmp_path / "run"
-    arguments = start_options(small_set, cache_dir)
-    process = subprocess.Popen(command(out, *arguments), stderr=subprocess.PIPE, env=TWO_THREADS)
-    wait_for(out / "last.pt", process)
-    moment = random.SystemRandom().uniform(0, 0.9 * seconds)
-    time.sleep(moment)
-    os.kill(process.pid, signal.SIGKILL)
+    process = start(out, *start_options(small_set, cache_dir))
+    chance = random.SystemRandom()
+    wait_for_steps(chance.randrange(1, n_steps // 2), out, process)
+    time.sleep(chance.uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     position = load_checkpoint(out / "last.pt")["position"]
-    done = resume(out, cache_dir)
-    assert done.returncode == 0, done.stderr
-    ours, theirs = learned(out), learned(reference)
+    resume(start, out, cache_dir)
+    ours, theirs = learned(out), learned(undisturbed)
     assert ours.keys() == theirs.keys()
     differing = [name for name in theirs if not torch.equal(ours[name], theirs[name])]
-    assert not differing, f"killed after {moment:.2f} s, resumed from {position}"
-    assert losses(out) == losses(reference)
+    assert not differing, f"resumed from {position}"
+    assert losses(out) == losses(undisturbed)
     assert len(losses(out)) == EPOCHS
     assert not list(out.glob(".*.tmp"))
 
 
 def test_sigterm_saves_at_the_next_step_and_leaves_with_143(
-    undisturbed: tuple[Path, float], tmp_path: Path, small_set: Path, cache_dir: Path
+    undisturbed: Path, start: Start, tmp_path: Path, small_set: Path, cache_dir: Path
 ):
-    reference, _ = undisturbed
     out = tmp_path / "run"
-    position = stop(out, start_options(small_set, cache_dir), signal.SIGTERM, code=143)
+    position = stop(start, out, start_options(small_set, cache_dir), signal.SIGTERM, code=143)
     assert position["epoch"] < EPOCHS
-    done = resume(out, cache_dir)
-    assert done.returncode == 0, done.stderr
-    ours, theirs = learned(out), learned(reference)
+    resume(start, out, cache_dir)
+    ours, theirs = learned(out), learned(undisturbed)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_ctrl_c_saves_at_the_next_step_and_leaves_with_130(tmp_path: Path, small_set: Path, cache_dir: Path):
-    stop(tmp_path / "run", start_options(small_set, cache_dir), signal.SIGINT, code=130)
+def test_ctrl_c_saves_at_the_next_step_and_leaves_with_130(
+    start: Start, tmp_path: Path, small_set: Path, cache_dir: Path
+):
+    stop(start, tmp_path / "run", start_options(small_set, cache_dir), signal.SIGINT, code=130)
 
 
-def stop(out: Path, options: list[str], number: signal.Signals, *, code: int) -> dict[str, Any]:
+def stop(start: Start, out: Path, options: list[str], number: signal.Signals, *, code: int) -> dict[str, Any]:
     """Start a training that only saves when it must, stop it by a signal; the position it saved."""
-    options = [*options[:-1], "1000"]
-    process = subprocess.Popen(command(out, *options), stderr=subprocess.PIPE, env=TWO_THREADS, text=True)
-    wait_for(out / "last.pt", process)
+    process = start(out, *options[:-1], "1000")
+    wait_for_steps(1, out, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors
-    assert f"samptag train --resume --out {out}" in errors.splitlines()[-1]
+    assert f"samptag train --resume --out {out}" in errors.decode().splitlines()[-1]
     return load_checkpoint(out / "last.pt")["position"]
