@@ -28,7 +28,7 @@ def test_trained_killed_resumed_exported_evaluated_and_used(
     tmp_path: Path, media: Path, samptag, cli_environment, warm_processes
 ):
     data, out = manifest(tmp_path / "music.csv", media), tmp_path / "moods"
-    options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-6-9", "--epochs", "5", "--device", "cpu"]
+    options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-5-27", "--epochs", "5", "--device", "cpu"]
     options += ["--batch-size", "10", "--name", "moods", "--licence", "CC0-1.0"]
     process = warm_processes.start([*map(str, options)], env=cli_environment)
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
