@@ -55,8 +55,7 @@ class CpuModel:
         self._config, self._bank = config, bank
         self._steps: list[Callable[[], object]] = []
         self.compilable = False
-        widest = max(config.channels)
-        self._scratch = np.empty(5 * steps.MAX_ROWS * (steps.WINOGRAD_CHANNELS + widest), np.float32)
+        self._scratch = np.empty(steps.winograd_scratch(max(config.channels)), np.float32)
         outputs = [
             Frames(config.m ** (config.n - depth), config.channels[depth - 1], pads=_pads_into(following))
             for depth, following in enumerate((*layout.body[1:], layout.top), start=1)
@@ -105,8 +104,7 @@ class CpuModel:
         for start in range(0, frames, rows):
             framed = framing.padded[start : start + len(chunk.padded)]
             self._steps.append(partial(np.matmul, framed, weight, out=chunk.padded))
-            self._steps.append(partial(relu, chunk.padded))
-            self._add_pooled(first, chunk, target[start // m : (start + rows) // m])
+            self._add_pooled(first, chunk, target[start // m : (start + rows) // m], rectify=True)
         self._add_excitation(first.excitation, target)
 
     def _add_block(self, block: Block, source: Frames, target: Floats) -> None:
@@ -120,12 +118,17 @@ class CpuModel:
             self._steps.append(FullConvolution(source, filters, target, rectify=True))
         self._add_excitation(block.excitation, target)
 
-    def _add_pooled(self, block: Plain, source: Frames, target: Floats) -> None:
+    def _add_pooled(self, block: Plain, source: Frames, target: Floats, *, rectify: bool = False) -> None:
+        """The convolution and pooling of `block`; with `rectify`, its input has ReLU still before it."""
         filters = self._bank.filters(block.convolution)
         if steps.WinogradConvolution.suits(block.convolution, target):
-            self._steps.append(steps.WinogradConvolution(source, filters, target, scratch=self._scratch))
+            self._steps.append(
+                steps.WinogradConvolution(source, filters, target, scratch=self._scratch, rectify=rectify)
+            )
             self.compilable = True
         else:
+            if rectify:
+                self._steps.append(partial(relu, source.padded))
             self._steps.append(steps.PooledConvolution(source, filters, target))
 
     def _add_residual(self, block: Residual, source: Frames, target: Floats) -> None:

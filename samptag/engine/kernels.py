@@ -18,38 +18,63 @@ __all__ = ["CompiledPasses", "compile_passes"]
 
 
 def _mix(padded: Floats, start: int, mixed: Floats) -> None:
-    rows, channels = mixed.shape[1], mixed.shape[2]
-    for row in range(rows):
-        first = start + 3 * row
-        for c in range(channels):
-            d1, d2 = padded[first + 1, c], padded[first + 2, c]
-            at_2 = padded[first + 3, c] - d1
-            even = padded[first, c] - d2
-            mixed[0, row, c] = at_2 + (even + even)
-            mixed[1, row, c] = at_2 - (d1 + d2)
-            mixed[2, row, c] = at_2 + (d1 - d2) * np.float32(3)
-            mixed[3, row, c] = at_2
-            mixed[4, row, c] = ((padded[first + 4, c] - d2) - at_2) - at_2
+    quarter, half, two, four, five = np.float32(0.25), np.float32(0.5), np.float32(2), np.float32(4), np.float32(5)
+    a, b, c, d = np.float32(5.25), np.float32(4.25), np.float32(2.5), np.float32(1.25)
+    for tile in range(mixed.shape[1]):
+        first = start + 6 * tile
+        for i in range(mixed.shape[2]):
+            # The ReLU that `rectify` leaves to this loop.
+            d0, d1, d2, d3 = padded[first, i], padded[first + 1, i], padded[first + 2, i], padded[first + 3, i]
+            d4, d5, d6, d7 = padded[first + 4, i], padded[first + 5, i], padded[first + 6, i], padded[first + 7, i]
+            d0, d1, d2, d3 = _relu(d0), _relu(d1), _relu(d2), _relu(d3)
+            d4, d5, d6, d7 = _relu(d4), _relu(d5), _relu(d6), _relu(d7)
+            mixed[0, tile, i] = (d0 - d6) + (d4 - d2) * a
+            mixed[7, tile, i] = (d7 - d1) + (d3 - d5) * a
+            even, odd = (d2 + d6) - d4 * b, (d1 + d5) - d3 * b
+            mixed[1, tile, i], mixed[2, tile, i] = even + odd, even - odd
+            shared = d3 * c
+            even, odd = (d6 + d2 * quarter) - d4 * d, (d1 * half + d5 * two) - shared
+            mixed[3, tile, i], mixed[4, tile, i] = even + odd, even - odd
+            even, odd = (d6 + d2 * four) - d4 * five, (d1 * two + d5 * half) - shared
+            mixed[5, tile, i], mixed[6, tile, i] = even + odd, even - odd
 
 
 def _unmix(products: Floats, bias: Floats, target: Floats) -> None:
-    for row in range(target.shape[0]):
-        for c in range(target.shape[1]):
-            one, minus, two = products[1, row, c], products[2, row, c], products[3, row, c]
-            total = one + minus
-            twice = two + two
-            a = (products[0, row, c] + total) + two
-            b = (one - minus) + twice
-            y = (total + (twice + twice)) + products[4, row, c]
-            y = a if a > y else y
-            y = b if b > y else y
-            y = y + bias[c]
-            # Not "y if y > 0", which would hide a NaN.
-            target[row, c] = np.float32(0) if y < np.float32(0) else y
+    rows = target.shape[0]
+    for tile in range((rows + 1) // 2):
+        for i in range(target.shape[1]):
+            p = products[0, tile, i]
+            even_1, odd_1 = products[1, tile, i] + products[2, tile, i], products[1, tile, i] - products[2, tile, i]
+            even_2, odd_2 = products[3, tile, i] + products[4, tile, i], products[3, tile, i] - products[4, tile, i]
+            even_h, odd_h = products[5, tile, i] + products[6, tile, i], products[5, tile, i] - products[6, tile, i]
+            y = ((p + even_1) + even_2) + even_h
+            y = _larger(y, (odd_1 + odd_2 * np.float32(2)) + odd_h * np.float32(0.5))
+            y = _larger(y, (even_1 + even_2 * np.float32(4)) + even_h * np.float32(0.25))
+            target[2 * tile, i] = _relu(y + bias[i])
+            if 2 * tile + 1 < rows:
+                y = (odd_1 + odd_2 * np.float32(8)) + odd_h * np.float32(0.125)
+                y = _larger(y, (even_1 + even_2 * np.float32(16)) + even_h * np.float32(0.0625))
+                last = ((odd_1 + odd_2 * np.float32(32)) + odd_h * np.float32(0.03125)) + products[7, tile, i]
+                target[2 * tile + 1, i] = _relu(_larger(y, last) + bias[i])
+
+
+@numba.njit(inline="always")
+def _relu(x: Any) -> Any:
+    """ReLU; not "x if x > 0", which would hide a NaN."""
+    return np.float32(0) if x < np.float32(0) else x
+
+
+@numba.njit(inline="always")
+def _larger(x: Any, y: Any) -> Any:
+    """The larger one, or NaN if one of them is."""
+    return x if x >= y or x != x else y
 
 
 class CompiledPasses:
     """The compiled loops as `samptag.engine.winograd.Passes`."""
+
+    def rectify(self, frames: Floats) -> None:
+        """Leave it to `mix`."""
 
     def __init__(self, mix: Callable[..., None], unmix: Callable[..., None]) -> None:
         self.mix, self.unmix = mix, unmix

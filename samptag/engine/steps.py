@@ -33,6 +33,7 @@ __all__ = [
     "PooledConvolution",
     "WinogradConvolution",
     "relu",
+    "winograd_scratch",
 ]
 
 Floats = NDArray[np.float32]
@@ -40,12 +41,13 @@ Floats = NDArray[np.float32]
 # Rows of one product, so that its factors and its result stay in the cache: as many as a chunk's frames make after
 # pooling at m = 3 (see `samptag.engine.cpu`).
 MAX_ROWS = 243
-# Channels of the input for which MAX_ROWS rows of Winograd's mixtures fit the cache; wider ones take fewer rows.
+# Tiles (two rows each) of Winograd's mixtures that fit the cache with this many channels; wider ones take fewer.
+MAX_TILES = 122
 WINOGRAD_CHANNELS = 128
 # With fewer rows the passes around Winograd's products cost more than the products save.
-WINOGRAD_LEAST_ROWS = 27
+WINOGRAD_LEAST_ROWS = 81
 # With fewer rows the product is bound by reading its filters, so its phases are copied together to read them once.
-STACKED_ROWS = 27
+STACKED_ROWS = 81
 # Frames of the mel front end that are transformed together: 0.7 MB of windows at 729 samples.
 MEL_FRAMES = 243
 
@@ -95,7 +97,7 @@ class Filters:
 
     @property
     def mixed(self) -> Floats:
-        """Winograd's mixtures of the taps, (5, in, out), float32; only this or `weight` is used of a layer."""
+        """Winograd's mixtures of the taps, (8, in, out), float32; only this or `weight` is used of a layer."""
         if self._mixed is None:
             mixtures = winograd.TAP_MIXTURES @ self._take().reshape(self.kernel, -1)
             self._mixed = mixtures.astype(np.float32).reshape(-1, self.n_in, self.n_out)
@@ -136,12 +138,16 @@ class Frames:
     inside : ndarray
         The frames, (time, channels).
     padded : ndarray
-        The frames with the zeros around them, (time + kernel - 1, channels).
+        The frames with the zeros around them, (left + time + right, channels).
+    for_tiles : ndarray
+        The same with as many zeros more as make whole tiles of 6 frames.
     """
 
     def __init__(self, time: int, channels: int, *, pads: tuple[int, int]) -> None:
         left, right = pads
-        self.padded: Floats = np.zeros((left + time + right, channels), np.float32)
+        length = left + time + right
+        self.for_tiles: Floats = np.zeros((length + 3, channels), np.float32)
+        self.padded = self.for_tiles[:length]
         self.inside = self.padded[left : left + time]
 
     def phases(self, kernel: int) -> Floats:
@@ -201,19 +207,23 @@ class PooledConvolution:
 class WinogradConvolution:
     """The same as `PooledConvolution` for a kernel of 3, with fewer products (see `samptag.engine.winograd`).
 
-    `scratch` holds at least 5 * MAX_ROWS * (WINOGRAD_CHANNELS + out) numbers.
+    With `rectify`, `source` first goes through ReLU. `scratch` holds at least `winograd_scratch` numbers.
     """
 
-    def __init__(self, source: Frames, filters: Filters, target: Floats, *, scratch: Floats) -> None:
-        self.taps, self.bias, self.padded = filters.mixed, filters.bias, source.padded
+    def __init__(
+        self, source: Frames, filters: Filters, target: Floats, *, scratch: Floats, rectify: bool = False
+    ) -> None:
+        self.taps, self.bias, self.source = filters.mixed, filters.bias, source
+        self.rectify = rectify
         n_in, n_out = filters.n_in, filters.n_out
-        limit = max(1, MAX_ROWS * WINOGRAD_CHANNELS // n_in)
+        limit = max(1, MAX_TILES * WINOGRAD_CHANNELS // n_in)
         self.parts = []
-        for start in range(0, len(target), limit):
-            part = target[start : start + limit]
-            rows = len(part)
-            mixed = scratch[: 5 * rows * n_in].reshape(5, rows, n_in)
-            products = scratch[5 * rows * n_in :][: 5 * rows * n_out].reshape(5, rows, n_out)
+        for start in range(0, len(target), 2 * limit):
+            part = target[start : start + 2 * limit]
+            tiles = (len(part) + 1) // 2
+            planes = winograd.POINTS + 1
+            mixed = scratch[: planes * tiles * n_in].reshape(planes, tiles, n_in)
+            products = scratch[planes * tiles * n_in :][: planes * tiles * n_out].reshape(planes, tiles, n_out)
             self.parts.append((3 * start, mixed, products, part))
 
     @staticmethod
@@ -224,10 +234,17 @@ class WinogradConvolution:
     def __call__(self) -> None:
         """Compute `target` from `source`."""
         passes = winograd.current()
+        if self.rectify:
+            passes.rectify(self.source.padded)
         for start, mixed, products, target in self.parts:
-            passes.mix(self.padded, start, mixed)
-            np.matmul(mixed, self.taps, out=products)
+            passes.mix(self.source.for_tiles, start, mixed)
+            np.matmul(mixed[:-1], self.taps, out=products[:-1])
             passes.unmix(products, self.bias, target)
+
+
+def winograd_scratch(widest: int) -> int:
+    """Numbers of scratch memory that Winograd's products of layers with at most `widest` output channels take."""
+    return (winograd.POINTS + 1) * MAX_TILES * (WINOGRAD_CHANNELS + widest)
 
 
 class FullConvolution:
