@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -12,7 +13,9 @@ import typer
 
 import samptag
 from samptag.cli import data, evaluate, info, tag, train, weights
-from samptag.cli.console import note
+from samptag.cli.config import config_path, configured_defaults
+from samptag.cli.console import error, note, speak_from
+from samptag.cli.pages import polished
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
 
@@ -28,7 +31,6 @@ _CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="samptag",
-    help="Tags music from raw waveforms with the sample-level deep CNN.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
@@ -52,12 +54,22 @@ def _show_version(asked: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option("--version", "-V", help="Print the version and leave.", callback=_show_version, is_eager=True),
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Log in detail and show tracebacks; may stand anywhere in the line.")
-    ] = False,
+    # These are taken out of the line before it is read, so that they may stand anywhere in it.
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more: a line for every file.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log in detail and show tracebacks.")] = False,
 ) -> None:
+    """Tag music from raw waveforms with the sample-level deep CNN.
+
+        samptag tag song.mp3
+        samptag tag ~/Music -o tags.jsonl
+        samptag help tag
+
+    --quiet, --verbose and --debug may stand anywhere in the line.
+    """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(USAGE)
@@ -71,8 +83,11 @@ def main() -> NoReturn:
     """
     one_thread_for_the_process()
     _plug_closed_streams()
-    arguments, debug = _without_debug(sys.argv[1:])
-    _set_up_logging(debug)
+    arguments, switches = _without_switches(sys.argv[1:])
+    debug = "--debug" in switches
+    _set_up_logging(switches)
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     code = _run(arguments, debug=debug)
     sys.exit(_flush(code))
 
@@ -87,21 +102,22 @@ def _plug_closed_streams() -> None:
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
-    command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="samptag", standalone_mode=False)
+        defaults = configured_defaults() if arguments[:1] == ["tag"] else {}
+        command = polished(typer.main.get_command(app))
+        code = command.main(args=arguments, prog_name="samptag", standalone_mode=False, default_map={"tag": defaults})
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             note("interrupted")
         return code if isinstance(code, int) else 0
-    except SamptagError as error:
+    except SamptagError as refusal:
         if debug:
             logging.getLogger("samptag").exception("traceback of the error below")
-        note(f"error: {error}")
-        return error.exit_code
-    except _CommandLineError as error:
-        if error.format_message():  # empty where Typer has shown the help page of a group named alone
-            note(f"error: {_usage_line(error)}")
-        return int(error.exit_code)
+        error(str(refusal))
+        return refusal.exit_code
+    except _CommandLineError as refusal:
+        if refusal.format_message():  # empty where Typer has shown the help page of a group named alone
+            error(_usage_line(refusal))
+        return int(refusal.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         note("interrupted")
         return INTERRUPTED
@@ -111,17 +127,35 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             raise
         _silence_stdout()
         return 0
-    except OSError as error:
+    except OSError as failure:
         # Without a file name it is a write to an open descriptor: the commands' own files name themselves.
-        if debug or error.filename is not None or error.errno not in _FULL:
+        if debug or failure.filename is not None or failure.errno not in _FULL:
             raise
-        return _unwritable(error)
+        return _unwritable(failure)
 
 
-def _usage_line(error: Any) -> str:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "samptag"
-    return f"{error.format_message().rstrip('.')} (see '{command} --help')"
+# What Typer says of a wrong value since 0.29, in words for people.
+_PLAIN_WORDS = (
+    (r"Input should be less than or equal to (\S+)", r"it must be at most \1"),
+    (r"Input should be greater than or equal to (\S+)", r"it must be at least \1"),
+    (r"Input should be a valid integer.*", "it must be a whole number"),
+    (r"Input should be a (?:valid|finite) number.*", "it must be a number"),
+    (r"Value error, ", ""),
+)
+
+
+def _usage_line(refusal: Any) -> str:
+    """What was wrong with the command line, or with what the configuration file says in its place."""
+    message = refusal.format_message().rstrip(".")
+    for theirs, ours in _PLAIN_WORDS:
+        message = re.sub(theirs, ours, message)
+    context, option = getattr(refusal, "ctx", None), getattr(refusal, "param", None)
+    if context is None:
+        return f"{message} (see 'samptag --help')"
+    source = context.get_parameter_source(option.name) if option is not None else None
+    if source is not None and source.name == "DEFAULT_MAP":
+        return f"{config_path()}: {message}"
+    return f"{message} (see '{context.command_path} --help')"
 
 
 def _flush(code: int) -> int:
@@ -132,13 +166,13 @@ def _flush(code: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         _silence_stdout()
-    except OSError as error:
-        return code or _unwritable(error)
+    except OSError as failure:
+        return code or _unwritable(failure)
     return code
 
 
-def _unwritable(error: OSError) -> int:
-    note(f"error: cannot write standard output: {error.strerror}")
+def _unwritable(failure: OSError) -> int:
+    error(f"cannot write standard output: {failure.strerror}")
     _silence_stdout()
     return USAGE
 
@@ -150,15 +184,20 @@ def _silence_stdout() -> None:
     os.close(null)
 
 
-def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
-    """The arguments without `--debug`, and whether it stood before a `--`: people add it at the end of a line."""
+_SWITCHES = {"-q": "--quiet", "-v": "--verbose"}
+
+
+def _without_switches(arguments: list[str]) -> tuple[list[str], set[str]]:
+    """The arguments without the switches for every command, and those before a `--`: people add them at the end."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    kept = [argument for argument in arguments[:end] if argument != "--debug"]
-    return kept + arguments[end:], len(kept) < end
+    known = {*_SWITCHES.values(), "--debug"}
+    long = [_SWITCHES.get(argument, argument) for argument in arguments[:end]]
+    kept = [argument for argument, name in zip(arguments, long, strict=False) if name not in known]
+    return kept + arguments[end:], known.intersection(long)
 
 
 class _ForPeople(logging.Handler):
-    """Log lines as notes on standard error, where they do not tear a progress bar; tracebacks as they are."""
+    """Log lines as lines on standard error, where they do not tear a progress bar; tracebacks as they are."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info:
@@ -167,8 +206,11 @@ class _ForPeople(logging.Handler):
             note(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
-def _set_up_logging(debug: bool) -> None:
+def _set_up_logging(switches: set[str]) -> None:
+    debug = "--debug" in switches
+    quiet = "--quiet" in switches and not debug
+    speak_from(logging.ERROR if quiet else logging.DEBUG if debug or "--verbose" in switches else logging.INFO)
     logger = logging.getLogger("samptag")
     logger.addHandler(_ForPeople())
-    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.setLevel(logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING)
     logger.propagate = False

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import csv
-import io
 import tempfile
 import zipfile
-from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
+from samptag.cli.writers import About, Writer
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
     from samptag.tagging import TrackResult
 
-__all__ = ["Archive", "CsvTaggram", "NpzEmbeddings", "NpzTaggram"]
+__all__ = ["EMBEDDINGS", "TAGGRAMS", "CsvTaggram", "NpzEmbeddings", "NpzTaggram"]
 
 
-class Archive(Protocol):
-    """Takes results one by one; `finish` makes the file whole."""
-
-    def write(self, result: TrackResult) -> None:
-        """Take in one result; one with an error is passed over."""
-
-    def finish(self) -> None:
-        """Write what comes last."""
-
-
-class CsvTaggram:
+class CsvTaggram(Writer):
     """One row a segment: path, start (seconds), then a column for each tag."""
 
-    def __init__(self, out: BinaryIO, *, tags: Sequence[str]) -> None:
-        self._text = io.TextIOWrapper(out, encoding="utf-8", newline="")
-        self._csv = csv.writer(self._text, lineterminator="\n")
-        self._csv.writerow(["path", "start", *tags])
+    def __init__(self, out: Any, about: About) -> None:
+        super().__init__(out, about)
+        self._csv = csv.writer(out, lineterminator="\n")
+        self._csv.writerow(["path", "start", *about.card.tags])
 
     def write(self, result: TrackResult) -> None:
         """Write the rows of one result."""
@@ -45,47 +34,60 @@ class CsvTaggram:
         for start, scores in zip(result.starts, result.taggram, strict=True):
             self._csv.writerow([path, f"{start:.3f}", *(f"{score:.{SCORE_DECIMALS}f}" for score in scores)])
 
-    def finish(self) -> None:
-        """Hand the last rows on."""
-        self._text.flush()
-        self._text.detach()
 
+class _Npz(Writer):
+    """A NumPy archive that grows array by array; nothing in it is pickled. At its end: paths (n,), and model."""
 
-class NpzTaggram:
-    """A NumPy archive: paths (n,), tags (n_tags,), model, and for the i-th path taggram_i (segments, n_tags), starts_i.
+    binary = True
 
-    starts_i has the second at which each segment starts. Nothing is pickled; arrays go to the file as they come.
-    """
-
-    def __init__(self, out: BinaryIO, *, tags: Sequence[str], model: str) -> None:
+    def __init__(self, out: Any, about: About) -> None:
+        super().__init__(out, about)
         self._zip = zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True)
-        self._tags, self._model = tags, model
         self._paths: list[str] = []
+
+    def _keep(self, path: str) -> None:
+        self._paths.append(valid_text(path))
+
+    def _add(self, name: str, values: Any) -> None:
+        import numpy as np
+
+        with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
+
+    def finish(self) -> None:
+        """Write the arrays that describe the others."""
+        import numpy as np
+
+        self._add("paths", np.array(self._paths, dtype=np.str_))
+        self._add("model", self.about.card.name)
+        self._zip.close()
+
+
+class NpzTaggram(_Npz):
+    """Beside paths and model: tags (n_tags,), and for the i-th path taggram_i (segments, n_tags) and starts_i (s)."""
 
     def write(self, result: TrackResult) -> None:
         """Write the two arrays of one result."""
         if result.taggram is None or result.starts is None:
             return
-        _add_array(self._zip, f"taggram_{len(self._paths)}", result.taggram)
-        _add_array(self._zip, f"starts_{len(self._paths)}", result.starts)
-        self._paths.append(_text_for_array(result.path))
+        self._add(f"taggram_{len(self._paths)}", result.taggram)
+        self._add(f"starts_{len(self._paths)}", result.starts)
+        self._keep(result.path)
 
     def finish(self) -> None:
         """Write the arrays that describe the others."""
-        _add_names(self._zip, self._paths, tags=self._tags, model=self._model)
-        self._zip.close()
+        self._add("tags", list(self.about.card.tags))
+        super().finish()
 
 
-class NpzEmbeddings:
-    """A NumPy archive: paths (n,), embeddings (n, embedding_size) float32, model, sample_rate (Hz, the model's).
+class NpzEmbeddings(_Npz):
+    """Beside paths and model: embeddings (n, embedding_size) float32, and sample_rate (Hz, the model's).
 
     An embedding is the mean over the segments of the vector before the classifier.
     """
 
-    def __init__(self, out: BinaryIO, *, model: str, sample_rate: int, size: int) -> None:
-        self._zip = zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True)
-        self._model, self._sample_rate, self._size = model, sample_rate, size
-        self._paths: list[str] = []
+    def __init__(self, out: Any, about: About) -> None:
+        super().__init__(out, about)
         # How many rows there will be is known at the end only, and stands at the front of an array's file.
         self._rows: IO[bytes] = tempfile.TemporaryFile(prefix="samptag-")  # noqa: SIM115 - closed in finish
 
@@ -94,41 +96,24 @@ class NpzEmbeddings:
         if result.embedding is None:
             return
         self._rows.write(result.embedding.astype("<f4").tobytes())
-        self._paths.append(_text_for_array(result.path))
+        self._keep(result.path)
 
     def finish(self) -> None:
         """Write the matrix and the arrays that describe it."""
         import numpy as np
 
-        header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": (len(self._paths), self._size)}
+        shape = (len(self._paths), self.about.card.config.embedding_size)
+        header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": shape}
         with self._zip.open("embeddings.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array_header_1_0(member, header)
             self._rows.seek(0)
             while chunk := self._rows.read(1 << 20):
                 member.write(chunk)
         self._rows.close()
-        _add_array(self._zip, "sample_rate", np.array(self._sample_rate))
-        _add_names(self._zip, self._paths, model=self._model)
-        self._zip.close()
+        self._add("sample_rate", self.about.card.config.sample_rate)
+        super().finish()
 
 
-def _add_names(
-    archive: zipfile.ZipFile, paths: Sequence[str], *, model: str, tags: Sequence[str] | None = None
-) -> None:
-    import numpy as np
-
-    _add_array(archive, "paths", np.array(paths, dtype=np.str_))
-    _add_array(archive, "model", np.array(model))
-    if tags is not None:
-        _add_array(archive, "tags", np.array(tags, dtype=np.str_))
-
-
-def _add_array(archive: zipfile.ZipFile, name: str, array: Any) -> None:
-    import numpy as np
-
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-        np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def _text_for_array(path: str) -> str:
-    return valid_text(path)
+TAGGRAMS: dict[str, type[Writer]] = {"npz": NpzTaggram, "csv": CsvTaggram}
+EMBEDDINGS: dict[str, type[Writer]] = {"npz": NpzEmbeddings}
+"""The forms by their suffixes."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import quiet_codecs
+from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 from samptag.text import printable
 
@@ -26,19 +28,6 @@ _LISTED_PROBLEMS = 10
 _INFORMATION = ("unlisted", "tag")
 
 Root = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder, or a manifest.")]
-Format = Annotated[
-    str | None, typer.Option("--format", metavar="NAME", help="mtat, msd, jamendo, manifest or folders; else detected.")
-]
-Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="A named split, such as mtat-pons-2018.")]
-Subset = Annotated[
-    str | None,
-    typer.Option("--subset", metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme."),
-]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; by default one a processor.")]
-Bar = Annotated[
-    bool | None, typer.Option("--progress/--no-progress", help="Progress bar; by default on a terminal only.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
@@ -52,15 +41,18 @@ def check(
     ] = False,
     jobs: Jobs = None,
     as_json: Json = False,
-    progress: Bar = None,
+    progress: Progress = None,
 ) -> None:
-    """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 when a clip is."""
+    """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 when a clip is.
+
+    samptag data check mtat/ --decode
+    """
     from samptag.data import survey
 
     quiet_codecs()
     dataset = _open(root, format, split, subset, progress)
-    with _counter("reading clips", progress) as report:
-        found = survey(dataset, decode=decode, jobs=jobs, progress=report)
+    with progress_bar(progress) as bar:
+        found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
     if as_json:
         sys.stdout.write(json.dumps(found.to_record(), ensure_ascii=True, indent=2) + "\n")
     elif sys.stdout.isatty():
@@ -86,9 +78,11 @@ def prepare(
     subset: Subset = None,
     jobs: Jobs = None,
     as_json: Json = False,
-    progress: Bar = None,
+    progress: Progress = None,
 ) -> None:
     """Decode a data set into the cache that training and evaluation read; prints the cache's folder.
+
+        samptag data prepare mtat/ --jobs 8
 
     Training does the same by itself; this does it ahead, on a machine without a GPU for instance.
     """
@@ -97,9 +91,14 @@ def prepare(
 
     quiet_codecs()
     dataset = _open(root, format, split, subset, progress)
-    with _counter("decoding clips", progress) as report:
+    with progress_bar(progress) as bar:
         built = build_cache(
-            dataset, sample_rate=sample_rate, directory=cache, jobs=jobs, seconds_per_clip=seconds, progress=report
+            dataset,
+            sample_rate=sample_rate,
+            directory=cache,
+            jobs=jobs,
+            seconds_per_clip=seconds,
+            progress=partial(bar, "decoding clips"),
         )
     if built.left_out:
         note(f"{built.left_out} of {len(dataset.clips)} clips are left out; {built.report_path} says why")
@@ -127,9 +126,12 @@ def download(
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="Another place that holds the same files.")
     ] = None,
-    progress: Bar = None,
+    progress: Progress = None,
 ) -> None:
-    """Fetch a data set and unpack it; broken off, it goes on where it stopped."""
+    """Fetch a data set and unpack it; broken off, it goes on where it stopped.
+
+    samptag data download mtat mtat/
+    """
     if name != "mtat":
         raise UsageError(
             f"{name!r} cannot be fetched: only mtat; MSD's audio is no longer distributed, and "
@@ -138,62 +140,33 @@ def download(
     from samptag.cli.console import note
     from samptag.data.download import MTAT_URL, download_mtat
 
-    with _transfers(progress) as report:
-        count = download_mtat(folder, url=(url or MTAT_URL).rstrip("/") + "/", progress=report)
+    with progress_bar(progress, unit="bytes") as bar:
+        count = download_mtat(folder, url=(url or MTAT_URL).rstrip("/") + "/", progress=bar)
     note(f"{folder}: MagnaTagATune is there" + (f", {count} new files" if count else ", nothing was missing"))
 
 
 @app.command()
 def unpack(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with mp3.zip.001 and its further parts.")],
-    progress: Bar = None,
+    progress: Progress = None,
 ) -> None:
-    """Unpack MagnaTagATune's three-part zip without joining it first; what is there already is kept."""
+    """Unpack MagnaTagATune's three-part zip without joining it first; what is there already is kept.
+
+    samptag data unpack mtat/
+    """
     from samptag.cli.console import note
     from samptag.data.download import unpack_mtat
 
-    with _transfers(progress) as report:
-        count = unpack_mtat(folder, progress=report)
+    with progress_bar(progress, unit="bytes") as bar:
+        count = unpack_mtat(folder, progress=bar)
     note(f"{folder}: {count} clips unpacked; the zip's parts are no longer needed")
 
 
 def _open(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:
     from samptag.data import open_dataset
 
-    with _counter("measuring clips", progress) as report:
-        return open_dataset(root, format=format, split=split, subset=subset, progress=report)
-
-
-@contextmanager
-def _counter(description: str, asked: bool | None) -> Iterator[Callable[[int, int], None]]:
-    """Something to report (done, total) to; the bar appears with the first report."""
-    with _transfers(asked) as report:
-        yield lambda done, total: report(description, done, total)
-
-
-@contextmanager
-def _transfers(asked: bool | None) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Something to report (what, done, total) to: one bar after the other, each gone when the next begins."""
-    from contextlib import ExitStack
-
-    from samptag.cli.console import progress_bar
-
-    with ExitStack() as stack:
-        current: str | None = None
-        shown = 0
-        advance: Callable[[float], None] = lambda amount: None  # noqa: E731
-
-        def report(what: str, done: int, total: int | None) -> None:
-            nonlocal current, shown, advance
-            if what != current:
-                stack.close()
-                unit: Literal["count", "bytes"] = "count" if what.endswith("clips") else "bytes"
-                advance = stack.enter_context(progress_bar(what, total=total, unit=unit, asked=asked))
-                current, shown = what, 0
-            advance(done - shown)
-            shown = done
-
-        yield report
+    with progress_bar(progress) as bar:
+        return open_dataset(root, format=format, split=split, subset=subset, progress=partial(bar, "measuring clips"))
 
 
 def _facts(found: Survey) -> list[tuple[str, str]]:

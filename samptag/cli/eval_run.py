@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from samptag.cli.console import new_progress, note, wants_progress
+from samptag.cli.console import note
 from samptag.cli.eval_tables import as_tables, as_tsv, remarks
 from samptag.cli.evaluate import EvalRequest
 from samptag.cli.output import quiet_codecs, standard_output, text_file
+from samptag.cli.progress import progress_bar
 from samptag.data import Dataset, open_dataset
 from samptag.errors import UsageError
 from samptag.evaluation import EvaluationReport, Scoring, assist, evaluate, evaluate_scores, truth_of
@@ -92,7 +93,7 @@ def _listen(request: EvalRequest, data: Path, scoring: Scoring, ranks: Ranks | N
     perturbations = [parse_perturbation(text) for text in request.perturb]
     dataset = _found(request, data)
     quiet_codecs()
-    with _bar("evaluating", request.progress) as advance:
+    with progress_bar(request.progress) as bar:
         return evaluate(
             dataset,
             model=request.model,
@@ -103,7 +104,7 @@ def _listen(request: EvalRequest, data: Path, scoring: Scoring, ranks: Ranks | N
             scoring=scoring,
             device=request.device if ranks is None else ranks.device(request.device),
             ranks=ranks,
-            progress=advance,
+            progress=partial(bar, "evaluating"),
         )
 
 
@@ -130,33 +131,14 @@ def _found(request: EvalRequest, data: Path) -> Dataset:
 
 
 def _open(request: EvalRequest, data: Path) -> Dataset:
-    with _bar("measuring clips", request.progress) as advance:
-        return open_dataset(data, format=request.format, split=request.split, subset=request.subset, progress=advance)
-
-
-@contextmanager
-def _bar(description: str, asked: bool | None) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that appears with the first step, and learns its total from it.
-
-    Not before, because its thread would keep the net from having processes.
-    """
-    if not wants_progress(asked):
-        yield lambda done, in_all: None
-        return
-    from rich.progress import MofNCompleteColumn
-
-    bar = new_progress(MofNCompleteColumn())
-    task = bar.add_task(description, total=None)
-
-    def step(done: int, in_all: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=in_all)
-
-    try:
-        yield step
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+    with progress_bar(request.progress) as bar:
+        return open_dataset(
+            data,
+            format=request.format,
+            split=request.split,
+            subset=request.subset,
+            progress=partial(bar, "measuring clips"),
+        )
 
 
 def _draw(report: EvaluationReport, out: TextIO) -> None:

@@ -21,7 +21,10 @@ RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_POR
 def info(
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines for people.")] = False,
 ) -> None:
-    """Show versions, devices, the cache and the weights that are there."""
+    """Show versions, devices, the cache and the weights that are there.
+
+    samptag info --json
+    """
     facts = _facts()
     if json:
         sys.stdout.write(json_format.dumps(facts, ensure_ascii=False, indent=2) + "\n")

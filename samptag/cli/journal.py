@@ -10,15 +10,15 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from samptag.cli.console import note
+from samptag.cli.console import counted, note, warn
 from samptag.cli.output import binary_file, explain_write_errors
-from samptag.cli.writers import Selection, record_line
+from samptag.cli.writers import About
 from samptag.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Journal:
         The JSON Lines file.
     settings : mapping
         All that the records depend on besides their inputs; plain JSON values, among them "model".
-    selection : Selection
-        Which tags a record shows.
+    about : About
+        The run: its inputs, and which tags a record shows.
     resume : bool
         Keep the records of earlier runs that have no error.
 
@@ -60,12 +60,12 @@ class Journal:
         When the files cannot be read or written.
     """
 
-    def __init__(self, path: str, *, settings: Mapping[str, Any], selection: Selection, resume: bool) -> None:
+    def __init__(self, path: str, *, settings: Mapping[str, Any], about: About, resume: bool) -> None:
         self._name = path
         self._path = Path(os.path.realpath(path))
         self._part = self._path.with_name(self._path.name + ".part")
         self._settings = dict(settings)
-        self._selection = selection
+        self._about = about
         self._places: dict[str, _Place] = {}
         if self._path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder")
@@ -74,59 +74,47 @@ class Journal:
                 self._read_finished()
                 self._read_part()
             elif self._part.exists():
-                note(f"warning: {self._part} of a run that ended early is begun anew; --resume would have used it")
+                warn(f"{self._part} of a run that ended early is begun anew; --resume would have used it")
             self._file = self._open_part(resume)
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Put the file together, or say what is kept for another run."""
+        try:
+            if kind is None:
+                self._assemble()
+            else:
+                kept = counted(len(self._places), "record")
+                note(f"{kept} kept in {self._part}; the same command with --resume goes on from them")
+        finally:
+            self._file.close()
 
-    def __contains__(self, path: str) -> bool:
-        return _key(path) in self._places
-
-    def begin(self) -> None:
-        """Nothing comes before the first record."""
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and _key(path) in self._places
 
     def write(self, result: TrackResult) -> None:
-        """Keep one record, safe from the end of this process at once.
-
-        Parameters
-        ----------
-        result : TrackResult
-        """
-        line = record_line(result, self._selection).encode("utf-8") + b"\n"
-        place = _Place(self._part, self._file.tell(), len(line))
-        self._file.write(line)
-        self._file.flush()
+        """Keep one record, safe from the end of this process at once."""
+        line = self._about.selection.record_line(result).encode("utf-8") + b"\n"
+        with explain_write_errors(str(self._part)):
+            place = _Place(self._part, self._file.tell(), len(line))
+            self._file.write(line)
+            self._file.flush()
         self._places[_key(result.path)] = place
 
-    def finish(self) -> None:
-        """Nothing comes after the last record."""
-
-    def assemble(self, paths: Iterable[str]) -> None:
-        """Put the file together, in the order of the inputs, and remove the part file.
-
-        Parameters
-        ----------
-        paths : iterable of str
-            Path of every input; one without a record (after --fail-fast) has no line.
-        """
+    def _assemble(self) -> None:
+        """Write the file in the order of the inputs; one without a record (after --fail-fast) has no line."""
         with ExitStack() as stack:
             out = stack.enter_context(binary_file(self._name))
             files: dict[Path, BinaryIO] = {}
-            for place in filter(None, (self._places.get(_key(path)) for path in paths)):
+            for place in filter(None, (self._places.get(_key(path)) for path in self._about.paths)):
                 if place.file not in files:
                     files[place.file] = stack.enter_context(place.file.open("rb"))
                 files[place.file].seek(place.offset)
                 out.write(files[place.file].read(place.size))
         self._file.close()
         self._part.unlink()
-
-    def left_behind(self) -> str:
-        """What to tell a person when the run ends early."""
-        return f"{len(self._places)} records are kept in {self._part}; the same command with --resume goes on from them"
 
     def _open_part(self, resume: bool) -> BinaryIO:
         begun = resume and any(place.file == self._part for place in self._places.values())

@@ -1,139 +1,212 @@
-"""How far `samptag tag` is: files done, how many times faster than real time, and how long it will take."""
+"""How far a command is: one bar that every room reports to in the same three words, and the figures of `tag`."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from samptag.cli.console import new_progress, note, wants_progress
+from samptag.cli.console import counted, new_progress, note, stderr_console, wants_progress
+from samptag.text import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn, Task
+    from rich.text import Text
 
-__all__ = ["Meter", "tagging_progress"]
+    from samptag.tagging import Input, TrackResult
+
+__all__ = ["Bar", "Meter", "Report", "progress_bar"]
 
 LINE_SECONDS = 10.0
+WIDTH_WITHOUT_NAME = 76  # cells that the rest of the bar needs
 
 
-class Meter(Protocol):
-    """What a run reports to."""
+class Report(Protocol):
+    """What is told of work under way; callable from any thread."""
 
-    def seconds(self, amount: float) -> None:
-        """So many further seconds of audio went through; callable from any thread."""
+    def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
+        """Say what is being done, how much of it is done, how much there is (None: not known), and a word on it."""
 
-    def file_done(self) -> None:
-        """One more input has its result."""
+
+class Bar:
+    """A bar on standard error, or nothing where none is wanted; it appears with the first report.
+
+    Parameters
+    ----------
+    shown : bool
+        Whether to draw at all.
+    unit : {"count", "bytes", "share"}
+        How amounts are written; "share" writes none.
+    """
+
+    def __init__(self, *, shown: bool, unit: Literal["count", "bytes", "share"] = "count") -> None:
+        self._shown = shown
+        self._unit = unit
+        self._lock = threading.RLock()
+        self._display: Progress | None = None  # made with the first report: Rich's bars take a while to import
+        self._task: Task | None = None
+
+    def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
+        """Draw this state; another `what` begins a new bar in the old one's place. See `Report`."""
+        if not self._shown:
+            return
+        with self._lock:
+            if self._display is None:
+                self._display = new_progress(*_columns(self._unit))
+                self._display.start()
+            if self._task is None or what != self._task.description:
+                if self._task is not None:
+                    self._display.remove_task(self._task.id)
+                self._display.add_task(what, total=total, detail=detail)
+                self._task = self._display.tasks[-1]
+            self._display.update(self._task.id, completed=done, total=total, detail=detail)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """A block during which nothing is drawn, for writing to the same terminal."""
-        yield
-
-
-class _Silent:
-    def seconds(self, amount: float) -> None:
-        pass
-
-    def file_done(self) -> None:
-        pass
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        yield
-
-
-class _Counter(_Silent):
-    """What bar and lines both say."""
-
-    def __init__(self, n_inputs: int) -> None:
-        self._lock = threading.Lock()
-        self._n_inputs = n_inputs
-        self._n_done = 0
-        self._seconds = 0.0
-        self._begun = time.monotonic()
-
-    def seconds(self, amount: float) -> None:
         with self._lock:
-            self._seconds += amount
+            if self._display is not None:
+                self._display.stop()
+            yield
+            if self._display is not None:
+                self._display.start()
+
+    def clear(self) -> None:
+        """Take the bar off the screen, for good."""
+        with self._lock:
+            self._shown = False
+            if self._display is not None:
+                self._display.stop()
+
+
+@contextmanager
+def progress_bar(asked: bool | None, *, unit: Literal["count", "bytes", "share"] = "count") -> Iterator[Bar]:
+    """A bar for the time of a with block.
+
+    Parameters
+    ----------
+    asked : bool or None
+        The user's --progress or --no-progress; None to draw when standard error is a terminal.
+    unit : {"count", "bytes", "share"}
+        As for `Bar`.
+    """
+    bar = Bar(shown=wants_progress(asked), unit=unit)
+    try:
+        yield bar
+    finally:
+        bar.clear()
+
+
+def _columns(unit: Literal["count", "bytes", "share"]) -> list[ProgressColumn]:
+    from rich.progress import DownloadColumn, MofNCompleteColumn, ProgressColumn, TransferSpeedColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Detail(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["detail"], style="cyan")
+
+    amounts: dict[str, list[ProgressColumn]] = {
+        "count": [MofNCompleteColumn()],
+        "bytes": [DownloadColumn(), TransferSpeedColumn()],
+        "share": [],
+    }
+    return [*amounts[unit], Detail(table_column=Column(no_wrap=True))]
+
+
+class Meter:
+    """Counts what `samptag tag` has done, and shows it: a bar on a terminal, else a line every ten seconds.
+
+    The bar is weighed by bytes: of the inputs that have their results, and of the one that is due next as much as its
+    seconds say, at the bytes a second of those before it.
+
+    Parameters
+    ----------
+    inputs : sequence of Input
+        What is tagged, in order.
+    asked : bool or None
+        As for `progress_bar`.
+    """
+
+    def __init__(self, inputs: Sequence[Input], *, asked: bool | None) -> None:
+        self.n_tagged = self.n_failed = 0
+        self._lock = threading.Lock()
+        self._inputs = inputs
+        self._heard = self._finished = 0.0  # seconds: let through by the decoders, and of inputs with their results
+        self._begun = time.monotonic()
+        wanted = wants_progress(asked)
+        self._lines = wanted and not sys.stderr.isatty()
+        self._next_line = self._begun + LINE_SECONDS
+        self.bar = Bar(shown=wanted and not self._lines, unit="share")
+        self._sizes = [_size(item) for item in inputs] if wanted and not self._lines else []
+        self._total = sum(self._sizes)
+        self._done_bytes = 0
+
+    def seconds(self, amount: float) -> None:
+        """Count further seconds of audio that went through; callable from any thread."""
+        with self._lock:
+            self._heard += amount
+        self._draw()
+
+    def finished(self, result: TrackResult) -> None:
+        """Count an input that has its result."""
+        with self._lock:
+            if self._sizes:
+                self._done_bytes += self._sizes[self.n_done]
+            self._finished += result.duration
+            self._heard = max(self._heard, self._finished)
+            if result.error is None:
+                self.n_tagged += 1
+            else:
+                self.n_failed += 1
+        self._draw()
+        if self._lines and (self.n_done == len(self._inputs) or time.monotonic() >= self._next_line):
+            note(f"{self.n_done} of {counted(len(self._inputs), 'input')} done, {self._rate()}")
+            self._next_line = time.monotonic() + LINE_SECONDS
+
+    @property
+    def n_done(self) -> int:
+        """Number of inputs that have a result."""
+        return self.n_tagged + self.n_failed
+
+    def overview(self, where: str | None) -> str:
+        """One line on the whole run: inputs tagged and failed, hours, speed, and where it was written."""
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        written = f"; written to {where}" if where else ""
+        return f"{counted(self.n_tagged, 'file')} tagged{failed}; {self._rate()}{written}"
 
     def _rate(self) -> str:
         from samptag.cli.table import clock
 
         elapsed = max(time.monotonic() - self._begun, 1e-3)
-        return f"{clock(self._seconds)}, {self._seconds / elapsed:.0f}× real time"
+        return f"{clock(self._heard)} heard, {self._heard / elapsed:.0f}× real time"
 
+    def _draw(self) -> None:
+        if not self._sizes or self.n_done >= len(self._inputs):
+            return
+        with self._lock:
+            size = self._sizes[self.n_done]
+            pace = self._done_bytes / self._finished if self._finished else 0.0
+            done = self._done_bytes + min(size, pace * (self._heard - self._finished))
+        from samptag.cli.table import shorten
 
-class _Bar(_Counter):
-    """On a terminal."""
-
-    def __init__(self, n_inputs: int) -> None:
-        super().__init__(n_inputs)
-        self.display: Progress = _display(self._rate)
+        text = self._rate()
+        if len(self._inputs) > 1:
+            text = f"{self.n_done}/{len(self._inputs)} · {text}"
+        room = stderr_console().width - WIDTH_WITHOUT_NAME
+        if room >= 8:
+            name = printable(os.path.basename(self._inputs[self.n_done].path))
+            text = f"{shorten(name, min(room, 40))} · {text}"
         # One input gives no fraction to draw: how long it is turns out at its end.
-        self._task = self.display.add_task("tagging", total=n_inputs if n_inputs > 1 else None)
-
-    def file_done(self) -> None:
-        self.display.advance(self._task)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        self.display.stop()
-        yield
-        self.display.start()
+        self.bar("tagging", done, self._total if len(self._inputs) > 1 else None, text)
 
 
-class _Lines(_Counter):
-    """In a log, where a bar cannot be redrawn."""
-
-    def __init__(self, n_inputs: int) -> None:
-        super().__init__(n_inputs)
-        self._next = self._begun + LINE_SECONDS
-
-    def file_done(self) -> None:
-        self._n_done += 1
-        if self._n_done == self._n_inputs or time.monotonic() >= self._next:
-            note(f"{self._n_done} of {self._n_inputs} inputs done, {self._rate()}")
-            self._next = time.monotonic() + LINE_SECONDS
-
-
-def _display(rate: Callable[[], str]) -> Progress:
-    from rich.progress import MofNCompleteColumn, ProgressColumn, Task
-    from rich.table import Column
-    from rich.text import Text
-
-    class RateColumn(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(rate(), style="cyan")
-
-    return new_progress(MofNCompleteColumn(), RateColumn(table_column=Column(no_wrap=True)))
-
-
-@contextmanager
-def tagging_progress(n_inputs: int, *, asked: bool | None) -> Iterator[Meter]:
-    """A meter for the time of a with block, drawn on standard error where wanted.
-
-    Parameters
-    ----------
-    n_inputs : int
-        How many inputs there are.
-    asked : bool or None
-        The user's --progress or --no-progress; None to draw when standard error is a terminal. Where it is none, a
-        line every ten seconds takes the place of the bar.
-
-    Yields
-    ------
-    Meter
-    """
-    if not wants_progress(asked):
-        yield _Silent()
-        return
-    if not sys.stderr.isatty():
-        yield _Lines(n_inputs)
-        return
-    bar = _Bar(n_inputs)
-    with bar.display:
-        yield bar
+def _size(item: Input) -> int:
+    """Bytes of an input; 1 where that is not known, so that every input counts."""
+    with suppress(OSError):
+        return max(1, os.stat(item.path).st_size)
+    return 1

@@ -1,34 +1,47 @@
-"""`samptag tag`: its options, and what they may not be."""
+"""`samptag tag`: its options, and the run from the inputs to the files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext, suppress
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samptag.cli.archives import EMBEDDINGS, TAGGRAMS
+from samptag.cli.console import counted, detail, error, note, warn
+from samptag.cli.interrupts import Interrupts
+from samptag.cli.options import Device, Model, complete_tags, weights_panel
+from samptag.cli.output import may_be_replaced, quiet_codecs
+from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError
+from samptag.text import did_you_mean
 
-__all__ = ["Format", "TagRequest", "TailChoice", "tag"]
+if TYPE_CHECKING:
+    from samptag.cli.journal import Journal
+    from samptag.cli.progress import Meter
+    from samptag.tagging import Input, Tagger, TrackResult
+    from samptag.tagging.shard import Ranks
 
-DEFAULT_TOP = 5
+__all__ = ["tag"]
+
+SOME_FAILED = 1
+BYTES_A_SECOND = 16_000
+TABLE = "table"
+BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio"
+# Tags of a file drawn as a table, and on a line of its own: folders, lists, and more files than this get lines.
+TABLE_TOP, LINE_TOP, MOST_TABLES = 5, 3, 4
+
+INPUT, SHOW, WRITE, RUN = "Input", "What is shown", "Where it goes", "The run"
 
 
-class Format(str, Enum):
-    """How results are written."""
-
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    tsv = "tsv"
-
-
-class TailChoice(str, Enum):
+class Tail(str, Enum):
     """What becomes of the samples after the last whole segment."""
 
     overlap = "overlap"
@@ -36,49 +49,8 @@ class TailChoice(str, Enum):
     drop = "drop"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TagRequest:
-    """What one call of `samptag tag` asks for; the fields are the options of the same names."""
-
-    paths: tuple[str, ...]
-    files_from: str | None
-    null: bool
-    top: int | None
-    threshold: float | None
-    tags: tuple[str, ...]
-    format: Format
-    output: str | None
-    resume: bool
-    taggram: str | None
-    embeddings: str | None
-    model: str | None
-    device: str
-    hop_seconds: float | None
-    tail: TailChoice
-    batch_size: int | None
-    jobs: int | None
-    progress: bool | None
-    fail_fast: bool
-
-
-def _weights_names(incomplete: str) -> Iterator[str]:
-    from samptag.errors import SamptagError
-    from samptag.pretrained import open_store
-
-    try:
-        store = open_store()
-    except SamptagError:
-        return
-    for name in (*store.registry.entries, *store.imported_names()):
-        if name.startswith(incomplete):
-            yield name
-
-
-def _device_names(incomplete: str) -> Iterator[str]:
-    return (name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete))
-
-
-INPUT, SHOW, WRITE, NET, RUN = "Input", "What is shown", "Where it goes", "The model", "The run"
+def _complete_formats(incomplete: str) -> Iterator[str]:
+    return (name for name in (TABLE, *FORMATS) if name.startswith(incomplete))
 
 
 def tag(
@@ -89,29 +61,45 @@ def tag(
     top: Annotated[
         int | None,
         typer.Option(
+            "--top",
             metavar="K",
             min=0,
-            help="At most K tags an input, best first; 0 for all.",
-            show_default="5; all with --threshold or --tags",
+            help=f"At most K tags an input, best first, 0 for all; by default {TABLE_TOP}, {LINE_TOP} on the "
+            "lines of a folder, all with --threshold or --tags.",
             rich_help_panel=SHOW,
         ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this.", rich_help_panel=SHOW),
+        typer.Option(
+            "--threshold",
+            metavar="SCORE",
+            min=0.0,
+            max=1.0,
+            help="Only scores of at least this.",
+            rich_help_panel=SHOW,
+        ),
     ] = None,
     tags: Annotated[
         list[str] | None,
-        typer.Option("--tags", metavar="TAG,...", help="Only these tags, separated by commas.", rich_help_panel=SHOW),
+        typer.Option(
+            "--tags",
+            metavar="TAG,...",
+            help="Only these tags, separated by commas.",
+            autocompletion=complete_tags,
+            rich_help_panel=SHOW,
+        ),
     ] = None,
     format: Annotated[
-        Format | None,
+        str | None,
         typer.Option(
             "--format",
             "-f",
-            help="table (tab-separated lines when piped); json: one object, or an array for several inputs; jsonl: one "
-            "record a line; csv: path and one column a tag; tsv: path, tag, score.",
-            show_default="by the suffix of --output, else table",
+            metavar="|".join((TABLE, *FORMATS)),
+            help="By default what the suffix of --output says, else table (tab-separated lines when piped). "
+            + "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
+            + ".",
+            autocompletion=_complete_formats,
             rich_help_panel=WRITE,
         ),
     ] = None,
@@ -137,12 +125,20 @@ def tag(
     taggram: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Also write the scores of every segment, to .npz or .csv.", rich_help_panel=WRITE
+            "--taggram",
+            metavar="FILE",
+            help="Also write the scores of every segment, to .npz or .csv.",
+            rich_help_panel=WRITE,
         ),
     ] = None,
     embeddings: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Also write each input's mean embedding, to .npz.", rich_help_panel=WRITE),
+        typer.Option(
+            "--embeddings",
+            metavar="FILE",
+            help="Also write each input's mean embedding, to .npz.",
+            rich_help_panel=WRITE,
+        ),
     ] = None,
     files_from: Annotated[
         str | None,
@@ -156,48 +152,35 @@ def tag(
     null: Annotated[
         bool, typer.Option("--null", "-0", help="The list's paths end in NUL (find -print0).", rich_help_panel=INPUT)
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|FILE",
-            help="Weights by name ('samptag weights list') or file.",
-            show_default="samplecnn-3-9-mtat50",
-            autocompletion=_weights_names,
-            rich_help_panel=NET,
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="DEVICE",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            autocompletion=_device_names,
-            rich_help_panel=NET,
-        ),
-    ] = "auto",
+    model: Model = None,
+    device: Device = "auto",
     hop: Annotated[
         float | None,
         typer.Option(
+            "--hop",
             metavar="SECONDS",
-            help="Distance between the starts of segments.",
-            show_default="the segments touch",
-            rich_help_panel=NET,
+            help="Distance between the starts of segments; by default they touch.",
+            rich_help_panel=weights_panel,
         ),
     ] = None,
     tail: Annotated[
-        TailChoice,
+        Tail,
         typer.Option(
+            "--tail",
+            metavar="overlap|pad|drop",
             help="The rest after the last whole segment: one more segment that ends at the end, one filled up with "
             "zeros, or nothing.",
-            rich_help_panel=NET,
+            rich_help_panel=weights_panel,
         ),
-    ] = TailChoice.overlap,
+    ] = Tail.overlap,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Segments in one call of the net.", show_default="by device", rich_help_panel=RUN
+            "--batch-size",
+            metavar="N",
+            min=1,
+            help="Segments in one pass of a GPU; by default what suits it.",
+            rich_help_panel=RUN,
         ),
     ] = None,
     jobs: Annotated[
@@ -207,8 +190,7 @@ def tag(
             "-j",
             metavar="N",
             min=1,
-            help="Inputs decoded at the same time.",
-            show_default="by device and cores",
+            help="Inputs decoded at the same time; by default what suits device and cores.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -216,8 +198,7 @@ def tag(
         bool | None,
         typer.Option(
             "--progress/--no-progress",
-            help="Show progress on standard error.",
-            show_default="on a terminal",
+            help="Show progress on standard error; by default on a terminal.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -227,67 +208,284 @@ def tag(
 ) -> None:
     """Tag music: files, whole folders, or a stream.
 
+        samptag tag song.mp3
+        samptag tag ~/Music --threshold 0.5
+        samptag tag ~/Music -o tags.jsonl --resume
+        find . -name '*.flac' -print0 | samptag tag --files-from - -0 --json
+
     Results go to standard output in the order of the inputs, everything else to standard error. The exit code is 0
     when all inputs were tagged and 1 when some failed; the others are complete then.
     """
-    request = TagRequest(
-        paths=tuple(paths or ()),
-        files_from=files_from,
-        null=null,
-        top=top,
-        threshold=threshold,
-        tags=tuple(tags or ()),
-        format=_format(format, json=json, output=output),
-        output=output,
-        resume=resume,
-        taggram=taggram,
-        embeddings=embeddings,
-        model=model,
-        device=device,
-        hop_seconds=hop,
-        tail=tail,
-        batch_size=batch_size,
-        jobs=jobs,
-        progress=progress,
-        fail_fast=fail_fast,
+    form = _form(format, json=json, output=output)
+    refused = (
+        (
+            not paths and files_from is None,
+            "nothing to tag: name files or folders, or - for standard input (see 'samptag tag --help')",
+        ),
+        (null and files_from is None, "-0 says how --files-from is written; give --files-from FILE as well"),
+        (files_from == "-" and "-" in (paths or ()), BOTH_FROM_STDIN),
+        (
+            form == "csv" and (top is not None or threshold is not None),
+            "csv has a column for every tag: choose columns with --tags, or take --format tsv",
+        ),
+        (
+            threshold is not None and not math.isfinite(threshold),
+            f"--threshold {threshold} is not a number between 0 and 1",
+        ),
+        (
+            resume and (output is None or form != "jsonl"),
+            "--resume needs --output FILE with --format jsonl, the form whose records are kept one by one",
+        ),
+        (
+            resume and bool(taggram or embeddings),
+            "--resume tags only what is missing: --taggram and --embeddings would lack the rest",
+        ),
     )
-    _check(request)
-    from samptag.cli.tag_run import run
+    for wrong, message in refused:
+        if wrong:
+            raise UsageError(message)
+    beside = [
+        (path, forms[_suffix(option, path, forms)])
+        for option, path, forms in (("--taggram", taggram, TAGGRAMS), ("--embeddings", embeddings, EMBEDDINGS))
+        if path is not None
+    ]
 
-    raise typer.Exit(run(request))
+    from samptag.cli.progress import Meter
+    from samptag.cli.startup import without_collection
+    from samptag.tagging.shard import Ranks, Shard
+
+    ranks = Ranks.from_environment()
+    inputs, single = _inputs(paths or [], files_from, null=null, ranks=ranks)
+    with without_collection():
+        tagger = _tagger(
+            model,
+            device=ranks.device(device) if ranks else device,
+            hop_seconds=hop,
+            tail=tail.value,
+            batch_size=batch_size,
+            jobs=jobs,
+            expected_seconds=_expected_seconds(inputs),
+            progress=progress,
+        )
+    writer, usual_top = _writer(form, output, tables=single or (files_from is None and len(inputs) <= MOST_TABLES))
+    about = About(
+        selection=_selection(tags or [], top, threshold, known=tagger.tags, usual_top=usual_top),
+        card=tagger.card,
+        paths=tuple(item.path for item in inputs),
+        single=single,
+    )
+    quiet_codecs()
+    if ranks is not None and ranks.rank != 0:
+        Shard(ranks, inputs=inputs).work(tagger, taggram=taggram is not None)
+        return
+
+    with Interrupts() as interrupts, ExitStack() as stack:
+        kept: Container[str] = ()
+        writes: list[Callable[[TrackResult], None]] = []
+        if output is not None and form == "jsonl" and may_be_replaced(output):
+            journal = stack.enter_context(_journal(output, tagger, about, resume=resume))
+            kept = journal
+            writes.append(journal.write)
+        elif resume:
+            raise UsageError(f"--resume cannot read {output}: it is no regular file")
+        else:
+            writes.append(stack.enter_context(opened(writer, output, about)))
+        writes += [stack.enter_context(opened(archive, path, about)) for path, archive in beside]
+        todo = [item for item in inputs if item.path not in kept]
+        meter = Meter(todo, asked=progress)
+        stack.callback(meter.bar.clear)
+        results = _results(tagger, inputs, todo, meter, ranks=ranks, taggram=taggram is not None)
+        stack.enter_context(closing(results))
+        # Results and progress may share one screen, and take turns on it.
+        turns = meter.bar.aside if output is None and sys.stdout is not None and sys.stdout.isatty() else nullcontext
+        try:
+            for result in results:
+                _tell(result)
+                with interrupts.held():
+                    with turns():
+                        for write in writes:
+                            write(result)
+                    meter.finished(result)
+                if result.error is not None and fail_fast:
+                    break
+        except KeyboardInterrupt:
+            meter.bar.clear()
+            if len(todo) > 1:
+                note(_interrupted(meter, len(todo), output, in_journal=form == "jsonl"))
+            raise
+    _conclude(meter, len(inputs), output)
+    raise typer.Exit(SOME_FAILED if meter.n_failed else 0)
 
 
-def _format(asked: Format | None, *, json: bool, output: str | None) -> Format:
-    if json and asked not in (None, Format.json):
-        raise UsageError(f"--json and --format {asked.value} exclude each other")
+def _form(asked: str | None, *, json: bool, output: str | None) -> str:
+    """The name of the form that is written: as asked, else by the suffix of the output file."""
+    if json and asked not in (None, "json"):
+        raise UsageError(f"--json and --format {asked} exclude each other")
     if json:
-        return Format.json
-    suffix = Path(output).suffix.lower().removeprefix(".") if output else ""
-    return asked or (Format(suffix) if suffix in ("json", "jsonl", "csv", "tsv") else Format.table)
+        return "json"
+    if asked is None:
+        # A device or a pipe has no suffix to go by; it is written to like standard output.
+        by_name = output is not None and may_be_replaced(output)
+        return _suffix("--output", output, FORMATS, else_say="--format") if output and by_name else TABLE
+    if asked not in (TABLE, *FORMATS):
+        raise UsageError(f"--format {asked}: there is {', '.join((TABLE, *FORMATS))}")
+    return asked
 
 
-def _check(request: TagRequest) -> None:
-    """Refuse what cannot be meant, before anything is loaded.
+def _suffix(option: str, path: str, forms: Mapping[str, object], *, else_say: str = "") -> str:
+    """The suffix of a path without its dot, which must be one of the forms."""
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if suffix not in forms:
+        *others, last = (f".{name}" for name in forms)
+        names = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(
+            f"{option} {path}: the name must end in {names}" + (f"; or give {else_say}" if else_say else "")
+        )
+    return suffix
+
+
+def _inputs(paths: list[str], files_from: str | None, *, null: bool, ranks: Ranks | None) -> tuple[list[Input], bool]:
+    """What is tagged, and whether it is one file that was named: a folder or a list may hold one file by chance."""
+    from samptag.tagging.files import STDIN, expand_inputs, read_list
+
+    if ranks is not None and STDIN in (*paths, files_from):
+        raise UsageError("standard input cannot be shared by the processes of torchrun; name files or folders")
+    if files_from is None:
+        return expand_inputs(paths), len(paths) == 1 and not os.path.isdir(paths[0])
+    try:
+        data = sys.stdin.buffer.read() if files_from == STDIN else Path(files_from).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the list {files_from}: {error.strerror or error}") from error
+    listed = read_list(data, null=null)
+    if files_from == STDIN and STDIN in listed:
+        raise UsageError(BOTH_FROM_STDIN)
+    return expand_inputs([*paths, *listed]), False
+
+
+def _expected_seconds(inputs: Sequence[Input]) -> float | None:
+    """About how much music there is, taking all of it for MP3s of 128 kbit/s; None where a stream is among it."""
+    from samptag.tagging.files import STDIN
+
+    total = 0
+    for item in inputs:
+        if item.path == STDIN:
+            return None
+        with suppress(OSError):
+            total += os.stat(item.path).st_size
+    return total / BYTES_A_SECOND
+
+
+def _tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:
+    """The Tagger, its weights fetched if need be."""
+    from samptag.cli.progress import progress_bar
+    from samptag.pretrained import DEFAULT, load_weights
+    from samptag.tagging import Tagger
+
+    with progress_bar(progress, unit="bytes") as bar:
+        loaded = load_weights(model or DEFAULT, progress=partial(bar, "fetching weights"))
+    tagger = Tagger(loaded, **options)
+    detail(f"{tagger.card.name} on {tagger.device}, {counted(tagger.jobs, 'input')} decoded at a time")
+    return tagger
+
+
+def _writer(form: str, output: str | None, *, tables: bool) -> tuple[type[Writer], int]:
+    """The writer, and how many tags it shows unless told otherwise."""
+    if form != TABLE:
+        return FORMATS[form], TABLE_TOP
+    if output is not None or sys.stdout is None or not sys.stdout.isatty():
+        return TsvWriter, TABLE_TOP
+    from samptag.cli.table import LineWriter, TableWriter
+
+    return (TableWriter, TABLE_TOP) if tables else (LineWriter, LINE_TOP)
+
+
+def _selection(
+    asked: Sequence[str], top: int | None, threshold: float | None, *, known: Sequence[str], usual_top: int
+) -> Selection:
+    """What is shown of each result.
 
     Raises
     ------
     UsageError
+        When a tag is asked for that the weights do not have.
     """
-    if not request.paths and request.files_from is None:
-        raise UsageError("nothing to tag: name files or folders, or - for standard input (see 'samptag tag --help')")
-    if request.null and request.files_from is None:
-        raise UsageError("-0 says how --files-from is written; give --files-from FILE as well")
-    if request.files_from == "-" and "-" in request.paths:
-        raise UsageError("standard input cannot be both the list of files and the audio")
-    if request.format is Format.csv and (request.top is not None or request.threshold is not None):
-        raise UsageError("csv has a column for every tag: choose columns with --tags, or take --format tsv")
-    if request.threshold is not None and not math.isfinite(request.threshold):
-        raise UsageError(f"--threshold {request.threshold} is not a number between 0 and 1")
-    if request.resume and (request.output is None or request.format is not Format.jsonl):
-        raise UsageError("--resume needs --output FILE with --format jsonl, the form whose records are kept one by one")
-    if request.resume and (request.taggram or request.embeddings):
-        raise UsageError("--resume tags only what is missing: --taggram and --embeddings would lack the rest")
-    if request.taggram and Path(request.taggram).suffix.lower() not in (".npz", ".csv"):
-        raise UsageError(f"--taggram {request.taggram}: the name must end in .npz or .csv")
-    if request.embeddings and Path(request.embeddings).suffix.lower() != ".npz":
-        raise UsageError(f"--embeddings {request.embeddings}: the name must end in .npz")
+    wanted: list[str] = []
+    for text in asked:
+        # A tag may hold a comma itself; nobody can then mean two tags by it.
+        wanted += [text] if text in known else [part.strip() for part in text.split(",") if part.strip()]
+    spelled = {tag.casefold(): tag for tag in reversed(known)}
+    chosen = []
+    for name in wanted:
+        tag = name if name in known else spelled.get(name.casefold())
+        if tag is None:
+            hint = did_you_mean(name, known) or f"there is {', '.join(known)}"
+            raise UsageError(f"unknown tag {name!r}: {hint}")
+        chosen.append(tag)
+    tags = tuple(dict.fromkeys(chosen)) or None
+    if top is None:
+        top = usual_top if tags is None and threshold is None else 0
+    return Selection(top=top or None, threshold=threshold, tags=tags)
+
+
+def _journal(output: str, tagger: Tagger, about: About, *, resume: bool) -> Journal:
+    from samptag.cli.journal import Journal
+
+    selection = about.selection
+    settings = {
+        "model": tagger.card.name,
+        "hop": tagger.hop,
+        "tail": tagger.tail,
+        "top": selection.top,
+        "threshold": selection.threshold,
+        "tags": list(selection.tags) if selection.tags else None,
+    }
+    journal = Journal(output, settings=settings, about=about, resume=resume)
+    if resume:
+        n_kept = sum(path in journal for path in about.paths)
+        note(f"{n_kept} of {counted(len(about.paths), 'input')} {'was' if n_kept == 1 else 'were'} tagged before")
+    return journal
+
+
+def _results(
+    tagger: Tagger, inputs: list[Input], todo: list[Input], meter: Meter, *, ranks: Ranks | None, taggram: bool
+) -> Generator[TrackResult, None, None]:
+    if ranks is None:
+        yield from tagger.tag_many(todo, taggram=taggram, on_seconds=meter.seconds)
+        return
+    from samptag.tagging.shard import Shard
+
+    kept = {id(item) for item in todo}
+    done = frozenset(index for index, item in enumerate(inputs) if id(item) not in kept)
+    for result in Shard(ranks, inputs=inputs, done=done).results(tagger, taggram=taggram):
+        meter.seconds(result.duration)
+        yield result
+
+
+def _tell(result: TrackResult) -> None:
+    """Say what a person should know of one result, beside its tags."""
+    from samptag.cli.table import clock
+
+    for warning in result.warnings:
+        warn(f"{result.path}: {warning}")
+    if result.error is not None:
+        error(result.error.message)
+    else:
+        detail(f"{result.path}: {clock(result.duration)}, {counted(result.segments, 'segment')}")
+
+
+def _interrupted(meter: Meter, n_inputs: int, output: str | None, *, in_journal: bool) -> str:
+    """What a person should know after Ctrl-C."""
+    done = f"{meter.n_done} of {counted(n_inputs, 'input')} done"
+    if in_journal and output is not None:
+        return done  # the journal says the rest
+    if output is not None:
+        done += f"; {output} is written only as a whole"
+    return f"{done}; -o FILE.jsonl keeps what is done, and --resume goes on from it"
+
+
+def _conclude(meter: Meter, n_inputs: int, output: str | None) -> None:
+    """Say how the run went: all of it to a person who watches, else only that inputs failed."""
+    if sys.stderr is not None and sys.stderr.isatty() and (n_inputs > 1 or output is not None):
+        note(meter.overview(output))
+    elif meter.n_failed and n_inputs > 1:
+        note(f"{meter.n_failed} of {n_inputs} inputs failed")

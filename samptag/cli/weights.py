@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samptag.cli.options import Json, Progress, complete_weights
 from samptag.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -19,26 +20,26 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, fetch, check and import weights.", no_args_is_help=True)
 
-_LIST_COLUMNS = (
-    "name", "tags", "sample_rate", "trained_on", "licence", "roc_auc", "pr_auc", "scored_on", "installed"
-)  # fmt: skip
-_HEADINGS = {
-    "sample_rate": "Hz",
-    "trained_on": "trained on",
-    "roc_auc": "ROC",
-    "pr_auc": "PR",
-    "scored_on": "scored on",
-}
+_LIST_COLUMNS = ("name", "words", "Hz", "licence", "evidence", "installed")
+_WIDE = 90
+_VERIFY_COLUMNS = ("name", "status", "detail")
 # Bundled weights need no download: they are installed when they are first used.
 _NOT_INSTALLED = {"bundled": "at first use", "remote": "no"}
-_VERIFY_COLUMNS = ("name", "status", "detail")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON array.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A registry name or an import.", autocompletion=complete_weights)
+]
 
 
 @app.command("list")
 def list_weights(as_json: Json = False) -> None:
-    """Show every name: what it is, under which licence, how well it scores, whether it is installed."""
+    """Show every name: how many words it knows, its sample rate and licence, and on what it was tested.
+
+        samptag weights list
+        samptag weights show samplecnn-3-9-mtat50
+
+    Figures stand in 'show': those of different tests cannot be compared.
+    """
     from samptag.pretrained import open_store
 
     store = open_store()
@@ -52,10 +53,9 @@ def list_weights(as_json: Json = False) -> None:
             record["name"],
             str(len(record["tags"])),
             "" if record["sample_rate"] is None else str(record["sample_rate"]),
-            record["training_data"],
             record["licence"],
-            *_score_cells(record["scores"]),
-            "yes" if record["installed"] else record["problem"] or _NOT_INSTALLED[record["source"]],
+            "; ".join(f"{score['split']} ({score['source']})" for score in record["scores"]) or "none",
+            _installed(record),
         )
         for record in records
     ]
@@ -63,23 +63,63 @@ def list_weights(as_json: Json = False) -> None:
 
 
 @app.command()
-def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names that 'samptag weights list' shows.")],
-    force: Annotated[bool, typer.Option("--force", help="Install again what is installed.")] = False,
-    progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="Progress bar; by default on a terminal only.")
-    ] = None,
-) -> None:
-    """Fetch, check, convert and install weights; prints the path of each."""
-    import dataclasses
+def show(name: Name, as_json: Json = False) -> None:
+    """Show all that is known of one name: its words, figures, training data, licence and what to cite.
 
-    from samptag.cli.console import download_bar
+    samptag weights show samplecnn-3-9-mtat50
+    samptag weights show samplecnn-3-9-mtat50 --json
+    """
+    from samptag.pretrained import open_store
+
+    store = open_store()
+    entry = store.registry.entries.get(name)
+    if entry is None and name not in store.imported_names():
+        store.resolve(name)  # says which names there are
+        raise UsageError(f"{name} is a file; 'samptag weights show' takes the names that 'samptag weights list' shows")
+    record = _import_record(store, name) if entry is None else _entry_record(store, entry)
+    if as_json:
+        _print_json(record)
+        return
+    facts = [
+        ("name", name),
+        ("what", record["description"]),
+        ("licence", record["licence"]),
+        ("learned from", record["training_data"]),
+        ("rate", "" if record["sample_rate"] is None else f"{record['sample_rate']} Hz"),
+        ("installed", record["path"] if record["installed"] else _installed(record)),
+        ("fetched from", record["url"] or ""),
+        ("cite", record["citation"]),
+        *(("figures", _figures(score)) for score in record["scores"]),
+        *((f"words: {category}" if category else "words", ", ".join(tags)) for category, tags in _words(record)),
+    ]
+    _print_facts([(label, text) for label, text in facts if text])
+
+
+@app.command()
+def pull(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...", help="Names that 'samptag weights list' shows.", autocompletion=complete_weights
+        ),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Install again what is installed.")] = False,
+    progress: Progress = None,
+) -> None:
+    """Fetch, check, convert and install weights; prints the path of each.
+
+    samptag weights pull sota-jamendo-sample
+    """
+    from dataclasses import replace
+    from functools import partial
+
+    from samptag.cli.progress import progress_bar
     from samptag.pretrained import open_store
 
     store = open_store()
     for name in names:
-        with download_bar(name, asked=progress) as report:
-            reporting = dataclasses.replace(store, progress=report)
+        with progress_bar(progress, unit="bytes") as bar:
+            reporting = replace(store, progress=partial(bar, name))
             path = reporting.install(name, force=force)
             # Loading is the only full check of a converted file.
             reporting.load(name)
@@ -87,8 +127,11 @@ def pull(
 
 
 @app.command()
-def path(name: Annotated[str, typer.Argument(metavar="NAME", help="A registry name or an import.")]) -> None:
-    """Print where installed weights lie; bundled ones are installed for it, remote ones are not fetched."""
+def path(name: Name) -> None:
+    """Print where installed weights lie; bundled ones are installed for it, remote ones are not fetched.
+
+    cp "$(samptag weights path samplecnn-3-9-mtat50)" /media/stick/
+    """
     from samptag.pretrained import open_store
 
     store = open_store()
@@ -100,10 +143,16 @@ def path(name: Annotated[str, typer.Argument(metavar="NAME", help="A registry na
 
 @app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all installed.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="By default all that are installed.", autocompletion=complete_weights),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read installed weights again, compare every digest and load them; exit code 3 when any is not as it should be."""
+    """Read installed weights again, compare every digest and load them; exit code 3 when any is not as it should be.
+
+    samptag weights verify
+    """
     from samptag.pretrained import open_store
 
     store = open_store()
@@ -137,7 +186,11 @@ def import_weights(
     training_data: Annotated[str | None, typer.Option(help="Training data to record.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an import of that name.")] = False,
 ) -> None:
-    """Check a weights file you have and install it under a name; prints its path."""
+    """Check a weights file you have and install it under a name; prints its path.
+
+    samptag weights import run/model.safetensors --as mine
+    samptag weights import best_model.pth --as won --layout sota-sample --tags mtat50 --sample-rate 16000
+    """
     from samptag.pretrained import open_store
     from samptag.pretrained.adopt import ForeignCheckpoint, check_layout, import_file, named_tags
 
@@ -201,16 +254,22 @@ def _import_record(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _score_cells(scores: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
-    """ROC-AUC, PR-AUC, and the split with where they were read; of the first score, for lack of room."""
-    if not scores:
-        return "", "", ""
-    pr_auc = scores[0]["pr_auc"]
-    return (
-        f"{scores[0]['roc_auc']:.4f}",
-        "" if pr_auc is None else f"{pr_auc:.4f}",
-        f"{scores[0]['split']} ({scores[0]['source']})",
-    )
+def _installed(record: Mapping[str, Any]) -> str:
+    return "yes" if record["installed"] else record["problem"] or _NOT_INSTALLED[record["source"]]
+
+
+def _figures(score: Mapping[str, Any]) -> str:
+    """One test's figures, with the name of the test."""
+    pr_auc = "" if score["pr_auc"] is None else f", PR-AUC {score['pr_auc']:.4f}"
+    return f"ROC-AUC {score['roc_auc']:.4f}{pr_auc} on {score['split']} ({score['source']})"
+
+
+def _words(record: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """The tags of each category, or all of them under no name."""
+    groups: dict[str, list[str]] = {}
+    for tag, category in zip(record["tags"], record["tag_categories"] or [""] * len(record["tags"]), strict=True):
+        groups.setdefault(category, []).append(tag)
+    return list(groups.items())
 
 
 def _verified(store: Store, name: str) -> tuple[str, str, str]:
@@ -221,30 +280,44 @@ def _verified(store: Store, name: str) -> tuple[str, str, str]:
         return name, "failed", str(error)
 
 
-def _print_json(records: Sequence[dict[str, Any]]) -> None:
-    sys.stdout.write(json.dumps(records, ensure_ascii=True, indent=2) + "\n")
+def _print_json(document: object) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
 
 
 def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal (paragraphs where it is too wide), else tab-separated cells below their column names."""
+    """A table on a terminal, else tab-separated cells below their column names."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             sys.stdout.write("\t".join(" ".join(cell.split()) for cell in row) + "\n")
         return
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.padding import Padding
     from rich.table import Table
 
-    console = Console(markup=False, highlight=False, emoji=False)
-    headings = [_HEADINGS.get(column, column) for column in columns]
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    from samptag.cli.table import terminal
+
+    console = terminal(sys.stdout)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    # On a narrow terminal the longest column would leave the others no room; 'show' has it too.
+    shown = [place for place, name in enumerate(columns) if name != "evidence" or console.width >= _WIDE]
+    for place in shown:
+        table.add_column(columns[place], overflow="fold", no_wrap=columns[place] in ("name", "words", "Hz"))
     for row in rows:
-        table.add_row(*row)
-    if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
-        console.print(table)
+        table.add_row(*(row[place] for place in shown))
+    console.print(table)
+
+
+def _print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Labels and texts side by side on a terminal, else a tab between them."""
+    if not sys.stdout.isatty():
+        for label, text in facts:
+            sys.stdout.write(f"{label}\t{' '.join(text.split())}\n")
         return
-    for name, *cells in rows:
-        facts = [f"{heading} {cell}" for heading, cell in zip(headings[1:], cells, strict=True) if cell]
-        console.print(name, style="bold")
-        console.print(Padding(", ".join(facts), (0, 0, 0, 2)))
+    from rich.table import Table
+
+    from samptag.cli.table import terminal
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text in facts:
+        grid.add_row(label, text)
+    terminal(sys.stdout).print(grid)

@@ -1,19 +1,22 @@
-"""Pure data to standard output or a file: one writer class per format, none of which knows Rich."""
+"""The forms that results are written in: a class and an entry in `FORMATS` for each. None of them knows Rich."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from samptag.cli.output import binary_file, explain_write_errors, standard_output, text_file
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
+    from samptag.core.card import ModelCard
     from samptag.tagging import TagScore, TrackResult
 
-__all__ = ["CsvWriter", "JsonWriter", "JsonlWriter", "Selection", "TsvWriter", "Writer"]
+__all__ = ["FORMATS", "About", "CsvWriter", "JsonWriter", "JsonlWriter", "Selection", "TsvWriter", "Writer", "opened"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,92 +41,148 @@ class Selection:
         """The selected tags of a result, best first."""
         return result.top(self.top, threshold=self.threshold, tags=self.tags)
 
+    def record_line(self, result: TrackResult) -> str:
+        """The JSON record of a result on one line: valid JSON and UTF-8 whatever the input's name, never NaN."""
+        record = result.to_record(top=self.top, threshold=self.threshold, tags=self.tags)
+        return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
-class Writer(Protocol):
-    """One output format: `begin` once, `write` per result in order, `finish` once, whatever happened in between."""
 
-    def begin(self) -> None:
-        """Write what comes before the first result."""
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a writer is told of the run before the first result.
+
+    Attributes
+    ----------
+    selection : Selection
+        Which tags are shown.
+    card : ModelCard
+        The weights' own word on themselves.
+    paths : tuple of str
+        Every input, in order.
+    single : bool
+        Whether one file was named: a folder makes an array even if one file is in it.
+    """
+
+    selection: Selection
+    card: ModelCard
+    paths: tuple[str, ...]
+    single: bool
+
+
+class Writer:
+    """One form of output, made where its file begins: `write` for each result in order, `finish` in any case.
+
+    Parameters
+    ----------
+    out : text stream, or binary file object where `binary` is set
+        Where it goes.
+    about : About
+        The run.
+    """
+
+    help: ClassVar[str] = ""
+    binary: ClassVar[bool] = False
+
+    def __init__(self, out: Any, about: About) -> None:
+        self.out = out
+        self.about = about
 
     def write(self, result: TrackResult) -> None:
         """Write one result."""
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Write what makes the document whole."""
 
 
-class JsonWriter:
-    """One JSON document: an array with one record a line, or for a single input the record alone.
+@contextmanager
+def opened(writer: type[Writer], path: str | None, about: About) -> Iterator[Callable[[TrackResult], None]]:
+    """What writes a result to a new file, or to standard output, which is whole when the with block ends.
 
     Parameters
     ----------
-    out : text stream
-    selection : Selection
-    single : bool
-        A record instead of an array; `null` if there is none when the run ends early.
+    writer : type of Writer
+        The form.
+    path : str or None
+        The file; None for standard output.
+    about : About
+        The run.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written; the message names it.
+    """
+    name = path or "standard output"
+    stream: Any = standard_output() if path is None else binary_file(path) if writer.binary else text_file(path)
+    with stream as out:
+        with explain_write_errors(name):
+            document = writer(out, about)
+
+        def write(result: TrackResult) -> None:
+            with explain_write_errors(name):
+                document.write(result)
+
+        try:
+            yield write
+        finally:
+            with explain_write_errors(name):
+                document.finish()
+
+
+class JsonWriter(Writer):
+    """One JSON document: an array with one record a line, or for a single file the record alone.
+
+    Where that one has no result, because the run ended early, the document is `null`.
     """
 
-    def __init__(self, out: TextIO, selection: Selection, *, single: bool) -> None:
-        self._out, self._selection, self._single = out, selection, single
-        self._count = 0
+    help = "one object, or an array for several inputs"
 
-    def begin(self) -> None:
-        """Open the array."""
-        if not self._single:
-            self._out.write("[")
+    def __init__(self, out: Any, about: About) -> None:
+        super().__init__(out, about)
+        self._count = 0
+        if not about.single:
+            out.write("[")
 
     def write(self, result: TrackResult) -> None:
         """Write one record."""
-        before = "" if self._single else ",\n" if self._count else "\n"
-        self._out.write(before + record_line(result, self._selection))
-        self._out.flush()
+        before = "" if self.about.single else ",\n" if self._count else "\n"
+        self.out.write(before + self.about.selection.record_line(result))
+        self.out.flush()
         self._count += 1
 
     def finish(self) -> None:
         """Close the array."""
-        if self._single:
-            self._out.write("\n" if self._count else "null\n")
+        if self.about.single:
+            self.out.write("\n" if self._count else "null\n")
         else:
-            self._out.write("\n]\n" if self._count else "]\n")
+            self.out.write("\n]\n" if self._count else "]\n")
 
 
-class JsonlWriter:
+class JsonlWriter(Writer):
     """One JSON record a line."""
 
-    def __init__(self, out: TextIO, selection: Selection) -> None:
-        self._out, self._selection = out, selection
-
-    def begin(self) -> None:
-        """Nothing comes before the first record."""
+    help = "one record a line"
 
     def write(self, result: TrackResult) -> None:
         """Write one record and hand it on at once."""
-        self._out.write(record_line(result, self._selection) + "\n")
-        self._out.flush()
-
-    def finish(self) -> None:
-        """Nothing comes after the last record."""
+        self.out.write(self.about.selection.record_line(result) + "\n")
+        self.out.flush()
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """A header and one row an input: path, then a column for each tag; the form `samptag eval --scores` reads.
 
     Inputs that failed have no row: a row of zeros would be a claim about their tags.
-
-    Parameters
-    ----------
-    out : text stream
-    columns : sequence of str
-        The tags.
     """
 
-    def __init__(self, out: TextIO, columns: Sequence[str]) -> None:
-        self._out, self._columns = out, tuple(columns)
-        self._csv = csv.writer(out, lineterminator="\n")
+    help = "path and one column a tag"
 
-    def begin(self) -> None:
-        """Write the header."""
-        self._csv.writerow(["path", *self._columns])
+    def __init__(self, out: Any, about: About) -> None:
+        super().__init__(out, about)
+        self._tags = about.selection.tags or about.card.tags
+        self._csv = csv.writer(out, lineterminator="\n")
+        self._csv.writerow(["path", *self._tags])
 
     def write(self, result: TrackResult) -> None:
         """Write one row, unless the input failed."""
@@ -132,56 +191,33 @@ class CsvWriter:
         if result.error is not None:
             return
         scores = {item.tag: item.score for item in result.scores}
-        self._csv.writerow([valid_text(result.path), *(f"{scores[tag]:.{SCORE_DECIMALS}f}" for tag in self._columns)])
-        self._out.flush()
-
-    def finish(self) -> None:
-        """Nothing comes after the last row."""
+        self._csv.writerow([valid_text(result.path), *(f"{scores[tag]:.{SCORE_DECIMALS}f}" for tag in self._tags)])
+        self.out.flush()
 
 
-class TsvWriter:
+class TsvWriter(Writer):
     r"""One line a tag: path, tag, score, separated by tabs, best tag first, without a header; for cut, sort and awk.
 
     Backslash, tab, newline and carriage return in a path or tag are written \\, \t, \n and \r. Inputs that failed have
     no lines.
     """
 
-    def __init__(self, out: TextIO, selection: Selection) -> None:
-        self._out, self._selection = out, selection
-
-    def begin(self) -> None:
-        """There is no header."""
+    help = "path, tag, score"
 
     def write(self, result: TrackResult) -> None:
         """Write the lines of one result."""
         from samptag.tagging.result import SCORE_DECIMALS
 
         path = _tsv_field(result.path)
-        for item in self._selection.of(result):
-            self._out.write(f"{path}\t{_tsv_field(item.tag)}\t{item.score:.{SCORE_DECIMALS}f}\n")
-        self._out.flush()
-
-    def finish(self) -> None:
-        """Nothing comes after the last line."""
-
-
-def record_line(result: TrackResult, selection: Selection) -> str:
-    """The JSON record of a result on one line, as every JSON form writes it.
-
-    Parameters
-    ----------
-    result : TrackResult
-    selection : Selection
-
-    Returns
-    -------
-    str
-        Valid JSON and valid UTF-8 whatever the input's name; never NaN.
-    """
-    record = result.to_record(top=selection.top, threshold=selection.threshold, tags=selection.tags)
-    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+        for item in self.about.selection.of(result):
+            self.out.write(f"{path}\t{_tsv_field(item.tag)}\t{item.score:.{SCORE_DECIMALS}f}\n")
+        self.out.flush()
 
 
 def _tsv_field(text: str) -> str:
     escapes = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
     return valid_text(text).translate(escapes)
+
+
+FORMATS: dict[str, type[Writer]] = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, "tsv": TsvWriter}
+"""The forms by their names, which are also the suffixes of their files."""

@@ -24,8 +24,9 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cli_environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a user without settings, without a network and with an empty cache."""
     dropped = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "RANK", "WORLD_SIZE", "LOCAL_RANK")
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return {**kept, "SAMPTAG_CACHE": str(tmp_path / "cache"), "SAMPTAG_OFFLINE": "1", "PYTHONWARNINGS": "error"}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("SAMPTAG_")}
+    ours = {"SAMPTAG_CACHE": str(tmp_path / "cache"), "SAMPTAG_OFFLINE": "1", "SAMPTAG_CONFIG": os.devnull}
+    return {**kept, **ours, "PYTHONWARNINGS": "error"}
 
 
 def _text(argument: Any) -> str:

@@ -154,5 +154,5 @@ def test_progress_goes_to_standard_error_only(tag, media):
     loud = tag(media / "set", "--json", "--progress")
     assert quiet.stderr == b""
     assert loud.stdout == quiet.stdout
-    assert "24 of 24 inputs done, 2:24, " in loud.stderr.decode()
+    assert "24 of 24 inputs done, 2:24 heard, " in loud.stderr.decode()
     assert loud.stderr.decode().endswith("× real time\n")

@@ -33,7 +33,7 @@ def test_two_processes_write_what_one_writes(torchrun, tag, media, broken_file, 
     together.write_bytes(b"".join(lines[5:15]))
     process = torchrun(*inputs[:1], "-o", together, "--resume")
     assert process.returncode == 0, process.stderr.decode()
-    assert b"10 of 24 inputs have been tagged before" in process.stderr
+    assert b"10 of 24 inputs were tagged before" in process.stderr
     assert together.read_bytes() == b"".join(lines[:24])
 
     array = json.loads(torchrun(media / "set", "--json").stdout)

@@ -1,0 +1,62 @@
+"""The user's own defaults for `samptag tag`, from a TOML file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from samptag.errors import UsageError
+from samptag.files import os_reason
+from samptag.text import did_you_mean
+
+__all__ = ["config_path", "configured_defaults"]
+
+# What a person may want every time. Inputs and outputs are not among them: a forgotten line would lead to a lost file.
+OPTIONS = ("batch-size", "device", "format", "hop", "jobs", "model", "progress", "tags", "tail", "threshold", "top")
+
+
+def config_path() -> Path:
+    """The file: what SAMPTAG_CONFIG names, else config.toml in the user's configuration folder of samptag."""
+    named = os.environ.get("SAMPTAG_CONFIG")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_config_path
+
+    return user_config_path("samptag", appauthor=False) / "config.toml"
+
+
+def configured_defaults() -> dict[str, Any]:
+    """Values of the table [tag], by the names of the parameters; empty where there is no such file.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be read, is no TOML, or names something that is no option of `tag`.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    path = config_path()
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except FileNotFoundError:
+        if "SAMPTAG_CONFIG" in os.environ:
+            raise UsageError(f"there is no configuration file {path} (SAMPTAG_CONFIG)") from None
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {os_reason(error)}") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+    values = content.pop("tag", {})
+    if content or not isinstance(values, dict):
+        raise UsageError(f"{path}: only the table [tag] is read, not {next(iter(content), 'tag')!r}")
+    for key in values:
+        if key.replace("_", "-") not in OPTIONS:
+            hint = did_you_mean(key, OPTIONS) or f"there is {', '.join(OPTIONS)}"
+            raise UsageError(f"{path}: {key!r} cannot be set in [tag]: {hint}")
+    return {key.replace("-", "_"): value for key, value in values.items()}
