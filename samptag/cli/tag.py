@@ -297,7 +297,8 @@ def tag(
         results = _results(tagger, inputs, todo, meter, ranks=ranks, taggram=taggram is not None)
         stack.enter_context(closing(results))
         # Results and progress may share one screen, and take turns on it.
-        turns = meter.bar.aside if output is None and sys.stdout is not None and sys.stdout.isatty() else nullcontext
+        on_terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
+        turns = meter.bar.aside if on_terminal else nullcontext
         try:
             for result in results:
                 _tell(result)
@@ -313,7 +314,8 @@ def tag(
             if len(todo) > 1:
                 note(_interrupted(meter, len(todo), output, in_journal=form == "jsonl"))
             raise
-    _conclude(meter, len(inputs), output)
+    # Below a document on a terminal, a line for people would be taken for a part of it.
+    _conclude(meter, len(inputs), output, in_full=form == TABLE or not on_terminal)
     raise typer.Exit(SOME_FAILED if meter.n_failed else 0)
 
 
@@ -483,9 +485,9 @@ def _interrupted(meter: Meter, n_inputs: int, output: str | None, *, in_journal:
     return f"{done}; -o FILE.jsonl keeps what is done, and --resume goes on from it"
 
 
-def _conclude(meter: Meter, n_inputs: int, output: str | None) -> None:
+def _conclude(meter: Meter, n_inputs: int, output: str | None, *, in_full: bool) -> None:
     """Say how the run went: all of it to a person who watches, else only that inputs failed."""
-    if sys.stderr is not None and sys.stderr.isatty() and (n_inputs > 1 or output is not None):
+    if in_full and sys.stderr is not None and sys.stderr.isatty() and (n_inputs > 1 or output is not None):
         note(meter.overview(output))
     elif meter.n_failed and n_inputs > 1:
         note(f"{meter.n_failed} of {n_inputs} inputs failed")
