@@ -90,6 +90,10 @@ def tag(
             rich_help_panel=SHOW,
         ),
     ] = None,
+    over_time: Annotated[
+        bool,
+        typer.Option("--over-time", help="Draw each tag's scores against time, on a terminal.", rich_help_panel=SHOW),
+    ] = False,
     format: Annotated[
         str | None,
         typer.Option(
@@ -209,7 +213,7 @@ def tag(
     """Tag music: files, whole folders, or a stream.
 
         samptag tag song.mp3
-        samptag tag ~/Music --threshold 0.5
+        samptag tag song.mp3 --over-time --tags guitar,piano
         samptag tag ~/Music -o tags.jsonl --resume
         find . -name '*.flac' -print0 | samptag tag --files-from - -0 --json
 
@@ -244,6 +248,7 @@ def tag(
     for wrong, message in refused:
         if wrong:
             raise UsageError(message)
+    by_segment = over_time or taggram is not None
     beside = [
         (path, forms[_suffix(option, path, forms)])
         for option, path, forms in (("--taggram", taggram, TAGGRAMS), ("--embeddings", embeddings, EMBEDDINGS))
@@ -267,7 +272,11 @@ def tag(
             expected_seconds=_expected_seconds(inputs),
             progress=progress,
         )
-    writer, usual_top = _writer(form, output, tables=single or (files_from is None and len(inputs) <= MOST_TABLES))
+    if over_time and (form != TABLE or not _on_terminal(output)):
+        raise UsageError("--over-time draws on a terminal; --taggram FILE writes the same scores")
+    writer, usual_top = _writer(
+        form, output, over_time=over_time, tables=single or (files_from is None and len(inputs) <= MOST_TABLES)
+    )
     about = About(
         selection=_selection(tags or [], top, threshold, known=tagger.tags, usual_top=usual_top),
         card=tagger.card,
@@ -276,7 +285,7 @@ def tag(
     )
     quiet_codecs()
     if ranks is not None and ranks.rank != 0:
-        Shard(ranks, inputs=inputs).work(tagger, taggram=taggram is not None)
+        Shard(ranks, inputs=inputs).work(tagger, taggram=by_segment)
         return
 
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -294,11 +303,10 @@ def tag(
         todo = [item for item in inputs if item.path not in kept]
         meter = Meter(todo, asked=progress)
         stack.callback(meter.bar.clear)
-        results = _results(tagger, inputs, todo, meter, ranks=ranks, taggram=taggram is not None)
+        results = _results(tagger, inputs, todo, meter, ranks=ranks, taggram=by_segment)
         stack.enter_context(closing(results))
         # Results and progress may share one screen, and take turns on it.
-        on_terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
-        turns = meter.bar.aside if on_terminal else nullcontext
+        turns = meter.bar.aside if _on_terminal(output) else nullcontext
         try:
             for result in results:
                 _tell(result)
@@ -315,7 +323,7 @@ def tag(
                 note(_interrupted(meter, len(todo), output, in_journal=form == "jsonl"))
             raise
     # Below a document on a terminal, a line for people would be taken for a part of it.
-    _conclude(meter, len(inputs), output, in_full=form == TABLE or not on_terminal)
+    _conclude(meter, len(inputs), output, in_full=form == TABLE or not _on_terminal(output))
     raise typer.Exit(SOME_FAILED if meter.n_failed else 0)
 
 
@@ -390,14 +398,21 @@ def _tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagg
     return tagger
 
 
-def _writer(form: str, output: str | None, *, tables: bool) -> tuple[type[Writer], int]:
+def _on_terminal(output: str | None) -> bool:
+    return output is None and sys.stdout is not None and sys.stdout.isatty()
+
+
+def _writer(form: str, output: str | None, *, over_time: bool, tables: bool) -> tuple[type[Writer], int]:
     """The writer, and how many tags it shows unless told otherwise."""
     if form != TABLE:
         return FORMATS[form], TABLE_TOP
-    if output is not None or sys.stdout is None or not sys.stdout.isatty():
+    if not _on_terminal(output):
         return TsvWriter, TABLE_TOP
+    from samptag.cli.over_time import StripWriter
     from samptag.cli.table import LineWriter, TableWriter
 
+    if over_time:
+        return StripWriter, TABLE_TOP
     return (TableWriter, TABLE_TOP) if tables else (LineWriter, LINE_TOP)
 
 
