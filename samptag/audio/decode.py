@@ -34,6 +34,11 @@ _SNDFILE_SUFFIXES = frozenset(
 _FFMPEG_SUFFIXES = frozenset(
     {".3gp", ".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
 )
+#: How files in ASF (wma), Matroska, ADTS (aac), AC-3, Monkey's Audio, WavPack, Musepack and True Audio begin.
+_FFMPEG_BEGINNINGS = (
+    *(b"\x30\x26\xb2\x75", b"\x1a\x45\xdf\xa3", b"\xff\xf1", b"\xff\xf9", b"\x0b\x77"),
+    *(b"MAC ", b"wvpk", b"MPCK", b"MP+", b"TTA1"),
+)
 
 #: Suffixes, in lower case, by which a walk through a directory picks files up.
 SUFFIXES: frozenset[str] = _SNDFILE_SUFFIXES | _FFMPEG_SUFFIXES
@@ -194,8 +199,16 @@ def _open_reader(file: IO[bytes], *, name: str) -> Source:
     except SourceError as error:
         raise AudioError(f"{name}: not a sound file that can be decoded ({reason}; FFmpeg: {error})") from error
     except ImportError as error:
-        needs = "needs" if Path(name).suffix.lower() in _FFMPEG_SUFFIXES else "may need"
-        raise AudioError(f"{name}: {needs} PyAV: pip install 'samptag[av]' ({reason})") from error
+        if Path(name).suffix.lower() in _FFMPEG_SUFFIXES or _is_for_ffmpeg(file):
+            raise AudioError(f"{name}: needs PyAV: pip install 'samptag[av]' ({reason})") from error
+        raise AudioError(f"{name}: not a sound file that can be decoded ({reason})") from None
+
+
+def _is_for_ffmpeg(file: IO[bytes]) -> bool:
+    """Whether a file without a telling name begins as those do that need PyAV."""
+    file.seek(0)
+    begin = file.read(8)
+    return begin[4:] == b"ftyp" or begin.startswith(_FFMPEG_BEGINNINGS)
 
 
 def _seekable(file: IO[bytes], stack: ExitStack) -> IO[bytes]:

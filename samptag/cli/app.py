@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import samptag
-from samptag.cli import data, evaluate, info, tag, train, weights
+from samptag.cli import data, evaluate, info, schema, tag, train, weights
 from samptag.cli.config import config_path, configured_defaults
 from samptag.cli.console import error, note, speak_from
 from samptag.cli.pages import polished
@@ -40,6 +40,7 @@ app.command("tag")(tag.tag)
 app.command("info")(info.info)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate_command)
+app.command("schema")(schema.schema)
 app.add_typer(weights.app, name="weights")
 app.add_typer(data.app, name="data")
 
@@ -64,9 +65,9 @@ def _root(
 ) -> None:
     """Tag music from raw waveforms with the sample-level deep CNN.
 
-        samptag tag song.mp3
-        samptag tag ~/Music -o tags.jsonl
-        samptag help tag
+    $ samptag tag song.mp3
+    $ samptag tag ~/Music -o tags.jsonl
+    $ samptag help tag
 
     --quiet, --verbose and --debug may stand anywhere in the line.
     """

@@ -45,7 +45,7 @@ def check(
 ) -> None:
     """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 when a clip is.
 
-    samptag data check mtat/ --decode
+    $ samptag data check mtat/ --decode
     """
     from samptag.data import survey
 
@@ -82,7 +82,7 @@ def prepare(
 ) -> None:
     """Decode a data set into the cache that training and evaluation read; prints the cache's folder.
 
-        samptag data prepare mtat/ --jobs 8
+    $ samptag data prepare mtat/ --jobs 8
 
     Training does the same by itself; this does it ahead, on a machine without a GPU for instance.
     """
@@ -130,7 +130,7 @@ def download(
 ) -> None:
     """Fetch a data set and unpack it; broken off, it goes on where it stopped.
 
-    samptag data download mtat mtat/
+    $ samptag data download mtat mtat/
     """
     if name != "mtat":
         raise UsageError(
@@ -152,7 +152,7 @@ def unpack(
 ) -> None:
     """Unpack MagnaTagATune's three-part zip without joining it first; what is there already is kept.
 
-    samptag data unpack mtat/
+    $ samptag data unpack mtat/
     """
     from samptag.cli.console import note
     from samptag.data.download import unpack_mtat

@@ -177,8 +177,8 @@ def evaluate_command(
 
     Macro and per-tag ROC-AUC and PR-AUC (average precision), with 95 % bootstrap intervals by track.
 
-        samptag eval --data mtat/ --perturb mp3:32k
-        samptag eval --scores est.csv --truth gt.csv --against other.csv
+    $ samptag eval --data mtat/ --perturb mp3:32k
+    $ samptag eval --scores est.csv --truth gt.csv --against other.csv
     """
     _check_choices(data=data, truth=truth, model=model, scores=scores, perturb=perturb, predictions=predictions)
     name, part = _parse_split(split)

@@ -23,7 +23,7 @@ def info(
 ) -> None:
     """Show versions, devices, the cache and the weights that are there.
 
-    samptag info --json
+    $ samptag info --json
     """
     facts = _facts()
     if json:

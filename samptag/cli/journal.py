@@ -46,7 +46,8 @@ class Journal:
     path : str
         The JSON Lines file.
     settings : mapping
-        All that the records depend on besides their inputs; plain JSON values, among them "model".
+        All that the records depend on besides their inputs; plain JSON values, among them "model" and "weights" (their
+        digest).
     about : About
         The run: its inputs, and which tags a record shows.
     resume : bool
@@ -168,6 +169,12 @@ class Journal:
                     raise UsageError(
                         f"{path} was made with the weights {record.get('model')}, not {self._settings['model']}: "
                         "give the same --model, or leave out --resume"
+                    )
+                digest = (record.get("weights") or {}).get("sha256")
+                if digest != self._settings["weights"]:
+                    raise UsageError(
+                        f"{path} was made with another file of the weights {record.get('model')}: give the same "
+                        "--model, or leave out --resume"
                     )
                 if record.get("error") is None:
                     self._places[_record_key(record)] = _Place(path, offset, len(line))

@@ -15,7 +15,7 @@ _COMMAND = "[not dim][bold cyan]$[/bold cyan] {}[/not dim]"
 def polished(command: Any) -> Any:
     """The command, and all below it, with the help of each set in order.
 
-    In a docstring, indented lines are commands to copy; they are kept as they are.
+    In a docstring, lines that begin with "$ " are commands to copy.
     """
     if command.help:
         paragraphs = inspect.cleandoc(command.help).split("\n\n")
@@ -43,6 +43,6 @@ def _without_type(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _paragraph(text: str) -> str:
     escaped = text.replace("[", "\\[")
-    if not text.startswith("    "):
+    if not text.startswith("$ "):
         return escaped.replace("\n", " ")
-    return "\n".join(_COMMAND.format(line.strip().removeprefix("$ ")) for line in escaped.splitlines())
+    return "\n".join(_COMMAND.format(line.removeprefix("$ ")) for line in escaped.splitlines())

@@ -212,10 +212,10 @@ def tag(
 ) -> None:
     """Tag music: files, whole folders, or a stream.
 
-        samptag tag song.mp3
-        samptag tag song.mp3 --over-time --tags guitar,piano
-        samptag tag ~/Music -o tags.jsonl --resume
-        find . -name '*.flac' -print0 | samptag tag --files-from - -0 --json
+    $ samptag tag song.mp3
+    $ samptag tag song.mp3 --over-time --tags guitar,piano
+    $ samptag tag ~/Music -o tags.jsonl --resume
+    $ find . -name '*.flac' -print0 | samptag tag --files-from - -0 --json
 
     Results go to standard output in the order of the inputs, everything else to standard error. The exit code is 0
     when all inputs were tagged and 1 when some failed; the others are complete then.
@@ -394,7 +394,10 @@ def _tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagg
     with progress_bar(progress, unit="bytes") as bar:
         loaded = load_weights(model or DEFAULT, progress=partial(bar, "fetching weights"))
     tagger = Tagger(loaded, **options)
-    detail(f"{tagger.card.name} on {tagger.device}, {counted(tagger.jobs, 'input')} decoded at a time")
+    digest = (tagger.weights_sha256 or "")[:12]
+    detail(
+        f"{tagger.card.name} (sha256 {digest}) on {tagger.device}, {counted(tagger.jobs, 'input')} decoded at a time"
+    )
     return tagger
 
 
@@ -450,6 +453,7 @@ def _journal(output: str, tagger: Tagger, about: About, *, resume: bool) -> Jour
     selection = about.selection
     settings = {
         "model": tagger.card.name,
+        "weights": tagger.weights_sha256,
         "hop": tagger.hop,
         "tail": tagger.tail,
         "top": selection.top,

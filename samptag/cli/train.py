@@ -177,9 +177,9 @@ def train(
 ) -> None:
     """Train a model on tagged music.
 
-        samptag train --data mtat/ --out run/
-        samptag train --resume --out run/
-        samptag train --data my-music/ --out mine/ --init-from samplecnn-3-9-mtat50
+    $ samptag train --data mtat/ --out run/
+    $ samptag train --resume --out run/
+    $ samptag train --data my-music/ --out mine/ --init-from samplecnn-3-9-mtat50
 
     Ctrl-C saves and stops; the same command with --resume goes on. Several GPUs or machines: torchrun
     --nproc-per-node N -m samptag train ...

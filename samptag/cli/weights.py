@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samptag import __version__
 from samptag.cli.options import Json, Progress, complete_weights
 from samptag.errors import UsageError, WeightsError
 
@@ -20,6 +21,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, fetch, check and import weights.", no_args_is_help=True)
 
+SCHEMA = "samptag.weights-entry/1"
 _LIST_COLUMNS = ("name", "words", "Hz", "licence", "evidence", "installed")
 _WIDE = 90
 _VERIFY_COLUMNS = ("name", "status", "detail")
@@ -35,10 +37,9 @@ Name = Annotated[
 def list_weights(as_json: Json = False) -> None:
     """Show every name: how many words it knows, its sample rate and licence, and on what it was tested.
 
-        samptag weights list
-        samptag weights show samplecnn-3-9-mtat50
+    $ samptag weights list
 
-    Figures stand in 'show': those of different tests cannot be compared.
+    Figures stand in 'samptag weights show NAME': those of different tests cannot be compared.
     """
     from samptag.pretrained import open_store
 
@@ -66,8 +67,8 @@ def list_weights(as_json: Json = False) -> None:
 def show(name: Name, as_json: Json = False) -> None:
     """Show all that is known of one name: its words, figures, training data, licence and what to cite.
 
-    samptag weights show samplecnn-3-9-mtat50
-    samptag weights show samplecnn-3-9-mtat50 --json
+    $ samptag weights show samplecnn-3-9-mtat50
+    $ samptag weights show samplecnn-3-9-mtat50 --json
     """
     from samptag.pretrained import open_store
 
@@ -87,6 +88,7 @@ def show(name: Name, as_json: Json = False) -> None:
         ("learned from", record["training_data"]),
         ("rate", "" if record["sample_rate"] is None else f"{record['sample_rate']} Hz"),
         ("installed", record["path"] if record["installed"] else _installed(record)),
+        ("sha256", record["sha256"] or ""),
         ("fetched from", record["url"] or ""),
         ("cite", record["citation"]),
         *(("figures", _figures(score)) for score in record["scores"]),
@@ -108,7 +110,7 @@ def pull(
 ) -> None:
     """Fetch, check, convert and install weights; prints the path of each.
 
-    samptag weights pull sota-jamendo-sample
+    $ samptag weights pull sota-jamendo-sample
     """
     from dataclasses import replace
     from functools import partial
@@ -130,7 +132,7 @@ def pull(
 def path(name: Name) -> None:
     """Print where installed weights lie; bundled ones are installed for it, remote ones are not fetched.
 
-    cp "$(samptag weights path samplecnn-3-9-mtat50)" /media/stick/
+    $ samptag weights path samplecnn-3-9-mtat50
     """
     from samptag.pretrained import open_store
 
@@ -151,7 +153,7 @@ def verify(
 ) -> None:
     """Read installed weights again, compare every digest and load them; exit code 3 when any is not as it should be.
 
-    samptag weights verify
+    $ samptag weights verify
     """
     from samptag.pretrained import open_store
 
@@ -188,8 +190,8 @@ def import_weights(
 ) -> None:
     """Check a weights file you have and install it under a name; prints its path.
 
-    samptag weights import run/model.safetensors --as mine
-    samptag weights import best_model.pth --as won --layout sota-sample --tags mtat50 --sample-rate 16000
+    $ samptag weights import run/model.safetensors --as mine
+    $ samptag weights import best_model.pth --as won --layout sota-sample --tags mtat50 --sample-rate 16000
     """
     from samptag.pretrained import open_store
     from samptag.pretrained.adopt import ForeignCheckpoint, check_layout, import_file, named_tags
@@ -211,7 +213,9 @@ def import_weights(
 def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
     problem = store.problem(entry)
     present = store.installed_path(entry.name).is_file()
+    file = store.present(entry.name)
     return {
+        "schema": SCHEMA,
         "name": entry.name,
         "description": entry.description,
         "tags": entry.tags.tags,
@@ -226,19 +230,23 @@ def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
         "installed": problem is None,
         "problem": problem if present else None,
         "path": str(store.installed_path(entry.name)) if problem is None else None,
+        "sha256": None if file is None else _digest(file),
+        "version": __version__,
     }
 
 
 def _import_record(store: Store, name: str) -> dict[str, Any]:
-    from samptag.core.card import read_card
+    from samptag.core.card import read_header
 
     path = store.installed_path(name)
-    record: dict[str, Any] = {"name": name, "source": "imported", "url": None, "scores": []}
+    record: dict[str, Any] = {"schema": SCHEMA, "name": name, "source": "imported", "url": None, "scores": []}
+    record["version"] = __version__
     try:
-        card = read_card(path)
+        card, digest = read_header(path)
     except WeightsError as error:
         unknown = {"description": "", "tags": (), "tag_categories": None, "sample_rate": None, "citation": ""}
         unread = {"training_data": "", "licence": "", "installed": False, "problem": str(error), "path": str(path)}
+        unread["sha256"] = None
         return record | unknown | unread
     return record | {
         "description": card.description,
@@ -251,7 +259,18 @@ def _import_record(store: Store, name: str) -> dict[str, Any]:
         "installed": True,
         "problem": None,
         "path": str(path),
+        "sha256": digest,
     }
+
+
+def _digest(path: Path) -> str | None:
+    """The digest that the file holds of its content; None where it cannot be read, as its problem says."""
+    from samptag.core.card import read_header
+
+    try:
+        return read_header(path)[1]
+    except WeightsError:
+        return None
 
 
 def _installed(record: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from samptag.core.json_types import Kind, check_kind
 from samptag.errors import WeightsError
 from samptag.files import os_reason
 
-__all__ = ["METADATA_KEY", "ModelCard", "read_card"]
+__all__ = ["METADATA_KEY", "ModelCard", "read_card", "read_header"]
 
 METADATA_KEY = "samptag"
 """The key of a safetensors file's metadata under which the card lies."""
@@ -135,7 +135,12 @@ _CARD_KINDS: dict[str, Kind] = {
 
 
 def read_card(path: Path) -> ModelCard:
-    """What the weights file `path` says about itself, from its first bytes.
+    """What the weights file `path` says about itself; see `read_header`."""
+    return read_header(path)[0]
+
+
+def read_header(path: Path) -> tuple[ModelCard, str]:
+    """The card of the weights file `path` and the digest (sha256) of its content, from its first bytes.
 
     The file must have the length it claims. Its content is compared with its digest when the weights are read.
 
@@ -154,10 +159,11 @@ def read_card(path: Path) -> ModelCard:
         raise WeightsError(f"cannot read {path}: {os_reason(error)}") from error
     try:
         header = json.loads(text)
-        card = ModelCard.from_dict(json.loads(header.pop("__metadata__")[METADATA_KEY])["card"])
+        metadata = json.loads(header.pop("__metadata__")[METADATA_KEY])
+        card, digest = ModelCard.from_dict(metadata["card"]), str(metadata["sha256"])
         expected = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is not a samptag weights file, or is truncated") from error
     if expected != size:
         raise WeightsError(f"{path} is truncated or longer than it says: {size} bytes instead of {expected}")
-    return card
+    return card, digest

@@ -121,7 +121,8 @@ class _Walk:
             self._walk(self.folder_links.pop(0))
         kept = self._without_doubles()
         if not kept:
-            message = f"no audio files in the folder {self.root!r}; samptag looks for {_suffix_text()}"
+            more = f"{len(SUFFIXES) - 3} other suffixes"
+            message = f"no audio files in the folder {self.root!r}; samptag looks for .mp3, .flac, .m4a and {more}"
             kept = [_Found(self.root, False, None, AudioError(message))]
         for entry in kept:
             yield Input(path=entry.path, source=entry.path, error=entry.error)
@@ -175,7 +176,3 @@ class _Walk:
 
 def _why_no_file(error: OSError, is_link: bool) -> str:
     return f"a link that leads nowhere ({error.strerror})" if is_link else str(error.strerror)
-
-
-def _suffix_text() -> str:
-    return " ".join(sorted(SUFFIXES))

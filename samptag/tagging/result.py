@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from samptag import __version__
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class TrackResult:
         The input's own rate, Hz; 0 where it could not be read.
     model : str
         Name of the weights.
+    weights_sha256 : str or None
+        Digest of the weights file's content, as it holds it; None for a model that no file is behind.
     segments : int
         Number of segments the scores are the mean of.
     padded : bool
@@ -89,6 +92,7 @@ class TrackResult:
     duration: float = 0.0
     sample_rate: int = 0
     model: str
+    weights_sha256: str | None = None
     segments: int = 0
     padded: bool = False
     scores: tuple[TagScore, ...] = ()
@@ -129,8 +133,9 @@ class TrackResult:
     ) -> dict[str, Any]:
         """The JSON record of schema samptag.tag/1, made of str, int, float, bool, list, dict and None only.
 
-        Keys: schema, path, duration (seconds decoded), sample_rate (Hz, the input's own), model, segments, padded,
-        tags (list of {tag, score}, best first), warnings (list of str), error (null or {type, message}).
+        Keys: schema, path, duration (seconds decoded), sample_rate (Hz, the input's own), model, weights ({name,
+        sha256}), segments, padded, tags (list of {tag, score}, best first), warnings (list of str), error (null or
+        {type, message}), version (samptag's).
         A path that is not valid Unicode stands with U+FFFD for each byte that is not, and the key path_bytes, present
         only then, has the name's exact bytes in base64.
 
@@ -152,6 +157,7 @@ class TrackResult:
             duration=round(self.duration, 6),
             sample_rate=self.sample_rate,
             model=self.model,
+            weights={"name": self.model, "sha256": self.weights_sha256},
             segments=self.segments,
             padded=self.padded,
             tags=[
@@ -160,5 +166,6 @@ class TrackResult:
             ],
             warnings=[valid_text(warning) for warning in self.warnings],
             error=error,
+            version=__version__,
         )
         return record

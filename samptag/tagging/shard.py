@@ -210,6 +210,7 @@ def to_bytes(result: TrackResult) -> bytes:
         "duration": result.duration,
         "sample_rate": result.sample_rate,
         "model": result.model,
+        "weights_sha256": result.weights_sha256,
         "segments": result.segments,
         "padded": result.padded,
         "tags": [item.tag for item in result.scores],

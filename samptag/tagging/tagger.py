@@ -82,6 +82,7 @@ class Tagger:
         expected_seconds: float | None = None,
     ) -> None:
         self.card: ModelCard = loaded.card
+        self.weights_sha256 = loaded.sha256 if isinstance(loaded, Weights) else None
         config = loaded.card.config
         self.length = config.input_length
         self.sample_rate = config.sample_rate
@@ -161,7 +162,7 @@ class Tagger:
             When it cannot be decoded or holds no sound.
         """
         (track,) = self._pipeline([source], taggram=True, jobs=1).tracks()
-        result = track.result(model=self.card.name, tags=self.tags)
+        result = self._result(track)
         if track.error is not None:
             raise track.error
         return result
@@ -204,7 +205,7 @@ class Tagger:
         pipeline = self._pipeline(sources, taggram=taggram, jobs=self.jobs, on_seconds=on_seconds, transform=transform)
         with closing(pipeline.tracks()) as tracks:
             for track in tracks:
-                yield track.result(model=self.card.name, tags=self.tags)
+                yield self._result(track)
 
     def _pipeline(
         self,
@@ -224,6 +225,9 @@ class Tagger:
             fill_batches=self.device != "cpu",
             keep_taggram=taggram,
         )
+
+    def _result(self, track: Track) -> TrackResult:
+        return track.result(model=self.card.name, tags=self.tags, weights_sha256=self.weights_sha256)
 
     def _segments(
         self, track: Track, on_seconds: Callable[[float], None] | None, transform: Transform | None

@@ -70,7 +70,7 @@ class Track:
             self._rows.append(scores.copy())
         self.scored += len(scores)
 
-    def result(self, *, model: str, tags: Sequence[str]) -> TrackResult:
+    def result(self, *, model: str, tags: Sequence[str], weights_sha256: str | None = None) -> TrackResult:
         """The result of the finished track.
 
         Parameters
@@ -79,6 +79,8 @@ class Track:
             Name of the weights.
         tags : sequence of str
             The model's tags in order.
+        weights_sha256 : str or None
+            The weights' digest.
 
         Returns
         -------
@@ -93,6 +95,7 @@ class Track:
                 duration=self.duration,
                 sample_rate=self.sample_rate,
                 model=model,
+                weights_sha256=weights_sha256,
                 warnings=tuple(self.warnings),
                 error=_describe(self.error or AudioError(f"{self.input.path}: no sound in it"), self.input.path),
             )
@@ -102,6 +105,7 @@ class Track:
             duration=self.duration,
             sample_rate=self.sample_rate,
             model=model,
+            weights_sha256=weights_sha256,
             segments=self.scored,
             padded=self.padded,
             scores=tuple(TagScore(tag, float(score)) for tag, score in zip(tags, mean, strict=True)),

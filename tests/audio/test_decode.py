@@ -269,6 +269,14 @@ def test_without_pyav_the_error_names_the_extra(media, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_av)
     with pytest.raises(AudioError, match=r"honor-bound\.m4a: needs PyAV: pip install 'samptag\[av\]'"):
         decode(media / "honor-bound.m4a")
+    with (media / "honor-bound.wma").open("rb") as nameless, pytest.raises(AudioError, match="needs PyAV"):
+        decode(io.BytesIO(nameless.read()))
+
+
+def test_what_pyav_cannot_read_either_does_not_ask_for_it(broken_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(AudioError, match=r"text\.mp3: not a sound file that can be decoded \(libsndfile: [^)]*\)$"):
+        decode(broken_file("text.mp3"))
 
 
 def test_suffixes_cover_the_clips_and_are_lower_case(media):

@@ -1,5 +1,6 @@
 """The real command as a process, with a small net behind it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from tiny_weights import save_tiny_weights
 from warm import WarmProcesses
+
+import samptag as samptag_package
 
 Result = subprocess.CompletedProcess[bytes]
 
@@ -24,7 +27,9 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cli_environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a user without settings, without a network and with an empty cache."""
     dropped = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "RANK", "WORLD_SIZE", "LOCAL_RANK")
-    kept = {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("SAMPTAG_")}
+    kept = {
+        name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("SAMPTAG_")
+    }
     ours = {"SAMPTAG_CACHE": str(tmp_path / "cache"), "SAMPTAG_OFFLINE": "1", "SAMPTAG_CONFIG": os.devnull}
     return {**kept, **ours, "PYTHONWARNINGS": "error"}
 
@@ -63,6 +68,31 @@ def samptag(cli_environment: dict[str, str], warm_processes: WarmProcesses) -> C
         return process
 
     return run
+
+
+@pytest.fixture
+def valid() -> Callable[[str, Any], None]:
+    """``valid("tag", document)``: the document is what the schema of that name says, and no more."""
+    validator = pytest.importorskip(
+        "jsonschema", reason="jsonschema holds documents to their schemas"
+    ).Draft202012Validator
+
+    def check(name: str, document: Any) -> None:
+        schema = json.loads((Path(samptag_package.__file__).parent / "schemas" / f"{name}.json").read_text("utf-8"))
+        validator.check_schema(schema)
+        validator(_closed(schema)).validate(document)
+
+    return check
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with no room for fields that it does not name."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(part) for key, part in schema.items()}
+    return {"additionalProperties": False, **closed} if isinstance(schema.get("properties"), dict) else closed
 
 
 @pytest.fixture

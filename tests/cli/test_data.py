@@ -36,9 +36,10 @@ def songs(tmp_path):
     return folder
 
 
-def test_check_prints_one_json_document(data, songs):
+def test_check_prints_one_json_document(data, valid, songs):
     out, err = data("check", songs, "--json")
     record = json.loads(out)
+    valid("data", record)
     assert err == ""
     assert (record["schema"], record["format"], record["clips"]) == ("samptag.data/1", "manifest", 4)
     assert record["ok"] is True
@@ -71,10 +72,11 @@ def test_check_on_a_terminal_draws_tables(songs, cli_environment):
         assert word in shown.decode()
 
 
-def test_check_ends_with_one_when_clips_are_missing(data, songs):
+def test_check_ends_with_one_when_clips_are_missing(data, valid, songs):
     first = next(path for path in songs.iterdir() if "söng 0" in path.name)
     first.unlink()
     record = json.loads(data("check", songs, "--json", check=1)[0])
+    valid("data", record)
     assert record["ok"] is False
     assert [problem["kind"] for problem in record["problems"] if problem["path"] == first.name] == ["missing"]
 
@@ -115,7 +117,7 @@ def test_errors_are_one_line_and_exit_code_five(data, tmp_path, arguments, words
     assert words in err
 
 
-def test_prepare_prints_where_the_cache_is_and_what_it_left_out(data, songs, tmp_path):
+def test_prepare_prints_where_the_cache_is_and_what_it_left_out(data, valid, songs, tmp_path):
     with (songs / "manifest.csv").open("a", encoding="utf-8") as file:
         file.write("\nbroken.mp3,train,calm\n")
     (songs / "broken.mp3").write_text("no music")
@@ -126,6 +128,7 @@ def test_prepare_prints_where_the_cache_is_and_what_it_left_out(data, songs, tmp
     assert (folder / "samples.i16").stat().st_size > 4 * 5 * 16_000 * 2
     assert "1 of 5 clips are left out" in err
     record = json.loads(data(*command, "--json")[0])
+    valid("prepare", record)
     assert (record["cache"], record["clips"], record["left_out"]) == (str(folder), 4, 1)
     report = json.loads(Path(record["report"]).read_text(encoding="utf-8"))
     assert [item["path"] for item in report["left_out"]] == ["broken.mp3"]

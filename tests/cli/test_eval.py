@@ -27,9 +27,10 @@ def rows(text):
     return list(csv.DictReader(text.decode().splitlines(), delimiter="\t"))
 
 
-def test_any_systems_scores_as_json(samptag, files):
+def test_any_systems_scores_as_json(samptag, valid, files):
     done = samptag("eval", "--scores", files / "est.csv", "--truth", files / "gt.csv", "--json")
     report = json.loads(done.stdout)
+    valid("eval", report)
     assert report["schema"] == "samptag.eval/1"
     assert report["split"]["name"] == "gt.csv"
     assert (report["clips"], report["groups"], report["model"]) == (4, 3, "est.csv")
@@ -49,10 +50,11 @@ def test_piped_it_is_tab_separated_at_any_width(samptag, files):
     assert float(table[0]["roc_auc_low"]) <= float(table[0]["roc_auc"]) <= float(table[0]["roc_auc_high"])
 
 
-def test_against_another_system(samptag, files):
+def test_against_another_system(samptag, valid, files):
     done = samptag(
         "eval", "--scores", files / "est.csv", "--truth", files / "gt.csv", "--against", files / "gt.csv", "--json"
     )
+    valid("eval", json.loads(done.stdout))
     against = json.loads(done.stdout)["against"]
     assert against["model"] == "gt.csv"
     assert against["roc_auc_difference"] == -0.125
@@ -143,7 +145,7 @@ def test_output_goes_to_a_file_or_fails_before_the_work(samptag, files):
     assert sorted(path.name for path in files.iterdir()) == ["est.csv", "gt.csv", "out.json", "out.tsv"]
 
 
-def test_a_model_on_a_data_set_from_end_to_end(samptag, tiny_weights, tmp_path):
+def test_a_model_on_a_data_set_from_end_to_end(samptag, valid, tiny_weights, tmp_path):
     """Figures, degraded ones too, predictions that score the same again, and exit code 1 for what is no sound."""
     data = tmp_path / "music"
     data.mkdir()
@@ -152,6 +154,7 @@ def test_a_model_on_a_data_set_from_end_to_end(samptag, tiny_weights, tmp_path):
     command = ["eval", "--data", data, "--model", tiny_weights, "--perturb", "gain:-12", "--resamples", "50"]
     done = samptag(*command, "--predictions", tmp_path / "est.csv", "--json", "--split", "manifest:test", check=1)
     report = json.loads(done.stdout)
+    valid("eval", report)
     assert report["split"]["part"] == "test"
     assert (report["clips"], report["groups"], report["model"]) == (6, 2, "tiny-test")
     assert report["missing_tags"] == ["didgeridoo"]

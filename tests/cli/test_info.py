@@ -4,8 +4,9 @@ import soundfile
 import torch
 
 
-def test_info_says_what_a_bug_report_needs(samptag, tmp_path):
+def test_info_says_what_a_bug_report_needs(samptag, valid, tmp_path):
     facts = json.loads(samptag("info", "--json").stdout)
+    valid("info", facts)
     assert facts["torch"] == torch.__version__
     assert facts["libsndfile"] == soundfile.__libsndfile_version__
     assert facts["devices"][0] == "cpu"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tiny_weights import TINY_NAME, TINY_TAGS
 
+import samptag
+from samptag.core.weights import read_weights
 from samptag.tagging import Tagger
 
 
@@ -21,12 +23,15 @@ def read_npz(path) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
-def test_one_file_is_one_object_that_equals_the_library(tag, demo_clip, tiny_weights):
+def test_one_file_is_one_object_that_equals_the_library(tag, valid, demo_clip, tiny_weights):
     # On a narrow terminal too: nothing that wraps lines may come near the document.
     record = json.loads(tag(demo_clip, "--json", "--top", "0", env={"COLUMNS": "20"}).stdout)
     result = Tagger.from_pretrained(tiny_weights).tag(demo_clip)
     assert record == result.to_record(top=None)
+    valid("tag", record)
     assert record["model"] == TINY_NAME
+    assert record["weights"] == {"name": TINY_NAME, "sha256": read_weights(tiny_weights).sha256}
+    assert record["version"] == samptag.__version__
     assert record["sample_rate"] == 44_100
     assert record["duration"] == pytest.approx(30.0, abs=0.1)
     assert {item["tag"] for item in record["tags"]} == set(TINY_TAGS)

@@ -15,12 +15,13 @@ RATE = 22_050
 
 
 @pytest.fixture
-def by_name(tag):
+def by_name(tag, valid):
     """Records of one run over a folder, by file name, with its standard error."""
 
     def run(folder, *options, check):
         process = tag(folder, "--json", *options, check=check)
         array = json.loads(process.stdout)
+        valid("tag", array)
         return {Path(record["path"]).name: record for record in array}, process.stderr.decode()
 
     return run
@@ -103,7 +104,7 @@ def test_any_rate_width_and_number_of_channels_and_silence(by_name, music, write
     ]
 
 
-def test_names_of_any_bytes(by_name, tag, write_sound, tmp_path):
+def test_names_of_any_bytes(by_name, tag, valid, write_sound, tmp_path):
     sound = write_sound("s.wav").read_bytes()
     folder = os.fsencode(tmp_path) + b"/lib"
     os.mkdir(folder)
@@ -113,6 +114,7 @@ def test_names_of_any_bytes(by_name, tag, write_sound, tmp_path):
             file.write(sound)
     process = tag(folder, "--json", check=0)
     array = json.loads(process.stdout.decode("utf-8"))
+    valid("tag", array)
     exact = [
         base64.b64decode(record["path_bytes"]) if "path_bytes" in record else record["path"].encode()
         for record in array

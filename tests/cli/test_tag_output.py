@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import resource
 import signal
@@ -12,6 +11,7 @@ import textwrap
 import time
 
 import pytest
+from terminals import on_a_terminal
 
 
 @pytest.fixture
@@ -179,28 +179,6 @@ def test_noise_on_standard_output_stays_out_of_the_document(cli_environment):
     )
     assert process.stdout == b"data\nafter\n"
     assert process.stderr.count(b"noise") == 3
-
-
-def on_a_terminal(arguments, environment, columns):
-    """What the command writes to a terminal of that width, and its exit code."""
-    ours, theirs = pty.openpty()
-    import termios
-
-    termios.tcsetwinsize(theirs, (40, columns))
-    command = [sys.executable, "-m", "samptag", *map(str, arguments)]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65_536)
-        except OSError:  # the terminal's other end is closed
-            break
-        if not chunk:
-            break
-        seen += chunk
-    os.close(ours)
-    return seen.decode(), process.wait()
 
 
 def test_tables_on_a_terminal(media, tiny_weights, cli_environment, broken_file):

@@ -25,7 +25,7 @@ def manifest(path: Path, media: Path) -> Path:
 
 
 def test_trained_killed_resumed_exported_evaluated_and_used(
-    tmp_path: Path, media: Path, samptag, cli_environment, warm_processes
+    tmp_path: Path, media: Path, samptag, valid, cli_environment, warm_processes
 ):
     data, out = manifest(tmp_path / "music.csv", media), tmp_path / "moods"
     options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-5-27", "--epochs", "5", "--device", "cpu"]
@@ -40,6 +40,7 @@ def test_trained_killed_resumed_exported_evaluated_and_used(
 
     done = samptag("train", "--resume", "--out", out, "--json")
     result = json.loads(done.stdout)
+    valid("train", result)
     assert result["schema"] == "samptag.train/1"
     assert result["epochs"] == 5
     assert result["finished"]

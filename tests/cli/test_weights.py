@@ -15,6 +15,7 @@ import torch
 import weights_server as ws
 from foreign_checkpoints import sample_state
 
+from samptag.core.weights import read_weights
 from samptag.pretrained import Store, load_registry
 from samptag.pretrained.adopt import import_file
 
@@ -111,12 +112,14 @@ def test_list_piped_is_tab_separated(house: House):
     assert theirs == ["theirs", "3", "16000", "MIT", "a split (a paper)", "no"]
 
 
-def test_list_as_json(house: House):
+def test_list_as_json(house: House, valid):
     store = house.store()
     import_file(house.checkpoint, name="theirs", store=store)
     import_file(store.resolve("mine"), name="own", store=store)
     (house.cache / "broken.safetensors").write_bytes(b"not weights")
     done = house.run("list", "--json")
+    valid("weights", json.loads(done.stdout))
+    valid("weights", json.loads(house.run("show", "own", "--json").stdout))
     records = {record["name"]: record for record in json.loads(done.stdout)}
     assert list(records) == ["mine", "theirs", "broken", "own"]
     assert {name: record["source"] for name, record in records.items()} == {
@@ -131,6 +134,8 @@ def test_list_as_json(house: House):
     assert records["theirs"]["tag_categories"] == ["genre", "instrument", "mood/theme"]
     assert records["theirs"]["path"] == str(house.cache / "theirs.safetensors")
     assert records["theirs"]["scores"][0]["pr_auc"] == 0.4422
+    assert records["own"]["sha256"] == read_weights(house.cache / "own.safetensors").sha256
+    assert records["broken"]["sha256"] is None
     assert all(record.keys() == records["mine"].keys() for record in records.values())
 
 
@@ -228,7 +233,7 @@ def test_path_where_the_cache_cannot_be_written(house: House):
     assert "cannot write the weights cache" in done.stderr
 
 
-def test_verify(house: House):
+def test_verify(house: House, valid):
     house.store().install("theirs")
     done = house.run("verify")
     assert (done.returncode, done.stderr) == (0, "")
@@ -244,6 +249,7 @@ def test_verify(house: House):
     done = house.run("verify", "--json")
     assert (done.returncode, done.stderr) == (3, "")
     mine, theirs = json.loads(done.stdout)
+    valid("verify", [mine, theirs])
     assert (mine["status"], theirs["status"]) == ("ok", "failed")
     assert "altered" in theirs["detail"]
     assert path.read_bytes() == content

@@ -1,0 +1,44 @@
+"""`samptag schema`: the JSON Schema of every document that samptag prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from typing import Annotated
+
+import typer
+
+from samptag.errors import UsageError
+
+__all__ = ["schema"]
+
+
+def _names() -> list[str]:
+    files = resources.files("samptag") / "schemas"
+    return sorted(file.name.removesuffix(".json") for file in files.iterdir() if file.name.endswith(".json"))
+
+
+def _complete_names(incomplete: str) -> Iterator[str]:
+    return (name for name in _names() if name.startswith(incomplete))
+
+
+def schema(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Of the document; without it all names.", autocompletion=_complete_names),
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a document.
+
+    $ samptag schema
+    $ samptag schema tag > tag.schema.json
+
+    A record's field "schema" names the version; fields are only ever added to it.
+    """
+    if name is None:
+        sys.stdout.write("".join(f"{known}\n" for known in _names()))
+        return
+    if name not in _names():
+        raise UsageError(f"there is no schema {name!r}: there is {', '.join(_names())}")
+    sys.stdout.write((resources.files("samptag") / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
