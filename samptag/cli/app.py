@@ -14,7 +14,7 @@ import typer
 import samptag
 from samptag.cli import data, evaluate, info, schema, tag, train, weights
 from samptag.cli.config import config_path, configured_defaults
-from samptag.cli.console import error, note, speak_from
+from samptag.cli.console import error, note, say, speak_from
 from samptag.cli.pages import polished
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
@@ -204,7 +204,7 @@ class _ForPeople(logging.Handler):
         if record.exc_info:
             sys.stderr.write(self.format(record) + "\n")
         else:
-            note(f"{record.levelname.lower()}: {record.getMessage()}")
+            say(f"{record.levelname.lower()}: {record.getMessage()}", record.levelno)
 
 
 def _set_up_logging(switches: set[str]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tempfile
-import zipfile
 from typing import IO, TYPE_CHECKING, Any
 
 from samptag.cli.writers import About, Writer
@@ -41,6 +39,8 @@ class _Npz(Writer):
     binary = True
 
     def __init__(self, out: Any, about: About) -> None:
+        import zipfile
+
         super().__init__(out, about)
         self._zip = zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True)
         self._paths: list[str] = []
@@ -87,6 +87,8 @@ class NpzEmbeddings(_Npz):
     """
 
     def __init__(self, out: Any, about: About) -> None:
+        import tempfile
+
         super().__init__(out, about)
         # How many rows there will be is known at the end only, and stands at the front of an array's file.
         self._rows: IO[bytes] = tempfile.TemporaryFile(prefix="samptag-")  # noqa: SIM115 - closed in finish

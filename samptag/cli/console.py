@@ -20,6 +20,7 @@ __all__ = [
     "error",
     "new_progress",
     "note",
+    "say",
     "speak_from",
     "stderr_console",
     "wants_progress",
@@ -51,25 +52,26 @@ def note(message: str) -> None:
 
     Line breaks become spaces, so that a file name cannot make two lines of it.
     """
-    _say(message, logging.INFO)
+    say(message, logging.INFO)
 
 
 def detail(message: str) -> None:
     """Write a line as `note` does, with --verbose only."""
-    _say(message, logging.DEBUG)
+    say(message, logging.DEBUG)
 
 
 def warn(message: str) -> None:
     """Write a line that begins with "warning:"; not with --quiet."""
-    _say(f"warning: {message}", logging.WARNING)
+    say(f"warning: {message}", logging.WARNING)
 
 
 def error(message: str) -> None:
     """Write a line that begins with "error:"."""
-    _say(f"error: {message}", logging.ERROR)
+    say(f"error: {message}", logging.ERROR)
 
 
-def _say(message: str, level: int) -> None:
+def say(message: str, level: int) -> None:
+    """Write one line for people on standard error if its level, of those of `logging`, is heard."""
     if level < _heard or sys.stderr is None:  # closed by the caller
         return
     line = printable(" ".join(message.splitlines()))

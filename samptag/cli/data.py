@@ -13,7 +13,6 @@ import typer
 
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import quiet_codecs
-from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 from samptag.text import printable
 
@@ -25,6 +24,15 @@ __all__ = ["app"]
 app = typer.Typer(help="Check, fetch and prepare data sets.", no_args_is_help=True)
 
 _LISTED_PROBLEMS = 10
+_PROBLEMS = {
+    "damaged": "damaged clips",
+    "left-out": "left out",
+    "missing": "missing clips",
+    "split": "the split",
+    "tag": "tags that cannot be scored",
+    "unlisted": "present but not listed",
+    "unreadable": "unreadable clips",
+}
 _INFORMATION = ("unlisted", "tag")
 
 Root = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder, or a manifest.")]
@@ -47,6 +55,7 @@ def check(
 
     $ samptag data check mtat/ --decode
     """
+    from samptag.cli.progress import progress_bar
     from samptag.data import survey
 
     quiet_codecs()
@@ -87,6 +96,7 @@ def prepare(
     Training does the same by itself; this does it ahead, on a machine without a GPU for instance.
     """
     from samptag.cli.console import note
+    from samptag.cli.progress import progress_bar
     from samptag.data import build_cache
 
     quiet_codecs()
@@ -138,6 +148,7 @@ def download(
             "MTG-Jamendo has a downloader of its own"
         )
     from samptag.cli.console import note
+    from samptag.cli.progress import progress_bar
     from samptag.data.download import MTAT_URL, download_mtat
 
     with progress_bar(progress, unit="bytes") as bar:
@@ -155,6 +166,7 @@ def unpack(
     $ samptag data unpack mtat/
     """
     from samptag.cli.console import note
+    from samptag.cli.progress import progress_bar
     from samptag.data.download import unpack_mtat
 
     with progress_bar(progress, unit="bytes") as bar:
@@ -163,6 +175,7 @@ def unpack(
 
 
 def _open(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:
+    from samptag.cli.progress import progress_bar
     from samptag.data import open_dataset
 
     with progress_bar(progress) as bar:
@@ -211,7 +224,7 @@ def _print_tables(found: Survey) -> None:
     for problem in found.problems:
         kinds.setdefault(problem.kind, []).append(problem.message)
     for kind, messages in kinds.items():
-        console.print(f"{kind}: {len(messages)}", style="bold" if kind not in _INFORMATION else "dim")
+        console.print(f"{_PROBLEMS.get(kind, kind)} ({len(messages)}):", style="bold" if kind not in _INFORMATION else "dim")
         for message in messages[:_LISTED_PROBLEMS]:
             console.print(f"  {message}")
         if len(messages) > _LISTED_PROBLEMS:

@@ -33,8 +33,12 @@ def info(
         if name == "weights":
             continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
         if isinstance(value, dict):
-            text = ", ".join(f"{key}={item}" for key, item in value.items()) or "none"
+            text = ", ".join(f"{key}={item}" for key, item in value.items())
+        if text == "":  # no process of torchrun
+            continue
         sys.stdout.write(f"{name.replace('_', ' '):<12}{text}\n")
     for weights in facts["weights"]:
         state = "installed" if weights["installed"] else weights["problem"]

@@ -99,8 +99,8 @@ def tag(
         typer.Option(
             "--format",
             "-f",
-            metavar="|".join((TABLE, *FORMATS)),
-            help="By default what the suffix of --output says, else table (tab-separated lines when piped). "
+            metavar="FORMAT",
+            help="By default what the suffix of --output says, else table (tab-separated lines when piped); "
             + "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
             + ".",
             autocompletion=_complete_formats,

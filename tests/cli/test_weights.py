@@ -129,7 +129,7 @@ def test_list_as_json(house: House, valid):
         "own": "imported",
     }
     assert [record["installed"] for record in records.values()] == [True, True, False, True]
-    assert "no weights file" in records["broken"]["problem"]
+    assert "not a samptag weights file" in records["broken"]["problem"]
     assert records["theirs"]["tags"] == ["rock", "piano", "happy"]
     assert records["theirs"]["tag_categories"] == ["genre", "instrument", "mood/theme"]
     assert records["theirs"]["path"] == str(house.cache / "theirs.safetensors")
@@ -160,7 +160,7 @@ def test_show_says_the_rest(house: House):
     assert max(map(len, text.splitlines())) <= 60
     listed = {record["name"]: record for record in json.loads(house.run("list", "--json").stdout)}
     assert json.loads(house.run("show", "mine", "--json").stdout) == listed["mine"]
-    refused(house.run("show", "thiers"), 3, "did you mean theirs")
+    refused(house.run("show", "thiers"), 3, "did you mean 'theirs'")
 
 
 def test_list_and_path_load_no_torch(house: House):
