@@ -224,7 +224,9 @@ def _print_tables(found: Survey) -> None:
     for problem in found.problems:
         kinds.setdefault(problem.kind, []).append(problem.message)
     for kind, messages in kinds.items():
-        console.print(f"{_PROBLEMS.get(kind, kind)} ({len(messages)}):", style="bold" if kind not in _INFORMATION else "dim")
+        console.print(
+            f"{_PROBLEMS.get(kind, kind)} ({len(messages)}):", style="bold" if kind not in _INFORMATION else "dim"
+        )
         for message in messages[:_LISTED_PROBLEMS]:
             console.print(f"  {message}")
         if len(messages) > _LISTED_PROBLEMS:
