@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samptag.core.config import ModelConfig
+from samptag.core.config import ModelConfig, OddZero
 
 __all__ = ["BatchNorm", "Convolution", "FrameConvolution", "PlainBlock", "ResidualBlock", "SqueezeExcitation"]
 
@@ -22,25 +22,31 @@ KIM_BLOCK_DROPOUT = 0.2
 class Convolution(nn.Module):
     """Convolution over time that keeps the length; (batch, in, 1, time) -> (batch, out, 1, time).
 
-    Zeros around the input are shared out as TensorFlow's 'same' does: one more at the end where the kernel is even.
-
     Parameters
     ----------
     n_in, n_out : int
         Number of channels.
     kernel : int
         Filter length in frames.
+    odd_zero : {"end", "front"}
+        Which side has one zero more where the kernel is even; see `ModelConfig`.
+
+    Attributes
+    ----------
+    pads : tuple of int
+        Zeros before and after the input.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int) -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, odd_zero: OddZero = "end") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in, kernel))
         self.bias = nn.Parameter(torch.empty(n_out))
-        self.pads = (kernel - 1) // 2, kernel // 2
+        fewer, more = (kernel - 1) // 2, kernel // 2
+        self.pads = (more, fewer) if odd_zero == "front" else (fewer, more)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the authors do: he_uniform, biases zero."""
+        """Draw the weights as Kim 2018 does: he_uniform, biases zero."""
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
         nn.init.zeros_(self.bias)
 

@@ -53,13 +53,13 @@ class Processes:
         if self.world > 1:
             dist.all_reduce(tensor)
 
-    def highest(self, flags: Sequence[int]) -> list[int]:
+    def highest(self, values: Sequence[float]) -> list[float]:
         """The largest value any process has in each place."""
         if self.world == 1:
-            return list(flags)
-        tensor = torch.tensor(flags)
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
-        return [int(flag) for flag in tensor]
+        return tensor.tolist()
 
     def collect(self, value: Any) -> list[Any]:
         """`value` of every process, by rank; plain data only."""

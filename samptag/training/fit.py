@@ -60,6 +60,7 @@ class Trainer:
         self._loss_count = 0
         self._pace = Pace()
         self._saved_at = self._resumed_at = time.monotonic()
+        self._spent: float | None = None
 
     def run(self) -> int:
         """Train until schedule or budget end it, or a signal stops it.
@@ -70,6 +71,7 @@ class Trainer:
             The signal's number, 0 without one.
         """
         self._resumed_at = time.monotonic()
+        self._agree()
         with ExitStack() as stack:
             stack.callback(self.stepper.workers.close)
             log = TrainingLog(self.job.out, records=self.position.history) if self.job.processes.leads else None
@@ -131,15 +133,9 @@ class Trainer:
     def _seconds(self) -> float:
         return self.position.seconds + time.monotonic() - self._resumed_at
 
-    def _spent(self) -> float | None:
-        return self.job.budget.spent(
-            step=self.position.total_steps, seconds=self._seconds(), steps_per_epoch=self.steps_per_epoch
-        )
-
     def _over(self) -> bool:
-        """Whether schedule or budget are at their end, on any process; a larger budget reopens a training."""
-        over = self.position.finished or (self._spent() or 0.0) >= 1.0
-        return bool(self.job.processes.highest([int(over)])[0])
+        """Whether schedule or budget are at their end; a larger budget reopens a training."""
+        return self.position.finished or (self._spent or 0.0) >= 1.0
 
     # Training
 
@@ -164,10 +160,10 @@ class Trainer:
                 if now - reported > REPORT_SECONDS or p.step == self.steps_per_epoch:
                     reported = now
                     self._report()
-                stop, save_due, over = self._agree(signals)
+                stop, save_due = self._agree(signals.received)
                 if save_due and not stop:
                     self.save(LAST)
-                if stop or over:
+                if stop or self._over():
                     return stop
         return 0
 
@@ -178,7 +174,7 @@ class Trainer:
             waveforms,
             labels,
             batch_size=batch_size,
-            spent=min(self._spent() or 0.0, 1.0),
+            spent=min(self._spent or 0.0, 1.0),
             number=p.total_steps + 1,
             rng=np.random.default_rng([job.seed, p.epoch, p.step, job.processes.rank]),
         )
@@ -187,12 +183,24 @@ class Trainer:
         p.step += 1
         p.total_steps += 1
 
-    def _agree(self, signals: StopSignals) -> tuple[int, int, int]:
-        """What all processes do after this step: stop (by which signal), save, end the epoch with the budget."""
-        due = self.job.processes.leads and time.monotonic() - self._saved_at > self.job.save_every_seconds
-        over = (self._spent() or 0.0) >= 1.0
-        stop, save_due, ended = self.job.processes.highest([signals.received, int(due), int(over)])
-        return stop, save_due, ended
+    def _agree(self, signal: int = 0) -> tuple[int, bool]:
+        """Agree among all processes on what clocks and signals say, which each of them has its own of.
+
+        The share of the budget that is spent decides the learning rate too, so that weights would drift apart.
+
+        Returns
+        -------
+        tuple
+            The signal to stop by, 0 for none, and whether to save.
+        """
+        job = self.job
+        due = job.processes.leads and time.monotonic() - self._saved_at > job.save_every_seconds
+        spent = job.budget.spent(
+            step=self.position.total_steps, seconds=self._seconds(), steps_per_epoch=self.steps_per_epoch
+        )
+        stop, save_due, agreed = job.processes.highest([signal, due, spent or 0.0])
+        self._spent = None if spent is None else agreed
+        return int(stop), bool(save_due)
 
     def _mean_loss(self) -> float:
         """Of the open epoch so far, on this process.
@@ -214,7 +222,7 @@ class Trainer:
         loss = self._mean_loss()
         if not self.job.processes.leads:
             return
-        spent, p = self._spent(), self.position
+        spent, p = self._spent, self.position
         ran = time.monotonic() - self._resumed_at
         self.job.listener(
             StepDone(
@@ -255,6 +263,7 @@ class Trainer:
         p.epoch, p.step = p.epoch + 1, 0
         self._loss.zero_()
         self._loss_count = 0
+        self._agree()  # a validation takes time
         p.finished = verdict.finished
         if log is not None and self.best["record"] is record:
             self._export(record)

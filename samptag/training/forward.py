@@ -79,7 +79,8 @@ class FusedForward:
     def __init__(self, model: SampleCNN, *, processes: Processes, workers: Workers) -> None:
         self.model = model
         config = model.config
-        self.pads = (config.m - 1) // 2, config.m // 2
+        lowest: Any = model.body[0]
+        self.pads: tuple[int, int] = lowest.conv.pads
         reduce = processes.add if processes.world > 1 else None
 
         def fuse(block: Any, geometry: Geometry) -> FusedLayer:

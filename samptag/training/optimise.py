@@ -1,14 +1,16 @@
 """The optimiser of a recipe, and the moving average of a model's weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from samptag.core.model import SampleCNN
 from samptag.training.recipe import Recipe
 
-__all__ = ["MovingAverage", "make_optimiser", "restore_optimiser"]
+__all__ = ["MovingAverage", "NormWarmUp", "make_optimiser", "restore_optimiser"]
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
@@ -66,3 +68,35 @@ class MovingAverage:
         for name, tensor in self.state.items():
             if not tensor.is_floating_point():
                 tensor.copy_(state[name])
+
+
+class NormWarmUp:
+    """Lets the running statistics of batch normalisation follow fast at first.
+
+    At step t (from 1) a batch weighs ``steps / (steps + t - 1)`` in them, until that has come down to the model's own
+    momentum. The norms themselves keep their momentum, which torch.compile takes for a constant.
+
+    Parameters
+    ----------
+    model : SampleCNN
+    steps : int
+        0 changes nothing.
+    """
+
+    def __init__(self, model: SampleCNN, *, steps: int) -> None:
+        self.steps, self.momentum = steps, model.config.bn_momentum
+        self.statistics = [b for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))]
+
+    @contextmanager
+    def step(self, number: int) -> Iterator[None]:
+        """Enter around the forward and backward pass of step `number`; the backward pass needs the statistics too."""
+        weight = self.steps and self.steps / (self.steps + number - 1)
+        if weight <= self.momentum:
+            yield
+            return
+        before = [statistic.clone() for statistic in self.statistics]
+        torch._foreach_zero_(self.statistics)
+        yield
+        # From zero, the norms have come to momentum times the batch's statistics.
+        for old, statistic in zip(before, self.statistics, strict=True):
+            statistic.copy_(old.lerp_(statistic / self.momentum, weight))

@@ -1,6 +1,7 @@
 """Everything a training needs before its first step: audio, labels, a network, weights of tags, a model card."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from samptag import __version__
+from samptag.core.blocks import Convolution
 from samptag.core.model import ModelConfig, SampleCNN, config_from_name
 from samptag.core.weights import ModelCard
 from samptag.data import AudioCache, Dataset, build_cache
@@ -21,7 +23,7 @@ from samptag.training.batches import MappedSource, ResidentSource, Segments, con
 from samptag.training.options import Choices
 from samptag.training.recipe import Recipe
 
-__all__ = ["Material", "balanced_weights", "card_maker", "decode", "pos_weights", "starting_model"]
+__all__ = ["Material", "balanced_weights", "card_maker", "decode", "initialise", "pos_weights", "starting_model"]
 
 logger = logging.getLogger("samptag")
 
@@ -155,11 +157,15 @@ def starting_model(
     if wanted is not None:
         config = config_from_name(wanted) if isinstance(wanted, str) else wanted
         config = replace(config, n_tags=len(tags))
+    recipe = choices.recipe
     torch.manual_seed(choices.seed)
     if stored is not None:
-        return SampleCNN(config or ModelConfig.from_dict(stored["identity"]["config"]))
+        known = ModelConfig.from_dict(stored["identity"]["config"])
+        return SampleCNN(known if config is None or choices.init_from is not None else recipe.adapt(config))
     if choices.init_from is None:
-        return SampleCNN(config or config_from_name("samplecnn-3-9", n_tags=len(tags)))
+        model = SampleCNN(recipe.adapt(config or config_from_name("samplecnn-3-9", n_tags=len(tags))))
+        initialise(model, recipe.initialisation)
+        return model
     loaded = load_model(choices.init_from)
     theirs = replace(loaded.card.config, n_tags=len(tags))
     if config is not None and (config.name, config.sample_rate) != (theirs.name, theirs.sample_rate):
@@ -173,6 +179,29 @@ def starting_model(
         state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
     model.load_state_dict(state, strict=loaded.card.tags == tags)
     return model
+
+
+def initialise(model: SampleCNN, how: str) -> None:
+    """Draw the convolutions of `model` anew in the way of a recipe.
+
+    Parameters
+    ----------
+    model : SampleCNN
+    how : {"he_uniform", "keras-1.1.0", "resemul"}
+        "he_uniform": as a new model has them. "keras-1.1.0": Lee 2017's ``he_uniform``, whose fan-in that version of
+        Keras takes to be in x out channels, so that filters start 6.5 to 22.6 times smaller. "resemul": as in the code
+        of Kim 2018, where the shortcuts' convolutions and the last layer, a ``Dense`` there, are glorot_uniform.
+    """
+    if how == "he_uniform":
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, Convolution):
+            n_out, n_in, _ = module.weight.shape
+            if how == "keras-1.1.0":
+                bound = math.sqrt(6 / (n_in * n_out))
+                nn.init.uniform_(module.weight, -bound, bound)
+            elif name.endswith("shortcut.conv") or name == "top.conv":
+                nn.init.xavier_uniform_(module.weight)
 
 
 def pos_weights(choice: float | str | None, labels: NDArray[np.float32]) -> Tensor | None:

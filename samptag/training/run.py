@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from samptag.training.state import LAST, load_checkpoint, random_state, restore_
 from samptag.training.stepper import Stepper
 
 __all__ = ["TrainResult", "train"]
+
+FEW_VALID_CLIPS = 30
+_FEW_CLIPS = "{} validation clips are few: which epoch they call the best means little, and their figures less"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,7 @@ def train(
     model : str or ModelConfig, optional
         "samplecnn-3-9" when neither this nor `init_from` is given; its number of tags is the data set's.
     recipe : str, optional
-        "modern" (the default) or "paper".
+        "modern" (the default), "paper" or "kim".
     format, split, subset : str, optional
         As for `open_dataset`.
     init_from : str, optional
@@ -170,6 +173,8 @@ def train(
         stack.callback(restore_random_state, random_state())
         processes = stack.enter_context(joined(where))
         dataset = open_dataset(choices.data, format=choices.format, split=choices.split, subset=choices.subset)
+        if batch_size is None:
+            choices = replace(choices, recipe=choices.recipe.for_format(dataset.format))
         net = starting_model(model, choices, tags=dataset.tags, stored=stored)
         material = decode(
             dataset,
@@ -270,7 +275,10 @@ def _prepared(trainer: Trainer, material: Material, choices: Choices, *, residen
         data=str(dataset.root),
         format=dataset.format,
         split=f"{dataset.split_name} ({cache.split_hash})",
-        cautions=tuple(problem.message for problem in dataset.problems if problem.kind in ("split", "left-out")),
+        cautions=(
+            *(problem.message for problem in dataset.problems if problem.kind in ("split", "left-out")),
+            *([_FEW_CLIPS.format(len(material.valid))] if len(material.valid) < FEW_VALID_CLIPS else []),
+        ),
         tags=dataset.tags,
         train_positives=tuple(float(n) for n in material.train_labels.sum(axis=0, dtype=np.float64)),
         valid_positives=tuple(float(n) for n in material.valid_labels.sum(axis=0, dtype=np.float64)),

@@ -14,7 +14,7 @@ from samptag.errors import DeviceError
 from samptag.training.augment import augment
 from samptag.training.distributed import Processes
 from samptag.training.forward import FusedForward, training_forward
-from samptag.training.optimise import MovingAverage, make_optimiser, restore_optimiser
+from samptag.training.optimise import MovingAverage, NormWarmUp, make_optimiser, restore_optimiser
 from samptag.training.recipe import Recipe
 from samptag.training.schedule import EpochVerdict, StagedSchedule, schedule_for
 from samptag.training.validate import Validation
@@ -69,13 +69,14 @@ class Stepper:
             model, device=device, processes=processes, workers=self.workers, frozen_encoder=frozen_encoder
         )
         self.fast_path = isinstance(forward, FusedForward)
-        self._forward = torch.compile(forward) if compiled and not self.fast_path else forward
+        self._compiled = compiled and not self.fast_path
+        self._forward = torch.compile(forward) if self._compiled else forward
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimiser = make_optimiser(self.parameters, recipe)
         self.schedule = schedule_for(recipe)
         decay = recipe.ema_decay
         self._average = None if decay is None else MovingAverage(model.state_dict(), decay=decay)
-        self._norms: list[Any] = [m for m in model.modules() if hasattr(m, "running_mean")]
+        self._norms = NormWarmUp(model, steps=0 if frozen_encoder else recipe.norm_warmup_steps)
         self.rate = 0.0
 
     def threads(self) -> AbstractContextManager[None]:
@@ -119,14 +120,16 @@ class Stepper:
         self.rate = self.schedule.learning_rate(spent)
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate
-        self._warm_up_norms(number - 1)
+        if self._compiled:  # batches differ in size, which would be compiled for anew
+            torch._dynamo.mark_dynamic(waveforms, 0)
         mixed = self.recipe.mixed_precision and self.device.type == "cuda"
         self._optimiser.zero_grad(set_to_none=True)
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-                logits = self._forward(waveforms)
-            loss = self.loss(logits.float(), labels)
-            torch.autograd.backward(loss / (batch_size * labels.shape[1]))
+            with self._norms.step(number):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+                    logits = self._forward(waveforms)
+                loss = self.loss(logits.float(), labels)
+                torch.autograd.backward(loss / (batch_size * labels.shape[1]))
         except RuntimeError as error:
             if not isinstance(error, torch.cuda.OutOfMemoryError) and "allocate memory" not in str(error):
                 raise
@@ -142,12 +145,6 @@ class Stepper:
             self._average.update(self.model.state_dict(), step=number)
         return loss.detach()
 
-    def _warm_up_norms(self, steps_done: int) -> None:
-        slow, first = self.model.config.bn_momentum, self.recipe.norm_warmup_steps
-        if first:
-            for norm in self._norms:
-                norm.momentum = max(slow, first / (first + steps_done))
-
     def weights(self) -> Mapping[str, Tensor]:
         """The weights to validate and export: the moving average's where there is one."""
         return self.model.state_dict() if self._average is None else self._average.state
@@ -158,7 +155,8 @@ class Stepper:
             return self.schedule.epoch_done(validation.loss)
         # A ranking needs positives and negatives of some tag; without, the loss has to do.
         by_loss = self.recipe.monitor == "loss" or np.isnan(validation.roc_auc)
-        return self.schedule.epoch_done(-validation.loss if by_loss else validation.roc_auc)
+        score = -validation.loss if by_loss else validation.roc_auc
+        return self.schedule.epoch_done(score, valid_loss=validation.loss)
 
     def start_stage(self, weights: Mapping[str, Tensor]) -> None:
         """Take over `weights` and start with a fresh optimiser."""

@@ -15,9 +15,6 @@ from samptag.training.distributed import Processes
 
 __all__ = ["Stopped", "Validation", "validate"]
 
-# Soft labels count as positive from here on; hard ones are the same either way.
-POSITIVE_ABOVE = 0.5
-
 
 class Stopped(Exception):
     """The validation was given up because the training shall stop."""
@@ -32,7 +29,8 @@ class Validation:
     loss : float
         Mean over segments and tags of the training loss.
     roc_auc, pr_auc : float
-        Macro means over the tags that have both kinds of clips; NaN when none has.
+        Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
+        `samptag.evaluate` has them unless told otherwise.
     """
 
     loss: float
@@ -98,6 +96,6 @@ def validate(
         return Validation(float("nan"), float("nan"), float("nan"))
     return Validation(
         loss=total / (len(segments) * labels.shape[1]),
-        roc_auc=macro(roc_auc(labels, scores, positive_above=POSITIVE_ABOVE)),
-        pr_auc=macro(pr_auc(labels, scores, positive_above=POSITIVE_ABOVE)),
+        roc_auc=macro(roc_auc(labels, scores)),
+        pr_auc=macro(pr_auc(labels, scores)),
     )

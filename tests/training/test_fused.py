@@ -27,6 +27,7 @@ ENDS_OF_THE_GRID = [
 NAMES = [
     "samplecnn-3-4-9",
     "samplecnn-2-6-4",
+    "samplecnn-2-6-4-oddfront",
     "samplecnn-4-3-4",
     "samplecnn-5-3-2",
     "samplecnn-3-4-9-se",

@@ -13,11 +13,11 @@ import torch
 
 import samptag
 from samptag.cli.train_display import display
-from samptag.core.model import ModelConfig
+from samptag.core.model import ModelConfig, SampleCNN, config_from_name
 from samptag.core.weights import load_model_file
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
 from samptag.training import EpochDone, Event, Prepared, StepDone, fit
-from samptag.training.prepare import balanced_weights
+from samptag.training.prepare import balanced_weights, initialise
 from samptag.training.state import load_checkpoint
 from samptag.training.validate import Validation
 
@@ -45,7 +45,10 @@ def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, li
     assert (prepared.train_clips, prepared.valid_clips, prepared.segments_per_epoch) == (14, 6, 140)
     assert prepared.format == "manifest"
     assert prepared.split.startswith("manifest (")
-    assert (prepared.left_out, prepared.cautions) == (0, ())
+    assert prepared.left_out == 0
+    assert prepared.cautions == (
+        "6 validation clips are few: which epoch they call the best means little, and their figures less",
+    )
     assert prepared.fast_path
     assert isinstance(events[-1], EpochDone)
     assert all(isinstance(event, StepDone | EpochDone) for event in events[1:])
@@ -94,7 +97,7 @@ def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, ca
     prepared = events[0]
     assert isinstance(prepared, Prepared)
     assert prepared.left_out == 3
-    assert prepared.cautions == ("4 rows with split 'unused' are set aside", "test has no clips")
+    assert prepared.cautions[:2] == ("4 rows with split 'unused' are set aside", "test has no clips")
     report = json.loads(Path(prepared.report_path).read_text())
     told = [item["path"] for item in (*report["left_out"], *report["problems"])]
     assert {str(tmp_path / name) for name in ("empty.mp3", "gone.mp3")} <= set(told)
@@ -212,8 +215,8 @@ def test_a_larger_budget_reopens_a_finished_training(tmp_path: Path, small_set: 
 def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
     tmp_path: Path, small_set: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The validation losses are given, so that a stage ends on any machine: three epochs after its best."""
-    losses = iter([1.0, 2.0, 2.0, 2.0, 2.0])
+    """The validation losses are given, so that a stage ends on any machine: four epochs after its best."""
+    losses = iter([1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
     monkeypatch.setattr(fit, "validate", lambda *given, **options: Validation(next(losses), 0.5, 0.5))
     out = tmp_path / "out"
     stages: list[int] = []
@@ -229,7 +232,7 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
             reloaded.append(all(torch.equal(best[name], now[name]) for name in now))
             assert state["stepper"]["optimiser"]["state"] == {}
             assert state["stepper"]["schedule"]["iteration"] == 0
-            assert (state["best"]["record"]["epoch"], state["position"]["epoch"]) == (1, 4)
+            assert (state["best"]["record"]["epoch"], state["position"]["epoch"]) == (1, 5)
 
     lines = small_set.read_text().splitlines()
     (tmp_path / "set.csv").write_text("\n".join([lines[0], *lines[6:9], *lines[18:21]]))
@@ -240,11 +243,57 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
         device="cpu",
         recipe="paper",
         model=ModelConfig(m=3, n=3, first_filter=81, first_stride=81),
-        epochs=5,
+        epochs=6,
         listener=look,
     )
-    assert stages == [0, 0, 0, 1, 1]
+    assert stages == [0, 0, 0, 0, 1, 1]
     assert reloaded == [True]
+
+
+def test_a_recipe_decides_what_a_new_model_is(tmp_path: Path, small_set: Path, cache_dir: Path):
+    options = {"cache": cache_dir, "device": "cpu", "max_steps": 1}
+    for recipe, epsilon, name in (("paper", 1e-5, "samplecnn-2-6-128-oddfront"), ("kim", 1e-3, "samplecnn-2-6-128")):
+        out = tmp_path / recipe
+        samptag.train(small_set, out=out, recipe=recipe, model="samplecnn-2-6-128", **options)
+        config = load_model_file(out / "model.safetensors").card.config
+        assert (config.name, config.bn_epsilon, config.dropout) == (name, epsilon, 0.5)
+        again = samptag.train(out=out, resume=True, model="samplecnn-2-6-128", **options | {"max_steps": 2})
+        assert again.steps == 2
+    # weights to start from stay what they are, whatever the recipe
+    start = tmp_path / "kim" / "model.safetensors"
+    samptag.train(small_set, out=tmp_path / "tuned", recipe="paper", init_from=str(start), **options)
+    assert load_model_file(tmp_path / "tuned" / "model.safetensors").card.config == load_model_file(start).card.config
+
+
+def test_convolutions_are_drawn_as_the_recipes_sources_draw_them():
+    def drawn(name: str, how: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = SampleCNN(config_from_name(name))
+        initialise(model, how)
+        return {key: tensor for key, tensor in model.state_dict().items() if tensor.ndim == 3}
+
+    lee = drawn("samplecnn-3-9", "keras-1.1.0")
+    for key, largest in {"body.1.conv": 0.01914, "top.conv": 0.00478, "front.conv": 0.2165}.items():
+        assert float(lee[f"{key}.weight"].abs().max()) == pytest.approx(largest, rel=0.01), key
+    plain, kim = (drawn("samplecnn-3-9-rese", how) for how in ("he_uniform", "resemul"))
+    changed = {key for key in plain if not torch.equal(plain[key], kim[key])}
+    assert {"body.2.shortcut.conv.weight", "body.8.shortcut.conv.weight", "top.conv.weight"} <= changed
+    shortcut = kim["body.2.shortcut.conv.weight"]
+    assert float(shortcut.abs().max()) == pytest.approx(math.sqrt(6 / (128 + 256)), rel=0.01)
+    main = kim["body.2.conv1.weight"]
+    assert float(main.abs().max()) == pytest.approx(math.sqrt(6 / (128 * 3)), rel=0.01)
+
+
+def test_soft_labels_count_in_validation_as_they_do_in_eval(tmp_path: Path, small_set: Path, cache_dir: Path):
+    """Both tags at 0.4: nothing is above a half, and still there is a ranking."""
+    path = tmp_path / "set.csv"
+    rows = [line.rsplit(",", 1) for line in small_set.read_text().splitlines()[1:]]
+    path.write_text(
+        "\n".join(["path,split,calm,driving", *(f"{row},{'.4,0' if tag == 'calm' else '0,.4'}" for row, tag in rows)])
+    )
+    result = samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
+    assert result.best is not None
+    assert 0 <= result.best["valid_roc_auc"] <= 1
 
 
 def test_tags_nobody_carries(tmp_path: Path, small_set: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture):
