@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samptag.core.config import ModelConfig, OddZero
+from samptag.core.config import ModelConfig
 
 __all__ = ["BatchNorm", "Convolution", "FrameConvolution", "PlainBlock", "ResidualBlock", "SqueezeExcitation"]
 
@@ -28,21 +28,15 @@ class Convolution(nn.Module):
         Number of channels.
     kernel : int
         Filter length in frames.
-    odd_zero : {"end", "front"}
-        Which side has one zero more where the kernel is even; see `ModelConfig`.
-
-    Attributes
-    ----------
     pads : tuple of int
-        Zeros before and after the input.
+        Zeros before and after the input; see `ModelConfig.same_pads`.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, *, odd_zero: OddZero = "end") -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, pads: tuple[int, int]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in, kernel))
         self.bias = nn.Parameter(torch.empty(n_out))
-        fewer, more = (kernel - 1) // 2, kernel // 2
-        self.pads = (more, fewer) if odd_zero == "front" else (fewer, more)
+        self.pads = pads
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -75,8 +69,8 @@ class FrameConvolution(Convolution):
     """
 
     def __init__(self, n_out: int, kernel: int, *, stride: int, pads: tuple[int, int]) -> None:
-        super().__init__(1, n_out, kernel)
-        self.kernel, self.stride, self.pads = kernel, stride, pads
+        super().__init__(1, n_out, kernel, pads=pads)
+        self.kernel, self.stride = kernel, stride
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """The filtered frames of the waveforms."""

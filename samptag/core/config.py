@@ -174,6 +174,11 @@ class ModelConfig:
         total = self.first_filter - self.first_stride
         return total // 2, total - total // 2
 
+    def same_pads(self, kernel: int) -> tuple[int, int]:
+        """Zeros before and after the frames of a convolution that keeps their number."""
+        fewer, more = (kernel - 1) // 2, kernel // 2
+        return (more, fewer) if self.odd_zero == "front" else (fewer, more)
+
     @property
     def name(self) -> str:
         """The name that `config_from_name` turns into this network again.

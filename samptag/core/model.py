@@ -146,7 +146,7 @@ def _front(config: ModelConfig) -> nn.Module:
         return PlainBlock(frames(), n_out, config=config)
     return ResidualBlock(
         frames(),
-        Convolution(n_out, n_out, config.first_filter, odd_zero=config.odd_zero),
+        Convolution(n_out, n_out, config.first_filter, pads=config.same_pads(config.first_filter)),
         n_out,
         config=config,
         shortcut=frames(),
@@ -158,7 +158,7 @@ def _front(config: ModelConfig) -> nn.Module:
 
 def _block(n_in: int, n_out: int, kernel: int, *, config: ModelConfig, pool_length: int) -> nn.Module:
     def convolution(n_in: int, kernel: int) -> Convolution:
-        return Convolution(n_in, n_out, kernel, odd_zero=config.odd_zero)
+        return Convolution(n_in, n_out, kernel, pads=config.same_pads(kernel))
 
     first = convolution(n_in, kernel)
     if config.block in ("plain", "se"):
@@ -183,4 +183,4 @@ def _top(config: ModelConfig) -> nn.Module:
     n_out = config.channels[-1]
     if config.block == "won-rese":
         return _block(n_out, n_out, 1, config=config, pool_length=1)
-    return PlainBlock(Convolution(n_out, n_out, 1), n_out, config=config)
+    return PlainBlock(Convolution(n_out, n_out, 1, pads=(0, 0)), n_out, config=config)

@@ -12,11 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samptag.core.model import SampleCNN
 from samptag.data import AudioCache
 from samptag.data.cache import SCALE
+from samptag.engine.predictor import Predictor
+from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
 
 __all__ = [
+    "EmbeddedSource",
     "MappedSource",
     "Prefetcher",
     "ResidentSource",
@@ -56,6 +60,11 @@ class Segments:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def then(self, others: "Segments") -> "Segments":
+        """These and `others`, whose `clips` are rows of another list."""
+        pairs = ((self.clips, others.clips), (self.starts, others.starts), (self.lengths, others.lengths))
+        return Segments(*(np.concatenate(pair) for pair in pairs))
 
     def take(self, rows: NDArray[np.int64] | slice) -> "Segments":
         """The segments at `rows`, in that order."""
@@ -218,6 +227,46 @@ class ResidentSource:
         for row in short:
             waveforms[row, int(segments.lengths[row]) :] = 0
         return waveforms
+
+
+class EmbeddedSource:
+    """Embeddings in place of waveforms, computed once by an encoder that is not trained.
+
+    Parameters
+    ----------
+    segments : Segments
+        All that will be asked for.
+    load : callable
+        Makes their waveforms.
+    model : SampleCNN
+        The encoder, as it is when tagging.
+    device : torch.device
+    processes : Processes
+        Each computes its share.
+    """
+
+    def __init__(
+        self,
+        segments: Segments,
+        load: Callable[[Segments], Tensor],
+        *,
+        model: SampleCNN,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        predict = Predictor(model, device=str(device))
+        mine = segments.take(processes.rows(0, len(segments)))
+        parts = [mine.take(slice(i, i + predict.batch_size)) for i in range(0, len(mine), predict.batch_size)]
+        embeddings = [predict(load(part).cpu().numpy())[1] for part in parts]
+        order = np.argsort(segments.starts)
+        self._starts = segments.starts[order]
+        whole = np.concatenate([each for share in processes.collect(embeddings) for each in share])
+        self._embeddings = torch.from_numpy(whole[order]).to(device)
+
+    def __call__(self, segments: Segments) -> Tensor:
+        """Float32, shape (n, embedding_size), on the device."""
+        rows = np.searchsorted(self._starts, segments.starts)
+        return self._embeddings[torch.from_numpy(rows).to(self._embeddings.device)]
 
 
 class Prefetcher:

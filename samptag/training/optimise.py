@@ -1,11 +1,11 @@
 """The optimiser of a recipe, and the moving average of a model's weights."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from samptag.core.model import SampleCNN
 from samptag.training.recipe import Recipe
@@ -13,17 +13,25 @@ from samptag.training.recipe import Recipe
 __all__ = ["MovingAverage", "NormWarmUp", "make_optimiser", "restore_optimiser"]
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """A fresh optimiser over the parameters that are trained; its learning rate is set before every step."""
-    trained = [p for p in parameters if p.requires_grad]
+def make_optimiser(model: SampleCNN, recipe: Recipe) -> torch.optim.Optimizer:
+    """A fresh optimiser over the parameters of `model` that are trained.
+
+    Its learning rates are set before every step, each group's to its ``rate_share`` of the schedule's.
+    """
+    head = {id(p) for p in model.head.parameters()}
+    groups: list[dict[str, Any]] = []
+    for share, inside in ((recipe.encoder_rate, False), (1.0, True)):
+        trained = [p for p in model.parameters() if p.requires_grad and (id(p) in head) == inside]
+        # Biases and batch-norm parameters do not decay: pulling them to zero regularises nothing.
+        groups += [
+            {"params": [p for p in trained if p.ndim > 1], "rate_share": share, "weight_decay": recipe.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "rate_share": share, "weight_decay": 0.0},
+        ]
+    groups = [group for group in groups if group["params"]]
+    rate = recipe.learning_rates[0]
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(trained, lr=recipe.learning_rates[0], momentum=recipe.momentum, nesterov=True)
-    # Biases and batch-norm parameters do not decay: pulling them to zero regularises nothing.
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rates[0], fused=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=True)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

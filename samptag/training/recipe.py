@@ -11,7 +11,9 @@ from typing import Any, Literal
 from samptag.core.config import ModelConfig, OddZero
 from samptag.errors import UsageError
 
-__all__ = ["KIM", "MODERN", "PAPER", "RECIPES", "Augmentation", "Recipe", "recipe_named"]
+__all__ = ["KIM", "MODERN", "PAPER", "RECIPES", "TUNE", "Augmentation", "Recipe", "recipe_named"]
+
+CLASSIFIER_EPOCHS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +71,15 @@ class Recipe:
         Segments are shuffled inside this many interleaved subsets of the clips, one subset after another; fewer on data
         sets that do not fill a hundred batches a subset.
     initialisation : {"he_uniform", "keras-1.1.0", "resemul"}
-        How a new model's convolutions are drawn; see `samptag.training.prepare.initialise`.
+        How a new model's convolutions are drawn; see `samptag.training.start.initialise`.
     bn_epsilon : float or None
     odd_zero : {"front", "end"} or None
         What a new model has of these fields of `ModelConfig` (`odd_zero` where m is even); None: what it says itself.
     optimiser : {"sgd", "adamw"}
     learning_rates : tuple of float
         One a stage with the "stages" schedule; the peak alone with "cosine".
+    encoder_rate : float
+        Learning rate of everything below the classifier, as a share of the classifier's.
     schedule : {"stages", "cosine"}
         "stages": each learning rate until the validation loss has not fallen for more than `patience` epochs, then the
         best weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
@@ -121,6 +125,7 @@ class Recipe:
     odd_zero: OddZero | None = None
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rates: tuple[float, ...] = (0.01,)
+    encoder_rate: float = 1.0
     schedule: Literal["stages", "cosine"] = "stages"
     momentum: float = 0.9
     iteration_decay: float = 0.0
@@ -144,6 +149,14 @@ class Recipe:
     def for_format(self, name: str) -> "Recipe":
         """The recipe as it is for data sets of this format."""
         return self if name != "msd" or not self.msd_batch_size else replace(self, batch_size=self.msd_batch_size)
+
+    def for_classifier(self) -> "Recipe":
+        """The recipe for a classifier alone, on embeddings that are computed once.
+
+        The same segments come back every epoch and cannot be augmented; epochs cost nearly nothing, so there are more.
+        """
+        epochs = None if self.epochs is None else CLASSIFIER_EPOCHS
+        return replace(self, segments="all", norm_warmup_steps=0, augmentation=Augmentation(), epochs=epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain numbers, strings and lists, ready for JSON and checkpoints."""
@@ -240,7 +253,18 @@ MODERN = Recipe(
     ),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER, KIM)}
+# From weights that know music: a low rate below the classifier, and their running statistics are kept.
+TUNE = replace(
+    MODERN,
+    name="tune",
+    learning_rates=(1e-3,),
+    encoder_rate=0.1,
+    warmup_fraction=0.1,
+    norm_warmup_steps=0,
+    epochs=10,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER, KIM, TUNE)}
 
 
 def recipe_named(name: str) -> Recipe:

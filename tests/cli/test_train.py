@@ -104,7 +104,7 @@ def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_enviro
         (["--m", "1"], 2, "m must be at least 2"),
         (["--recipe", "papre"], 2, "no recipe is called 'papre'"),
         (["--pos-weight", "heavy"], 2, "--pos-weight must be a number above 0 or 'balanced', not 'heavy'"),
-        (["--pos-weight", "inf"], 2, "--pos-weight must be a number above 0 or 'balanced', not inf"),
+        (["--pos-weight", "inf"], 2, "--pos-weight must be a number above 0 or 'balanced', not 'inf'"),
         (["--device", "cuda:7"], 4, "no device 'cuda:7'"),
         (["--data", "nowhere"], 5, "nowhere"),
         (["--init-from", "nothing-of-that-name"], 3, "nothing-of-that-name"),

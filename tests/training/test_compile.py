@@ -8,10 +8,10 @@ import torch
 import torch._dynamo
 
 from samptag.core.model import SampleCNN, config_from_name
-from samptag.training import stepper
+from samptag.training import trainer
 from samptag.training.distributed import Processes
 from samptag.training.recipe import MODERN, Recipe
-from samptag.training.stepper import Stepper
+from samptag.training.trainer import Stepper
 
 
 class CountingBackend:
@@ -32,15 +32,14 @@ def training(recipe: Recipe, *, compiled: bool) -> Stepper:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    options = {"device": torch.device("cpu"), "processes": Processes(), "frozen_encoder": False, "pos_weight": None}
-    return Stepper(model, recipe=recipe, compiled=compiled, **options)
+    return Stepper(model, recipe=recipe, device=torch.device("cpu"), processes=Processes(), compiled=compiled)
 
 
 def test_one_graph_for_all_steps_and_batch_sizes(monkeypatch: pytest.MonkeyPatch):
     backend = CountingBackend()
     torch._dynamo.reset()
     compile_ = torch.compile
-    monkeypatch.setattr(stepper.torch, "compile", lambda model: compile_(model, backend=backend))
+    monkeypatch.setattr(trainer.torch, "compile", lambda model: compile_(model, backend=backend))
     steppers = [training(MODERN, compiled=compiled) for compiled in (True, False)]
     for number in range(1, 13):
         x = 0.1 * torch.randn(6 + number % 2, 729, generator=torch.Generator().manual_seed(number))
