@@ -219,7 +219,7 @@ def _conclude(result: TrainResult, *, as_json: bool) -> None:
     if speaks():
         _report(result, as_json=as_json)
     if result.stopped_by:
-        sys.exit(128 + result.stopped_by)  # not typer.Exit: 130 of it is taken for a Ctrl-C nobody has told of
+        sys.exit(128 + result.stopped_by)  # not typer.Exit: it would take 130 for a Ctrl-C that nobody has reported
 
 
 def _report(result: TrainResult, *, as_json: bool) -> None:

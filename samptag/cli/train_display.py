@@ -18,7 +18,7 @@ __all__ = ["display", "scores", "speaks"]
 
 
 def speaks() -> bool:
-    """Whether this process tells people and programs about the training: of those that torchrun starts, the first."""
+    """Whether this process reports on the training: of those that torchrun starts, the first."""
     return int(os.environ.get("RANK", "0")) == 0
 
 

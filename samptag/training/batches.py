@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN
 from samptag.data import AudioCache
 from samptag.data.cache import SCALE
@@ -71,54 +72,44 @@ class Segments:
         return Segments(self.clips[rows], self.starts[rows], self.lengths[rows])
 
 
-def segment_counts(
-    lengths: NDArray[np.int64], *, input_length: int, first_stride: int, sample_rate: int
-) -> NDArray[np.int64]:
+def segment_counts(lengths: NDArray[np.int64], *, model: ModelConfig) -> NDArray[np.int64]:
     """How many whole segments follow one another in clips of `lengths` samples; 1 for a clip shorter than one.
 
     Clips of 29 to 31 s at 22 050 Hz are counted as the paper does.
     """
-    counts = lengths // input_length
-    if sample_rate == PAPER_RATE:
+    counts = lengths // model.input_length
+    if model.sample_rate == PAPER_RATE:
         preview = (lengths >= PAPER_CLIP_SAMPLES) & (lengths <= PAPER_LONGEST_SAMPLES)
-        counts = np.where(preview, PAPER_COUNTED_SAMPLES // first_stride // (input_length // first_stride), counts)
+        counts = np.where(preview, PAPER_COUNTED_SAMPLES // model.first_stride // model.frames, counts)
     return np.maximum(counts, 1)
 
 
 def consecutive_segments(
-    cache: AudioCache,
-    clips: NDArray[np.int64],
-    *,
-    input_length: int,
-    first_stride: int,
-    per_clip: int | None = None,
+    cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
-    """The consecutive segments of `clips`, clip after clip, the same ones every time.
+    """The segments of `clips` end to end, clip after clip, the same ones every time.
 
     Parameters
     ----------
-    cache : AudioCache
     clips : ndarray of int64, (n,)
         Places in the cache, each of a clip with at least one sample.
-    input_length, first_stride : int
-        Of the model, in samples.
+    model : ModelConfig
+        The cache has its sample rate.
     per_clip : int or None
         At most so many of each clip, evenly spaced.
     """
-    counts = segment_counts(
-        cache.lengths[clips], input_length=input_length, first_stride=first_stride, sample_rate=cache.sample_rate
-    )
+    counts = segment_counts(cache.lengths[clips], model=model)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
     rows = np.repeat(np.arange(len(clips)), kept)
     place = np.arange(len(rows)) - np.repeat(np.cumsum(kept) - kept, kept)
     numbers = place if per_clip is None else (place * counts[rows]) // kept[rows]
-    starts = cache.starts[clips][rows] + numbers * input_length
-    lengths = np.minimum(input_length, cache.lengths[clips][rows] - numbers * input_length)
+    starts = cache.starts[clips][rows] + numbers * model.input_length
+    lengths = np.minimum(model.input_length, cache.lengths[clips][rows] - numbers * model.input_length)
     return Segments(rows, starts, lengths)
 
 
 def _random_segments(
-    every: Segments, *, cache: AudioCache, clips: NDArray[np.int64], input_length: int, rng: np.random.Generator
+    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, rng: np.random.Generator
 ) -> Segments:
     """As many crops of each clip as `every` has: one at a random place in each of equal parts of the clip."""
     counts = np.bincount(every.clips, minlength=len(clips))
@@ -129,22 +120,13 @@ def _random_segments(
 
 
 def epoch_segments(
-    cache: AudioCache,
-    clips: NDArray[np.int64],
-    *,
-    input_length: int,
-    first_stride: int,
-    recipe: Recipe,
-    seed: int,
-    epoch: int,
+    cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
 ) -> Segments:
     """The segments of one training epoch in their order, which depends on seed and epoch alone."""
     rng = np.random.default_rng([seed, epoch])
-    segments = consecutive_segments(
-        cache, clips, input_length=input_length, first_stride=first_stride, per_clip=recipe.segments_per_clip
-    )
+    segments = consecutive_segments(cache, clips, model=model, per_clip=recipe.segments_per_clip)
     if recipe.segments == "random":
-        segments = _random_segments(segments, cache=cache, clips=clips, input_length=input_length, rng=rng)
+        segments = _random_segments(segments, cache, clips, input_length=model.input_length, rng=rng)
     size = recipe.batch_size
     subsets = max(1, min(recipe.subsets, len(segments) // (LEAST_BATCHES_OF_A_SUBSET * size)))
     orders = [rng.permutation(np.flatnonzero(segments.clips % subsets == subset)) for subset in range(subsets)]
@@ -164,17 +146,7 @@ def batch_bounds(n_segments: int, *, batch_size: int) -> list[tuple[int, int]]:
 
 
 class MappedSource:
-    """Waveforms copied out of the memory-mapped cache.
-
-    Parameters
-    ----------
-    cache : AudioCache
-    input_length : int
-        In samples.
-    device : torch.device
-    """
-
-    resident = False
+    """Waveforms of `input_length` samples, copied out of the memory-mapped cache."""
 
     def __init__(self, cache: AudioCache, *, input_length: int, device: torch.device) -> None:
         self._samples, self._length, self._device = cache.samples, input_length, device
@@ -191,19 +163,7 @@ class MappedSource:
 
 
 class ResidentSource:
-    """Waveforms gathered from a copy of the cache in the device's own memory.
-
-    Parameters
-    ----------
-    cache : AudioCache
-    clips : ndarray of int64
-        Only these clips are copied.
-    input_length : int
-        In samples.
-    device : torch.device
-    """
-
-    resident = True
+    """Waveforms of `input_length` samples, gathered from a copy of some `clips` in the device's own memory."""
 
     def __init__(self, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, device: torch.device) -> None:
         lengths = cache.lengths[clips]
@@ -230,19 +190,9 @@ class ResidentSource:
 
 
 class EmbeddedSource:
-    """Embeddings in place of waveforms, computed once by an encoder that is not trained.
+    """Embeddings in place of waveforms, computed once by an encoder that is not trained, as it is when tagging.
 
-    Parameters
-    ----------
-    segments : Segments
-        All that will be asked for.
-    load : callable
-        Makes their waveforms.
-    model : SampleCNN
-        The encoder, as it is when tagging.
-    device : torch.device
-    processes : Processes
-        Each computes its share.
+    Each process computes those of its share of `segments`, which are all that will be asked for.
     """
 
     def __init__(
@@ -270,20 +220,7 @@ class EmbeddedSource:
 
 
 class Prefetcher:
-    """Batches made ahead by a thread; how long the caller had to wait for them is counted.
-
-    Parameters
-    ----------
-    load : callable
-        Makes the waveforms of some segments.
-    batches : sequence of Segments
-    ahead : int
-        How many batches may lie ready.
-
-    Attributes
-    ----------
-    waited_seconds : float
-    """
+    """Batches made ahead by a thread, at most `ahead` of them; `waited_seconds` is how long the caller waited."""
 
     def __init__(self, load: Callable[[Segments], Tensor], batches: Sequence[Segments], *, ahead: int = 3) -> None:
         self._load, self._batches = load, batches

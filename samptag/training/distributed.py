@@ -1,4 +1,4 @@
-"""Several processes on one training, started by torchrun: who they are, and what they tell one another."""
+"""Several processes on one training, started by torchrun: who they are, and what they exchange."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -145,13 +145,7 @@ def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.d
 
 
 class CrossProcessNorm(nn.Module):
-    """Batch normalisation over the batches of all processes, in place of `norm`, whose tensors it uses.
-
-    Parameters
-    ----------
-    norm : nn.BatchNorm1d or nn.BatchNorm2d
-    processes : Processes
-    """
+    """Batch normalisation over the batches of all processes, in place of `norm`, whose tensors it uses."""
 
     running_mean: Tensor
     running_var: Tensor

@@ -1,4 +1,4 @@
-"""What a training tells: events for its caller, and metrics.jsonl, curves.png and TensorBoard events to read."""
+"""What a training reports: events for its caller, and metrics.jsonl, curves.png and TensorBoard events to read."""
 
 import json
 import logging

@@ -31,7 +31,8 @@ def make_optimiser(model: SampleCNN, recipe: Recipe) -> torch.optim.Optimizer:
     rate = recipe.learning_rates[0]
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=True)
-    return torch.optim.AdamW(groups, lr=rate, fused=True)
+    # Not every PyTorch from 2.4 on has the fused one for MPS.
+    return torch.optim.AdamW(groups, lr=rate, fused=model.head.weight.device.type != "mps")
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

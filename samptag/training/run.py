@@ -78,7 +78,7 @@ def train(
     resume : bool
         Go on from the checkpoint in `out`; options left out are those it was started with.
     listener : callable, optional
-        Told of progress by `Prepared`, `StepDone` and `EpochDone` of `samptag.training`.
+        Called with `Prepared`, `StepDone` and `EpochDone` of `samptag.training` as they happen.
     cache_progress : callable, optional
         Called with (clips done, clips in all) while audio is decoded.
     **options

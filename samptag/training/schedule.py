@@ -128,7 +128,7 @@ class CosineSchedule:
         return self._peak * 0.5 * (1.0 + math.cos(math.pi * after))
 
     def step_done(self) -> None:
-        """Nothing to count: the rate depends on the budget alone."""
+        """Count nothing: the rate depends on the budget alone."""
 
     def epoch_done(self, score: float, *, valid_loss: float) -> EpochVerdict:
         """Whether the epoch is the best so far: by the higher `score`, and of equal scores by the lower loss."""

@@ -53,21 +53,11 @@ class Splits:
 
     def epoch(self, number: int, *, seed: int) -> Segments:
         """The training segments of an epoch in their order; their `clips` are rows of `train_labels`."""
-        length, stride = self.model.input_length, self.model.first_stride
-        return epoch_segments(
-            self.cache,
-            self.train,
-            input_length=length,
-            first_stride=stride,
-            recipe=self.recipe,
-            seed=seed,
-            epoch=number,
-        )
+        return epoch_segments(self.cache, self.train, model=self.model, recipe=self.recipe, seed=seed, epoch=number)
 
     def consecutive(self, clips: NDArray[np.int64]) -> Segments:
         """The segments of `clips` (`train` or `valid`) end to end, as many of each as the recipe takes."""
-        length, stride, per_clip = self.model.input_length, self.model.first_stride, self.recipe.segments_per_clip
-        return consecutive_segments(self.cache, clips, input_length=length, first_stride=stride, per_clip=per_clip)
+        return consecutive_segments(self.cache, clips, model=self.model, per_clip=self.recipe.segments_per_clip)
 
     def source(self, device: torch.device, *, resident: bool | None) -> MappedSource | ResidentSource:
         """Where waveforms come from; None: the device's memory when it is CUDA's with room."""

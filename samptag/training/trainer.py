@@ -145,8 +145,9 @@ class Stepper:
         if self._compiled:  # batches differ in size, and each size would be compiled for anew
             torch._dynamo.mark_dynamic(waveforms, 0)
         mixed = recipe.mixed_precision and self.device.type == "cuda"
+        precision = torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext()
         with self._explain_lack_of_memory(len(waveforms)), self._norms.step(number):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            with precision:
                 logits = self._forward(waveforms)
             loss = self.loss(logits.float(), labels)
             torch.autograd.backward(loss / (batch_size * labels.shape[1]))
@@ -182,7 +183,7 @@ class Stepper:
         """The weights to validate and export: the moving average's where there is one."""
         return self.model.state_dict() if self._average is None else self._average.state
 
-    def judge(self, validation: Validation) -> EpochVerdict:
+    def verdict(self, validation: Validation) -> EpochVerdict:
         """What the schedule makes of an epoch's validation."""
         if isinstance(self.schedule, StagedSchedule):
             return self.schedule.epoch_done(validation.loss)
@@ -260,7 +261,7 @@ class Trainer:
     out : Path
         Folder of checkpoints, logs and the model.
     callback : callable or None
-        Is told of progress.
+        Is called with every event.
 
     Attributes
     ----------
@@ -283,7 +284,7 @@ class Trainer:
     ) -> None:
         self.config, self.splits, self.load, self.out = config, splits, load, out
         self.device, self.processes = device, processes
-        self._tell = callback if callback is not None and processes.leads else lambda event: None
+        self._callback = callback if callback is not None and processes.leads else lambda event: None
         self.stepper = Stepper(
             model,
             recipe=config.recipe,
@@ -316,7 +317,7 @@ class Trainer:
         int
             The signal's number, 0 without one.
         """
-        self._tell(self._prepared())
+        self._callback(self._prepared())
         self._resumed_at = time.monotonic()
         self._agree()
         with ExitStack() as stack:
@@ -389,7 +390,7 @@ class Trainer:
         share = self.processes.highest([self._pace.wait_share])[0]
         if self.processes.leads:
             self._pace.warn_of_waiting(share)
-        stage, verdict = self.stepper.schedule.stage, self.stepper.judge(validation)
+        stage, verdict = self.stepper.schedule.stage, self.stepper.verdict(validation)
         record = self._record(validation, stage=stage, best=verdict.best)
         if verdict.best or self.best is None:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in self._eval_model.state_dict().items()}
@@ -408,7 +409,7 @@ class Trainer:
         self.save(*([BEST] if verdict.best else []), LAST)
         if log is not None:
             log.add(record)
-        self._tell(EpochDone(record=record))
+        self._callback(EpochDone(record=record))
         return 0
 
     def _agree(self) -> tuple[int, bool]:
@@ -472,7 +473,7 @@ class Trainer:
                 save_checkpoint(self.out / name, state)
         self._saved_at = time.monotonic()
 
-    # What is told and written
+    # Reports
 
     def _prepared(self) -> Prepared:
         return Prepared(
@@ -488,13 +489,7 @@ class Trainer:
         )
 
     def _report(self) -> None:
-        """Tell of the step.
-
-        Raises
-        ------
-        SamptagError
-            When the loss is not finite any more.
-        """
+        """Report the step; raise a SamptagError when the loss is not finite any more."""
         p, spent = self.position, self._spent
         loss = float(self._loss) / max(self._loss_count, 1)
         if not math.isfinite(loss):
@@ -502,7 +497,7 @@ class Trainer:
                 f"the loss is {loss} in epoch {p.epoch + 1}: the training has diverged; lower the learning rate "
                 f"(--learning-rate, last {self.stepper.rate:.3g})"
             )
-        self._tell(
+        self._callback(
             StepDone(
                 epoch=p.epoch + 1,
                 step=p.step,

@@ -16,7 +16,7 @@ __all__ = ["Stopped", "Validation", "validate"]
 
 
 class Stopped(Exception):
-    """The validation was given up because the training shall stop."""
+    """The validation was given up because the training is to stop."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Validation:
         Mean over segments and tags of the training loss.
     roc_auc, pr_auc : float
         Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
-        `samptag.evaluate` has them unless told otherwise.
+        `samptag.evaluate` has them by default.
     """
 
     loss: float

@@ -28,13 +28,7 @@ CPU = torch.device("cpu")
 
 
 def counts(name: str, *lengths: int, sample_rate: int = 22_050) -> list[int]:
-    config = config_from_name(name)
-    return segment_counts(
-        np.array(lengths),
-        input_length=config.input_length,
-        first_stride=config.first_stride,
-        sample_rate=sample_rate,
-    ).tolist()
+    return segment_counts(np.array(lengths), model=config_from_name(name, sample_rate=sample_rate)).tolist()
 
 
 def test_clips_of_29_seconds_are_counted_as_in_the_paper():
@@ -56,9 +50,7 @@ def train_clips(dataset: Dataset) -> np.ndarray:
 
 
 def take(audio: AudioCache, clips: np.ndarray, config: ModelConfig, per_clip: int | None = None) -> Segments:
-    return consecutive_segments(
-        audio, clips, input_length=config.input_length, first_stride=config.first_stride, per_clip=per_clip
-    )
+    return consecutive_segments(audio, clips, model=config, per_clip=per_clip)
 
 
 def test_consecutive_segments_lie_end_to_end(audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig):
@@ -78,9 +70,7 @@ def test_consecutive_segments_lie_end_to_end(audio: AudioCache, train_clips: np.
 
 
 def epoch(audio: AudioCache, clips: np.ndarray, config: ModelConfig, recipe=PAPER, **options: int) -> Segments:
-    return epoch_segments(
-        audio, clips, input_length=config.input_length, first_stride=config.first_stride, recipe=recipe, **options
-    )
+    return epoch_segments(audio, clips, model=config, recipe=recipe, **options)
 
 
 def test_paper_epochs_hold_whole_batches_in_another_order(
