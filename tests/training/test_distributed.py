@@ -39,7 +39,7 @@ if doomed == "minutes":
     run.Trainer = Kept
     budget = {"recipe": "modern", "max_minutes": 0.1, "batch_size": 8}
 else:
-    budget = {"recipe": "kim", "epochs": 200 if doomed != "-" else 2, "batch_size": 70}
+    budget = {"recipe": "kim", "epochs": 200 if doomed != "-" else 2, "batch_size": 80, "learning_rate": 0.003}
 try:
     train(
         data, out=out, cache=cache, device="cpu", **budget,
