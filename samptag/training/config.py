@@ -17,8 +17,9 @@ _BUDGET = ("epochs", "max_steps", "max_minutes")
 _SAID_ANEW = ("device", "jobs", "resident", "compiled", "save_every_minutes")
 # The clips themselves are compared by the split's name and hash, the weights to start from are in the checkpoint.
 _MAY_DIFFER = ("data", "format", "split", "subset", "init_from", "cache", "name", "licence", *_BUDGET, *_SAID_ANEW)
-# In the order of comparison: another recipe may make another model.
+# In the order of comparison: each may change those that follow.
 _WORDS = {
+    "freeze_encoder": "--freeze-encoder",
     "recipe": "recipe",
     "model": "model",
     "tags": "list of tags",

@@ -19,6 +19,7 @@ from samptag.data import AudioCache, Dataset
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
 from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, batches, trainer
 from samptag.training.checkpoints import load_checkpoint
+from samptag.training.recipe import TUNE
 from samptag.training.start import balanced_weights, initialise
 from samptag.training.validate import Validation
 
@@ -297,6 +298,27 @@ def test_soft_labels_count_in_validation_as_they_do_in_eval(tmp_path: Path, smal
     result = samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
     assert result.best is not None
     assert 0 <= result.best["valid_roc_auc"] <= 1
+
+
+def test_tuning_keeps_what_the_weights_know(
+    tmp_path: Path, small_set: Path, cache_dir: Path, trained: tuple[Path, list[Event]]
+):
+    start = trained[0] / "model.safetensors"
+    options = {"cache": cache_dir, "device": "cpu", "init_from": str(start), "max_steps": 3, "batch_size": 16}
+    learned = {}
+    for recipe in ("tune", "modern"):
+        out = tmp_path / recipe
+        samptag.train(small_set, out=out, recipe=None if recipe == "tune" else recipe, **options)
+        learned[recipe] = load_checkpoint(out / "last.pt")["stepper"]
+    before = load_model_file(start).model.state_dict()
+
+    def moved(recipe: str, name: str) -> float:
+        return float((learned[recipe]["model"][name] - before[name]).norm() / before[name].norm())
+
+    for name in ("front.bn.running_var", "body.3.bn.running_var", "body.1.conv.weight"):
+        assert 0 < moved("tune", name) < 0.3 * moved("modern", name), name
+    rates = {group["rate_share"]: group["lr"] for group in learned["tune"]["optimiser"]["param_groups"]}
+    assert rates[TUNE.encoder_rate] == pytest.approx(TUNE.encoder_rate * rates[1.0])
 
 
 def test_a_classifier_is_trained_on_embeddings_that_are_computed_once(
