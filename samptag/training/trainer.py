@@ -36,7 +36,6 @@ from samptag.training.distributed import Processes
 from samptag.training.fused import FusedForward, Workers, training_forward
 from samptag.training.log import Callback, EpochDone, Pace, Prepared, StepDone, TrainingLog
 from samptag.training.optimise import MovingAverage, NormWarmUp, make_optimiser, restore_optimiser
-from samptag.training.recipe import Recipe
 from samptag.training.schedule import EpochVerdict, StagedSchedule, schedule_for
 from samptag.training.splits import Splits
 from samptag.training.start import pos_weights
@@ -57,15 +56,12 @@ class Stepper:
     ----------
     model : SampleCNN
         With the weights to start from, on `device`.
-    recipe : Recipe
+    config : TrainConfig
+        Its recipe, and whether the encoder is frozen and the forward pass compiled.
     device : torch.device
     processes : Processes
-    frozen_encoder : bool
-        Train the classifier alone, on embeddings.
     pos_weight : Tensor or None
         Weight of each tag's positives in the loss, (tags,).
-    compiled : bool
-        Let torch.compile make the forward pass, where it is not the fused one.
 
     Attributes
     ----------
@@ -78,33 +74,32 @@ class Stepper:
     def __init__(
         self,
         model: SampleCNN,
+        config: TrainConfig,
         *,
-        recipe: Recipe,
         device: torch.device,
         processes: Processes,
-        frozen_encoder: bool = False,
         pos_weight: Tensor | None = None,
-        compiled: bool = False,
     ) -> None:
+        recipe, frozen = config.recipe, config.freeze_encoder
         self.model, self.recipe, self.device, self.processes = model, recipe, device, processes
-        self.frozen_encoder = frozen_encoder
+        self.frozen_encoder = frozen
         self.pos_weight = None if pos_weight is None else pos_weight.to(device)
-        if frozen_encoder:
+        if frozen:
             model.requires_grad_(False)
             model.head.requires_grad_(True)
         self.workers = Workers()
         forward = training_forward(
-            model, device=device, processes=processes, workers=self.workers, frozen_encoder=frozen_encoder
+            model, device=device, processes=processes, workers=self.workers, frozen_encoder=frozen
         )
         self.fast_path = isinstance(forward, FusedForward)
-        self._compiled = compiled and not self.fast_path
+        self._compiled = config.compiled and not self.fast_path
         self._forward = torch.compile(forward) if self._compiled else forward
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimiser = make_optimiser(model, recipe)
         self.schedule = schedule_for(recipe)
         decay = recipe.ema_decay
         self._average = None if decay is None else MovingAverage(model.state_dict(), decay=decay)
-        self._norms = NormWarmUp(model, steps=0 if frozen_encoder else recipe.norm_warmup_steps)
+        self._norms = NormWarmUp(model, steps=0 if frozen else recipe.norm_warmup_steps)
         self.rate = 0.0
 
     def step(
@@ -285,15 +280,8 @@ class Trainer:
         self.config, self.splits, self.load, self.out = config, splits, load, out
         self.device, self.processes = device, processes
         self._callback = callback if callback is not None and processes.leads else lambda event: None
-        self.stepper = Stepper(
-            model,
-            recipe=config.recipe,
-            device=device,
-            processes=processes,
-            frozen_encoder=config.freeze_encoder,
-            pos_weight=pos_weights(config.pos_weight, splits.train_labels),
-            compiled=config.compiled,
-        )
+        weights = pos_weights(config.pos_weight, splits.train_labels)
+        self.stepper = Stepper(model, config, device=device, processes=processes, pos_weight=weights)
         self._eval_model = SampleCNN(model.config).to(device).eval()
         self.best: dict[str, Any] | None = None
         self.position = Position()

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from samptag.core.blocks import BatchNorm, Convolution, FrameConvolution
 from samptag.core.model import SampleCNN, config_from_name
+from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import Workers, training_forward
 from samptag.training.recipe import MODERN
@@ -137,12 +138,8 @@ def test_the_cpu_keeps_the_weights_as_they_are():
 def stepper(device: torch.device) -> Stepper:
     """A training on this machine's processor that lays its weights out as `device` would have them."""
     model, _ = network("samplecnn-3-4-9-won-rese")
-    return Stepper(
-        without_dropout(model),
-        recipe=replace(MODERN, mixed_precision=False),
-        device=device,
-        processes=Processes(),
-    )
+    config = TrainConfig(data="songs", recipe=replace(MODERN, mixed_precision=False))
+    return Stepper(without_dropout(model), config, device=device, processes=Processes())
 
 
 def take_step(training: Stepper, number: int) -> None:

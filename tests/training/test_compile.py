@@ -9,6 +9,7 @@ import torch._dynamo
 
 from samptag.core.model import SampleCNN, config_from_name
 from samptag.training import trainer
+from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.recipe import MODERN, Recipe
 from samptag.training.trainer import Stepper
@@ -32,7 +33,8 @@ def training(recipe: Recipe, *, compiled: bool) -> Stepper:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    return Stepper(model, recipe=recipe, device=torch.device("cpu"), processes=Processes(), compiled=compiled)
+    config = TrainConfig(data="songs", recipe=recipe, compiled=compiled)
+    return Stepper(model, config, device=torch.device("cpu"), processes=Processes())
 
 
 def test_one_graph_for_all_steps_and_batch_sizes(monkeypatch: pytest.MonkeyPatch):
