@@ -316,7 +316,8 @@ class Trainer:
             stack.enter_context(self._signals)
             if not self._over():
                 self.save(LAST)
-            while not self._over():
+            # An open epoch whose budget is spent was killed before its validation.
+            while self.position.step or not self._over():
                 stopped_by = self._train_epoch() or self._close_epoch(log)
                 if stopped_by:
                     self.save(LAST)
@@ -328,6 +329,7 @@ class Trainer:
         p = self.position
         segments = self.splits.epoch(p.epoch, seed=self.config.seed)
         bounds = batch_bounds(len(segments), batch_size=self.config.recipe.batch_size)[p.step :]
+        bounds = [] if self._over() else bounds
         loader = Prefetcher(self.load, [segments.take(self.processes.rows(*bound)) for bound in bounds])
         started = reported = time.monotonic()
         done = 0

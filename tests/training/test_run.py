@@ -216,6 +216,23 @@ def test_a_larger_budget_reopens_a_finished_training(tmp_path: Path, small_set: 
     assert (more.epochs, more.steps, more.stopped_by) == (2, 5, 0)
 
 
+def test_killed_in_its_last_validation_it_validates_when_resumed(
+    tmp_path: Path, small_set: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def end(*given: object, **more: object) -> Validation:
+        raise MemoryError
+
+    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "SAVE_BEFORE_VALIDATION_SECONDS", -1.0)
+        patch.setattr(trainer, "validate", end)
+        with pytest.raises(MemoryError):
+            samptag.train(small_set, model=SMALL, max_steps=2, **options)
+    result = samptag.train(resume=True, **options)
+    assert (result.epochs, result.steps) == (1, 2)
+    assert result.model_path.exists()
+
+
 def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
     tmp_path: Path, small_set: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
