@@ -22,25 +22,25 @@ KIM_BLOCK_DROPOUT = 0.2
 class Convolution(nn.Module):
     """Convolution over time that keeps the length; (batch, in, 1, time) -> (batch, out, 1, time).
 
-    Zeros around the input are shared out as TensorFlow's 'same' does: one more at the end where the kernel is even.
-
     Parameters
     ----------
     n_in, n_out : int
         Number of channels.
     kernel : int
         Filter length in frames.
+    pads : tuple of int
+        Zeros before and after the input; see `ModelConfig.same_pads`.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int) -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, pads: tuple[int, int]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in, kernel))
         self.bias = nn.Parameter(torch.empty(n_out))
-        self.pads = (kernel - 1) // 2, kernel // 2
+        self.pads = pads
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the authors do: he_uniform, biases zero."""
+        """Draw the weights as Kim 2018 does: he_uniform, biases zero."""
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
         nn.init.zeros_(self.bias)
 
@@ -69,8 +69,8 @@ class FrameConvolution(Convolution):
     """
 
     def __init__(self, n_out: int, kernel: int, *, stride: int, pads: tuple[int, int]) -> None:
-        super().__init__(1, n_out, kernel)
-        self.kernel, self.stride, self.pads = kernel, stride, pads
+        super().__init__(1, n_out, kernel, pads=pads)
+        self.kernel, self.stride = kernel, stride
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """The filtered frames of the waveforms."""

@@ -202,7 +202,7 @@ def _front(config: ModelConfig) -> Block | Mel:
         return Plain(frames("front.conv", "front.bn"), 1, None)
     return Residual(
         frames("front.conv1", "front.bn1"),
-        _same("front.conv2", "front.bn2", n_out, n_out, config.first_filter),
+        _same("front.conv2", "front.bn2", n_out, n_out, config.first_filter, config),
         _excitation("front.se", n_out, WON_EXCITATION_RATIO),
         frames("front.shortcut.conv", "front.shortcut.bn"),
         1,
@@ -213,29 +213,29 @@ def _top(config: ModelConfig) -> Block:
     n_out = config.channels[-1]
     if config.block == "won-rese":
         return _block("top", n_out, n_out, 1, config=config, pool=1)
-    return Plain(_same("top.conv", "top.bn", n_out, n_out, 1), 1, None)
+    return Plain(_same("top.conv", "top.bn", n_out, n_out, 1, config), 1, None)
 
 
 def _block(name: str, n_in: int, n_out: int, kernel: int, *, config: ModelConfig, pool: int) -> Block:
     if config.block in ("plain", "se"):
         excitation = _excitation(f"{name}.se", n_out, KIM_EXCITATION_RATIO) if config.block == "se" else None
-        return Plain(_same(f"{name}.conv", f"{name}.bn", n_in, n_out, kernel), pool, excitation)
+        return Plain(_same(f"{name}.conv", f"{name}.bn", n_in, n_out, kernel, config), pool, excitation)
     won = config.block == "won-rese"
     ratio = WON_EXCITATION_RATIO if won else KIM_EXCITATION_RATIO
     return Residual(
-        _same(f"{name}.conv1", f"{name}.bn1", n_in, n_out, kernel),
-        _same(f"{name}.conv2", f"{name}.bn2", n_out, n_out, kernel),
+        _same(f"{name}.conv1", f"{name}.bn1", n_in, n_out, kernel, config),
+        _same(f"{name}.conv2", f"{name}.bn2", n_out, n_out, kernel, config),
         _excitation(f"{name}.se", n_out, ratio) if config.block != "res" else None,
         # Won's shortcut has the block's own kernel, Kim's has kernel 1.
-        _same(f"{name}.shortcut.conv", f"{name}.shortcut.bn", n_in, n_out, kernel if won else 1)
+        _same(f"{name}.shortcut.conv", f"{name}.shortcut.bn", n_in, n_out, kernel if won else 1, config)
         if n_in != n_out
         else None,
         pool,
     )
 
 
-def _same(name: str, norm: str, n_in: int, n_out: int, kernel: int) -> Convolution:
-    return Convolution(name, norm, n_in, n_out, kernel, 1, ((kernel - 1) // 2, kernel // 2))
+def _same(name: str, norm: str, n_in: int, n_out: int, kernel: int, config: ModelConfig) -> Convolution:
+    return Convolution(name, norm, n_in, n_out, kernel, 1, config.same_pads(kernel))
 
 
 def _excitation(name: str, channels: int, ratio: int) -> Excitation:

@@ -146,7 +146,7 @@ def _front(config: ModelConfig) -> nn.Module:
         return PlainBlock(frames(), n_out, config=config)
     return ResidualBlock(
         frames(),
-        Convolution(n_out, n_out, config.first_filter),
+        Convolution(n_out, n_out, config.first_filter, pads=config.same_pads(config.first_filter)),
         n_out,
         config=config,
         shortcut=frames(),
@@ -157,16 +157,19 @@ def _front(config: ModelConfig) -> nn.Module:
 
 
 def _block(n_in: int, n_out: int, kernel: int, *, config: ModelConfig, pool_length: int) -> nn.Module:
-    first = Convolution(n_in, n_out, kernel)
+    def convolution(n_in: int, kernel: int) -> Convolution:
+        return Convolution(n_in, n_out, kernel, pads=config.same_pads(kernel))
+
+    first = convolution(n_in, kernel)
     if config.block in ("plain", "se"):
         return PlainBlock(first, n_out, config=config, pool_length=pool_length, excite=config.block == "se")
     won = config.block == "won-rese"
     kim_ratio = KIM_EXCITATION_RATIO if config.block == "rese" else None
     # Won's shortcut has the block's own kernel, Kim's has kernel 1.
-    shortcut = Convolution(n_in, n_out, kernel if won else 1) if n_in != n_out else None
+    shortcut = convolution(n_in, kernel if won else 1) if n_in != n_out else None
     return ResidualBlock(
         first,
-        Convolution(n_out, n_out, kernel),
+        convolution(n_out, kernel),
         n_out,
         config=config,
         shortcut=shortcut,
@@ -180,4 +183,4 @@ def _top(config: ModelConfig) -> nn.Module:
     n_out = config.channels[-1]
     if config.block == "won-rese":
         return _block(n_out, n_out, 1, config=config, pool_length=1)
-    return PlainBlock(Convolution(n_out, n_out, 1), n_out, config=config)
+    return PlainBlock(Convolution(n_out, n_out, 1, pads=(0, 0)), n_out, config=config)

@@ -24,6 +24,7 @@ BEYOND_THE_GRID = (
     "samplecnn-3-7-pad1",
     "samplecnn-3-7-won-rese-pad1",
     "samplecnn-2-9-rese",
+    "samplecnn-2-9-oddfront",
     "samplecnn-4-5-16-res",
     "samplecnn-5-4-25-se",
     "samplecnn-2-7-se-multi",

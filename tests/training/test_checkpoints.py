@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from samptag.errors import OutputError, WeightsError
-from samptag.training.state import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from samptag.training.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
 
 
 def draws() -> tuple[list[float], list[float], float, float]:
@@ -54,7 +54,7 @@ def test_checkpoints_that_cannot_be_used_are_told_in_one_line(tmp_path: Path):
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
     torch.save({"model": 1}, path)
-    with pytest.raises(WeightsError, match="no checkpoint of samptag"):
+    with pytest.raises(WeightsError, match="is not a checkpoint of samptag"):
         load_checkpoint(path)
 
 
@@ -68,7 +68,7 @@ class _Payload:
 
 def test_a_poisoned_checkpoint_runs_nothing(tmp_path: Path):
     path, marker = tmp_path / "last.pt", tmp_path / "executed"
-    torch.save({"schema": "samptag.checkpoint/1", "payload": _Payload(marker)}, path)
+    torch.save({"schema": "samptag.checkpoint/2", "payload": _Payload(marker)}, path)
     with pytest.raises(WeightsError, match="not a whole checkpoint"):
         load_checkpoint(path)
     assert not marker.exists()
