@@ -1,7 +1,8 @@
 """The layers of a network as data: what they are called in a weights file, and their shapes; no torch.
 
-`samptag.core.model` builds modules with the same names. The weights file is checked against these shapes, and the CPU
-engine builds its matrix products from them.
+The torch module, the shapes that a weights file must have and the matrix products of the CPU engine are all built from
+this one description. A new block is a class here, a module in `samptag.core.blocks`, and, if it is to be fast on a CPU,
+a form in `samptag.engine.cpu`; without that, it is computed by torch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ __all__ = ["Block", "Convolution", "Dense", "Excitation", "Layout", "Mel", "Plai
 # Kim 2018: the excitation's hidden layer is 16 times as wide as its input. Won 2020's is as wide as it.
 KIM_EXCITATION_RATIO = 16
 WON_EXCITATION_RATIO = 1
-_KNOWN = ("plain", "se", "res", "rese", "won-rese")
+# Kim 2018: dropout between the two convolutions of a residual block.
+KIM_BLOCK_DROPOUT = 0.2
 
 Shapes: TypeAlias = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -104,13 +106,17 @@ class Plain:
 
 @dataclass(frozen=True)
 class Residual:
-    """Two convolutions and the excitation, added to the shortcut, then ReLU and max-pooling over `pool` frames."""
+    """Two convolutions and the excitation, added to the shortcut, then ReLU and max-pooling over `pool` frames.
+
+    Without a shortcut the input itself is added. `dropout` is the share dropped between the convolutions in training.
+    """
 
     first: Convolution
     second: Convolution
     excitation: Excitation | None
     shortcut: Convolution | None
     pool: int
+    dropout: float
 
     def shapes(self) -> Shapes:
         """Name and shape of every tensor."""
@@ -162,18 +168,11 @@ class Layout:
 def layout(config: ModelConfig) -> Layout:
     """The layers of the network that `config` describes.
 
-    Raises
-    ------
-    NotImplementedError
-        The network has blocks that only `samptag.core.model` knows.
-
     Examples
     --------
     >>> layout(ModelConfig()).shapes()["head.weight"]
     (50, 512)
     """
-    if config.block not in _KNOWN:
-        raise NotImplementedError(f"no layout is known for the block {config.block!r}")
     widths = (config.front_channels, *config.channels)
     body = tuple(
         _block(f"body.{i}", n_in, n_out, config.m, config=config, pool=config.m)
@@ -206,6 +205,7 @@ def _front(config: ModelConfig) -> Block | Mel:
         _excitation("front.se", n_out, WON_EXCITATION_RATIO),
         frames("front.shortcut.conv", "front.shortcut.bn"),
         1,
+        0.0,
     )
 
 
@@ -231,6 +231,7 @@ def _block(name: str, n_in: int, n_out: int, kernel: int, *, config: ModelConfig
         if n_in != n_out
         else None,
         pool,
+        0.0 if won else KIM_BLOCK_DROPOUT,
     )
 
 
