@@ -4,6 +4,8 @@ PyAV is an optional extra. Its files are read through the file object they are g
 sound themselves: playlists, which could make it open other files or addresses, are not among them.
 """
 
+import errno
+import io
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -27,6 +29,34 @@ GATHER = 1 << 14
 SLACK_SECONDS = 1.0
 
 
+class _Answers:
+    """A file for FFmpeg's callbacks, which answer with an error's number where a file raises.
+
+    PyAV keeps what a callback raises for the next of its calls, be that for another file, and prints the traceback of a
+    second one. A damaged file makes FFmpeg seek to where no file can: several times in a row.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.failed = False
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except (OSError, ValueError):
+            self.failed = True
+            return b""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
 class FfmpegSource:
     """What FFmpeg decodes from a seekable binary file. See `samptag.audio.source.Source`.
 
@@ -42,12 +72,13 @@ class FfmpegSource:
         import av
 
         file.seek(0)
+        self._file = _Answers(file)
         self._errors = (av.error.FFmpegError, ValueError)
         self._broken_packets = 0
         self.warnings: list[str] = []
         try:
             self._container: Any = av.open(
-                file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
+                self._file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
             )
         except self._errors as error:
             raise SourceError(_reason(error)) from error
@@ -116,10 +147,10 @@ class FfmpegSource:
 
     def _judge(self, seconds: float) -> None:
         stream = self._stream
-        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if seconds < promised - SLACK_SECONDS:
-            self.warnings.append(truncated(seconds, promised))
-        elif self._broken_packets and not self.warnings:
+        expected = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if seconds < expected - SLACK_SECONDS:
+            self.warnings.append(truncated(seconds, expected))
+        elif (self._broken_packets or self._file.failed) and not self.warnings:
             self.warnings.append(damaged(seconds))
 
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 import soundfile
 
-from samptag.audio.headers import promise_of
+from samptag.audio.headers import expected_length
 from samptag.audio.source import Block, SourceError, damaged, truncated
 
 __all__ = ["SndfileSource"]
@@ -53,7 +53,7 @@ class SndfileSource:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._raw = file
-        self._promise = promise_of(file)
+        self._expected = expected_length(file)
         file.seek(0)
         try:
             self._file = _ForwardFile(_handle(file), closefd=False)
@@ -100,18 +100,18 @@ class SndfileSource:
 
     def _judge(self, *, skipped: bool) -> None:
         """Warn of sound that is missing. An error alone says nothing: decoders stumble over tags behind the sound."""
-        promised, slack = self._promise.frames, self._promise.slack
-        if promised is None and self._container in {"FLAC", "OGG"} and 0 < self._file.frames < UNKNOWN_FRAMES:
-            promised, slack = int(self._file.frames), OGG_SLACK if self._container == "OGG" else 0
+        expected, slack = self._expected.frames, self._expected.slack
+        if expected is None and self._container in {"FLAC", "OGG"} and 0 < self._file.frames < UNKNOWN_FRAMES:
+            expected, slack = int(self._file.frames), OGG_SLACK if self._container == "OGG" else 0
         seconds = self._decoded / self.native_rate
-        if promised is not None and self._decoded < promised - slack:
+        if expected is not None and self._decoded < expected - slack:
             # an Ogg file's count stands on its last page: with that there, what is missing came before
-            inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._promise.cut)
+            inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._expected.cut)
             word = damaged if inside else truncated
-            self.warnings.append(word(seconds, promised / self.native_rate))
-        elif self._promise.cut:
+            self.warnings.append(word(seconds, expected / self.native_rate))
+        elif self._expected.cut:
             self.warnings.append(truncated(seconds))
-        elif skipped or (promised is None and self._container == "MP3" and self._unread_part() > UNREAD_PART):
+        elif skipped or (expected is None and self._container == "MP3" and self._unread_part() > UNREAD_PART):
             self.warnings.append(damaged(seconds))
 
     def _unread_part(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from samptag.audio.decode import open_audio
 from samptag.core.cores import available_cores
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
-from samptag.data.durations import header_seconds
+from samptag.data.measure import header_seconds
 from samptag.errors import AudioError
 
 __all__ = ["BAD", "SplitSummary", "Survey", "TagSummary", "survey"]

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from samptag.data.archive import find_parts, unpack
+from samptag.data.formats.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.data.listing import find_audio_root, list_audio
-from samptag.data.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.errors import DatasetError, DownloadError
 from samptag.fetch import Checksums, FetchPolicy, fetch, offline_asked, remote_size
 from samptag.files import locked, os_errors_as, require_space
@@ -21,7 +21,7 @@ _TABLES = (ANNOTATIONS, "clip_info_final.csv")
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done ("mp3.zip.001", "unpacking"), the bytes that are there and the bytes there will be."""
 
-_log = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
 
 def download_mtat(
@@ -89,7 +89,7 @@ def _fetch(folder: Path, name: str, *, url: str, policy: FetchPolicy | None, pro
     if target.is_file():
         if size in (None, target.stat().st_size):
             return False
-        _log.warning("%s: has %d bytes instead of %d; fetching it again", target, target.stat().st_size, size)
+        logger.warning("%s: has %d bytes instead of %d; fetching it again", target, target.stat().st_size, size)
     report = None if progress is None else lambda done, total: progress(name, done, total)
     try:
         fetch(url + name, target, checksums=Checksums(size=size), policy=policy, progress=report)
@@ -111,7 +111,9 @@ def _require_space_for_parts(folder: Path, *, url: str) -> None:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        with os_errors_as(DatasetError, f"{folder}: cannot be written"):
-            stack.enter_context(locked(folder / ".samptag.lock", waiting_for=f"another process that fills {folder}"))
+    waiting_for = f"another process that is filling {folder}"
+    with (
+        os_errors_as(DatasetError, f"{folder}: cannot be written"),
+        locked(folder / ".samptag.lock", waiting_for=waiting_for),
+    ):
         yield

@@ -7,7 +7,7 @@ import pytest
 from dataset_makers import make_mtat, mtat_clip, mtat_header, other_tags, write_annotations
 
 from samptag.data import open_dataset
-from samptag.data.mtat import TAGS
+from samptag.data.formats.mtat import TAGS
 from samptag.errors import DatasetError
 
 CLIPS = {
@@ -189,7 +189,7 @@ def unclosed_quote(rows):
         (drop_columns, ["'mp3_path', 'harp' is missing"]),
         (label_two, ["line 4", "'2'", "must be 0 or 1"]),
         (cut_row, ["line 3", "185 columns instead of 190"]),
-        (twice, ["line 10", "stands in line 2 already", TAGGED[0]]),
+        (twice, ["line 10", "appears in line 2 already", TAGGED[0]]),
         (strange_folder, ["line 5", "../../etc/passwd"]),
         (unclosed_quote, ["line"]),
         (list.clear, ["empty"]),

@@ -6,35 +6,21 @@ from pathlib import Path
 import numpy as np
 
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
-from samptag.data.listing import AudioListing, list_audio
-from samptag.data.splits import choose_split, split_by_group
+from samptag.data.listing import AudioListing, empty_file, list_audio
+from samptag.data.splits import choose_split, named_part, split_by_group
 from samptag.errors import DatasetError
 
-__all__ = ["holds_tag_folders", "open_folders", "split_folder_names"]
+__all__ = ["EXPECTS", "find", "read"]
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-    "testing": "test",
-}
+EXPECTS = "one folder of audio for each tag"
 
 
-def split_folder_names(name: str) -> str | None:
-    """train, valid or test for the words people write for them, None for any other."""
-    return _SPLIT_NAMES.get(name.strip().lower())
+def find(root: Path) -> Path | None:
+    """`root` itself, where an audio file lies in one of its folders."""
+    return root if any("/" in key for key in list_audio(root).sizes) else None
 
 
-def holds_tag_folders(root: Path) -> bool:
-    """Whether an audio file lies in a folder of `root`."""
-    return any("/" in key for key in list_audio(root).sizes)
-
-
-def open_folders(
+def read(
     root: Path,
     *,
     split: str | None = None,
@@ -49,23 +35,21 @@ def open_folders(
     Raises
     ------
     DatasetError
-        There is no audio in the folders, or a split folder is named for no split.
+        There is no audio in the folders, or one file is in two splits.
     """
     name = choose_split(split, known=("folders",), format="folders")
-    if subset is not None:
-        raise DatasetError(f"folders have no subsets; leave out {subset!r}")
     audio = list_audio(root)
     inside = sorted(key for key in audio.sizes if "/" in key)
     if not inside:
-        raise DatasetError(f"{root}: no audio in its folders; expected one folder a tag")
+        raise DatasetError(f"{root}: no audio in its folders; expected one folder for each tag")
     problems = [
-        Problem(kind="unlisted", path=key, message=f"{key}: lies in no tag's folder")
+        Problem(kind="unlisted", path=key, message=f"{key}: is in no tag's folder")
         for key in sorted(audio.sizes.keys() - set(inside))
     ]
-    by_split = all(split_folder_names(key.split("/")[0]) for key in inside)
+    by_split = all(named_part(key.split("/")[0]) for key in inside)
     if by_split:
         shallow = [key for key in inside if key.count("/") < 2]
-        problems += [Problem(kind="unlisted", path=key, message=f"{key}: lies in no tag's folder") for key in shallow]
+        problems += [Problem(kind="unlisted", path=key, message=f"{key}: is in no tag's folder") for key in shallow]
         inside = [key for key in inside if key.count("/") >= 2]
     songs = _songs(root, inside, tag_level=1 if by_split else 0)
     tags = tuple(sorted({tag for keys in songs.values() for tag, _ in keys}))
@@ -90,16 +74,16 @@ def _clips(
     for pairs in songs.values():
         key = pairs[0][1]
         if audio.sizes[key] == 0:
-            problems.append(Problem(kind="unreadable", path=key, message=f"{key}: holds no audio (0 bytes)"))
+            problems.append(empty_file(key))
         else:
             kept.append(pairs)
     keys = [pairs[0][1] for pairs in kept]
-    splits = [split_folder_names(key.split("/")[0]) or "" for key in keys] if by_split else split_by_group(keys)
+    splits = [named_part(key.split("/")[0]) or "" for key in keys] if by_split else split_by_group(keys)
     clips = []
     for pairs, key, split in zip(kept, keys, splits, strict=True):
         labels = np.zeros(len(tags), dtype=np.float32)
         labels[[index[tag] for tag, _ in pairs]] = 1
         if by_split and len({pair_key.split("/")[0] for _, pair_key in pairs}) > 1:
-            raise DatasetError(f"{audio.root / key}: the same file lies in two splits: {pairs[0][1]}, {pairs[-1][1]}")
+            raise DatasetError(f"{audio.root / key}: the same file is in two splits: {pairs[0][1]}, {pairs[-1][1]}")
         clips.append(Clip(path=audio.root / key, key=key, split=split, labels=labels, group=key))
     return clips, problems
