@@ -6,7 +6,6 @@ import stat
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import TracebackType
 
 from samptag.errors import DatasetError
 from samptag.files import os_reason, require_space
@@ -33,11 +32,6 @@ class JoinedFile(io.RawIOBase):
             self._starts.append(self._starts[-1] + path.stat().st_size)
         self._position = 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close every part."""
         for file in self._files:
@@ -45,11 +39,11 @@ class JoinedFile(io.RawIOBase):
         super().close()
 
     def readable(self) -> bool:
-        """True."""
+        """Whether it can be read: yes."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Whether it can be sought in: yes."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

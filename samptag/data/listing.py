@@ -10,7 +10,7 @@ from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as, os_reason
 
-__all__ = ["AudioListing", "empty_file", "find_audio_root", "list_audio"]
+__all__ = ["AudioListing", "empty_file", "find_audio_root", "list_audio", "missing_file"]
 
 
 class AudioListing:
@@ -54,7 +54,7 @@ class AudioListing:
         """The file under the first of `keys` that is there; None, and a problem, where none is or it is empty."""
         found = self.find(*keys)
         if found is None:
-            self.problems.append(Problem(kind="missing", path=keys[0], message=f"{keys[0]}: listed but missing"))
+            self.problems.append(missing_file(keys[0]))
             return None
         if self.sizes[found] == 0:
             self.problems.append(empty_file(keys[0]))
@@ -65,6 +65,11 @@ class AudioListing:
         """One problem for every audio file that was neither found nor taken."""
         rest = sorted(self.sizes.keys() - self._used)
         return [Problem(kind="unlisted", path=key, message=f"{key}: present but not listed") for key in rest]
+
+
+def missing_file(key: str) -> Problem:
+    """The problem of a file that a list names and nobody has."""
+    return Problem(kind="missing", path=key, message=f"{key}: listed but missing")
 
 
 def empty_file(key: str) -> Problem:

@@ -228,7 +228,7 @@ def test_missing_annotations_name_the_command(tmp_path):
 
 def test_clips_that_are_nowhere_are_one_line(tmp_path):
     write_annotations(tmp_path / "annotations_final.csv", CLIPS)
-    with pytest.raises(DatasetError, match=f"none of the listed clips is there.*{TAGGED[0]}"):
+    with pytest.raises(DatasetError, match=f"none of the listed clips was found.*{TAGGED[0]}"):
         open_dataset(tmp_path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset
-from samptag.data.listing import empty_file, list_audio
+from samptag.data.listing import empty_file, list_audio, missing_file
 from samptag.data.splits import choose_split, named_part, split_by_group
 from samptag.data.tables import read_rows, read_text, require_columns
 from samptag.errors import DatasetError
@@ -260,7 +260,7 @@ def _problem(file: Path, name: str) -> Problem | None:
     try:
         stat = file.stat()
     except (OSError, ValueError):
-        return Problem(kind="missing", path=name, message=f"{name}: listed but missing")
+        return missing_file(name)
     if file.is_dir():
         return Problem(kind="unreadable", path=name, message=f"{name}: a folder, not a file")
     if stat.st_size == 0:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from samptag.audio.mpeg import mp3_seconds
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
-from samptag.data.listing import find_audio_root, list_audio
+from samptag.data.listing import find_audio_root, list_audio, missing_file
 from samptag.data.measure import measure_files
 from samptag.data.splits import choose_split
 from samptag.data.tables import read_rows, require_columns
@@ -116,10 +116,14 @@ def read(
     audio = list_audio(_audio_root(root, annotations, rows))
     listed: list[tuple[_Row, Path]] = []
     for row in rows:
+        found = audio.find(row.key)
         if name == CLEAN and not row.labels.any():
-            audio.find(row.key)
-        elif (path := audio.take(row.key)) is not None:
-            listed.append((row, path))
+            continue
+        # Not `take`: the data set as published has empty files, which no split counts in.
+        if found is None:
+            audio.problems.append(missing_file(row.key))
+        else:
+            listed.append((row, audio.root / found))
     clips, left_out = _long_enough(listed, audio.root, clean=name == CLEAN, progress=progress)
     return make_dataset(
         format="mtat",

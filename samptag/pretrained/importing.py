@@ -82,7 +82,7 @@ def named_tags(text: str, *, registry: Registry, layout: Layout) -> TagList:
             lines = Path(text).read_text(encoding="utf-8-sig").rstrip().splitlines()
         return parse_tags([line.strip() for line in lines])
     except ValueError as error:
-        raise UsageError(f"{text} is no list of tags, one a line in UTF-8: {error}") from error
+        raise UsageError(f"{text} is not a list of tags, one per line in UTF-8: {error}") from error
 
 
 def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
@@ -121,7 +121,7 @@ def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
 
 def _save_converted(path: Path, checkpoint: ForeignCheckpoint, *, target: Path, **about: object) -> None:
     from samptag.core.weights import save_model
-    from samptag.pretrained.importers import convert, read_state_dict
+    from samptag.pretrained.foreign import convert, read_state_dict
 
     tags = checkpoint.tags
     model = convert(
@@ -214,7 +214,7 @@ def _check_new_name(name: str, store: "Store", force: bool) -> None:
     # The cache may lie on a file system that does not tell upper from lower case.
     for taken in store.registry.entries:
         if taken.lower() == name.lower():
-            raise UsageError(f"{name!r} would stand in for {taken} of the registry: choose another name")
+            raise UsageError(f"{name!r} would hide {taken} of the registry: choose another name")
     for taken in store.imported_names():
         if taken.lower() == name.lower() and not force:
             raise UsageError(f"there are weights called {taken} already: choose another name, or --force to replace")

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import weights_server as ws
 
+from recipes.register import register_bundled
 from samptag.errors import WeightsError
 from samptag.pretrained import Store, load_registry
-from samptag.pretrained.publish import register_bundled
 
 
 def test_registered_names_are_written_by_recipes(tmp_path: Path):

@@ -19,6 +19,7 @@ from samptag.core.model import SampleCNN
 from samptag.errors import WeightsError
 from samptag.fetch import unexpected_kind
 from samptag.pretrained.entries import Layout
+from samptag.text import first_names
 
 __all__ = ["convert", "read_state_dict"]
 
@@ -46,7 +47,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     WeightsError
-        The file is damaged, is no PyTorch file, or holds anything but named tensors.
+        The file is damaged, is not a PyTorch file, or holds anything but named tensors.
     """
     if kind := unexpected_kind(path):
         raise WeightsError(f"{path} is {kind}")
@@ -56,11 +57,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or no PyTorch state_dict ({type(error).__name__})") from error
+        raise WeightsError(f"{path} is damaged or not a PyTorch state_dict ({type(error).__name__})") from error
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()
     ):
-        raise WeightsError(f"{path} is no bare state_dict: it holds other things than named tensors")
+        raise WeightsError(f"{path} is not a bare state_dict: it holds more than named tensors")
     return dict(state)
 
 
@@ -119,8 +120,8 @@ def _renamed(
     extra = [key for key in state if key not in theirs]
     for keys, what in ((missing, "lacks"), (extra, "has an unknown")):
         if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise WeightsError(f"{source} is not of the layout {layout}: it {what} key {keys[0]!r}{more}")
+            named = first_names([repr(key) for key in keys], 1)
+            raise WeightsError(f"{source} is not of the layout {layout}: it {what} key {named}")
     for their, our in theirs.items():
         yield our, _checked(state.get(their), ours[our], their, source)
 
