@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.audio.decode import int16_blocks, open_audio
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 from samptag.data.dataset import Clip, Dataset, split_hash
 from samptag.data.measure import measure_files, total_seconds
 from samptag.errors import AudioError, DatasetError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from samptag.audio.decode import open_audio
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
 from samptag.data.measure import header_seconds
 from samptag.errors import AudioError
