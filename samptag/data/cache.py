@@ -12,8 +12,8 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from samptag.audio.decode import int16_blocks, open_audio
 from samptag.core.device import available_cores
 from samptag.data.dataset import Clip, Dataset, split_hash
-from samptag.data.measure import measure_files, total_seconds
+from samptag.data.measure import in_threads, measure_files, total_seconds
 from samptag.errors import AudioError, DatasetError
 from samptag.files import atomic_write, cache_folder, locked, os_errors_as, os_reason, require_space
 
@@ -183,16 +183,15 @@ def build_cache(
             needed = int(2 * sample_rate * total_seconds(list(missing.values()), longest=seconds_per_clip))
             what = f"decoding {len(missing)} clips to {sample_rate} Hz"
             require_space(folder, needed, what=what, advice="give the cache another place")
-            # One thread more than cores: putting a clip of 29 s on the disk took 15 ms beside some 50 of decoding.
-            pool = ThreadPoolExecutor(jobs or available_cores() + 1, thread_name_prefix="samptag-cache")
-            try:
-                decoded = pool.map(lambda mark: _decode(folder, mark, missing[mark], sample_rate, cap), missing)
-                for done, (mark, entry) in enumerate(zip(missing, decoded, strict=True), start=len(stored) + 1):
-                    stored[mark] = entry
-                    if progress:
-                        progress(done, len(sources))
-            finally:
-                pool.shutdown(cancel_futures=True)
+            decode = partial(_decode, folder, sample_rate=sample_rate, cap=cap)
+            held = len(stored)
+            decoded = in_threads(
+                lambda mark: decode(mark, missing[mark]),
+                list(missing),
+                jobs=jobs or available_cores() + 1,  # one waits for the disk
+                progress=None if progress is None else lambda done, _: progress(held + done, len(sources)),
+            )
+            stored |= dict(zip(missing, decoded, strict=True))
     unread = _Stored(problem="cannot be read")
     return _view(
         dataset,
@@ -243,7 +242,7 @@ def _has_av() -> bool:
     return find_spec("av") is not None
 
 
-def _decode(folder: Path, mark: str, source: Path, sample_rate: int, cap: int | None) -> _Stored:
+def _decode(folder: Path, mark: str, source: Path, *, sample_rate: int, cap: int | None) -> _Stored:
     """Decode one clip into the cache: first the note of what was wrong with it, then its samples."""
     building = folder / f".{mark}{_SAMPLES}"
     length = 0
@@ -321,9 +320,7 @@ def _view(
         "left_out": left_out,
         "padded": padded,
         "warnings": warnings,
-        "problems": [
-            {"kind": problem.kind, "path": problem.path, "message": problem.message} for problem in dataset.problems
-        ],
+        "problems": [vars(problem) for problem in dataset.problems],
     }
     try:
         cache.report_path.parent.mkdir(exist_ok=True)

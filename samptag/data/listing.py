@@ -10,7 +10,7 @@ from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as, os_reason
 
-__all__ = ["AudioListing", "empty_file", "find_audio_root", "list_audio", "missing_file"]
+__all__ = ["AudioListing", "empty_file", "find_audio_root", "list_audio", "missing_file", "unlisted_file"]
 
 
 class AudioListing:
@@ -64,17 +64,22 @@ class AudioListing:
     def unlisted(self) -> list[Problem]:
         """One problem for every audio file that was neither found nor taken."""
         rest = sorted(self.sizes.keys() - self._used)
-        return [Problem(kind="unlisted", path=key, message=f"{key}: present but not listed") for key in rest]
+        return [unlisted_file(key) for key in rest]
 
 
 def missing_file(key: str) -> Problem:
     """The problem of a file that a list names and nobody has."""
-    return Problem(kind="missing", path=key, message=f"{key}: listed but missing")
+    return Problem.of("missing", key, "listed but missing")
+
+
+def unlisted_file(key: str) -> Problem:
+    """The problem of a file that lies where listed ones do."""
+    return Problem.of("unlisted", key, "present but not listed")
 
 
 def empty_file(key: str) -> Problem:
     """The problem of a file of no bytes."""
-    return Problem(kind="unreadable", path=key, message=f"{key}: holds no audio (0 bytes)")
+    return Problem.of("unreadable", key, "holds no audio (0 bytes)")
 
 
 def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,18 +12,38 @@ import soundfile
 
 from samptag.files import atomic_write, os_reason
 
-__all__ = ["header_seconds", "measure_files", "total_seconds"]
+__all__ = ["header_seconds", "in_threads", "measure_files", "total_seconds"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+# Items handed to the threads at a time: data sets have hundreds of thousands.
 _BATCH = 512
 _JOBS = 4
 # Clips of which the header is read for an estimate of the whole.
 _SAMPLED = 256
 # Bytes of sound a second where no header tells: 128 kbit/s, a usual rate of the formats libsndfile does not read.
 _GUESSED_BYTES_PER_SECOND = 16_000
+
+
+def in_threads(
+    function: Callable[[S], T], items: Sequence[S], *, jobs: int, progress: Callable[[int, int], None] | None = None
+) -> Iterator[T]:
+    """`function` of every item, in their order, computed in `jobs` threads.
+
+    `progress` is called with (items done, items in all). When an item fails, no further one is begun.
+    """
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for start in range(0, len(items), _BATCH):
+            for done, value in enumerate(pool.map(function, items[start : start + _BATCH]), start=start + 1):
+                if progress:
+                    progress(done, len(items))
+                yield value
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def measure_files(
@@ -70,12 +90,7 @@ def measure_files(
         except OSError:
             return None
 
-    values: list[T | None] = []
-    with ThreadPoolExecutor(_JOBS) as pool:
-        for start in range(0, len(paths), _BATCH):
-            values += pool.map(get, paths[start : start + _BATCH])
-            if progress:
-                progress(len(values), len(paths))
+    values = list(in_threads(get, paths, jobs=_JOBS, progress=progress))
     if fresh:
         try:
             memory.parent.mkdir(parents=True, exist_ok=True)

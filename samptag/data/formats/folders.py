@@ -43,13 +43,12 @@ def read(
     if not inside:
         raise DatasetError(f"{root}: no audio in its folders; expected one folder for each tag")
     problems = [
-        Problem(kind="unlisted", path=key, message=f"{key}: is in no tag's folder")
-        for key in sorted(audio.sizes.keys() - set(inside))
+        Problem.of("unlisted", key, "is in no tag's folder") for key in sorted(audio.sizes.keys() - set(inside))
     ]
     by_split = all(named_part(key.split("/")[0]) for key in inside)
     if by_split:
         shallow = [key for key in inside if key.count("/") < 2]
-        problems += [Problem(kind="unlisted", path=key, message=f"{key}: is in no tag's folder") for key in shallow]
+        problems += [Problem.of("unlisted", key, "is in no tag's folder") for key in shallow]
         inside = [key for key in inside if key.count("/") >= 2]
     songs = _songs(root, inside, tag_level=1 if by_split else 0)
     tags = tuple(sorted({tag for keys in songs.values() for tag, _ in keys}))

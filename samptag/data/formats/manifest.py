@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset
-from samptag.data.listing import empty_file, list_audio, missing_file
+from samptag.data.listing import empty_file, list_audio, missing_file, unlisted_file
 from samptag.data.splits import choose_split, named_part, split_by_group
 from samptag.data.tables import read_rows, read_text, require_columns
 from samptag.errors import DatasetError
@@ -142,7 +142,7 @@ def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tu
             # Titles may be numbers too, so it is no error; but one typing mistake must not lose a tag unseen.
             line, word = words[0]
             message = f"{path}, line {line}: column {header[place]!r} is not used as a tag: {word!r} is not a number"
-            problems.append(Problem(kind="left-out", path=header[place], message=message))
+            problems.append(Problem("left-out", header[place], message))
     return ((line, dict(zip(header, fields, strict=True))) for line, fields in table[1:]), tuple(columns), problems
 
 
@@ -233,7 +233,7 @@ def _refuse_duplicates(path: Path, rows: list[_Row]) -> None:
 def _set_aside(path: Path, rows: list[_Row]) -> tuple[list[_Row], list[Problem]]:
     aside = Counter(row.split.lower() for row in rows if row.split.lower() in _SET_ASIDE)
     problems = [
-        Problem(kind="left-out", path=str(path), message=f"{count} rows with split {word!r} are set aside")
+        Problem("left-out", str(path), f"{count} rows with split {word!r} are set aside")
         for word, count in sorted(aside.items())
     ]
     return [row for row in rows if row.split.lower() not in _SET_ASIDE], problems
@@ -262,7 +262,7 @@ def _problem(file: Path, name: str) -> Problem | None:
     except (OSError, ValueError):
         return missing_file(name)
     if file.is_dir():
-        return Problem(kind="unreadable", path=name, message=f"{name}: a folder, not a file")
+        return Problem.of("unreadable", name, "a folder, not a file")
     if stat.st_size == 0:
         return empty_file(name)
     return None
@@ -276,7 +276,5 @@ def _unlisted(base: Path, rows: list[_Row]) -> list[Problem]:
         if (base / folder).is_dir():
             beside = list_audio(base / folder, recursive=False).sizes
             names = sorted({f"{folder}/{name}" if folder else name for name in beside} - listed)
-            problems += [
-                Problem(kind="unlisted", path=name, message=f"{name}: present but not listed") for name in names
-            ]
+            problems += map(unlisted_file, names)
     return problems

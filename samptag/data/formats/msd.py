@@ -97,9 +97,7 @@ def _members(folder: Path, *, n_tags: int) -> tuple[list[tuple[str, str, str, ND
             seen.add(track)
             path = to_path.get(to_7digital.get(track))
             if not isinstance(path, str) or track not in vectors:
-                problems.append(
-                    Problem(kind="missing", path=track, message=f"{track}: its path or tags are not listed")
-                )
+                problems.append(Problem.of("missing", track, "its path or tags are not listed"))
                 continue
             labels = _vector(vectors[track], n_tags=n_tags, where=f"{folder / LABELS}: {track}")
             members.append((track, path.lstrip("/"), split, labels))

@@ -195,12 +195,12 @@ def _long_enough(
     problems: list[Problem] = []
     for (row, path), seconds in zip(rows, measured, strict=True):
         if seconds is None:
-            problems.append(Problem(kind="unreadable", path=row.key, message=f"{row.key}: cannot be read"))
+            problems.append(Problem.of("unreadable", row.key, "cannot be read"))
         elif seconds == 0:
-            problems.append(Problem(kind="short", path=row.key, message=f"{row.key}: holds no audio"))
+            problems.append(Problem.of("short", row.key, "holds no audio"))
         elif clean and seconds < SHORTEST_SECONDS:
-            message = f"{row.key}: {seconds:.3f} s, shorter than the split's {SHORTEST_SECONDS} s"
-            problems.append(Problem(kind="short", path=row.key, message=message))
+            words = f"{seconds:.3f} s, shorter than the split's {SHORTEST_SECONDS} s"
+            problems.append(Problem.of("short", row.key, words))
         else:
             group = _CLIP_NAME.sub("", row.key.split("/")[1].removesuffix(".mp3"))
             clips.append(Clip(path=path, key=row.key, split=row.split, labels=row.labels, group=group))
