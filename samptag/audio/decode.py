@@ -25,27 +25,27 @@ from samptag.text import printable
 
 __all__ = ["SCALE", "SUFFIXES", "AudioStream", "int16_blocks", "open_audio", "to_int16"]
 
-#: What libsndfile reads of the files people keep music in.
+# What libsndfile reads of the files people keep music in.
 _SNDFILE_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3"}
     | {".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav", ".wave"}
 )
-#: What needs PyAV.
+# What needs PyAV.
 _FFMPEG_SUFFIXES = frozenset(
     {".3gp", ".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
 )
 
-#: Suffixes, in lower case, by which a walk through a directory picks files up.
+# Suffixes, in lower case, by which a walk through a directory picks files up.
 SUFFIXES: frozenset[str] = _SNDFILE_SUFFIXES | _FFMPEG_SUFFIXES
 
-#: Rates in Hz outside of which a header is taken for damage: no music is sampled so, and 1 Hz would make of one second
-#: of samples six hours of sound.
+# Rates in Hz outside of which a header is taken for damage: no music is sampled so, and 1 Hz would make of one second
+# of samples six hours of sound.
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 
-#: Largest sample value taken for sound: float files may hold unscaled 32-bit integers, nothing meant holds more.
+# Largest sample value taken for sound: float files may hold unscaled 32-bit integers, nothing meant holds more.
 MAX_VALUE = 2.0**31
 
-#: int16 value of full scale: a 16-bit file at the model's rate comes through unchanged.
+# int16 value of full scale: a 16-bit file at the model's rate comes through unchanged.
 SCALE = 32_768
 
 

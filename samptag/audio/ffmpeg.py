@@ -16,16 +16,16 @@ from samptag.audio.source import Block, SourceError, damaged, truncated
 
 __all__ = ["FfmpegSource"]
 
-#: FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
+# FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
 DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
 
-#: Frames gathered before they are handed on: an AAC frame alone (1024) is too short to work on.
+# Frames gathered before they are handed on: an AAC frame alone (1024) is too short to work on.
 GATHER = 1 << 14
 
-#: A container's duration may differ from the decoded sound by what encoders add at the ends.
+# A container's duration may differ from the decoded sound by what encoders add at the ends.
 SLACK_SECONDS = 1.0
 
 

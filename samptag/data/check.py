@@ -13,7 +13,7 @@ from samptag.errors import AudioError
 
 __all__ = ["BAD", "SplitSummary", "Survey", "TagSummary", "survey"]
 
-#: Kinds of problem that make a data set other than what it should be; the others are for a person's information.
+# Kinds of problem that make a data set other than what it should be; the others are for a person's information.
 BAD = frozenset({"missing", "unreadable", "damaged"})
 
 # Headers are looked at without resampling; any rate will do.

@@ -14,7 +14,7 @@ from samptag.files import locked, os_errors_as, require_space
 
 __all__ = ["MTAT_URL", "Progress", "download_mtat", "unpack_mtat"]
 
-#: The Music Informatics Research Group at City, University of London, keeps the data set.
+# The Music Informatics Research Group at City, University of London, keeps the data set.
 MTAT_URL = "https://mirg.city.ac.uk/datasets/magnatagatune/"
 _TABLES = (ANNOTATIONS, "clip_info_final.csv")
 

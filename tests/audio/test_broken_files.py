@@ -1,5 +1,7 @@
 """Broken files: what decodes is given with a warning; what holds no sound is one clear line."""
 
+import errno
+import io
 import os
 import re
 import struct
@@ -81,6 +83,22 @@ def test_a_seek_to_nowhere_stays_between_the_decoder_and_the_file(media, tmp_pat
     with suppress(AudioError):
         decode(tmp_path / "x.wma")
     assert len(decode(media / "honor-bound.m4a")[0]) > 2 * 22_050, "an error was kept for the next file"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_disk_that_fails_in_the_middle_is_damage(media, capfd):
+    pytest.importorskip("av")
+
+    class FailingDisk(io.FileIO):
+        def read(self, size=-1):
+            if self.tell() > 10_000:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(4096)
+
+    with FailingDisk(media / "honor-bound.wma") as file:
+        samples, stream = decode(file)
+    assert len(samples) > 22_050
+    assert [warning.split(":")[0] for warning in stream.warnings] == ["damaged"]
     assert capfd.readouterr() == ("", "")
 
 

@@ -17,7 +17,7 @@ __all__ = ["EXPECTS", "SUBSETS", "find", "read"]
 
 EXPECTS = "splits/split-0"
 
-#: subset -> the infix of its TSV files.
+# subset -> the infix of its TSV files.
 SUBSETS = {
     "top50tags": "_top50tags",
     "full": "",

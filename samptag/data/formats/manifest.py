@@ -23,7 +23,7 @@ EXPECTS = "manifest.csv or .jsonl"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _STANDARD_NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
 _RESERVED = ("path", "split", "tags", "group")
-#: Words in the split column that set a row aside on purpose.
+# Words in the split column that set a row aside on purpose.
 _SET_ASIDE = ("unlabelled", "unlabeled", "unused", "none")
 
 
