@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from dataset_makers import make_mtat, mtat_clip, mtat_header, other_tags, write_annotations
 
+from recipes.samplecnn_3_9_mtat50.tags import TAGS as RECIPE_TAGS
 from samptag.data import open_dataset
 from samptag.data.formats.mtat import TAGS
 from samptag.errors import DatasetError
+from samptag.pretrained import load_registry
 
 CLIPS = {
     "0/band-album-01-first_song-0-29.mp3": {"guitar", "rock"},
@@ -251,3 +253,11 @@ def test_the_real_data_set_gives_the_published_split():
     positives = sum(clip.labels for clip in dataset.select("test"))
     counted = {tag: int(positives[TAGS.index(tag)]) for tag in ("guitar", "classical", "slow", "techno")}
     assert counted == {"guitar": 875, "classical": 699, "slow": 806, "techno": 598}
+
+
+def test_the_registry_and_the_recipe_have_the_same_fifty_tags():
+    """musicnn's networks, and those of Won et al., have two of them in each other's place."""
+    lists = load_registry().tag_lists
+    assert lists["mtat50"].tags == TAGS
+    assert lists["mtat50-won"].tags == RECIPE_TAGS
+    assert [tag for tag, other in zip(TAGS, RECIPE_TAGS, strict=True) if tag != other] == ["female voice", "metal"]
