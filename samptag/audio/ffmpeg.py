@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.audio.source import Block, SourceError, damaged, truncated
+from samptag.files import os_reason
 
 __all__ = ["FfmpegSource"]
 
@@ -168,5 +169,4 @@ def _samples(frame: Any) -> Block:
 
 
 def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0].lower() if text else "unknown error"
+    return os_reason(error).splitlines()[0].lower()

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from samptag.errors import WeightsError
 from samptag.fetch import Checksums
+from samptag.files import os_reason
 from samptag.pretrained.entries import (
     NAME_PATTERN,
     Format,
@@ -53,7 +54,7 @@ def load_registry(path: Path | None = None) -> Registry:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise WeightsError(f"cannot read the weights registry {path}: {error.strerror}; reinstall samptag") from error
+        raise WeightsError(f"cannot read the weights registry {path}: {os_reason(error)}; reinstall samptag") from error
     except ValueError as error:
         raise WeightsError(f"the weights registry {path} is not JSON: {error}") from error
     return parse_registry(document, path)
