@@ -3,8 +3,8 @@
 A file is named by what it holds: a fingerprint of the clip's file, and the number of samples. Its folder is named by
 the sample rate, the cap on a clip's length and the revision of the decoder. So data sets and splits share what they
 have in common, a run that was killed goes on with what is there, and moving a data set costs nothing. Random segments
-out of single files were measured beside one large memory map (docs/benchmarks.md, "The audio cache"): as fast from
-memory, and 3.7 times as fast from the disk.
+out of single files were measured beside one large memory map (docs/benchmarks.md, "The audio cache"): about as fast
+from memory, and 3.7 times as fast from the disk.
 """
 
 import hashlib
@@ -308,7 +308,7 @@ def _view(
         split_hash=split_hash((clip.key, clip.split) for clip in kept),
         left_out=len(left_out),
         folder=folder,
-        report_path=folder.parent / "reports" / f"{name}.json",
+        report_path=folder / f"{name}.json",
     )
     report = {
         "schema": _REPORT_SCHEMA,
@@ -323,7 +323,6 @@ def _view(
         "problems": [vars(problem) for problem in dataset.problems],
     }
     try:
-        cache.report_path.parent.mkdir(exist_ok=True)
         _write_json(cache.report_path, report)
     except OSError as error:
         # A finished cache may lie where this user cannot write.
