@@ -7,8 +7,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from samptag.data.measure import require_space
 from samptag.errors import DatasetError
-from samptag.files import os_reason, require_space
+from samptag.files import os_reason
 
 __all__ = ["JoinedFile", "find_parts", "unpack"]
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from samptag.audio.decode import int16_blocks, open_audio
 from samptag.core.device import available_cores
 from samptag.data.dataset import Clip, Dataset, split_hash
-from samptag.data.measure import in_threads, measure_files, total_seconds
+from samptag.data.measure import in_threads, measure_files, require_space, total_seconds
 from samptag.errors import AudioError, DatasetError
-from samptag.files import atomic_write, cache_folder, locked, os_errors_as, os_reason, require_space
+from samptag.files import atomic_write, cache_folder, locked, os_errors_as, os_reason
 
 __all__ = ["AudioCache", "build_cache"]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from samptag.data.archive import find_parts, unpack
 from samptag.data.formats.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.data.listing import find_audio_root, list_audio
+from samptag.data.measure import require_space
 from samptag.errors import DatasetError, DownloadError
 from samptag.fetch import Checksums, FetchPolicy, fetch, offline_asked, remote_size
-from samptag.files import locked, os_errors_as, require_space
+from samptag.files import locked, os_errors_as
 
 __all__ = ["MTAT_URL", "Progress", "download_mtat", "unpack_mtat"]
 

@@ -1,8 +1,9 @@
-"""Facts about files that are slow to find out, each remembered until its file changes; and lengths by headers."""
+"""Facts about files, found out in threads and remembered until a file changes; lengths by headers; room on the disk."""
 
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any, TypeVar, cast
 
 import soundfile
 
+from samptag.errors import DatasetError
 from samptag.files import atomic_write, os_reason
+from samptag.text import bytes_text
 
-__all__ = ["header_seconds", "in_threads", "measure_files", "total_seconds"]
+__all__ = ["header_seconds", "in_threads", "measure_files", "require_space", "total_seconds"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -128,3 +131,16 @@ def total_seconds(paths: Sequence[Path], *, longest: float | None = None) -> flo
             known = path.stat().st_size / _GUESSED_BYTES_PER_SECOND if path.exists() else 0.0
         seconds += known if longest is None else min(known, longest)
     return seconds * len(paths) / max(1, len(sampled))
+
+
+def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:
+    """Refuse to begin `what` when the disk of `folder` has fewer than `needed` bytes free.
+
+    Raises
+    ------
+    DatasetError
+        With how much is needed, how much is free, and `advice`.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DatasetError(f"{folder}: {what} needs about {bytes_text(needed)}; {bytes_text(free)} are free; {advice}")
