@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from recipes.register import register_bundled
 from recipes.samplecnn_3_9_mtat50.card import model_card
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.core.model import ModelConfig, SampleCNN
@@ -14,7 +15,6 @@ from samptag.core.weights import ModelCard, load_model_file, save_model
 from samptag.errors import WeightsError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
-from samptag.pretrained.publish import register_bundled
 
 __all__ = ["NAME", "export", "publish", "student"]
 

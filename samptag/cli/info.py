@@ -43,8 +43,7 @@ def _facts() -> dict[str, Any]:
     import soundfile
 
     import samptag
-    from samptag.core.cores import available_cores
-    from samptag.core.device import available_devices
+    from samptag.core.device import available_cores, available_devices
     from samptag.engine.predictor import default_threads
     from samptag.pretrained import open_store
 

@@ -139,7 +139,7 @@ def import_weights(
 ) -> None:
     """Check a weights file you have and install it under a name; prints its path."""
     from samptag.pretrained import open_store
-    from samptag.pretrained.adopt import ForeignCheckpoint, check_layout, import_file, named_tags
+    from samptag.pretrained.importing import ForeignCheckpoint, check_layout, import_file, named_tags
 
     store = open_store()
     foreign = None

@@ -26,7 +26,7 @@ from safetensors.numpy import save as safetensors_bytes
 from samptag.core.card import METADATA_KEY, ModelCard
 from samptag.core.layout import layout
 from samptag.errors import OutputError, WeightsError
-from samptag.files import atomic_write
+from samptag.files import atomic_write, os_errors_as
 
 if TYPE_CHECKING:
     from samptag.core.model import SampleCNN
@@ -166,11 +166,8 @@ def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype
     description = card.to_dict()
     metadata = {"schema": SCHEMA, "sha256": _digest(description, arrays), "card": description}
     content = safetensors_bytes(arrays, {METADATA_KEY: _canonical(metadata)})
-    try:
-        with atomic_write(Path(path)) as file:
-            file.write(content)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(Path(path)) as file:
+        file.write(content)
 
 
 def model_tensors(model: SampleCNN) -> dict[str, NDArray[Any]]:
@@ -203,10 +200,9 @@ class _FileTensors(Mapping[str, NDArray[Any]]):
 
 def _open(path: Path) -> Any:
     try:
-        path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
-        return safe_open(path, framework="numpy")
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
+        with os_errors_as(WeightsError, f"cannot read {path}"):
+            path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
+            return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
 

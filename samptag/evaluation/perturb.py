@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samptag.audio.decode import open_audio
+from samptag.audio.mpeg import bit_rates
 from samptag.errors import UsageError
 
 __all__ = ["Perturbation", "parse_perturbation"]
@@ -30,12 +31,6 @@ _UNITS = {
 _FORMS = "noise:SNRdB, gain:dB, mp3:KBITSk or lowpass:Hz, e.g. noise:20dB, gain:-6, mp3:32k, lowpass:4000"
 _WRITTEN = {"noise": "noise:{:g}dB", "gain": "gain:{:+g}dB", "mp3": "mp3:{:g}k", "lowpass": "lowpass:{:g}Hz"}
 
-# ISO/IEC 11172-3 and 13818-3, layer III: the kbit/s an encoder may use at each family of sample rates.
-_MP3_RATES = {
-    (32_000, 44_100, 48_000): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (16_000, 22_050, 24_000): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (8_000, 11_025, 12_000): (8, 16, 24, 32, 40, 48, 56, 64),
-}
 _MP3_DELAY = 576 + 529  # samples in front: LAME's encoder delay and the decoder's; a LAME "Info" frame removes both
 _STOP_BAND_DB = 80.0
 _BLOCK = 1 << 16  # samples read back at a time
@@ -71,7 +66,7 @@ class Perturbation:
                 f"--perturb {self.name}: the model hears nothing above {sample_rate / 2:g} Hz; give a lower frequency"
             )
         if self.kind == "mp3":
-            rates = next((rates for family, rates in _MP3_RATES.items() if sample_rate in family), ())
+            rates = bit_rates(sample_rate)
             if not rates:
                 raise UsageError(f"--perturb {self.name}: MP3 knows no sample rate of {sample_rate} Hz, the model's")
             if self.amount not in rates:
@@ -171,7 +166,7 @@ def _write_mp3(file: IO[bytes], blocks: Iterable[Block], kbits: int, sample_rate
     """How many samples went into `file`, a mono MP3 of `kbits` a second."""
     import soundfile
 
-    low, high = next((rates[0], rates[-1]) for family, rates in _MP3_RATES.items() if sample_rate in family)
+    low, *_, high = bit_rates(sample_rate)
     level = min((high - kbits) / (high - low), 0.999)  # libsndfile: 0 is the highest bit rate, 1 is refused
     n_samples = 0
     with soundfile.SoundFile(

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samptag.audio.decode import SCALE
 from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN
 from samptag.data import AudioCache
-from samptag.data.cache import SCALE
 from samptag.engine.predictor import Predictor
 from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
@@ -50,7 +50,7 @@ class Segments:
     clips : ndarray of int64, (n,)
         Row of the clip in the list of clips that was asked about.
     starts : ndarray of int64, (n,)
-        First sample in `AudioCache.samples`.
+        First sample, counted as in `AudioCache.starts`.
     lengths : ndarray of int64, (n,)
         Samples there are; zeros follow up to the segment's length.
     """
@@ -146,16 +146,16 @@ def batch_bounds(n_segments: int, *, batch_size: int) -> list[tuple[int, int]]:
 
 
 class MappedSource:
-    """Waveforms of `input_length` samples, copied out of the memory-mapped cache."""
+    """Waveforms of `input_length` samples, read from the cache's files."""
 
     def __init__(self, cache: AudioCache, *, input_length: int, device: torch.device) -> None:
-        self._samples, self._length, self._device = cache.samples, input_length, device
+        self._cache, self._length, self._device = cache, input_length, device
 
     def __call__(self, segments: Segments) -> Tensor:
         """Float32 in [-1, 1), shape (n, input_length), on the device."""
         block = np.zeros((len(segments), self._length), dtype=np.int16)
         for row, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
-            block[row, :length] = self._samples[start : start + length]
+            self._cache.read(int(start), block[row, :length])
         tensor = torch.from_numpy(block)
         if self._device.type == "cuda":
             tensor = tensor.pin_memory().to(self._device, non_blocking=True)
@@ -175,7 +175,7 @@ class ResidentSource:
         self._samples = torch.empty(int(ends[-1]) + input_length, dtype=torch.int16, device=device)
         self._samples[int(ends[-1]) :] = 0
         for clip, end in zip(clips, ends, strict=True):
-            self._samples[end - cache.lengths[clip] : end] = torch.from_numpy(np.array(cache.clip(int(clip))))
+            self._samples[end - cache.lengths[clip] : end] = torch.from_numpy(cache.clip(int(clip)))
         self._steps = torch.arange(input_length, device=device)
 
     def __call__(self, segments: Segments) -> Tensor:

@@ -16,7 +16,7 @@ import weights_server as ws
 from foreign_checkpoints import sample_state
 
 from samptag.pretrained import Store, load_registry
-from samptag.pretrained.adopt import import_file
+from samptag.pretrained.importing import import_file
 
 PROJECT_REGISTRY = Path(__file__).resolve().parents[2] / "weights" / "registry.json"
 Done = subprocess.CompletedProcess[str]

@@ -82,7 +82,7 @@ def test_unknown_names_are_told(tmp_path, options, words):
     [
         ("track_1\tartist_1\talbum_1\t01/1.mp3\t30.0", "line 3: 5 columns"),
         ("track_1\tartist_1\talbum_1\t01/1.mp3\t30.0\trock", "line 3: 'rock' is not CATEGORY---TAG"),
-        (ROWS["train"][0], r"line 3: 14/214.mp3 stands in autotagging_top50tags-train.tsv, line 2 already"),
+        (ROWS["train"][0], r"line 3: 14/214.mp3 appears in autotagging_top50tags-train.tsv, line 2 already"),
     ],
 )
 def test_malformed_rows_name_the_line(tmp_path, row, words):

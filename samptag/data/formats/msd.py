@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
+from samptag.data.formats.plain_pickle import load_plain_pickle
 from samptag.data.listing import find_audio_root, list_audio
 from samptag.data.splits import choose_split
 from samptag.data.tables import read_text
-from samptag.data.unpickle import load_plain_pickle
 from samptag.errors import DatasetError
 
-__all__ = ["TRAIN_LIST", "find_msd_split", "open_msd"]
+__all__ = ["EXPECTS", "find", "read"]
 
-TRAIN_LIST = "filtered_list_train.cP"
+EXPECTS = "filtered_list_train.cP"
+TRAIN_LIST = EXPECTS
 TEST_LIST = "filtered_list_test.cP"
 LABELS = "msd_id_to_tag_vector.cP"
 TO_7DIGITAL = "MSD_id_to_7D_id.pkl"
@@ -24,12 +25,12 @@ TO_PATH = "7D_id_to_path.pkl"
 TAG_LIST = "50tagList.txt"
 NAME = "msd-lee-2017"
 
-#: The first 201 680 of the published training list train, the other 11 774 validate (the split's README).
+# The first 201 680 of the published training list train, the other 11 774 validate (the split's README).
 TRAIN_COUNT = 201_680
 PUBLISHED_COUNTS = {"train": TRAIN_COUNT, "valid": 11_774, "test": 28_435}
 
 
-def find_msd_split(root: Path) -> Path | None:
+def find(root: Path) -> Path | None:
     """The folder with the split's pickles: `root` or one or two below, or None."""
     for pattern in (TRAIN_LIST, f"*/{TRAIN_LIST}", f"*/*/{TRAIN_LIST}"):
         found = sorted(root.glob(pattern))
@@ -38,7 +39,7 @@ def find_msd_split(root: Path) -> Path | None:
     return None
 
 
-def open_msd(
+def read(
     root: Path,
     *,
     split: str | None = None,
@@ -53,33 +54,24 @@ def open_msd(
         A file of the split is missing, damaged or holds more than plain data; or none of the clips is there.
     """
     name = choose_split(split, known=(NAME,), format="msd")
-    if subset is not None:
-        raise DatasetError(f"msd has no subsets; leave out {subset!r}")
-    folder = find_msd_split(root)
+    folder = find(root)
     if folder is None:
         raise DatasetError(f"{root}: {TRAIN_LIST} is missing; it comes with the published split (MSD_split)")
     tags = tuple(line.strip() for line in read_text(folder / TAG_LIST).splitlines() if line.strip())
     members, problems = _members(folder, n_tags=len(tags))
     audio = list_audio(find_audio_root(root, [key for _, key, _, _ in members], looked_for="the 7digital clips"))
-    clips: list[Clip] = []
-    used: list[str] = []
-    for track, key, where, labels in members:
-        found = audio.find(key)
-        if found is None:
-            problems.append(Problem(kind="missing", path=key, message=f"{key}: listed but not there"))
-            continue
-        used.append(found)
-        if audio.sizes[found] == 0:
-            problems.append(Problem(kind="unreadable", path=key, message=f"{key}: holds no audio (0 bytes)"))
-            continue
-        clips.append(Clip(path=audio.root / found, key=key, split=where, labels=labels, group=track))
+    clips = [
+        Clip(path=path, key=key, split=where, labels=labels, group=track)
+        for track, key, where, labels in members
+        if (path := audio.take(key)) is not None
+    ]
     return make_dataset(
         format="msd",
         root=root,
         split_name=name,
         tags=tags,
         clips=clips,
-        problems=problems + audio.unlisted(used),
+        problems=problems + audio.problems + audio.unlisted(),
         expected_counts=PUBLISHED_COUNTS,
     )
 
@@ -99,15 +91,13 @@ def _members(folder: Path, *, n_tags: int) -> tuple[list[tuple[str, str, str, ND
     for split, tracks in lists.items():
         for track in tracks:
             if not isinstance(track, str):
-                raise DatasetError(f"{folder}: the {split} list holds {track!r} where a track's id should stand")
+                raise DatasetError(f"{folder}: the {split} list holds {track!r} where a track's id should be")
             if track in seen:
                 raise DatasetError(f"{folder}: track {track} is listed twice")
             seen.add(track)
             path = to_path.get(to_7digital.get(track))
             if not isinstance(path, str) or track not in vectors:
-                problems.append(
-                    Problem(kind="missing", path=track, message=f"{track}: its path or tags are not listed")
-                )
+                problems.append(Problem.of("missing", track, "its path or tags are not listed"))
                 continue
             labels = _vector(vectors[track], n_tags=n_tags, where=f"{folder / LABELS}: {track}")
             members.append((track, path.lstrip("/"), split, labels))

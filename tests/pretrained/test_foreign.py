@@ -11,7 +11,7 @@ from torch import Tensor
 from weights_server import LFS_POINTER
 
 from samptag.errors import WeightsError
-from samptag.pretrained.importers import convert, read_state_dict
+from samptag.pretrained.foreign import convert, read_state_dict
 
 STATES = {"sota-sample": sample_state, "sota-se": se_state}
 State = dict[str, Tensor]
@@ -169,5 +169,5 @@ def test_files_that_are_no_checkpoint(tmp_path: Path):
             read_state_dict(tmp_path / name)
     for name, value in {"list.pth": [torch.ones(2)], "nested.pth": {"state_dict": {}, "epoch": 3}}.items():
         torch.save(value, tmp_path / name)
-        with pytest.raises(WeightsError, match="no bare state_dict"):
+        with pytest.raises(WeightsError, match="not a bare state_dict"):
             read_state_dict(tmp_path / name)

@@ -5,22 +5,30 @@ Music Tagging Models, SMC 2020 (github.com/minzwon/sota-music-tagging-models): i
 SampleCNN with residual blocks and squeeze-and-excitation (``sota-se``), each a bare state_dict.
 """
 
+from __future__ import annotations
+
 import pickle
+import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from samptag.core.card import ModelCard
 from samptag.core.config import Block, ModelConfig
-from samptag.core.model import SampleCNN
 from samptag.errors import WeightsError
 from samptag.fetch import unexpected_kind
-from samptag.pretrained.entries import Layout
+from samptag.files import atomic_write
+from samptag.pretrained.entries import Layout, TagList, WeightsEntry
+from samptag.text import first_names
 
-__all__ = ["convert", "read_state_dict"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from samptag.core.model import SampleCNN
+
+__all__ = ["convert", "install_published", "read_state_dict", "save_converted"]
 
 _BLOCKS: dict[Layout, Block] = {"sota-sample": "plain", "sota-se": "won-rese"}
 # Their module inside a layer -> ours.
@@ -40,14 +48,69 @@ _LAYERS = {"layer1": "front", **{f"layer{i + 2}": f"body.{i}" for i in range(9)}
 _COUNTER = "num_batches_tracked"
 
 
+def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
+    """Put the published file `path`, whose digest has been checked, at `target`, converted where it is foreign.
+
+    Raises
+    ------
+    WeightsError
+        The file does not hold what the registry says.
+    OSError, OutputError
+        `target` cannot be written.
+    """
+    if entry.format == "samptag":
+        with path.open("rb") as source, atomic_write(target) as file:
+            shutil.copyfileobj(source, file)
+        return
+    metrics: dict[str, float | str] = {}
+    for score in entry.scores:
+        metrics |= {"roc_auc": score.roc_auc, "measured_by": score.source}
+        metrics |= {} if score.pr_auc is None else {"pr_auc": score.pr_auc}
+    save_converted(
+        path,
+        target,
+        layout=entry.format,
+        tags=entry.tags,
+        sample_rate=entry.sample_rate,
+        name=entry.name,
+        description=entry.description,
+        licence=entry.licence,
+        training_data=entry.training_data,
+        source=entry.provenance,
+        citation=entry.citation,
+        split=entry.scores[0].split if entry.scores else None,
+        metrics=metrics,
+    )
+
+
+def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, sample_rate: int, **about: Any) -> None:
+    """Convert the state_dict `path` and write it to `target`; `about` is the rest of its card.
+
+    Raises
+    ------
+    WeightsError
+        As `read_state_dict` and `convert`.
+    OutputError
+        `target` cannot be written.
+    """
+    from samptag.core.weights import save_model
+
+    state = read_state_dict(path)
+    model = convert(state, layout=layout, n_tags=len(tags.tags), sample_rate=sample_rate, source=str(path))
+    card = ModelCard(config=model.config, tags=tags.tags, tag_categories=tags.categories, **about)
+    save_model(target, model, card=card)
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors by name in the PyTorch file at `path`, read without running any code in it.
 
     Raises
     ------
     WeightsError
-        The file is damaged, is no PyTorch file, or holds anything but named tensors.
+        The file is damaged, is not a PyTorch file, or holds anything but named tensors.
     """
+    import torch
+
     if kind := unexpected_kind(path):
         raise WeightsError(f"{path} is {kind}")
     try:
@@ -56,11 +119,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or no PyTorch state_dict ({type(error).__name__})") from error
+        raise WeightsError(f"{path} is damaged or not a PyTorch state_dict ({type(error).__name__})") from error
     if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()
+        isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in state.items()
     ):
-        raise WeightsError(f"{path} is no bare state_dict: it holds other things than named tensors")
+        raise WeightsError(f"{path} is not a bare state_dict: it holds more than named tensors")
     return dict(state)
 
 
@@ -92,6 +155,10 @@ def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_
     WeightsError
         A key is missing or unknown, a tensor has another shape or type, or a value is not finite.
     """
+    import torch
+
+    from samptag.core.model import SampleCNN
+
     config = ModelConfig(
         n_tags=n_tags,
         sample_rate=sample_rate,
@@ -119,8 +186,8 @@ def _renamed(
     extra = [key for key in state if key not in theirs]
     for keys, what in ((missing, "lacks"), (extra, "has an unknown")):
         if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise WeightsError(f"{source} is not of the layout {layout}: it {what} key {keys[0]!r}{more}")
+            named = first_names([repr(key) for key in keys], 1)
+            raise WeightsError(f"{source} is not of the layout {layout}: it {what} key {named}")
     for their, our in theirs.items():
         yield our, _checked(state.get(their), ours[our], their, source)
 
@@ -138,6 +205,8 @@ def _modules(layout: Layout) -> Iterator[tuple[str, str]]:
 
 def _checked(tensor: Tensor | None, like: Tensor, key: str, source: str) -> Tensor:
     """`tensor` as float32 (a counter as int64), after its shape, type and values have been checked."""
+    import torch
+
     if tensor is None:
         return torch.zeros((), dtype=torch.int64)
     if tensor.shape != like.shape:

@@ -1,19 +1,16 @@
-"""Files a person has, or a download brought, made into installed weights."""
+"""Files that a person has, made into installed weights."""
 
 import dataclasses
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
-from samptag.core.card import ModelCard
 from samptag.errors import UsageError, WeightsError
-from samptag.files import atomic_write, os_errors_as
+from samptag.files import os_errors_as
 from samptag.pretrained.entries import NAME_PATTERN, Layout, Registry, TagList, WeightsEntry, parse_tags
+from samptag.pretrained.foreign import install_published, save_converted
+from samptag.pretrained.store import Store
 
-if TYPE_CHECKING:
-    from samptag.pretrained.store import Store
-
-__all__ = ["ForeignCheckpoint", "check_layout", "import_file", "install_published", "named_tags"]
+__all__ = ["ForeignCheckpoint", "check_layout", "import_file", "named_tags"]
 
 NOT_STATED = "not stated"
 # A named list whose order differs in a layout's repository has that order under its name and this suffix.
@@ -82,64 +79,14 @@ def named_tags(text: str, *, registry: Registry, layout: Layout) -> TagList:
             lines = Path(text).read_text(encoding="utf-8-sig").rstrip().splitlines()
         return parse_tags([line.strip() for line in lines])
     except ValueError as error:
-        raise UsageError(f"{text} is no list of tags, one a line in UTF-8: {error}") from error
-
-
-def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
-    """Put the published file `path`, whose digest has been checked, at `target`, converted where it is foreign.
-
-    Raises
-    ------
-    WeightsError
-        The file does not hold what the registry says.
-    OSError, OutputError
-        `target` cannot be written.
-    """
-    if entry.format == "samptag":
-        with path.open("rb") as source, atomic_write(target) as file:
-            shutil.copyfileobj(source, file)
-        return
-    checkpoint = ForeignCheckpoint(layout=entry.format, tags=entry.tags, sample_rate=entry.sample_rate)
-    metrics: dict[str, float | str] = {}
-    for score in entry.scores:
-        metrics |= {"roc_auc": score.roc_auc, "measured_by": score.source}
-        metrics |= {} if score.pr_auc is None else {"pr_auc": score.pr_auc}
-    _save_converted(
-        path,
-        checkpoint,
-        target=target,
-        name=entry.name,
-        description=entry.description,
-        licence=entry.licence,
-        training_data=entry.training_data,
-        source=entry.provenance,
-        citation=entry.citation,
-        split=entry.scores[0].split if entry.scores else None,
-        metrics=metrics,
-    )
-
-
-def _save_converted(path: Path, checkpoint: ForeignCheckpoint, *, target: Path, **about: object) -> None:
-    from samptag.core.weights import save_model
-    from samptag.pretrained.importers import convert, read_state_dict
-
-    tags = checkpoint.tags
-    model = convert(
-        read_state_dict(path),
-        layout=checkpoint.layout,
-        n_tags=len(tags.tags),
-        sample_rate=checkpoint.sample_rate,
-        source=str(path),
-    )
-    card = ModelCard(config=model.config, tags=tags.tags, tag_categories=tags.categories, **about)  # type: ignore[arg-type]
-    save_model(target, model, card=card)
+        raise UsageError(f"{text} is not a list of tags, one per line in UTF-8: {error}") from error
 
 
 def import_file(
     path: Path,
     *,
     name: str,
-    store: "Store",
+    store: Store,
     foreign: ForeignCheckpoint | None = None,
     licence: str | None = None,
     training_data: str | None = None,
@@ -185,10 +132,12 @@ def import_file(
         if foreign is None:
             _import_ours(path, name, target, licence=licence, training_data=training_data)
         else:
-            _save_converted(
+            save_converted(
                 path,
-                foreign,
-                target=target,
+                target,
+                layout=foreign.layout,
+                tags=foreign.tags,
+                sample_rate=foreign.sample_rate,
                 name=name,
                 licence=licence or NOT_STATED,
                 training_data=training_data or NOT_STATED,
@@ -208,13 +157,13 @@ def _import_published(path: Path, entry: WeightsEntry, target: Path, *, describe
     install_published(path, entry=entry, target=target)
 
 
-def _check_new_name(name: str, store: "Store", force: bool) -> None:
+def _check_new_name(name: str, store: Store, force: bool) -> None:
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a name: use letters, digits, '-' and '_'")
     # The cache may lie on a file system that does not tell upper from lower case.
     for taken in store.registry.entries:
         if taken.lower() == name.lower():
-            raise UsageError(f"{name!r} would stand in for {taken} of the registry: choose another name")
+            raise UsageError(f"{name!r} would hide {taken} of the registry: choose another name")
     for taken in store.imported_names():
         if taken.lower() == name.lower() and not force:
             raise UsageError(f"there are weights called {taken} already: choose another name, or --force to replace")

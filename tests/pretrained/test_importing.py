@@ -9,8 +9,8 @@ from samptag.core.card import read_card
 from samptag.core.weights import load_model_file
 from samptag.errors import UsageError, WeightsError
 from samptag.pretrained import Store, load_registry
-from samptag.pretrained.adopt import ForeignCheckpoint, check_layout, import_file, named_tags
 from samptag.pretrained.entries import TagList
+from samptag.pretrained.importing import ForeignCheckpoint, check_layout, import_file, named_tags
 
 THREE = TagList(tags=("guitar", "sitar", "harp"))
 
@@ -69,7 +69,7 @@ def test_registry_names_take_nothing_but_the_published_file(store: Store, checkp
     foreign = ForeignCheckpoint(layout="sota-se", tags=THREE, sample_rate=16_000)
     with pytest.raises(UsageError, match="choose another name"):
         import_file(other, name="theirs", store=store, foreign=foreign)
-    with pytest.raises(UsageError, match="would stand in for theirs"):
+    with pytest.raises(UsageError, match="would hide theirs"):
         import_file(ours, name="Theirs", store=store)
     assert not store.installed_path("theirs").exists()
 
@@ -138,7 +138,7 @@ def test_tag_lists_from_files(tmp_path: Path):
         b"": "empty",
         b"guitar\n\nsitar\n": "empty tag",
         b"guitar\nguitar\n": "twice",
-        b"\xff\xfeg\x00": "no list of tags",
+        b"\xff\xfeg\x00": "not a list of tags",
     }.items():
         with pytest.raises(UsageError, match=message):
             read(content)

@@ -8,22 +8,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.audio.mpeg import mp3_seconds
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
-from samptag.data.listing import AudioListing, find_audio_root, list_audio
-from samptag.data.memo import FileMemo
-from samptag.data.mp3 import mp3_seconds
-from samptag.data.splits import MTAT_PUBLISHED_COUNTS, choose_split, mtat_folder_split
+from samptag.data.listing import find_audio_root, list_audio, missing_file
+from samptag.data.measure import measure_files
+from samptag.data.splits import choose_split
 from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
 
-__all__ = ["ANNOTATIONS", "TAGS", "ZIP_PARTS", "find_annotations", "listed_clips", "open_mtat"]
+__all__ = ["ANNOTATIONS", "EXPECTS", "TAGS", "ZIP_PARTS", "find", "folder_split", "listed_clips", "read"]
 
-ANNOTATIONS = "annotations_final.csv"
+EXPECTS = "annotations_final.csv"
+
+ANNOTATIONS = EXPECTS
 ZIP_PARTS = ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003")
 CLEAN, PONS = "mtat-clean-2017", "mtat-pons-2018"
 
-#: The 50 most frequent of the 188 tags, most frequent first, as published with the 2017 split; synonyms not merged.
+# The 50 most frequent of the 188 tags, most frequent first, as published with the 2017 split; synonyms not merged.
 TAGS = (
     "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
     "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals",
@@ -31,19 +33,33 @@ TAGS = (
     "classic", "choir", "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp", "cello", "no voice",
     "weird", "country", "female voice", "metal", "choral",
 )  # fmt: skip
-#: Lee et al. 2017 kept clips "with more than 29.1 seconds"; a full clip is 809 frames of 576 samples, 29.124 s.
+# Lee, Park, Kim, Nam 2017: clips with at least one of the 50 tags and at least 29.1 s of audio, folders 0-b, c, d-f.
+PUBLISHED_COUNTS = {"train": 15_244, "valid": 1_529, "test": 4_332}
+# Lee et al. 2017 kept clips "with more than 29.1 seconds"; a full clip is 809 frames of 576 samples, 29.124 s.
 SHORTEST_SECONDS = 29.1
 
 # "artist-album-07-title-30-59": what precedes the last two numbers, the clip's start and end, names the track.
 _CLIP_NAME = re.compile(r"-\d+-\d+$")
 
 
-def find_annotations(root: Path) -> Path | None:
-    """annotations_final.csv in `root` or one folder below, or None."""
+def find(root: Path) -> Path | None:
+    """The annotations in `root` or one folder below, else a part of the zip that is still to be unpacked."""
+    return _find_annotations(root) or next((root / part for part in ZIP_PARTS if (root / part).is_file()), None)
+
+
+def _find_annotations(root: Path) -> Path | None:
     beside = root / ANNOTATIONS
     if beside.is_file():
         return beside
     return next(iter(sorted(root.glob(f"*/{ANNOTATIONS}"))), None)
+
+
+def folder_split(folder: str) -> str | None:
+    """The split of a MagnaTagATune folder: 0-9, a, b train; c valid; d, e, f test; None for any other name."""
+    if len(folder) != 1 or folder not in "0123456789abcdef":
+        return None
+    number = int(folder, 16)
+    return "train" if number < 12 else "valid" if number == 12 else "test"
 
 
 def listed_clips(annotations: Path) -> list[str]:
@@ -64,7 +80,7 @@ class _Row:
     labels: NDArray[np.float32]
 
 
-def open_mtat(
+def read(
     root: Path,
     *,
     split: str | None = None,
@@ -83,7 +99,7 @@ def open_mtat(
     ----------
     root : Path
     split, subset : str or None
-        There are no subsets.
+        One of the two; no subset.
     progress : callable, optional
         Called with the number of clips measured and their total the first time lengths are counted.
 
@@ -93,35 +109,30 @@ def open_mtat(
         The annotations or all clips are missing, a row is malformed, or the clips are still zipped.
     """
     name = choose_split(split, known=(CLEAN, PONS), format="mtat")
-    if subset is not None:
-        raise DatasetError(f"mtat has no subsets; leave out {subset!r}")
-    annotations = find_annotations(root)
+    annotations = _find_annotations(root)
     if annotations is None:
         raise DatasetError(f"{root}: {ANNOTATIONS} is missing; 'samptag data download mtat {root}' fetches it")
     rows = _read_annotations(annotations)
     audio = list_audio(_audio_root(root, annotations, rows))
-    problems: list[Problem] = []
-    listed: list[_Row] = []
-    used: list[str] = []
+    listed: list[tuple[_Row, Path]] = []
     for row in rows:
         found = audio.find(row.key)
-        if found is not None:
-            used.append(found)
         if name == CLEAN and not row.labels.any():
             continue
+        # Not `take`: the data set as published has empty files, which no split counts in.
         if found is None:
-            problems.append(Problem(kind="missing", path=row.key, message=f"{row.key}: listed but not there"))
+            audio.problems.append(missing_file(row.key))
         else:
-            listed.append(row)
-    clips, left_out = _long_enough(listed, audio, clean=name == CLEAN, progress=progress)
+            listed.append((row, audio.root / found))
+    clips, left_out = _long_enough(listed, audio.root, clean=name == CLEAN, progress=progress)
     return make_dataset(
         format="mtat",
         root=root,
         split_name=name,
         tags=TAGS,
         clips=clips,
-        problems=problems + left_out + audio.unlisted(used),
-        expected_counts=MTAT_PUBLISHED_COUNTS if name == CLEAN else None,
+        problems=audio.problems + left_out + audio.unlisted(),
+        expected_counts=PUBLISHED_COUNTS if name == CLEAN else None,
     )
 
 
@@ -157,11 +168,11 @@ def _parse_rows(
         if len(fields) != width:
             raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {width}")
         key = fields[where]
-        split = mtat_folder_split(key.split("/")[0])
+        split = folder_split(key.split("/")[0])
         if split is None or key.count("/") != 1:
             raise DatasetError(f"{path}, line {line}: mp3_path {key!r} is not FOLDER/NAME.mp3 with a folder 0 to f")
         if key in lines:
-            raise DatasetError(f"{path}, line {line}: {key} stands in line {lines[key]} already")
+            raise DatasetError(f"{path}, line {line}: {key} appears in line {lines[key]} already")
         lines[key] = line
         bad = next((fields[column] for column in columns if fields[column] not in ("0", "1")), None)
         if bad is not None:
@@ -170,20 +181,26 @@ def _parse_rows(
 
 
 def _long_enough(
-    rows: list[_Row], audio: AudioListing, *, clean: bool, progress: Callable[[int, int], None] | None
+    rows: list[tuple[_Row, Path]], root: Path, *, clean: bool, progress: Callable[[int, int], None] | None
 ) -> tuple[list[Clip], list[Problem]]:
-    memo = FileMemo(cache_folder("audio") / "memo", name="mp3-seconds-1", root=audio.root, measure=mp3_seconds)
-    paths = [audio.root / (audio.find(row.key) or row.key) for row in rows]
+    measured = measure_files(
+        [path for _, path in rows],
+        mp3_seconds,
+        name="mp3-seconds-1",
+        root=root,
+        directory=cache_folder("audio") / "measured",
+        progress=progress,
+    )
     clips: list[Clip] = []
     problems: list[Problem] = []
-    for row, path, seconds in zip(rows, paths, memo.get_all(paths, progress=progress), strict=True):
+    for (row, path), seconds in zip(rows, measured, strict=True):
         if seconds is None:
-            problems.append(Problem(kind="unreadable", path=row.key, message=f"{row.key}: cannot be read"))
+            problems.append(Problem.of("unreadable", row.key, "cannot be read"))
         elif seconds == 0:
-            problems.append(Problem(kind="short", path=row.key, message=f"{row.key}: holds no audio"))
+            problems.append(Problem.of("short", row.key, "holds no audio"))
         elif clean and seconds < SHORTEST_SECONDS:
-            message = f"{row.key}: {seconds:.3f} s, shorter than the split's {SHORTEST_SECONDS} s"
-            problems.append(Problem(kind="short", path=row.key, message=message))
+            words = f"{seconds:.3f} s, shorter than the split's {SHORTEST_SECONDS} s"
+            problems.append(Problem.of("short", row.key, words))
         else:
             group = _CLIP_NAME.sub("", row.key.split("/")[1].removesuffix(".mp3"))
             clips.append(Clip(path=path, key=row.key, split=row.split, labels=row.labels, group=group))

@@ -66,6 +66,9 @@ def register_bundled(path: Path) -> WeightsEntry:
     """
     registry_file = path.parent / "registry.json"
     entry = describe_bundled(path, registry=load_registry(registry_file))
+    for text in ("description", "licence", "citation", "training_data"):
+        if not entry[text]:
+            raise WeightsError(f"{path}: its card does not say its {text.replace('_', ' ')}")
     document = json.loads(registry_file.read_text(encoding="utf-8"))
     names = [known["name"] for known in document["weights"]]
     if entry["name"] in names:

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset
-from samptag.data.folders import split_folder_names
-from samptag.data.listing import list_audio
-from samptag.data.splits import choose_split, split_by_group
+from samptag.data.listing import empty_file, list_audio, missing_file, unlisted_file
+from samptag.data.splits import choose_split, named_part, split_by_group
 from samptag.data.tables import read_rows, read_text, require_columns
 from samptag.errors import DatasetError
 
-__all__ = ["SUFFIXES", "find_manifest", "open_manifest"]
+__all__ = ["EXPECTS", "SUFFIXES", "find", "read"]
 
+EXPECTS = "manifest.csv or .jsonl"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _STANDARD_NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
 _RESERVED = ("path", "split", "tags", "group")
-#: Words in the split column that set a row aside on purpose.
+# Words in the split column that set a row aside on purpose.
 _SET_ASIDE = ("unlabelled", "unlabeled", "unused", "none")
 
 
@@ -36,7 +36,7 @@ class _Row:
     tags: Mapping[str, float]
 
 
-def find_manifest(root: Path) -> Path | None:
+def find(root: Path) -> Path | None:
     """The manifest `root` is or holds: manifest.csv (.tsv, .jsonl, .ndjson), or the only table with a path column."""
     if root.is_file():
         return root if root.suffix.lower() in SUFFIXES else None
@@ -60,7 +60,7 @@ def _has_path_column(path: Path) -> bool:
         return False
 
 
-def open_manifest(
+def read(
     root: Path,
     *,
     split: str | None = None,
@@ -81,9 +81,7 @@ def open_manifest(
         The manifest is not found or malformed: the message names the file, the line and the value.
     """
     name = choose_split(split, known=("manifest",), format="manifest")
-    if subset is not None:
-        raise DatasetError(f"a manifest has no subsets; leave out {subset!r}")
-    path = find_manifest(root)
+    path = find(root)
     if path is None:
         raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")
     rows, tags, problems = _read(path)
@@ -116,10 +114,10 @@ def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
         records = _json_records(path)
     rows = [_parse(path, line, record, columns) for line, record in records]
     if not rows:
-        raise DatasetError(f"{path}: lists no clip")
+        raise DatasetError(f"{path}: lists no clips")
     tags = columns or tuple(sorted({tag for row in rows for tag in row.tags}))
     if not tags:
-        raise DatasetError(f"{path}: no tags: give a column 'tags', or one column of numbers a tag")
+        raise DatasetError(f"{path}: no tags: give a column 'tags', or one column of numbers for each tag")
     return rows, tags, problems
 
 
@@ -143,8 +141,8 @@ def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tu
         elif any(fields[place].strip() and _is_number(fields[place]) for _, fields in table[1:]):
             # Titles may be numbers too, so it is no error; but one typing mistake must not lose a tag unseen.
             line, word = words[0]
-            message = f"{path}, line {line}: column {header[place]!r} is taken for no tag, since {word!r} is no number"
-            problems.append(Problem(kind="left-out", path=header[place], message=message))
+            message = f"{path}, line {line}: column {header[place]!r} is not used as a tag: {word!r} is not a number"
+            problems.append(Problem("left-out", header[place], message))
     return ((line, dict(zip(header, fields, strict=True))) for line, fields in table[1:]), tuple(columns), problems
 
 
@@ -165,7 +163,7 @@ def _json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except ValueError as error:
             raise DatasetError(f"{path}, line {line}: not JSON: {error}") from None
         if not isinstance(record, dict):
-            raise DatasetError(f"{path}, line {line}: a JSON object with 'path' and 'tags' should stand here")
+            raise DatasetError(f"{path}, line {line}: expected a JSON object with 'path' and 'tags'")
         yield line, record
 
 
@@ -228,14 +226,14 @@ def _refuse_duplicates(path: Path, rows: list[_Row]) -> None:
     for row in rows:
         key = _key(os.path.join(path.parent, row.path))
         if key in seen:
-            raise DatasetError(f"{path}, line {row.line}: {row.path} stands in line {seen[key]} already")
+            raise DatasetError(f"{path}, line {row.line}: {row.path} appears in line {seen[key]} already")
         seen[key] = row.line
 
 
 def _set_aside(path: Path, rows: list[_Row]) -> tuple[list[_Row], list[Problem]]:
     aside = Counter(row.split.lower() for row in rows if row.split.lower() in _SET_ASIDE)
     problems = [
-        Problem(kind="left-out", path=str(path), message=f"{count} rows with split {word!r} are set aside")
+        Problem("left-out", str(path), f"{count} rows with split {word!r} are set aside")
         for word, count in sorted(aside.items())
     ]
     return [row for row in rows if row.split.lower() not in _SET_ASIDE], problems
@@ -250,7 +248,7 @@ def _splits(path: Path, rows: list[_Row]) -> list[str]:
         raise DatasetError(f"{path}, line {line}: no split, though other rows have one; fill in all or none")
     splits = []
     for row in rows:
-        split = split_folder_names(row.split)
+        split = named_part(row.split)
         if split is None:
             known = f"{', '.join(SPLITS)} (or unlabelled, to set the row aside)"
             raise DatasetError(f"{path}, line {row.line}: split {row.split!r} is none of {known}")
@@ -262,11 +260,11 @@ def _problem(file: Path, name: str) -> Problem | None:
     try:
         stat = file.stat()
     except (OSError, ValueError):
-        return Problem(kind="missing", path=name, message=f"{name}: listed but not there")
+        return missing_file(name)
     if file.is_dir():
-        return Problem(kind="unreadable", path=name, message=f"{name}: a folder, not a file")
+        return Problem.of("unreadable", name, "a folder, not a file")
     if stat.st_size == 0:
-        return Problem(kind="unreadable", path=name, message=f"{name}: holds no audio (0 bytes)")
+        return empty_file(name)
     return None
 
 
@@ -278,7 +276,5 @@ def _unlisted(base: Path, rows: list[_Row]) -> list[Problem]:
         if (base / folder).is_dir():
             beside = list_audio(base / folder, recursive=False).sizes
             names = sorted({f"{folder}/{name}" if folder else name for name in beside} - listed)
-            problems += [
-                Problem(kind="unlisted", path=name, message=f"{name}: present but not listed") for name in names
-            ]
+            problems += map(unlisted_file, names)
     return problems

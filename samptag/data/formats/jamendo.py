@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
+from samptag.data.dataset import Clip, Dataset, make_dataset
 from samptag.data.listing import find_audio_root, list_audio
 from samptag.data.tables import read_rows
 from samptag.errors import DatasetError
 
-__all__ = ["SUBSETS", "find_jamendo_splits", "open_jamendo"]
+__all__ = ["EXPECTS", "SUBSETS", "find", "read"]
 
-#: subset -> the infix of its TSV files.
+EXPECTS = "splits/split-0"
+
+# subset -> the infix of its TSV files.
 SUBSETS = {
     "top50tags": "_top50tags",
     "full": "",
@@ -35,7 +37,7 @@ class _Row:
     tags: tuple[str, ...]
 
 
-def find_jamendo_splits(root: Path) -> Path | None:
+def find(root: Path) -> Path | None:
     """The folder that holds split-0 to split-4: `root`, its splits/ or data/splits/, or the same one level below."""
     for prefix in ("", "splits/", "data/splits/", "*/", "*/splits/", "*/data/splits/"):
         found = sorted(root.glob(f"{prefix}split-[0-4]/autotagging*-train.tsv"))
@@ -44,7 +46,7 @@ def find_jamendo_splits(root: Path) -> Path | None:
     return None
 
 
-def open_jamendo(
+def read(
     root: Path,
     *,
     split: str | None = None,
@@ -62,7 +64,7 @@ def open_jamendo(
         The split or subset is not known, a TSV is missing or malformed, or none of the tracks is there.
     """
     number, subset = _parse_name(split, subset)
-    folder = find_jamendo_splits(root)
+    folder = find(root)
     if folder is None:
         raise DatasetError(
             f"{root}: no split-0/autotagging-train.tsv; get data/splits of the mtg-jamendo-dataset repository"
@@ -76,20 +78,12 @@ def open_jamendo(
     root_keys = [key for pair in zip(keys, low, strict=True) for key in pair]
     audio = list_audio(find_audio_root(root, root_keys, looked_for="NN/ID.mp3 or NN/ID.low.mp3"))
     clips: list[Clip] = []
-    problems: list[Problem] = []
-    used: list[str] = []
     for row, low_key in zip(rows, low, strict=True):
-        found = audio.find(row.path) or audio.find(low_key)
-        if found is None:
-            problems.append(Problem(kind="missing", path=row.path, message=f"{row.path}: listed but not there"))
-            continue
-        used.append(found)
-        if audio.sizes[found] == 0:
-            problems.append(Problem(kind="unreadable", path=row.path, message=f"{row.path}: holds no audio (0 bytes)"))
-            continue
-        labels = np.zeros(len(names), dtype=np.float32)
-        labels[[index[tag] for tag in row.tags]] = 1
-        clips.append(Clip(path=audio.root / found, key=row.path, split=row.split, labels=labels, group=row.track))
+        path = audio.take(row.path, low_key)
+        if path is not None:
+            labels = np.zeros(len(names), dtype=np.float32)
+            labels[[index[tag] for tag in row.tags]] = 1
+            clips.append(Clip(path=path, key=row.path, split=row.split, labels=labels, group=row.track))
     return make_dataset(
         format="jamendo",
         root=root,
@@ -97,7 +91,7 @@ def open_jamendo(
         tags=names,
         tag_categories=categories,
         clips=clips,
-        problems=problems + audio.unlisted(used),
+        problems=audio.problems + audio.unlisted(),
         expected_counts=dict(Counter(row.split for row in rows)),
     )
 
@@ -128,7 +122,7 @@ def _read_split(folder: Path, *, infix: str) -> list[_Row]:
                 raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of at least 6")
             key, place = fields[3], f"{path.name}, line {line}"
             if key in lines:
-                raise DatasetError(f"{path}, line {line}: {key} stands in {lines[key]} already")
+                raise DatasetError(f"{path}, line {line}: {key} appears in {lines[key]} already")
             lines[key] = place
             bad = next((tag for tag in fields[5:] if "---" not in tag), None)
             if bad is not None:

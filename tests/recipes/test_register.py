@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import weights_server as ws
 
+from recipes.register import register_bundled
 from samptag.errors import WeightsError
 from samptag.pretrained import Store, load_registry
-from samptag.pretrained.publish import register_bundled
 
 
 def test_registered_names_are_written_by_recipes(tmp_path: Path):
@@ -33,6 +33,6 @@ def test_registered_names_are_written_by_recipes(tmp_path: Path):
 def test_a_card_without_the_texts_an_entry_needs_changes_nothing(tmp_path: Path):
     registry = ws.write_registry(tmp_path, ws.registry_entry("first", b"content"))
     before = registry.read_bytes()
-    with pytest.raises(WeightsError, match="'mine': licence must be a text"):
+    with pytest.raises(WeightsError, match="its card does not say its licence"):
         register_bundled(ws.small_weights(tmp_path / "mine.safetensors", licence=""))
     assert registry.read_bytes() == before
