@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from samptag.core.protocols import Protocol
 from samptag.errors import WeightsError
 from samptag.fetch import Checksums
 from samptag.pretrained.entries import (
@@ -158,8 +159,12 @@ def _score(raw: Any, where: str) -> PublishedScore:
         missing = value is None and key == "pr_auc"
         if not missing and not (isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1):
             raise ValueError(f"{where}: {key} must be a number in [0, 1]")
+    protocol = raw.get("protocol")
+    if protocol is not None and protocol not in get_args(Protocol):
+        raise ValueError(f"{where}: protocol {protocol!r} is none of {', '.join(get_args(Protocol))}")
     return PublishedScore(
         split=_text(raw, "split", where),
+        protocol=protocol,
         roc_auc=raw["roc_auc"],
         pr_auc=raw.get("pr_auc"),
         source=_text(raw, "source", where),
@@ -191,7 +196,7 @@ def _known_keys(raw: Any, known: set[str], where: str) -> None:
 def _text(raw: Mapping[str, Any], key: str, where: str) -> str:
     value = raw.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {key} must be a text that is not empty")
+        raise ValueError(f"{where}: {key} must be a non-empty string")
     return value
 
 

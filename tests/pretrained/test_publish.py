@@ -33,6 +33,6 @@ def test_registered_names_are_written_by_recipes(tmp_path: Path):
 def test_a_card_without_the_texts_an_entry_needs_changes_nothing(tmp_path: Path):
     registry = ws.write_registry(tmp_path, ws.registry_entry("first", b"content"))
     before = registry.read_bytes()
-    with pytest.raises(WeightsError, match="'mine': licence must be a text"):
+    with pytest.raises(WeightsError, match="'mine': licence must be a non-empty string"):
         register_bundled(ws.small_weights(tmp_path / "mine.safetensors", licence=""))
     assert registry.read_bytes() == before

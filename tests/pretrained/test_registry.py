@@ -17,6 +17,7 @@ def test_the_registry_of_the_project_is_valid_and_its_bundled_files_are_there():
         registry.entries
     )
     for entry in registry.entries.values():
+        assert all(score.protocol for score in entry.scores), f"{entry.name}: a score without its protocol"
         bundled = registry.bundled_path(entry)
         if bundled is not None:
             assert entry.checksums.problem(bundled) is None
@@ -62,10 +63,10 @@ def changed(**changes: object) -> dict[str, object]:
         ([ENTRY, ENTRY], "'mine' occurs twice"),
         ([ENTRY, changed(name="MINE")], "'MINE' occurs twice"),
         ([changed(name="../mine")], "letters, digits"),
-        ([changed(name="")], "entry '': name must be a text"),
+        ([changed(name="")], "entry '': name must be a non-empty string"),
         ([changed(format="pickle")], "format 'pickle' is none of"),
         ([changed(format="sota-se")], "must have the format 'samptag'"),
-        ([changed(licence=None)], "licence must be a text"),
+        ([changed(licence=None)], "licence must be a non-empty string"),
         ([changed(sample_rate="16k")], "sample_rate must be a positive integer"),
         ([changed(sample_rate=True)], "sample_rate must be a positive integer"),
         ([changed(file="../mine.safetensors")], "bare name"),
@@ -81,7 +82,7 @@ def changed(**changes: object) -> dict[str, object]:
         ([changed(tags=["a", " "])], "empty tag"),
         ([changed(tags=["a", 1])], "array of strings"),
         ([changed(scores=[{"split": "s", "roc_auc": 90.5, "source": "x"}])], r"roc_auc must be a number in \[0, 1\]"),
-        ([changed(scores=[{"split": "s", "roc_auc": 0.9}])], "source must be a text"),
+        ([changed(scores=[{"split": "s", "roc_auc": 0.9}])], "source must be a non-empty string"),
         ([changed(scores=[{"split": "s", "roc_auc": 0.9, "source": "x", "auc": 1}])], "unknown key 'auc'"),
         (["mine"], "entry 1 must be an object"),
     ],

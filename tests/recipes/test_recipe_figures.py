@@ -127,6 +127,7 @@ def test_published_weights_are_registered_and_score_the_same(figures, weights, t
     assert entry.licence == "CC-BY-NC-SA-4.0"
     published, before = load_model_file(target), load_model_file(weights)
     assert published.card.metrics["roc_auc"] == figures["valid"]["macro"]["roc_auc"]
+    assert load_registry(tmp_path / "registry.json").entries[NAME].scores[0].protocol == "all"
     for name, tensor in published.model.state_dict().items():
         assert torch.equal(tensor, before.model.state_dict()[name]), name
     assert file_sha256(target) in (tmp_path / f"{NAME}.md").read_text(encoding="utf-8")
