@@ -183,9 +183,9 @@ def evaluate_command(
     """
     _check_choices(data=data, truth=truth, model=model, scores=scores)
     if scores is not None:
-        listening = {"perturb": perturb, "predictions": predictions, "protocol": protocol, "hop": hop, "tail": tail}
-        for option in (name for name, value in listening.items() if value is not None):
-            raise UsageError(f"--{option} needs a model that listens; --scores are finished predictions")
+        needy = {"perturb": perturb, "predictions": predictions, "protocol": protocol, "hop": hop, "tail": tail}
+        for option in (name for name, value in needy.items() if value is not None):
+            raise UsageError(f"--{option} needs a model and audio; --scores are finished predictions")
     _check_word("--protocol", protocol, ("paper", "won", "all"))
     _check_word("--tail", tail, ("overlap", "pad", "drop"))
     name, part = _parse_split(split)
@@ -200,6 +200,7 @@ def evaluate_command(
     from samptag.text import valid_text
 
     ranks = Ranks.from_environment()
+    progress = progress if ranks.leads else False
     scoring = Scoring(positive_above=positive_above, min_positives=min_positives, resamples=resamples, seed=seed)
     perturbations = [parse_perturbation(text) for text in perturb or ()]
 
@@ -225,7 +226,7 @@ def evaluate_command(
         elif data is not None:
             dataset = opened(data)
             quiet_codecs()
-            with ranks.joined(), _bar("evaluating", progress if ranks.leads else False) as advance:
+            with ranks.joined(), _bar("evaluating", progress) as advance:
                 report = evaluate(
                     dataset,
                     model=model,

@@ -46,7 +46,7 @@ _BLOCK = 1 << 16  # samples read back at a time
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One way to make a clip harder to hear.
+    """One way to make a clip sound worse.
 
     Attributes
     ----------

@@ -8,7 +8,7 @@ column a tag in any order. Two columns are no tags: ``group`` names each row's t
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from samptag.data.tables import read_rows
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
+from samptag.text import first_names
 
 __all__ = [
     "ScoreTable",
@@ -28,7 +29,6 @@ __all__ = [
     "read_scores",
     "read_truth",
     "scores_to_csv",
-    "some_of",
 ]
 
 _GROUP, _PROTOCOL = "group", "protocol"
@@ -156,9 +156,8 @@ def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> Fl
     for what, wanted, known in (("row", keys, row_of), ("tag", tags, column_of)):
         missing = [name for name in wanted if name not in known]
         if missing:
-            raise DatasetError(
-                f"{scores.name}: {count_of(len(missing), what)} of the truth missing: {some_of(map(repr, missing))}"
-            )
+            names = first_names([repr(name) for name in missing])
+            raise DatasetError(f"{scores.name}: {count_of(len(missing), what)} of the truth missing: {names}")
     chosen = np.ix_([row_of[key] for key in keys], [column_of[tag] for tag in tags])
     return scores.values[chosen].astype(np.float64)
 
@@ -166,13 +165,6 @@ def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> Fl
 def count_of(number: int, what: str) -> str:
     """The number and the noun, in the plural where it belongs: "1 tag", "2 tags"."""
     return f"{number} {what}" + ("s" if number != 1 else "")
-
-
-def some_of(names: Iterable[str], *, shown: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - shown} more" if len(every) > shown else ""
-    return ", ".join(every[:shown]) + more
 
 
 def _read(path: Path, fault: Callable[[float], str | None]) -> tuple[ScoreTable, tuple[str, ...] | None]:
@@ -221,7 +213,7 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[int]) -> 
         raise DatasetError(f"{path}: the first row holds numbers; it must name the columns: path, then the tags")
     twice = sorted({name for name in header[1:] if header.count(name) > 1})
     if twice:
-        raise DatasetError(f"{path}: column {some_of(map(repr, twice))} appears twice")
+        raise DatasetError(f"{path}: column {first_names([repr(name) for name in twice])} appears twice")
 
 
 def _keys(path: Path, rows: Sequence[tuple[int, list[str]]]) -> tuple[str, ...]:
@@ -245,7 +237,7 @@ def _groups(path: Path, rows: Sequence[tuple[int, list[str]]], column: int) -> t
 def _protocol(path: Path, rows: Sequence[tuple[int, list[str]]], column: int) -> str:
     named = {fields[column].strip() for _, fields in rows}
     if len(named) > 1:
-        raise DatasetError(f"{path}: the rows name several protocols: {some_of(sorted(named))}")
+        raise DatasetError(f"{path}: the rows name several protocols: {first_names(sorted(named))}")
     return named.pop()
 
 
