@@ -19,7 +19,7 @@ from samptag.pretrained.publish import register_bundled
 __all__ = ["NAME", "export", "publish", "student"]
 
 NAME = "samplecnn-3-9-mtat50"
-SPLIT = "63 Magnatune tracks with listeners' tags"
+SPLIT = "63 Magnatune tracks with listeners' tags, on which the teacher was trained"
 
 
 def student() -> SampleCNN:

@@ -28,7 +28,7 @@ def test_public_weights_are_pinned(name: str):
     entry = load_registry().entries[name]
     assert "/4e1d652d4a7b12437a624965e85890b70b4a111d/models/" in entry.url
     assert entry.checksums.git_blob_sha1 is not None
-    assert entry.licence == "MIT"
+    assert entry.licence == "MIT (repository); trained on data with non-commercial terms"
     assert entry.sample_rate == 16_000
     assert len(entry.tags.tags) == 50
     assert 0.8 < entry.scores[0].roc_auc < 0.92
