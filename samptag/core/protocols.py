@@ -1,9 +1,15 @@
-"""Which segments of a clip a published test procedure scores; evaluation and validation during training share it."""
+"""Which segments of a clip a published test procedure scores; evaluation and validation during training share it.
 
-from typing import Literal
+NumPy is imported with the first call: the registry names protocols, and lists weights without it.
+"""
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["PUBLISHED", "Protocol", "paper_counts", "segment_starts"]
 
@@ -45,6 +51,8 @@ def paper_counts(n_samples: ArrayLike, *, length: int, sample_rate: int) -> NDAr
     >>> paper_counts([642_184, 30_000], length=59_049, sample_rate=22_050)
     array([10,  1])
     """
+    import numpy as np
+
     lengths = np.asarray(n_samples, dtype=np.int64)
     counts = lengths // length
     if sample_rate == _PAPER_RATE:
@@ -81,6 +89,8 @@ def segment_starts(
     >>> segment_starts(465_984, protocol="won", length=59_049, sample_rate=16_000)[:3]
     array([    0, 25433, 50866])
     """
+    import numpy as np
+
     if protocol == "paper":
         return np.arange(int(paper_counts(n_samples, length=length, sample_rate=sample_rate))) * length
     if n_samples < length:
