@@ -17,7 +17,7 @@ __all__ = ["describe_bundled", "register_bundled"]
 def describe_bundled(path: Path, *, registry: Registry) -> dict[str, Any]:
     """The registry entry, as JSON holds it, of the weights file `path`, taken from the file and its card.
 
-    The card's metrics ``roc_auc`` and ``pr_auc`` become the entry's score on the card's split.
+    The card's metrics ``roc_auc`` and ``pr_auc`` become the entry's score on the card's split, by its ``protocol``.
 
     Raises
     ------
@@ -36,7 +36,9 @@ def describe_bundled(path: Path, *, registry: Registry) -> dict[str, Any]:
     roc_auc, pr_auc = (card.metrics.get(key) for key in ("roc_auc", "pr_auc"))
     if card.split and isinstance(roc_auc, float):
         pr_part = {"pr_auc": round(pr_auc, 4)} if isinstance(pr_auc, float) else {}
-        scores = [{"split": card.split, "roc_auc": round(roc_auc, 4), **pr_part, "source": "measured, see the card"}]
+        protocol = {"protocol": card.metrics["protocol"]} if "protocol" in card.metrics else {}
+        measured = {"split": card.split, **protocol, "roc_auc": round(roc_auc, 4), **pr_part}
+        scores = [{**measured, "source": "measured, see the card"}]
     return {
         "name": card.name,
         "description": card.description,

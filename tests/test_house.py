@@ -17,6 +17,7 @@ FLOORS = {
     "errors": 0,
     "text": 0,
     "lazy": 0,
+    "ranks": 1,
     "files": 1,
     "fetch": 2,
     "core": 3,

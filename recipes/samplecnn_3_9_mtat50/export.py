@@ -19,7 +19,7 @@ from samptag.files import atomic_write
 __all__ = ["NAME", "export", "publish", "student"]
 
 NAME = "samplecnn-3-9-mtat50"
-SPLIT = "63 Magnatune tracks with listeners' tags"
+SPLIT = "63 Magnatune tracks with listeners' tags, on which the teacher was trained"
 
 
 def student() -> SampleCNN:
@@ -81,7 +81,8 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
         raise WeightsError(f"{weights} has other tags, or the same in another order, than the recipe: export it again")
     macro = figures["valid"]["macro"]
     target = folder / f"{NAME}.safetensors"
-    card = _card({"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"]})
+    protocol = figures["valid"]["protocol"].split()[0]
+    card = _card({"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"], "protocol": protocol})
     save_model(target, loaded.model, card=card, dtype=np.float16)
     register_bundled(target)
     text = model_card({**figures, "weights": {"name": NAME, "sha256": file_sha256(target)}})

@@ -18,7 +18,7 @@ __all__ = ["TableWriter"]
 BAR_CELLS = 24
 TAG_CELLS = 16
 MARGIN_CELLS = 11  # what stands around tag and bar: three times two spaces and the score
-# A score is a probability of the tag being annotated, and annotators leave most true tags out: 0.5 is already much.
+# Annotators leave most true tags out, and the scores learned from them are low: 0.5 is already much.
 STRONG, FAIR = 0.5, 0.2
 
 

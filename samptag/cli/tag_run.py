@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -27,12 +27,12 @@ from samptag.cli.startup import without_collection
 from samptag.cli.tag import DEFAULT_TOP, Format, TagRequest
 from samptag.cli.writers import CsvWriter, JsonlWriter, JsonWriter, Selection, TsvWriter, Writer
 from samptag.errors import UsageError
+from samptag.ranks import Ranks
 from samptag.tagging.files import STDIN, Input, expand_inputs, read_list
 
 if TYPE_CHECKING:
     from samptag.core.weights import Weights
     from samptag.tagging import Tagger, TrackResult
-    from samptag.tagging.shard import Ranks
 
 __all__ = ["run"]
 
@@ -58,23 +58,17 @@ def run(request: TagRequest) -> int:
     SamptagError
         When the run as a whole cannot go on.
     """
-    from samptag.tagging.shard import Ranks
-
     ranks = Ranks.from_environment()
-    inputs = _inputs(request, ranks)
+    inputs = _inputs(request, ranks) if ranks.leads else []
     with without_collection():
         tagger, selection = _tagger(request, inputs, ranks)
     quiet_codecs()
-    if ranks is not None and ranks.rank != 0:
-        from samptag.tagging.shard import Shard
-
-        Shard(ranks, inputs=inputs).work(tagger, taggram=request.taggram is not None)
-        return 0
-    return _Run(request, inputs, tagger, selection, ranks).run()
+    with ranks.joined():
+        return _Run(request, inputs, tagger, selection, ranks).run()
 
 
-def _inputs(request: TagRequest, ranks: Ranks | None) -> list[Input]:
-    if ranks is not None and STDIN in (*request.paths, request.files_from):
+def _inputs(request: TagRequest, ranks: Ranks) -> list[Input]:
+    if ranks.world_size > 1 and STDIN in (*request.paths, request.files_from):
         raise UsageError("standard input cannot be shared by the processes of torchrun; name files or folders")
     names = list(request.paths)
     if request.files_from is not None:
@@ -89,7 +83,7 @@ def _inputs(request: TagRequest, ranks: Ranks | None) -> list[Input]:
     return expand_inputs(names)
 
 
-def _tagger(request: TagRequest, inputs: list[Input], ranks: Ranks | None) -> tuple[Tagger, Selection]:
+def _tagger(request: TagRequest, inputs: list[Input], ranks: Ranks) -> tuple[Tagger, Selection]:
     """What tags, and what is shown of it; importing NumPy and reading the weights."""
     loaded = _load(request)
     selection = _selection(request, loaded.card.tags)
@@ -97,12 +91,12 @@ def _tagger(request: TagRequest, inputs: list[Input], ranks: Ranks | None) -> tu
 
     tagger = Tagger(
         loaded,
-        device=ranks.device(request.device) if ranks else request.device,
+        device=ranks.device(request.device),
         hop_seconds=request.hop_seconds,
         tail=request.tail.value,
         batch_size=request.batch_size,
         jobs=request.jobs,
-        expected_seconds=_expected_seconds(inputs),
+        expected_seconds=_expected_seconds(inputs) if ranks.world_size == 1 else None,
     )
     return tagger, selection
 
@@ -158,7 +152,7 @@ class _Run:
     """One run of the process that writes the results."""
 
     def __init__(
-        self, request: TagRequest, inputs: list[Input], tagger: Tagger, selection: Selection, ranks: Ranks | None
+        self, request: TagRequest, inputs: list[Input], tagger: Tagger, selection: Selection, ranks: Ranks
     ) -> None:
         self._request = request
         self._inputs = inputs
@@ -171,6 +165,10 @@ class _Run:
         self._on_terminal = request.output is None and sys.stdout is not None and sys.stdout.isatty()
 
     def run(self) -> int:
+        if not self._ranks.leads:
+            for _ in self._results(self._inputs):
+                pass
+            return 0
         with Interrupts() as interrupts, ExitStack() as stack:
             writer = stack.enter_context(self._writer())
             archives = [stack.enter_context(archive) for archive in self._archives()]
@@ -188,18 +186,15 @@ class _Run:
             note(f"{self._n_failed} of {len(self._inputs)} inputs failed")
         return SOME_FAILED if self._n_failed else 0
 
-    def _results(self, todo: list[Input], meter: Meter) -> Generator[TrackResult, None, None]:
-        taggram = self._request.taggram is not None
-        if self._ranks is None:
-            yield from self._tagger.tag_many(todo, taggram=taggram, on_seconds=meter.seconds)
-            return
-        from samptag.tagging.shard import Shard
+    def _results(self, todo: list[Input], meter: Meter | None = None) -> Generator[TrackResult, None, None]:
+        def tagged(items: Iterable[Input]) -> Generator[TrackResult, None, None]:
+            on_seconds = None if meter is None or together else meter.seconds
+            return self._tagger.tag_many(items, taggram=self._request.taggram is not None, on_seconds=on_seconds)
 
-        kept = {id(item) for item in todo}
-        done = frozenset(index for index, item in enumerate(self._inputs) if id(item) not in kept)
-        shard = Shard(self._ranks, inputs=self._inputs, done=done)
-        for result in shard.results(self._tagger, taggram=taggram):
-            meter.seconds(result.duration)
+        together = self._ranks.world_size > 1
+        for result in self._ranks.spread(todo, tagged, size=lambda item: item.size):
+            if meter is not None and together:
+                meter.seconds(result.duration)
             yield result
 
     def _report(self, result: TrackResult) -> None:

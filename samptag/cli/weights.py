@@ -209,7 +209,7 @@ def _score_cells(scores: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     return (
         f"{scores[0]['roc_auc']:.4f}",
         "" if pr_auc is None else f"{pr_auc:.4f}",
-        f"{scores[0]['split']} ({scores[0]['source']})",
+        f"{scores[0]['split']} (protocol {scores[0]['protocol'] or 'not known'}; {scores[0]['source']})",
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from samptag.core.protocols import Protocol
 from samptag.errors import WeightsError
 from samptag.fetch import Checksums
 from samptag.files import os_errors_as
@@ -124,3 +125,6 @@ def _check(entry: WeightsEntry) -> None:
         raise ValueError(f"{entry.url!r} is not an http or https address")
     if entry.checksums.sha256 is None and (entry.file is not None or entry.checksums.git_blob_sha1 is None):
         raise ValueError("needs sha256 (or git_blob_sha1, for a url)")
+    for score in entry.scores:
+        if score.protocol not in (None, *get_args(Protocol)):
+            raise ValueError(f"protocol {score.protocol!r} is none of {', '.join(get_args(Protocol))}")

@@ -36,6 +36,14 @@ class Input:
     source: str | BinaryIO
     error: AudioError | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file, by which several processes share their work; 1 where there is none to be seen."""
+        try:
+            return os.stat(self.source).st_size if isinstance(self.source, str) else 1
+        except OSError:
+            return 1
+
 
 def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
     """The inputs behind the arguments, in order.

@@ -45,7 +45,7 @@ class House:
             sample_rate=16_000,
             tags=JAMENDO,
             licence="MIT",
-            scores=[{"split": "a split", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
+            scores=[{"split": "a split", "protocol": "won", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
         )
         self.registry = ws.write_registry(folder, ws.registry_entry("mine", bundled.read_bytes()), remote)
         # No proxy stands between a process and its own machine.
@@ -110,7 +110,7 @@ def test_list_piped_is_tab_separated(house: House):
     assert header == columns
     assert mine == ["mine", "3", "22050", "none", "CC0", "", "", "", "at first use"]
     assert theirs[:5] == ["theirs", "3", "16000", "none", "MIT"]
-    assert theirs[5:] == ["0.9058", "0.4422", "a split (a paper)", "no"]
+    assert theirs[5:] == ["0.9058", "0.4422", "a split (protocol won; a paper)", "no"]
 
 
 def test_list_as_json(house: House):
@@ -144,7 +144,7 @@ def test_list_on_a_terminal_is_a_table(house: House):
     narrow = on_a_terminal(["list"], house.environment | {"COLUMNS": "60", "TERM": "xterm"})
     assert max(map(len, narrow.splitlines())) <= 60
     assert "theirs" in narrow.split()
-    assert "ROC 0.9058, PR 0.4422, scored on a split (a paper)" in " ".join(narrow.split())
+    assert "ROC 0.9058, PR 0.4422, scored on a split (protocol won; a paper)" in " ".join(narrow.split())
 
 
 def test_list_and_path_load_no_torch(house: House):

@@ -17,6 +17,7 @@ def test_the_registry_of_the_project_is_valid_and_its_bundled_files_are_there():
         registry.entries
     )
     for entry in registry.entries.values():
+        assert all(score.protocol for score in entry.scores), f"{entry.name}: a score without its protocol"
         bundled = registry.bundled_path(entry)
         if bundled is not None:
             assert entry.checksums.problem(bundled) is None
@@ -27,7 +28,7 @@ def test_public_weights_are_pinned(name: str):
     entry = load_registry().entries[name]
     assert "/4e1d652d4a7b12437a624965e85890b70b4a111d/models/" in entry.url
     assert entry.checksums.git_blob_sha1 is not None
-    assert entry.licence == "MIT"
+    assert entry.licence == "MIT (repository); trained on data with non-commercial terms"
     assert entry.sample_rate == 16_000
     assert len(entry.tags.tags) == 50
     assert 0.8 < entry.scores[0].roc_auc < 0.92

@@ -31,7 +31,7 @@ _NAME = re.compile(r"jamendo-([0-4])(?:-(\w+))?")
 
 @dataclass(frozen=True)
 class _Row:
-    track: str
+    artist: str
     path: str
     split: str
     tags: tuple[str, ...]
@@ -56,7 +56,8 @@ def read(
     """MTG-Jamendo under "jamendo-0" (the default) to "jamendo-4" and one of `SUBSETS` ("top50tags" by default).
 
     The split's name carries the subset: "jamendo-0-top50tags". Tags lose their category's prefix ("genre---rock" is
-    the tag "rock" of category "genre"); one that two categories share keeps it in brackets, "ambient (genre)".
+    the tag "rock" of category "genre"); one that two categories share keeps it in brackets, "ambient (genre)". Clips
+    are grouped by artist, whom no two subsets of a published split share.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def read(
         if path is not None:
             labels = np.zeros(len(names), dtype=np.float32)
             labels[[index[tag] for tag in row.tags]] = 1
-            clips.append(Clip(path=path, key=row.path, split=row.split, labels=labels, group=row.track))
+            clips.append(Clip(path=path, key=row.path, split=row.split, labels=labels, group=row.artist))
     return make_dataset(
         format="jamendo",
         root=root,
@@ -115,7 +116,7 @@ def _read_split(folder: Path, *, infix: str) -> list[_Row]:
         path = folder / f"autotagging{infix}-{part}.tsv"
         table = read_rows(path, delimiter="\t", quoted=False)
         _, header = next(table, (0, []))
-        if header[:1] != ["TRACK_ID"] or header[3:4] != ["PATH"] or header[5:6] != ["TAGS"]:
+        if header[:2] != ["TRACK_ID", "ARTIST_ID"] or header[3:4] != ["PATH"] or header[5:6] != ["TAGS"]:
             raise DatasetError(f"{path}: the header is not TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION TAGS")
         for line, fields in table:
             if len(fields) < 6:
@@ -127,7 +128,7 @@ def _read_split(folder: Path, *, infix: str) -> list[_Row]:
             bad = next((tag for tag in fields[5:] if "---" not in tag), None)
             if bad is not None:
                 raise DatasetError(f"{path}, line {line}: {bad!r} is not CATEGORY---TAG")
-            rows.append(_Row(fields[0], key, split, tuple(fields[5:])))
+            rows.append(_Row(fields[1], key, split, tuple(fields[5:])))
     if not rows:
         raise DatasetError(f"{folder}: the split's files list no track")
     return rows
