@@ -9,7 +9,7 @@ import soundfile as sf
 
 from samptag.audio.decode import SUFFIXES
 from samptag.audio.resample import resample
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 
 RATE = 44_100
 EXCERPT_SECONDS = 20.0

@@ -17,7 +17,7 @@ import numpy as np
 
 from bench import machine
 from bench.library import make_library, sources
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 
 MEDIA = Path(__file__).resolve().parents[1] / "tests" / "media"
 # Square products, and the shape of the third body module of 3^9: (frames, 3 x 128) x (3 x 128, 256).

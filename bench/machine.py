@@ -4,7 +4,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 
 
 def vector_class() -> str:

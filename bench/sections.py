@@ -12,7 +12,7 @@ from bench.library import make_library, make_twice, write_track
 from bench.limits import measure
 from bench.process import Figures, interleaved, timed
 from bench.report import Finding
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 
 Pool = list[np.ndarray]
 Command = list[str | Path]

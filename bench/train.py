@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from bench import machine
 from samptag.core.model import SampleCNN, config_from_name
-from samptag.training.distributed import Processes
-from samptag.training.forward import training_forward
-from samptag.training.workers import Workers
+from samptag.training import Processes, Workers
+from samptag.training.fused import training_forward
 
 NAME = "samplecnn-3-9"
 PAPER_BATCH = 23

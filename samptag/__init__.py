@@ -3,8 +3,7 @@
 ``import samptag`` loads neither torch nor numba nor scikit-learn: the public names below are imported when first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from samptag.errors import (
     AudioError,
@@ -16,6 +15,7 @@ from samptag.errors import (
     UsageError,
     WeightsError,
 )
+from samptag.lazy import lazy_names
 
 if TYPE_CHECKING:
     from samptag.core.model import ModelConfig, SampleCNN
@@ -58,13 +58,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The public object `name`, its module imported on first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'samptag' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

@@ -3,24 +3,14 @@
 import logging
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from samptag.errors import DatasetError, SamptagError
-from samptag.text import bytes_text
+from samptag.errors import SamptagError
 
-__all__ = [
-    "atomic_write",
-    "cache_folder",
-    "locked",
-    "os_errors_as",
-    "os_reason",
-    "require_space",
-    "weights_folder",
-]
+__all__ = ["atomic_write", "cache_folder", "locked", "os_errors_as", "os_reason", "weights_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,19 +119,6 @@ def weights_folder() -> Path:
 def _moved() -> Path | None:
     named = os.environ.get("SAMPTAG_CACHE")
     return Path(named).expanduser().absolute() if named else None
-
-
-def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:
-    """Refuse to begin `what` when the disk of `folder` has fewer than `needed` bytes free.
-
-    Raises
-    ------
-    DatasetError
-        With how much is needed, how much is free, and `advice`.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DatasetError(f"{folder}: {what} needs about {bytes_text(needed)}; {bytes_text(free)} are free; {advice}")
 
 
 def os_reason(error: BaseException) -> str:

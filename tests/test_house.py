@@ -16,6 +16,8 @@ PACKAGE = Path(samptag.__file__).parent
 FLOORS = {
     "errors": 0,
     "text": 0,
+    "lazy": 0,
+    "ranks": 1,
     "files": 1,
     "fetch": 2,
     "core": 3,

@@ -1,5 +1,6 @@
 """What the README and docs/ tell people to type exists, and the README's Python runs."""
 
+import ast
 import os
 import re
 import shlex
@@ -76,3 +77,34 @@ def test_python_examples_run(code: str, tmp_path: Path):
     (tmp_path / "broken.ogg").write_bytes(b"no music")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SAMPTAG_CACHE": str(tmp_path / "cache")}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def messages() -> list[str]:
+    """What the README's troubleshooting quotes, with "..." for what differs."""
+    rows = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Troubleshooting")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `(.+?)` \|", rows, re.MULTILINE)
+
+
+@cache
+def literals() -> list[str]:
+    """Every text in the package, with "..." for what an f-string fills in."""
+    found = []
+    for path in (ROOT / "samptag").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append(
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+@pytest.mark.parametrize("quoted", messages())
+def test_the_troubleshooting_quotes_messages_that_the_code_prints(quoted: str):
+    pattern = ".*".join(map(re.escape, re.split(r"'?\.\.\.'?", quoted)))
+    assert any(re.search(pattern, text) for text in literals()), quoted
+
+
+def test_the_troubleshooting_quotes_messages():
+    assert len(messages()) >= 5

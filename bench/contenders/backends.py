@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from samptag.cli.app import main as samptag_main
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 from samptag.core.model import SampleCNN
 from samptag.core.weights import Weights
 from samptag.tagging import tagger

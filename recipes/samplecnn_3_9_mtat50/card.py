@@ -54,7 +54,8 @@ def model_card(figures: dict[str, Any]) -> str:
 def _ranking(valid: dict[str, Any]) -> str:
     teacher = valid["against"]
     rows = [
-        [name, *_macro(macro)] for name, macro in (("these weights", valid["macro"]), ("teacher", teacher["macro"]))
+        [name, *_macro(macro)]
+        for name, macro in (("these weights", valid["macro"]), ("teacher, trained on these tracks", teacher["macro"]))
     ]
     rows.append(["difference", *_difference(teacher)])
     head = (
@@ -69,7 +70,9 @@ def _ranking(valid: dict[str, Any]) -> str:
 def _agreement(figures: dict[str, Any]) -> str:
     valid, held_out = figures["valid"], figures["held_out"]
     rows = [["the tagged tracks", str(valid["clips"]), *_alike(valid["against"]["agreement"])]]
-    for name, unit in (("held-out music", "tracks"), ("held-out music, 2.7 s segments", "segments")):
+    for name, unit in (
+        (("held-out music", "tracks"), ("held-out music, 2.7 s segments", "segments")) if held_out else ()
+    ):
         rows.append([name, str(held_out[unit]["n"]), *_alike(held_out[unit])])
     return _table(("on", "n", "mean per-tag correlation", "top-5 overlap"), rows)
 

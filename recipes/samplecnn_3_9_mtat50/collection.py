@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samptag.audio.decode import SUFFIXES
+from samptag.data import list_audio
 from samptag.errors import DatasetError
 from samptag.evaluation.predictions import ScoreTable
 from samptag.fetch import file_sha256
@@ -100,17 +100,14 @@ def read_music(folder: Path) -> tuple[Track, ...]:
 def _bare_files(folder: Path) -> Iterator[Track]:
     """The music in a folder without a table, each piece once though several games may hold it."""
     seen: set[str] = set()
-    for path in sorted(folder.rglob("*")):
-        key = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or not path.is_file() or path.stat().st_size < _LEAST_BYTES:
+    for key, size in sorted(list_audio(folder).sizes.items(), key=lambda item: item[0].split("/")):
+        if size < _LEAST_BYTES or any(word in key.lower() for word in _NO_MUSIC):
             continue
-        if any(word in key.as_posix().lower() for word in _NO_MUSIC):
-            continue
-        digest = file_sha256(path)
+        digest = file_sha256(folder / key)
         if digest not in seen:
             seen.add(digest)
-            source = key.parts[0] if len(key.parts) > 1 else folder.name
-            yield Track(key=key.as_posix(), path=path, source=source)
+            source = key.split("/")[0] if "/" in key else folder.name
+            yield Track(key=key, path=folder / key, source=source)
 
 
 def held_out_paths() -> frozenset[str]:

@@ -9,7 +9,7 @@ from recipes.samplecnn_3_9_mtat50.export import student
 from recipes.samplecnn_3_9_mtat50.student import Student, one_by_one
 from samptag.core.model import SampleCNN
 from samptag.engine.folding import fold
-from samptag.training.workers import Workers
+from samptag.training import Workers
 
 __all__ = ["Elders"]
 

@@ -60,7 +60,8 @@ def measure(
     -------
     dict
         ``weights`` (name, sha256), ``samptag`` (version), ``valid`` (the report of `samptag eval`, against the
-        teacher), ``held_out`` (agreement with the teacher) and ``clips`` (real tracks and the tags they were given).
+        teacher), ``held_out`` (agreement with the teacher; None where the collection has no held-out music) and
+        ``clips`` (real tracks and the tags they were given).
 
     Raises
     ------
@@ -83,7 +84,11 @@ def measure(
         progress=heard,
     )
     held_out = [track for track in tracks if track.held_out]
-    agreed, own = _hear_held_out(tagger, held_out, teacher, _segments_of(tracks, segments, teacher_scores), progress)
+    agreed: dict[str, Any] | None = None
+    own: dict[str, np.ndarray] = {}
+    if held_out:
+        by_track = _segments_of(tracks, segments, teacher_scores)
+        agreed, own = _hear_held_out(tagger, held_out, teacher, by_track, progress)
     return {
         "weights": {"name": tagger.card.name, "sha256": file_sha256(weights)},
         "samptag": __version__,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from recipes.register import register_bundled
 from recipes.samplecnn_3_9_mtat50.card import model_card
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.core.model import ModelConfig, SampleCNN
@@ -14,12 +15,11 @@ from samptag.core.weights import ModelCard, load_model_file, save_model
 from samptag.errors import WeightsError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
-from samptag.pretrained.publish import register_bundled
 
 __all__ = ["NAME", "export", "publish", "student"]
 
 NAME = "samplecnn-3-9-mtat50"
-SPLIT = "63 Magnatune tracks with listeners' tags"
+SPLIT = "63 Magnatune tracks with listeners' tags, on which the teacher was trained"
 
 
 def student() -> SampleCNN:
@@ -81,7 +81,8 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
         raise WeightsError(f"{weights} has other tags, or the same in another order, than the recipe: export it again")
     macro = figures["valid"]["macro"]
     target = folder / f"{NAME}.safetensors"
-    card = _card({"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"]})
+    protocol = figures["valid"]["protocol"].split()[0]
+    card = _card({"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"], "protocol": protocol})
     save_model(target, loaded.model, card=card, dtype=np.float16)
     register_bundled(target)
     text = model_card({**figures, "weights": {"name": NAME, "sha256": file_sha256(target)}})

@@ -9,7 +9,7 @@ import torch
 
 from recipes.samplecnn_3_9_mtat50 import teacher as musicnn
 from recipes.samplecnn_3_9_mtat50.collection import Track
-from recipes.samplecnn_3_9_mtat50.store import FULL_SCALE, SAMPLE_RATE, SEGMENT, Store, write_labels
+from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SCALE, SEGMENT, Store, write_labels
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.audio.resample import resample
 from samptag.files import atomic_write
@@ -36,7 +36,7 @@ def teacher_windows(samples: np.ndarray) -> np.ndarray:
         with zeros.
     """
     n_segments = max(0, 2 * len(samples) // SEGMENT - 1)
-    heard = resample((samples / np.float32(FULL_SCALE)).astype(np.float32), SAMPLE_RATE, musicnn.SAMPLE_RATE)
+    heard = resample((samples / np.float32(SCALE)).astype(np.float32), SAMPLE_RATE, musicnn.SAMPLE_RATE)
     heard = np.pad(heard, (0, max(0, musicnn.WINDOW - len(heard)))).astype(np.float32)
     middles = (np.arange(n_segments) + 1) * SEGMENT / 2 * musicnn.SAMPLE_RATE / SAMPLE_RATE
     starts = np.clip(np.rint(middles).astype(int) - musicnn.WINDOW // 2, 0, len(heard) - musicnn.WINDOW)

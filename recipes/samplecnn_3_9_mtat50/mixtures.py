@@ -10,7 +10,7 @@ import torch
 from recipes.samplecnn_3_9_mtat50 import teacher as musicnn
 from recipes.samplecnn_3_9_mtat50.collection import Track
 from recipes.samplecnn_3_9_mtat50.label import opinions
-from recipes.samplecnn_3_9_mtat50.store import FULL_SCALE, SAMPLE_RATE, Store, write_array, write_labels
+from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SCALE, Store, write_array, write_labels
 from recipes.samplecnn_3_9_mtat50.windows import MIXTURE, Windows
 from samptag.audio.resample import resample
 
@@ -106,8 +106,8 @@ def labelled_mixtures(
     ndarray of float16, (n, 456)
         Embeddings.
     """
-    sounds = np.stack([np.rint(mixer.draw(rng) * (FULL_SCALE - 1)).astype("<i2") for _ in range(n)])
-    heard = [resample(sound / np.float32(FULL_SCALE), SAMPLE_RATE, musicnn.SAMPLE_RATE) for sound in sounds]
+    sounds = np.stack([np.rint(mixer.draw(rng) * (SCALE - 1)).astype("<i2") for _ in range(n)])
+    heard = [resample(sound / np.float32(SCALE), SAMPLE_RATE, musicnn.SAMPLE_RATE) for sound in sounds]
     # 48 127 or 48 128 samples, as the rounding of the resampler's length goes.
     windows = [np.pad(sound[: musicnn.WINDOW], (0, max(0, musicnn.WINDOW - len(sound)))) for sound in heard]
     return sounds, *opinions(teacher, np.stack(windows))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samptag.training.workers import Workers
+from samptag.training import Workers
 
 __all__ = ["Muon", "orthogonalised"]
 

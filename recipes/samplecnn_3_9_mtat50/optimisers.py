@@ -9,7 +9,7 @@ from torch import nn
 from recipes.samplecnn_3_9_mtat50.muon import Muon
 from recipes.samplecnn_3_9_mtat50.phases import Phase
 from recipes.samplecnn_3_9_mtat50.student import Student
-from samptag.training.workers import Workers
+from samptag.training import Workers
 
 __all__ = ["Optimisers"]
 

@@ -10,15 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from recipes.samplecnn_3_9_mtat50.collection import Track
-from samptag.audio.decode import open_audio
+from samptag.audio.decode import SCALE, int16_blocks, open_audio
 from samptag.errors import AudioError
 from samptag.files import atomic_write
 
-__all__ = ["FULL_SCALE", "SAMPLE_RATE", "SEGMENT", "MixtureFiles", "Store", "write_array", "write_labels"]
+__all__ = ["SAMPLE_RATE", "SCALE", "SEGMENT", "MixtureFiles", "Store", "write_array", "write_labels"]
 
 SAMPLE_RATE = 22_050
 SEGMENT = 59_049  # samples the student hears: 3^9 frames of 3
-FULL_SCALE = 32_768  # of int16
 # Tracks of folders without a table are whole albums' worth of one game; the first minutes of each say most of it.
 _LONGEST_SECONDS = 240
 
@@ -130,18 +129,11 @@ def write_labels(logits_file: Path, embeddings_file: Path, *, logits: np.ndarray
 
 def _decode(source: Path, target: Path, limit: int | None) -> str:
     """Decode one file; what is wrong with it."""
-    blocks: list[np.ndarray] = []
-    problem, total = "", 0
     try:
         with open_audio(source, sample_rate=SAMPLE_RATE) as stream:
-            for block in stream:
-                blocks.append(np.clip(np.rint(block * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2"))
-                total += len(block)
-                if limit is not None and total >= limit:
-                    break
-            problem = "; ".join(stream.warnings)
+            samples = np.concatenate(list(int16_blocks(stream, longest=limit)))
+        problem = "; ".join(stream.warnings)
     except AudioError as error:
-        blocks, problem = [], str(error)
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, "<i2")
-    write_array(target, samples if limit is None else samples[:limit])
+        samples, problem = np.zeros(0, "<i2"), str(error)
+    write_array(target, samples)
     return problem

@@ -11,9 +11,7 @@ from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE
 from samptag.core.mel import mel_filters
 from samptag.core.model import SampleCNN
 from samptag.engine.folding import fold
-from samptag.training.distributed import Processes
-from samptag.training.forward import FusedForward
-from samptag.training.workers import Workers
+from samptag.training import FusedForward, Processes, Workers
 
 __all__ = ["CROP", "MelHead", "Student", "mel_heads", "one_by_one"]
 

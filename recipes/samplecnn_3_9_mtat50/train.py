@@ -30,10 +30,7 @@ from samptag.engine.predictor import Predictor
 from samptag.errors import WeightsError
 from samptag.evaluation.metrics import agreement
 from samptag.files import atomic_write
-from samptag.training.optimise import MovingAverage
-from samptag.training.schedule import CosineSchedule
-from samptag.training.signals import StopSignals
-from samptag.training.workers import Workers
+from samptag.training import CosineSchedule, MovingAverage, StopSignals, Workers
 
 __all__ = ["Material", "finished", "train_phase", "trained"]
 

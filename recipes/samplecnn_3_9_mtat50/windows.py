@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recipes.samplecnn_3_9_mtat50.collection import Track
-from recipes.samplecnn_3_9_mtat50.store import FULL_SCALE, SAMPLE_RATE, SEGMENT, MixtureFiles, Store
+from recipes.samplecnn_3_9_mtat50.store import SAMPLE_RATE, SCALE, SEGMENT, MixtureFiles, Store
 
 __all__ = ["MIXTURE", "Crops", "Windows", "augment"]
 
@@ -154,7 +154,7 @@ class Windows:
         row = self._rows[segment]
         start = max(row.start, min(row.middle - length // 2 + shift, row.stop - length))
         samples = np.asarray(self._audio[row.audio][start : min(start + length, row.stop)], dtype=np.float32)
-        whole: np.ndarray = np.pad(samples / FULL_SCALE, (0, length - len(samples)))
+        whole: np.ndarray = np.pad(samples / SCALE, (0, length - len(samples)))
         return whole
 
     def _far_below(self, segment: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -197,7 +197,7 @@ class Crops:
         for i in rng.choice(len(self._audio), n, p=self._chances):
             audio = self._audio[i]
             start = int(rng.integers(0, max(1, len(audio) - length)))
-            samples = np.asarray(audio[start : start + length], dtype=np.float32) / FULL_SCALE
+            samples = np.asarray(audio[start : start + length], dtype=np.float32) / SCALE
             crops.append(augment(np.pad(samples, (0, length - len(samples))), rng))
         return np.stack(crops)
 

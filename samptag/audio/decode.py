@@ -23,14 +23,14 @@ from samptag.errors import AudioError
 from samptag.files import os_errors_as, os_reason
 from samptag.text import printable
 
-__all__ = ["SUFFIXES", "AudioStream", "open_audio"]
+__all__ = ["SCALE", "SUFFIXES", "AudioStream", "int16_blocks", "open_audio", "to_int16"]
 
-#: What libsndfile reads of the files people keep music in.
+# What libsndfile reads of the files people keep music in.
 _SNDFILE_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3"}
     | {".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav", ".wave"}
 )
-#: What needs PyAV.
+# What needs PyAV.
 _FFMPEG_SUFFIXES = frozenset(
     {".3gp", ".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
 )
@@ -40,15 +40,18 @@ _FFMPEG_BEGINNINGS = (
     *(b"MAC ", b"wvpk", b"MPCK", b"MP+", b"TTA1"),
 )
 
-#: Suffixes, in lower case, by which a walk through a directory picks files up.
+# Suffixes, in lower case, by which a walk through a directory picks files up.
 SUFFIXES: frozenset[str] = _SNDFILE_SUFFIXES | _FFMPEG_SUFFIXES
 
-#: Rates in Hz outside of which a header is taken for damage: no music is sampled so, and 1 Hz would make of one second
-#: of samples six hours of sound.
+# Rates in Hz outside of which a header is taken for damage: no music is sampled so, and 1 Hz would make of one second
+# of samples six hours of sound.
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 
-#: Largest sample value taken for sound: float files may hold unscaled 32-bit integers, nothing meant holds more.
+# Largest sample value taken for sound: float files may hold unscaled 32-bit integers, nothing meant holds more.
 MAX_VALUE = 2.0**31
+
+# int16 value of full scale: a 16-bit file at the model's rate comes through unchanged.
+SCALE = 32_768
 
 
 def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> "AudioStream":
@@ -152,11 +155,34 @@ class AudioStream:
         if bad == self.n_decoded:
             raise AudioError(f"{self._name}: no sound in it (no sample is a finite number)")
         if bad:
-            self.warnings.append(f"{bad} of {self.n_decoded} samples are no finite number; taken as zero")
+            self.warnings.append(f"{bad} of {self.n_decoded} samples are not finite numbers; taken as zero")
         self.warnings.extend(self._reader.warnings)
         rest = self._resampler.finish()
         if len(rest):
             yield rest
+
+
+def to_int16(block: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The nearest little-endian int16 of every sample times `SCALE`; what lies outside saturates."""
+    rounded: NDArray[np.float32] = np.rint(block * np.float32(SCALE))
+    return np.clip(rounded, -SCALE, SCALE - 1).astype(np.dtype("<i2"))
+
+
+def int16_blocks(stream: AudioStream, *, longest: int | None = None) -> Iterator[NDArray[np.int16]]:
+    """The blocks of `stream` as int16, full scale `SCALE`; at most `longest` samples together.
+
+    Raises
+    ------
+    AudioError
+        As iterating over the stream does.
+    """
+    left = longest
+    for block in stream:
+        yield to_int16(block[:left])
+        if left is not None:
+            left -= len(block)
+            if left <= 0:
+                return
 
 
 def _mono(block: Block) -> tuple[NDArray[np.float32], int]:

@@ -4,6 +4,8 @@ PyAV is an optional extra. Its files are read through the file object they are g
 sound themselves: playlists, which could make it open other files or addresses, are not among them.
 """
 
+import errno
+import io
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -11,20 +13,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.audio.source import Block, SourceError, damaged, truncated
+from samptag.files import os_reason
 
 __all__ = ["FfmpegSource"]
 
-#: FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
+# FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
 DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
 
-#: Frames gathered before they are handed on: an AAC frame alone (1024) is too short to work on.
+# Frames gathered before they are handed on: an AAC frame alone (1024) is too short to work on.
 GATHER = 1 << 14
 
-#: A container's duration may differ from the decoded sound by what encoders add at the ends.
+# A container's duration may differ from the decoded sound by what encoders add at the ends.
 SLACK_SECONDS = 1.0
+
+
+class _Answers:
+    """A file for FFmpeg's callbacks, which answer with an error's number where a file raises.
+
+    PyAV keeps what a callback raises for the next of its calls, be that for another file, and prints the traceback of a
+    second one. A damaged file makes FFmpeg seek to where no file can: several times in a row.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.failed = False
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except (OSError, ValueError):
+            self.failed = True
+            return b""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 class FfmpegSource:
@@ -42,12 +73,13 @@ class FfmpegSource:
         import av
 
         file.seek(0)
+        self._file = _Answers(file)
         self._errors = (av.error.FFmpegError, ValueError)
         self._broken_packets = 0
         self.warnings: list[str] = []
         try:
             self._container: Any = av.open(
-                file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
+                self._file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
             )
         except self._errors as error:
             raise SourceError(_reason(error)) from error
@@ -116,10 +148,10 @@ class FfmpegSource:
 
     def _judge(self, seconds: float) -> None:
         stream = self._stream
-        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if seconds < promised - SLACK_SECONDS:
-            self.warnings.append(truncated(seconds, promised))
-        elif self._broken_packets and not self.warnings:
+        expected = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if seconds < expected - SLACK_SECONDS:
+            self.warnings.append(truncated(seconds, expected))
+        elif (self._broken_packets or self._file.failed) and not self.warnings:
             self.warnings.append(damaged(seconds))
 
 
@@ -137,5 +169,4 @@ def _samples(frame: Any) -> Block:
 
 
 def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0].lower() if text else "unknown error"
+    return os_reason(error).splitlines()[0].lower()

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 __all__ = ["FilterTable", "PhaseBank", "Ratio", "filter_table", "interpolated_bank", "polyphase_bank"]
 
-#: Output samples one matrix product gives a row. A multiple of the BLAS kernels' width; of 16 to 147 measured for
-#: 44 100 and 48 000 -> 22 050 Hz, 32 and 64 were the fastest, and 32 pads a period of 147 the least.
+# Output samples one matrix product gives a row. A multiple of the BLAS kernels' width; of 16 to 147 measured for
+# 44 100 and 48 000 -> 22 050 Hz, 32 and 64 were the fastest, and 32 pads a period of 147 the least.
 GROUP = 32
 
-#: Intervals between tabulated phases when a ratio has too many of its own. Linear interpolation between 256 of them
-#: was measured to add 1e-6 of full scale (64: 1e-5); more would only leave the processor's cache.
+# Intervals between tabulated phases when a ratio has too many of its own. Linear interpolation between 256 of them
+# was measured to add 1e-6 of full scale (64: 1e-5); more would only leave the processor's cache.
 INTERPOLATED_PHASES = 256
 
 

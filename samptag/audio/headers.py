@@ -1,4 +1,4 @@
-"""How much sound a file's own header promises: the only way to tell a truncated file from a short one.
+"""How much sound a file's own header tells of: the only way to know a truncated file from a short one.
 
 libsndfile corrects these numbers to what it finds, so they are read here. What a header does not tell for certain is
 not guessed: an intact file must never be called truncated.
@@ -9,30 +9,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from samptag.audio.mpeg import mpeg_frame
+from samptag.audio.mpeg import mpeg_frame, skip_id3v2
 
-__all__ = ["Promise", "promise_of"]
+__all__ = ["ExpectedLength", "expected_length"]
 
-#: The longest Ogg page: 27 bytes of header, 255 of lacing values, 255 segments of 255 bytes.
+# The longest Ogg page: 27 bytes of header, 255 of lacing values, 255 segments of 255 bytes.
 _OGG_PAGE = 27 + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
 
-#: Sizes from here on mean "unknown": writers to a pipe leave 0x7FFFFFFF less something, 0xFFFFFFFF or the like.
+# Sizes from here on mean "unknown": writers to a pipe leave 0x7FFFFFFF less something, 0xFFFFFFFF or the like.
 _UNKNOWN_SIZE = 0x7FFF_0000
 
-#: MP3 frames that may be missing from an intact file: the encoder's delay and padding, cut by a gapless decoder.
+# MP3 frames that may be missing from an intact file: the encoder's delay and padding, cut by a gapless decoder.
 _MP3_SLACK_FRAMES = 4
 
-#: Bytes at the end of an MP3 in which its last frames are looked for: a dozen of the longest (1441).
+# Bytes at the end of an MP3 in which its last frames are looked for: a dozen of the longest (1441).
 _MP3_TAIL = 16 << 10
 
-#: Headers in a row, each where the one before says, that are not taken for chance.
+# Headers in a row, each where the one before says, that are not taken for chance.
 _MP3_CHAIN = 4
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What a header says.
+class ExpectedLength:
+    """What a header says of the sound behind it.
 
     Attributes
     ----------
@@ -49,17 +49,17 @@ class Promise:
     cut: bool = False
 
 
-def promise_of(file: IO[bytes]) -> Promise:
-    """What the header of a seekable binary file promises; nothing for formats not known here. Moves the position."""
+def expected_length(file: IO[bytes]) -> ExpectedLength:
+    """What the header of a seekable binary file tells; nothing for formats not known here. Moves the position."""
     file.seek(0)
     start = file.read(12)
     if start[:4] in {b"RIFF", b"RIFX"} and start[8:12] == b"WAVE":
-        return Promise(frames=_wav_frames(file, big_endian=start[:4] == b"RIFX"))
+        return ExpectedLength(frames=_wav_frames(file, big_endian=start[:4] == b"RIFX"))
     if start[:4] == b"FORM" and start[8:12] in {b"AIFF", b"AIFC"}:
-        return Promise(frames=_aiff_frames(file))
+        return ExpectedLength(frames=_aiff_frames(file))
     if start[:4] == b"OggS":
-        return Promise(cut=_ogg_cut(file))
-    return _mp3_promise(file)
+        return ExpectedLength(cut=_ogg_cut(file))
+    return _mp3_length(file)
 
 
 def _chunks(file: IO[bytes], *, order: str) -> Iterator[tuple[bytes, int]]:
@@ -111,29 +111,19 @@ def _ogg_cut(file: IO[bytes]) -> bool:
     return not (complete and tail[page + 5] & _OGG_END_OF_STREAM)
 
 
-def _mp3_promise(file: IO[bytes]) -> Promise:
+def _mp3_length(file: IO[bytes]) -> ExpectedLength:
     """Frames by the Xing or Info header that most encoders put into an MP3's first frame, and how the file ends."""
-    file.seek(_id3_size(file))
+    file.seek(skip_id3v2(file))
     start = file.read(64)
-    frame = mpeg_frame(start)
+    frame = mpeg_frame(start[:4])
     if frame is None or len(start) < 64:
-        return Promise()
+        return ExpectedLength()
     cut = _mp3_cut(file)
-    for place in (frame.side_end, frame.side_end + 2):  # some writers count the checksum in
-        if start[place : place + 4] in {b"Xing", b"Info"} and start[place + 7] & 1:
-            count = int(struct.unpack(">I", start[place + 8 : place + 12])[0])
-            return Promise(frames=count * frame.samples or None, slack=_MP3_SLACK_FRAMES * frame.samples, cut=cut)
-    return Promise(cut=cut)
-
-
-def _id3_size(file: IO[bytes]) -> int:
-    """Bytes of an ID3v2 tag at the start: a size in four bytes of seven bits, ten of header and perhaps of footer."""
-    file.seek(0)
-    tag = file.read(10)
-    if tag[:3] != b"ID3" or len(tag) < 10:
-        return 0
-    size = sum(byte << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
-    return 10 + size + (10 if tag[5] & 0x10 else 0)
+    info = frame.find_info(start)
+    if info is not None and start[info + 7] & 1:
+        count = int(struct.unpack(">I", start[info + 8 : info + 12])[0])
+        return ExpectedLength(frames=count * frame.samples or None, slack=_MP3_SLACK_FRAMES * frame.samples, cut=cut)
+    return ExpectedLength(cut=cut)
 
 
 def _mp3_cut(file: IO[bytes]) -> bool:

@@ -18,20 +18,20 @@ __all__ = ["Resampler", "resample"]
 
 Samples = NDArray[np.float32]
 
-#: Ratios with more phases than this share an interpolated bank: their own would take long to fill and much memory.
+# Ratios with more phases than this share an interpolated bank: their own would take long to fill and much memory.
 MAX_PHASES = 2048
 
-#: OpenBLAS spreads a product over threads from 4 * 65 536 multiply-adds on. Its threads wait spinning: beside a busy
-#: neighbour a threaded product of this size was measured 500 times slower than an unthreaded one, so none gets there.
+# OpenBLAS spreads a product over threads from 4 * 65 536 multiply-adds on. Its threads wait spinning: beside a busy
+# neighbour a threaded product of this size was measured 500 times slower than an unthreaded one, so none gets there.
 MAX_PRODUCT = 4 * 65_536
 
-#: Rows of a product when its size allows; the stream waits until one is full. From 16 to 32: 10 to 30 % faster.
+# Rows of a product when its size allows; the stream waits until one is full. From 16 to 32: 10 to 30 % faster.
 MAX_ROWS = 32
 
-#: Products computed in one call: enough to hide the call, few enough that the copied windows stay in the cache.
+# Products computed in one call: enough to hide the call, few enough that the copied windows stay in the cache.
 STACK = 16
 
-#: Output samples computed together by the interpolated bank.
+# Output samples computed together by the interpolated bank.
 INTERPOLATED_BLOCK = 512
 
 

@@ -8,25 +8,25 @@ from typing import IO, Any
 import numpy as np
 import soundfile
 
-from samptag.audio.headers import promise_of
+from samptag.audio.headers import expected_length
 from samptag.audio.source import Block, SourceError, damaged, truncated
 
 __all__ = ["SndfileSource"]
 
-#: Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
+# Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
 READ_VALUES = 1 << 16
 
-#: Reads that may fail one after the other before the rest of the file is given up.
+# Reads that may fail one after the other before the rest of the file is given up.
 MAX_FAILED_READS = 64
 
-#: Frames that an intact Ogg file may lack of its own count: a stream cut by an editor starts inside a block, and the
-#: longest blocks have 8192 frames. One of 452 intact files was 0.01 s short.
+# Frames that an intact Ogg file may lack of its own count: a stream cut by an editor starts inside a block, and the
+# longest blocks have 8192 frames. One of 452 intact files was 0.01 s short.
 OGG_SLACK = 8192
 
-#: libsndfile gives at least this many frames when a header does not tell.
+# libsndfile gives at least this many frames when a header does not tell.
 UNKNOWN_FRAMES = 1 << 62
 
-#: Part of an MP3 that must be left unread before decoding is said to have stopped early: tags may lie behind the sound.
+# Part of an MP3 that must be left unread before decoding is said to have stopped early: tags may lie behind the sound.
 UNREAD_PART = 0.05
 
 
@@ -53,7 +53,7 @@ class SndfileSource:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._raw = file
-        self._promise = promise_of(file)
+        self._expected = expected_length(file)
         file.seek(0)
         try:
             self._file = _ForwardFile(_handle(file), closefd=False)
@@ -100,18 +100,18 @@ class SndfileSource:
 
     def _judge(self, *, skipped: bool) -> None:
         """Warn of sound that is missing. An error alone says nothing: decoders stumble over tags behind the sound."""
-        promised, slack = self._promise.frames, self._promise.slack
-        if promised is None and self._container in {"FLAC", "OGG"} and 0 < self._file.frames < UNKNOWN_FRAMES:
-            promised, slack = int(self._file.frames), OGG_SLACK if self._container == "OGG" else 0
+        expected, slack = self._expected.frames, self._expected.slack
+        if expected is None and self._container in {"FLAC", "OGG"} and 0 < self._file.frames < UNKNOWN_FRAMES:
+            expected, slack = int(self._file.frames), OGG_SLACK if self._container == "OGG" else 0
         seconds = self._decoded / self.native_rate
-        if promised is not None and self._decoded < promised - slack:
+        if expected is not None and self._decoded < expected - slack:
             # an Ogg file's count stands on its last page: with that there, what is missing came before
-            inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._promise.cut)
+            inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._expected.cut)
             word = damaged if inside else truncated
-            self.warnings.append(word(seconds, promised / self.native_rate))
-        elif self._promise.cut:
+            self.warnings.append(word(seconds, expected / self.native_rate))
+        elif self._expected.cut:
             self.warnings.append(truncated(seconds))
-        elif skipped or (promised is None and self._container == "MP3" and self._unread_part() > UNREAD_PART):
+        elif skipped or (expected is None and self._container == "MP3" and self._unread_part() > UNREAD_PART):
             self.warnings.append(damaged(seconds))
 
     def _unread_part(self) -> float:

@@ -43,15 +43,15 @@ class Source(Protocol):
         ...
 
 
-def truncated(seconds: float, promised_seconds: float | None = None) -> str:
+def truncated(seconds: float, expected_seconds: float | None = None) -> str:
     """The warning for a file that ends before its sound does, or before its own header says."""
-    if promised_seconds is None:
+    if expected_seconds is None:
         return f"truncated: the file breaks off; {seconds:.2f} s decoded"
-    return f"truncated: {seconds:.2f} s of {promised_seconds:.2f} s decoded"
+    return f"truncated: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
 
 
-def damaged(seconds: float, promised_seconds: float | None = None) -> str:
+def damaged(seconds: float, expected_seconds: float | None = None) -> str:
     """The warning for a file of which parts before its end could not be decoded."""
-    if promised_seconds is None:
+    if expected_seconds is None:
         return f"damaged: parts could not be decoded; {seconds:.2f} s decoded"
-    return f"damaged: {seconds:.2f} s of {promised_seconds:.2f} s decoded"
+    return f"damaged: {seconds:.2f} s of {expected_seconds:.2f} s decoded"

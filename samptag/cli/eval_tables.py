@@ -7,6 +7,10 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from samptag.evaluation.predictions import count_of
+from samptag.evaluation.report import INTERVALS_OF
+from samptag.text import first_names
+
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
@@ -21,6 +25,7 @@ COLUMNS = (
     "hash",
     "clips",
     "groups",
+    "protocol",
     "condition",
     "tag",
     "positives",
@@ -45,8 +50,9 @@ def as_tsv(report: EvaluationReport) -> str:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     split = f"{report.split_name}:{report.part}" if report.part else report.split_name
-    for model, condition, *figures in _rows(report):
-        writer.writerow([model, split, report.split_hash, report.clips, report.groups, condition, *figures])
+    facts = [split, report.split_hash, report.clips, report.groups, report.protocol]
+    for model, *figures in _rows(report):
+        writer.writerow([model, *facts, *figures])
     return text.getvalue()
 
 
@@ -106,7 +112,10 @@ def _headed(report: EvaluationReport, first: str, *columns: str) -> Table:
     from rich.text import Text
 
     split = f"{report.split_name} {report.part}".strip()
-    title = f"{report.model} on {split} ({report.split_hash}): {report.clips} clips, {report.groups} groups"
+    title = (
+        f"{report.model} on {split} ({report.split_hash}): {report.clips} clips, {report.groups} groups, "
+        f"protocol {report.protocol or 'not known'}"
+    )
     table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
     table.add_column(first, overflow="fold")
     for column in columns:
@@ -118,6 +127,8 @@ def _tag_table(report: EvaluationReport) -> Table:
     from rich.text import Text
 
     table = _headed(report, "tag", "positives", "ROC-AUC", "PR-AUC")
+    table.caption = f"Intervals are of {INTERVALS_OF}: compare no PR-AUC with that of a set of another size."
+    table.caption_justify = "left"
     for tag in report.tags:
         table.add_row(Text(tag.tag), str(tag.positives), f"{tag.roc_auc:.4f}", f"{tag.pr_auc:.4f}")
     table.add_section()
@@ -150,7 +161,7 @@ def _comparison_table(report: EvaluationReport) -> Table:
 def _loss_table(report: EvaluationReport) -> Table:
     from rich.text import Text
 
-    table = _headed(report, "heard as", "ROC-AUC", "loss", "PR-AUC", "loss")
+    table = _headed(report, "condition", "ROC-AUC", "loss", "PR-AUC", "loss")
     table.add_row(_CLEAN, f"{report.macro.roc_auc:.4f}", "", f"{report.macro.pr_auc:.4f}", "")
     for degraded in report.perturbations:
         table.add_row(
@@ -175,13 +186,14 @@ def _signed(difference: Difference) -> str:
 def remarks(report: EvaluationReport) -> Iterator[str]:
     """What a person should know beside the figures, a line each."""
     if report.missing_tags:
-        count = _count(len(report.missing_tags), "tag")
-        yield f"{count} that {report.model} does not know: {_some(report.missing_tags)}"
+        count = count_of(len(report.missing_tags), "tag")
+        yield f"{count} that {report.model} does not know: {first_names(report.missing_tags, _NAMED)}"
     if report.excluded_tags:
-        need = f"fewer than {_count(report.min_positives, 'positive')}, or no negative"
-        yield f"{_count(len(report.excluded_tags), 'tag')} in no mean ({need}): {_some(report.excluded_tags)}"
+        need = f"fewer than {count_of(report.min_positives, 'positive')}, or no negative"
+        count = count_of(len(report.excluded_tags), "tag")
+        yield f"{count} in no mean ({need}): {first_names(report.excluded_tags, _NAMED)}"
     if report.failed:
-        lost = _count(len(report.failed), "clip")
+        lost = count_of(len(report.failed), "clip")
         yield f"{lost} left out of every figure and of the split's hash, because unreadable"
         yield from (clip.error for clip in report.failed[:_NAMED])
     yield from report.warnings
@@ -192,12 +204,3 @@ def remarks(report: EvaluationReport) -> Iterator[str]:
             f"agreement with {report.against.model}: mean per-tag correlation {alike.correlation:.3f}, "
             f"top-{alike.top} overlap {alike.top_overlap:.3f}"
         )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("s" if number != 1 else "")
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samptag.cli.console import note
+from samptag.cli.options import complete_weights
 from samptag.errors import UsageError
 
-__all__ = ["EvalRequest", "evaluate_command"]
+if TYPE_CHECKING:
+    from samptag.data import Dataset
 
+__all__ = ["evaluate_command"]
+
+SOME_FAILED = 1
 _PARTS = ("train", "valid", "test")
 _TRUTH = "What is true"
 _SYSTEM = "What is scored"
 _FIGURES = "Figures"
 _OUTPUT = "Output"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalRequest:
-    """What one call of `samptag eval` asks for; the fields are the options of the same names, but for two.
-
-    Attributes
-    ----------
-    split : str or None
-        The named split; None for the data set's usual one.
-    part : str
-        "train", "valid" or "test".
-    """
-
-    data: Path | None
-    truth: Path | None
-    split: str | None
-    part: str
-    format: str | None
-    subset: str | None
-    model: str | None
-    scores: Path | None
-    against: Path | None
-    perturb: tuple[str, ...]
-    device: str
-    group: str
-    positive_above: float
-    min_positives: int
-    resamples: int
-    seed: int
-    predictions: Path | None
-    as_json: bool
-    output: Path | None
-    progress: bool | None
 
 
 def evaluate_command(
@@ -90,7 +65,12 @@ def evaluate_command(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="NAME|FILE", help="Weights; the default ones if none.", rich_help_panel=_SYSTEM
+            "--model",
+            "-m",
+            metavar="NAME|FILE",
+            help="Weights; the default ones if none.",
+            autocompletion=complete_weights,
+            rich_help_panel=_SYSTEM,
         ),
     ] = None,
     scores: Annotated[
@@ -117,13 +97,39 @@ def evaluate_command(
         typer.Option(
             "--perturb",
             metavar="WHAT",
-            help="Listen again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
+            help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
             "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
             rich_help_panel=_SYSTEM,
         ),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="paper|won|all",
+            help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
+            "spaced ones of Won 2020, or all as samptag tag does. By default that of the weights' published score on "
+            "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
+            rich_help_panel=_SYSTEM,
+        ),
+    ] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(
+            "--hop", metavar="SECONDS", help="Between starts of segments, for --protocol all.", rich_help_panel=_SYSTEM
+        ),
+    ] = None,
+    tail: Annotated[
+        str | None,
+        typer.Option(
+            "--tail",
+            metavar="overlap|pad|drop",
+            help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
+            rich_help_panel=_SYSTEM,
+        ),
+    ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_SYSTEM)
+        str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_SYSTEM)
     ] = "auto",
     group: Annotated[
         str,
@@ -137,17 +143,22 @@ def evaluate_command(
     ] = "track",
     positive_above: Annotated[
         float,
-        typer.Option("--positive-above", help="A label above this counts as positive.", rich_help_panel=_FIGURES),
+        typer.Option(
+            "--positive-above", metavar="LABEL", help="A label above this counts as positive.", rich_help_panel=_FIGURES
+        ),
     ] = 0.0,
     min_positives: Annotated[
         int,
-        typer.Option("--min-positives", min=1, help="Leave out tags with fewer positives.", rich_help_panel=_FIGURES),
+        typer.Option(
+            "--min-positives", metavar="N", min=1, help="Leave out tags with fewer positives.", rich_help_panel=_FIGURES
+        ),
     ] = 1,
     resamples: Annotated[
-        int, typer.Option("--resamples", min=1, help="Bootstrap draws.", rich_help_panel=_FIGURES)
+        int, typer.Option("--resamples", metavar="N", min=1, help="Bootstrap draws.", rich_help_panel=_FIGURES)
     ] = 1000,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Decides the draws and the noise.", rich_help_panel=_FIGURES)
+        int,
+        typer.Option("--seed", metavar="N", min=0, help="Decides the draws and the noise.", rich_help_panel=_FIGURES),
     ] = 0,
     predictions: Annotated[
         Path | None,
@@ -180,34 +191,89 @@ def evaluate_command(
     $ samptag eval --data mtat/ --perturb mp3:32k
     $ samptag eval --scores est.csv --truth gt.csv --against other.csv
     """
-    _check_choices(data=data, truth=truth, model=model, scores=scores, perturb=perturb, predictions=predictions)
+    _check_choices(data=data, truth=truth, model=model, scores=scores)
+    if scores is not None:
+        needy = {"perturb": perturb, "predictions": predictions, "protocol": protocol, "hop": hop, "tail": tail}
+        for option in (name for name, value in needy.items() if value is not None):
+            raise UsageError(f"--{option} needs a model and audio; --scores are finished predictions")
+    _check_word("--protocol", protocol, ("paper", "won", "all"))
+    _check_word("--tail", tail, ("overlap", "pad", "drop"))
     name, part = _parse_split(split)
 
-    from samptag.cli.eval_run import run
+    from samptag.cli.eval_tables import as_tables, as_tsv, remarks
+    from samptag.cli.output import quiet_codecs, standard_output, text_file
+    from samptag.cli.progress import progress_bar
+    from samptag.data import open_dataset
+    from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
+    from samptag.evaluation.perturb import parse_perturbation
+    from samptag.evaluation.predictions import scores_to_csv
+    from samptag.ranks import Ranks
+    from samptag.text import valid_text
 
-    request = EvalRequest(
-        data=data,
-        truth=truth,
-        split=name,
-        part=part,
-        format=format,
-        subset=subset,
-        model=model,
-        scores=scores,
-        against=against,
-        perturb=tuple(perturb or ()),
-        device=device,
-        group=group,
-        positive_above=positive_above,
-        min_positives=min_positives,
-        resamples=resamples,
-        seed=seed,
-        predictions=predictions,
-        as_json=as_json or (output is not None and output.suffix.lower() == ".json"),
-        output=output,
-        progress=progress,
-    )
-    raise typer.Exit(run(request))
+    ranks = Ranks.from_environment()
+    progress = progress if ranks.leads else False
+    scoring = Scoring(positive_above=positive_above, min_positives=min_positives, resamples=resamples, seed=seed)
+    perturbations = [parse_perturbation(text) for text in perturb or ()]
+
+    def opened(folder: Path) -> Dataset:
+        with progress_bar(progress) as bar:
+            measuring = partial(bar, "measuring clips")
+            dataset = open_dataset(folder, format=format, split=name, subset=subset, progress=measuring)
+        if ranks.leads:
+            clips = f"{len(dataset.select(part))} {part} clips"
+            note(f"{folder}: {dataset.format}, split {dataset.split_name} ({dataset.split_hash}): {clips}")
+        return dataset
+
+    on_terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
+    with ExitStack() as files:
+        if ranks.leads:
+            # Opened before the work, so that a place that cannot be written is found out before it.
+            out = files.enter_context(standard_output() if output is None else text_file(str(output)))
+            table = None if predictions is None else files.enter_context(text_file(str(predictions)))
+        if scores is not None:
+            known = truth_of(opened(data), part=part) if data is not None else truth
+            if known is None:
+                raise UsageError(_NOTHING)
+            report = evaluate_scores(scores, truth=known, group=group, against=against, scoring=scoring)
+        elif data is not None:
+            dataset = opened(data)
+            quiet_codecs()
+            with ranks.joined(), progress_bar(progress) as bar:
+                report = evaluate(
+                    dataset,
+                    model=model,
+                    part=part,
+                    protocol=protocol,  # type: ignore[arg-type]  # checked above
+                    hop_seconds=hop,
+                    tail=tail,  # type: ignore[arg-type]
+                    group=group,
+                    against=against,
+                    perturbations=perturbations,
+                    scoring=scoring,
+                    device=ranks.device(device),
+                    ranks=ranks,
+                    progress=partial(bar, "evaluating"),
+                )
+        else:
+            raise UsageError(_NOTHING)
+        if not ranks.leads:
+            return
+        if as_json or (output is not None and output.suffix.lower() == ".json"):
+            out.write(valid_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=2)) + "\n")
+        elif on_terminal:
+            from rich.console import Console
+
+            Console(file=out, markup=False, highlight=False, emoji=False).print(as_tables(report))
+        else:
+            out.write(valid_text(as_tsv(report)))
+        if table is not None:
+            table.write(valid_text(scores_to_csv(report.scores)))
+    for remark in remarks(report):
+        note(remark)
+    raise typer.Exit(SOME_FAILED if report.failed else 0)
+
+
+_NOTHING = "nothing to score against: give --data DIR, or --scores FILE with --truth FILE"
 
 
 def _check_choices(**given: object) -> None:
@@ -217,10 +283,12 @@ def _check_choices(**given: object) -> None:
         if chosen >= set(pair):
             raise UsageError(f"--{pair[0]} and --{pair[1]} exclude each other")
     if "truth" in chosen and "scores" not in chosen:
-        raise UsageError("--truth holds no audio for a model to hear: add --scores FILE, or give --data DIR")
-    for name in ("perturb", "predictions"):
-        if {name, "scores"} <= chosen:
-            raise UsageError(f"--{name} needs a model that listens; --scores are finished predictions")
+        raise UsageError("--truth holds no audio for a model to score: add --scores FILE, or give --data DIR")
+
+
+def _check_word(option: str, word: str | None, known: tuple[str, ...]) -> None:
+    if word is not None and word not in known:
+        raise UsageError(f"{option} {word}: choose {', '.join(known)}")
 
 
 def _parse_split(text: str) -> tuple[str | None, str]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["info"]
 
-RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 
 def info(
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines for people.")] = False,
@@ -50,10 +48,10 @@ def _facts() -> dict[str, Any]:
     import soundfile
 
     import samptag
-    from samptag.core.cores import available_cores
-    from samptag.core.device import available_devices
+    from samptag.core.device import available_cores, available_devices
     from samptag.engine.predictor import default_threads
     from samptag.pretrained import open_store
+    from samptag.ranks import VARIABLES
 
     store = open_store()
     return {
@@ -69,7 +67,7 @@ def _facts() -> dict[str, Any]:
         "devices": [_device_text(name) for name in available_devices()],
         "cores": available_cores(),
         "threads": default_threads(),
-        "ranks": {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ},
+        "ranks": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "cache": str(store.cache),
         "offline": store.offline,
         "weights": [

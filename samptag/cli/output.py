@@ -60,7 +60,7 @@ def quiet_codecs() -> None:
     What matters in it is among samptag's own warnings.
     """
     if not logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
-        from samptag.audio.noise import silence_codecs
+        from samptag.audio.codec_messages import silence_codecs
 
         silence_codecs()
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from samptag.cli.console import counted, new_progress, note, stderr_console, wants_progress
@@ -142,7 +142,7 @@ class Meter:
         self._lines = wanted and not sys.stderr.isatty()
         self._next_line = self._begun + LINE_SECONDS
         self.bar = Bar(shown=wanted and not self._lines, unit="share")
-        self._sizes = [_size(item) for item in inputs] if wanted and not self._lines else []
+        self._sizes = [item.size for item in inputs] if wanted and not self._lines else []
         self._total = sum(self._sizes)
         self._done_bytes = 0
 
@@ -203,10 +203,3 @@ class Meter:
             text = f"{shorten(name, min(room, 40))} · {text}"
         # One input gives no fraction to draw: how long it is turns out at its end.
         self.bar("tagging", done, self._total if len(self._inputs) > 1 else None, text)
-
-
-def _size(item: Input) -> int:
-    """Bytes of an input; 1 where that is not known, so that every input counts."""
-    with suppress(OSError):
-        return max(1, os.stat(item.path).st_size)
-    return 1

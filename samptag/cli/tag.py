@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,8 @@ from samptag.text import did_you_mean
 if TYPE_CHECKING:
     from samptag.cli.journal import Journal
     from samptag.cli.progress import Meter
+    from samptag.ranks import Ranks
     from samptag.tagging import Input, Tagger, TrackResult
-    from samptag.tagging.shard import Ranks
 
 __all__ = ["tag"]
 
@@ -257,19 +257,19 @@ def tag(
 
     from samptag.cli.progress import Meter
     from samptag.cli.startup import without_collection
-    from samptag.tagging.shard import Ranks, Shard
+    from samptag.ranks import Ranks
 
     ranks = Ranks.from_environment()
-    inputs, single = _inputs(paths or [], files_from, null=null, ranks=ranks)
+    inputs, single = _inputs(paths or [], files_from, null=null, ranks=ranks) if ranks.leads else ([], False)
     with without_collection():
         tagger = _tagger(
             model,
-            device=ranks.device(device) if ranks else device,
+            device=ranks.device(device),
             hop_seconds=hop,
             tail=tail.value,
             batch_size=batch_size,
             jobs=jobs,
-            expected_seconds=_expected_seconds(inputs),
+            expected_seconds=_expected_seconds(inputs) if ranks.world_size == 1 else None,
             progress=progress,
         )
     if over_time and (form != TABLE or not _on_terminal(output)):
@@ -284,11 +284,13 @@ def tag(
         single=single,
     )
     quiet_codecs()
-    if ranks is not None and ranks.rank != 0:
-        Shard(ranks, inputs=inputs).work(tagger, taggram=by_segment)
+    if not ranks.leads:
+        with ranks.joined():
+            for _ in _results(tagger, [], ranks, taggram=by_segment):
+                pass
         return
 
-    with Interrupts() as interrupts, ExitStack() as stack:
+    with ranks.joined(), Interrupts() as interrupts, ExitStack() as stack:
         kept: Container[str] = ()
         writes: list[Callable[[TrackResult], None]] = []
         if output is not None and form == "jsonl" and may_be_replaced(output):
@@ -303,7 +305,7 @@ def tag(
         todo = [item for item in inputs if item.path not in kept]
         meter = Meter(todo, asked=progress)
         stack.callback(meter.bar.clear)
-        results = _results(tagger, inputs, todo, meter, ranks=ranks, taggram=by_segment)
+        results = _results(tagger, todo, ranks, taggram=by_segment, on_seconds=meter.seconds)
         stack.enter_context(closing(results))
         # Results and progress may share one screen, and take turns on it.
         turns = meter.bar.aside if _on_terminal(output) else nullcontext
@@ -354,11 +356,11 @@ def _suffix(option: str, path: str, forms: Mapping[str, object], *, else_say: st
     return suffix
 
 
-def _inputs(paths: list[str], files_from: str | None, *, null: bool, ranks: Ranks | None) -> tuple[list[Input], bool]:
+def _inputs(paths: list[str], files_from: str | None, *, null: bool, ranks: Ranks) -> tuple[list[Input], bool]:
     """What is tagged, and whether it is one file that was named: a folder or a list may hold one file by chance."""
     from samptag.tagging.files import STDIN, expand_inputs, read_list
 
-    if ranks is not None and STDIN in (*paths, files_from):
+    if ranks.world_size > 1 and STDIN in (*paths, files_from):
         raise UsageError("standard input cannot be shared by the processes of torchrun; name files or folders")
     if files_from is None:
         return expand_inputs(paths), len(paths) == 1 and not os.path.isdir(paths[0])
@@ -376,13 +378,9 @@ def _expected_seconds(inputs: Sequence[Input]) -> float | None:
     """About how much music there is, taking all of it for MP3s of 128 kbit/s; None where a stream is among it."""
     from samptag.tagging.files import STDIN
 
-    total = 0
-    for item in inputs:
-        if item.path == STDIN:
-            return None
-        with suppress(OSError):
-            total += os.stat(item.path).st_size
-    return total / BYTES_A_SECOND
+    if any(item.path == STDIN for item in inputs):
+        return None
+    return sum(item.size for item in inputs) / BYTES_A_SECOND
 
 
 def _tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:
@@ -468,18 +466,16 @@ def _journal(output: str, tagger: Tagger, about: About, *, resume: bool) -> Jour
 
 
 def _results(
-    tagger: Tagger, inputs: list[Input], todo: list[Input], meter: Meter, *, ranks: Ranks | None, taggram: bool
+    tagger: Tagger,
+    todo: list[Input],
+    ranks: Ranks,
+    *,
+    taggram: bool,
+    on_seconds: Callable[[float], None] | None = None,
 ) -> Generator[TrackResult, None, None]:
-    if ranks is None:
-        yield from tagger.tag_many(todo, taggram=taggram, on_seconds=meter.seconds)
-        return
-    from samptag.tagging.shard import Shard
-
-    kept = {id(item) for item in todo}
-    done = frozenset(index for index, item in enumerate(inputs) if id(item) not in kept)
-    for result in Shard(ranks, inputs=inputs, done=done).results(tagger, taggram=taggram):
-        meter.seconds(result.duration)
-        yield result
+    """The results in order, of all processes that torchrun started; seconds are told of by a process on its own."""
+    work = partial(tagger.tag_many, taggram=taggram, on_seconds=on_seconds if ranks.world_size == 1 else None)
+    return ranks.spread(todo, work, size=lambda item: item.size)
 
 
 def _tell(result: TrackResult) -> None:

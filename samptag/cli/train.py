@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samptag.cli.console import note
+from samptag.cli.options import complete_weights
 from samptag.cli.output import quiet_codecs
 from samptag.cli.train_display import display, scores, speaks
 from samptag.errors import UsageError
@@ -84,9 +85,9 @@ def train(
         typer.Option("--block", metavar="NAME", help="plain, se, res or rese (Kim 2018).", rich_help_panel=_MODEL),
     ] = None,
     multi_level: Annotated[
-        bool,
+        bool | None,
         typer.Option("--multi-level", help="Classify maxima of the last three modules.", rich_help_panel=_MODEL),
-    ] = False,
+    ] = None,
     sample_rate: Annotated[
         int | None,
         typer.Option(
@@ -104,14 +105,16 @@ def train(
             "--init-from",
             metavar="NAME|PATH",
             help="Weights to start from, whatever their tags.",
+            autocompletion=complete_weights,
             rich_help_panel=_MODEL,
         ),
     ] = None,
     freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="Train the classifier alone.", rich_help_panel=_MODEL)
-    ] = False,
+        bool | None, typer.Option("--freeze-encoder", help="Train the classifier alone.", rich_help_panel=_MODEL)
+    ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="NAME", help="modern (the default) or paper.")
+        str | None,
+        typer.Option("--recipe", metavar="NAME", help="modern (the default), tune (with --init-from), paper or kim."),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, metavar="N", help="At most so many.", rich_help_panel=_BUDGET)
@@ -160,7 +163,7 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
-    compile_: Annotated[
+    compiled: Annotated[
         bool, typer.Option("--compile", help="Run the model through torch.compile.", rich_help_panel=_RUN)
     ] = False,
     name: Annotated[
@@ -184,68 +187,21 @@ def train(
     Ctrl-C saves and stops; the same command with --resume goes on. Several GPUs or machines: torchrun
     --nproc-per-node N -m samptag train ...
     """
+    given = dict(locals())
     from samptag.training import train as run
 
     quiet_codecs()
-    config = _config(
-        model, m=m, n=n, first_filter=first_filter, first_stride=first_stride, block=block, multi_level=multi_level,
-        sample_rate=sample_rate,
-    )  # fmt: skip
+    geometry = {name: given.pop(name) for name in ("m", "n", "first_filter", "first_stride", "block", "multi_level")}
+    given["model"] = _model(given["model"], sample_rate=given.pop("sample_rate"), **geometry)
+    as_json, progress = given.pop("as_json"), given.pop("progress")
     with display(progress) as (listener, cache_progress):
-        result = run(
-            data,
-            out=out,
-            model=config,
-            recipe=recipe,
-            format=format,
-            split=split,
-            subset=subset,
-            init_from=init_from,
-            freeze_encoder=freeze_encoder,
-            epochs=epochs,
-            max_steps=max_steps,
-            max_minutes=max_minutes,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            pos_weight=_pos_weight(pos_weight),
-            seed=seed,
-            device=device,
-            cache=cache,
-            jobs=jobs,
-            resident=resident,
-            compiled=compile_,
-            resume=resume,
-            save_every_minutes=save_every_minutes,
-            name=name,
-            licence=licence,
-            listener=listener,
-            cache_progress=cache_progress,
-        )
+        result = run(**given, listener=listener, cache_progress=cache_progress)
     _conclude(result, as_json=as_json)
 
 
-def _config(
-    model: str | None,
-    *,
-    m: int | None,
-    n: int | None,
-    first_filter: int | None,
-    first_stride: int | None,
-    block: str | None,
-    multi_level: bool,
-    sample_rate: int | None,
-) -> ModelConfig | None:
-    """The network the options describe; None when they say nothing."""
-    given: dict[str, Any] = {
-        "m": m,
-        "n": n,
-        "first_filter": first_filter,
-        "first_stride": first_stride,
-        "block": block,
-        "multi_level": multi_level or None,
-        "sample_rate": sample_rate,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
+def _model(model: str | None, **options: Any) -> ModelConfig | None:
+    """The model that the options describe; None when they say nothing."""
+    given = {key: value for key, value in options.items() if value is not None}
     if model is None and not given:
         return None
     from samptag.core.model import ModelConfig, config_from_name
@@ -264,21 +220,12 @@ def _config(
         raise UsageError(f"these options make no model: {error}") from None
 
 
-def _pos_weight(text: str | None) -> float | str | None:
-    if text is None or text == "balanced":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {text!r}") from None
-
-
 def _conclude(result: TrainResult, *, as_json: bool) -> None:
     """Say how it ended, and leave with 130 or 143 when a signal ended it."""
     if speaks():
         _report(result, as_json=as_json)
     if result.stopped_by:
-        sys.exit(128 + result.stopped_by)  # not typer.Exit: 130 of it is taken for a Ctrl-C nobody has told of
+        sys.exit(128 + result.stopped_by)  # not typer.Exit: it would take 130 for a Ctrl-C that nobody has reported
 
 
 def _report(result: TrainResult, *, as_json: bool) -> None:

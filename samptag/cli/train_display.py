@@ -18,7 +18,7 @@ __all__ = ["display", "scores", "speaks"]
 
 
 def speaks() -> bool:
-    """Whether this process tells people and programs about the training: of those that torchrun starts, the first."""
+    """Whether this process reports on the training: of those that torchrun starts, the first."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -100,23 +100,26 @@ def _pace(event: StepDone) -> str:
 
 
 def _introduce(event: Prepared) -> None:
-    """What will be trained on what, with the number of clips of every tag."""
-    note(f"{event.model} ({event.parameters:,} parameters), recipe {event.recipe}, on {event.device}")
+    """Say what will be trained on what, with the number of clips of every tag."""
+    config, splits = event.config, event.splits
+    dataset, model = splits.dataset, splits.model
+    note(f"{model.name} ({event.parameters:,} parameters), recipe {config.recipe.name}, on {event.device}")
+    split = f"{dataset.split_name} ({splits.cache.split_hash})"
     note(
-        f"{event.data}: {event.format}, split {event.split}: {event.train_clips} training clips "
-        f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps an epoch), {event.valid_clips} "
+        f"{dataset.root}: {dataset.format}, split {split}: {len(splits.train)} training clips "
+        f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps an epoch), {len(splits.valid)} "
         "validation clips"
     )
-    counts = zip(event.tags, event.train_positives, event.valid_positives, strict=True)
+    counts = zip(dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
     note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))
-    if event.left_out:
-        note(f"{event.left_out} listed clips cannot be used; {event.report_path} says why")
-    for caution in event.cautions:
+    if splits.left_out:
+        note(f"{splits.left_out} listed clips cannot be used; {splits.cache.report_path} says why")
+    for caution in splits.cautions:
         note(caution)
-    if event.short_clips:
+    if splits.short_clips:
         note(
-            f"{event.short_clips} training clips are shorter than a segment; zeros fill them up, {event.report_path} "
-            "names them"
+            f"{splits.short_clips} training clips are shorter than a segment; zeros fill them up, "
+            f"{splits.cache.report_path} names them"
         )
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")

@@ -55,7 +55,7 @@ def list_weights(as_json: Json = False) -> None:
             str(len(record["tags"])),
             "" if record["sample_rate"] is None else str(record["sample_rate"]),
             record["licence"],
-            "; ".join(f"{score['split']} ({score['source']})" for score in record["scores"]) or "none",
+            "; ".join(map(_test, record["scores"])) or "none",
             _installed(record),
         )
         for record in records
@@ -194,7 +194,7 @@ def import_weights(
     $ samptag weights import best_model.pth --as won --layout sota-sample --tags mtat50 --sample-rate 16000
     """
     from samptag.pretrained import open_store
-    from samptag.pretrained.adopt import ForeignCheckpoint, check_layout, import_file, named_tags
+    from samptag.pretrained.importing import ForeignCheckpoint, check_layout, import_file, named_tags
 
     store = open_store()
     foreign = None
@@ -280,7 +280,13 @@ def _installed(record: Mapping[str, Any]) -> str:
 def _figures(score: Mapping[str, Any]) -> str:
     """One test's figures, with the name of the test."""
     pr_auc = "" if score["pr_auc"] is None else f", PR-AUC {score['pr_auc']:.4f}"
-    return f"ROC-AUC {score['roc_auc']:.4f}{pr_auc} on {score['split']} ({score['source']})"
+    return f"ROC-AUC {score['roc_auc']:.4f}{pr_auc} on {_test(score)}"
+
+
+def _test(score: Mapping[str, Any]) -> str:
+    """On what a score was measured, how, and who says so."""
+    protocol = f"protocol {score['protocol']}; " if score["protocol"] else ""
+    return f"{score['split']} ({protocol}{score['source']})"
 
 
 def _words(record: Mapping[str, Any]) -> list[tuple[str, list[str]]]:

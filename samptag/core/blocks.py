@@ -9,38 +9,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samptag.core import layout
 from samptag.core.config import ModelConfig
 
 __all__ = ["BatchNorm", "Convolution", "FrameConvolution", "PlainBlock", "ResidualBlock", "SqueezeExcitation"]
-
-# Kim 2018: the excitation's hidden layer is 16 times as wide as its input.
-KIM_EXCITATION_RATIO = 16
-# Kim 2018: dropout between the two convolutions of a residual block.
-KIM_BLOCK_DROPOUT = 0.2
 
 
 class Convolution(nn.Module):
     """Convolution over time that keeps the length; (batch, in, 1, time) -> (batch, out, 1, time).
 
-    Zeros around the input are shared out as TensorFlow's 'same' does: one more at the end where the kernel is even.
-
     Parameters
     ----------
-    n_in, n_out : int
-        Number of channels.
-    kernel : int
-        Filter length in frames.
+    layer : layout.Convolution
+        Numbers of channels, filter length and zeros around the input.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int) -> None:
+    def __init__(self, layer: layout.Convolution) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_out, n_in, kernel))
-        self.bias = nn.Parameter(torch.empty(n_out))
-        self.pads = (kernel - 1) // 2, kernel // 2
+        self.weight = nn.Parameter(torch.empty(layer.n_out, layer.n_in, layer.kernel))
+        self.bias = nn.Parameter(torch.empty(layer.n_out))
+        self.pads = layer.pads
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the authors do: he_uniform, biases zero."""
+        """Draw the weights as Kim 2018 does: he_uniform, biases zero."""
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
         nn.init.zeros_(self.bias)
 
@@ -57,20 +49,11 @@ class FrameConvolution(Convolution):
     """The strided convolution over the waveform; (batch, samples) -> (batch, out, 1, frames).
 
     It is computed as a matrix product of the frames, (batch, frames, kernel), with the filters.
-
-    Parameters
-    ----------
-    n_out : int
-        Number of filters.
-    kernel, stride : int
-        Filter length and distance in samples.
-    pads : tuple of int
-        Zeros before and after the waveform.
     """
 
-    def __init__(self, n_out: int, kernel: int, *, stride: int, pads: tuple[int, int]) -> None:
-        super().__init__(1, n_out, kernel)
-        self.kernel, self.stride, self.pads = kernel, stride, pads
+    def __init__(self, layer: layout.Convolution) -> None:
+        super().__init__(layer)
+        self.kernel, self.stride = layer.kernel, layer.stride
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """The filtered frames of the waveforms."""
@@ -93,21 +76,17 @@ def pool(x: Tensor, length: int) -> Tensor:
     return F.max_pool2d(x, (1, length)) if length > 1 else x
 
 
+def _convolution(layer: layout.Convolution) -> Convolution:
+    return FrameConvolution(layer) if layer.of_waveform else Convolution(layer)
+
+
 class SqueezeExcitation(nn.Module):
-    """Weights in (0, 1) for each channel from the channels' means over time, multiplied in; shape is kept.
+    """Weights in (0, 1) for each channel from the channels' means over time, multiplied in; shape is kept."""
 
-    Parameters
-    ----------
-    channels : int
-        Number of channels.
-    ratio : int
-        Width of the hidden layer in multiples of `channels`: 16 in Kim 2018, 1 in Won 2020.
-    """
-
-    def __init__(self, channels: int, *, ratio: int) -> None:
+    def __init__(self, layers: layout.Excitation) -> None:
         super().__init__()
-        self.dense1 = nn.Linear(channels, channels * ratio)
-        self.dense2 = nn.Linear(channels * ratio, channels)
+        self.dense1 = nn.Linear(layers.squeeze.n_in, layers.squeeze.n_out)
+        self.dense2 = nn.Linear(layers.excite.n_in, layers.excite.n_out)
         for dense in (self.dense1, self.dense2):
             nn.init.xavier_uniform_(dense.weight)  # glorot_uniform in the authors' code
             nn.init.zeros_(dense.bias)
@@ -119,30 +98,14 @@ class SqueezeExcitation(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU, max-pooling; then squeeze and excitation where asked for.
+    """Convolution, batch normalisation, ReLU, max-pooling; then squeeze and excitation where the layout has it."""
 
-    Parameters
-    ----------
-    convolution : Convolution
-        The convolution.
-    n_out : int
-        Its number of output channels.
-    config : ModelConfig
-        Settings of batch normalisation.
-    pool_length : int
-        Frames to a maximum; 1 does not pool.
-    excite : bool
-        Whether Kim 2018's squeeze and excitation follows.
-    """
-
-    def __init__(
-        self, convolution: Convolution, n_out: int, *, config: ModelConfig, pool_length: int = 1, excite: bool = False
-    ) -> None:
+    def __init__(self, block: layout.Plain, *, config: ModelConfig) -> None:
         super().__init__()
-        self.conv = convolution
-        self.bn = BatchNorm(n_out, config)
-        self.se = SqueezeExcitation(n_out, ratio=KIM_EXCITATION_RATIO) if excite else None
-        self.pool_length = pool_length
+        self.conv = _convolution(block.convolution)
+        self.bn = BatchNorm(block.convolution.n_out, config)
+        self.se = None if block.excitation is None else SqueezeExcitation(block.excitation)
+        self.pool_length = block.pool
 
     def forward(self, x: Tensor) -> Tensor:
         """The output of the block, with `pool_length` times fewer frames."""
@@ -155,10 +118,10 @@ class PlainBlock(nn.Module):
 class Shortcut(nn.Module):
     """Convolution and batch normalisation beside a residual block whose input has another shape than its output."""
 
-    def __init__(self, convolution: Convolution, n_out: int, *, config: ModelConfig) -> None:
+    def __init__(self, layer: layout.Convolution, *, config: ModelConfig) -> None:
         super().__init__()
-        self.conv = convolution
-        self.bn = BatchNorm(n_out, config)
+        self.conv = _convolution(layer)
+        self.bn = BatchNorm(layer.n_out, config)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` in the shape of the block's output."""
@@ -167,47 +130,19 @@ class Shortcut(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, then ReLU and max-pooling.
+    """Two convolutions beside a shortcut, then ReLU and max-pooling."""
 
-    Parameters
-    ----------
-    first, second : Convolution
-        The two convolutions.
-    n_out : int
-        Their number of output channels.
-    config : ModelConfig
-        Settings of batch normalisation.
-    shortcut : Convolution or None
-        The shortcut's convolution; None where the input has the output's shape and is added as it is.
-    pool_length : int
-        Frames to a maximum; 1 does not pool.
-    excitation_ratio : int or None
-        Width of the squeeze and excitation before the addition; None leaves it out.
-    dropout : float
-        Share dropped between the two convolutions in training.
-    """
-
-    def __init__(
-        self,
-        first: Convolution,
-        second: Convolution,
-        n_out: int,
-        *,
-        config: ModelConfig,
-        shortcut: Convolution | None,
-        pool_length: int,
-        excitation_ratio: int | None,
-        dropout: float,
-    ) -> None:
+    def __init__(self, block: layout.Residual, *, config: ModelConfig) -> None:
         super().__init__()
-        self.conv1 = first
+        n_out = block.first.n_out
+        self.conv1 = _convolution(block.first)
         self.bn1 = BatchNorm(n_out, config)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = second
+        self.dropout = nn.Dropout(block.dropout)
+        self.conv2 = _convolution(block.second)
         self.bn2 = BatchNorm(n_out, config)
-        self.se = None if excitation_ratio is None else SqueezeExcitation(n_out, ratio=excitation_ratio)
-        self.shortcut = None if shortcut is None else Shortcut(shortcut, n_out, config=config)
-        self.pool_length = pool_length
+        self.se = None if block.excitation is None else SqueezeExcitation(block.excitation)
+        self.shortcut = None if block.shortcut is None else Shortcut(block.shortcut, config=config)
+        self.pool_length = block.pool
 
     def forward(self, x: Tensor) -> Tensor:
         """The output of the block, with `pool_length` times fewer frames."""

@@ -8,15 +8,16 @@ from typing import Any, Literal, get_args
 from samptag.core.json_types import Kind, check_kind
 from samptag.errors import UsageError
 
-__all__ = ["Block", "FrontEnd", "ModelConfig", "config_from_name", "grid_configs"]
+__all__ = ["Block", "FrontEnd", "ModelConfig", "OddZero", "config_from_name", "grid_configs"]
 
 FrontEnd = Literal["raw", "mel"]
 Block = Literal["plain", "se", "res", "rese", "won-rese"]
+OddZero = Literal["front", "end"]
 
 BASE_CHANNELS = 128
 # Segments of more than 12 minutes at 22 050 Hz are a slip of the pen (n is an exponent), not a network.
 MAX_INPUT_LENGTH = 2**24
-# The paper's grid: m, samples in a segment, numbers of modules; the shorter segment first (Lee 2017, table 1).
+# The paper's grid: m, samples in a segment, numbers of modules; the shorter segment first (Lee 2017).
 PAPER_GRID = (
     (2, 16_384, range(6, 14)),
     (2, 32_768, range(7, 15)),
@@ -68,7 +69,10 @@ class ModelConfig:
     bn_momentum : float
         Weight of a new batch in the running statistics of batch normalisation (Keras' 0.99 is 0.01 here).
     bn_epsilon : float
-        Added to the variance in batch normalisation.
+        Added to the variance in batch normalisation: 1e-3 in Keras 2 (Kim 2018), 1e-5 in the Keras 1.1.0 of Lee 2017.
+    odd_zero : {"end", "front"}
+        Where a 'same' convolution with an even filter has its odd zero: at the end as in TensorFlow, or in front as in
+        the Theano of Lee 2017. Odd filters have none.
 
     Raises
     ------
@@ -89,6 +93,7 @@ class ModelConfig:
     dropout: float = 0.5
     bn_momentum: float = 0.01
     bn_epsilon: float = 1e-3
+    odd_zero: OddZero = "end"
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no network."""
@@ -169,6 +174,11 @@ class ModelConfig:
         total = self.first_filter - self.first_stride
         return total // 2, total - total // 2
 
+    def same_pads(self, kernel: int) -> tuple[int, int]:
+        """Zeros before and after the frames of a convolution that keeps their number."""
+        fewer, more = (kernel - 1) // 2, kernel // 2
+        return (more, fewer) if self.odd_zero == "front" else (fewer, more)
+
     @property
     def name(self) -> str:
         """The name that `config_from_name` turns into this network again.
@@ -185,7 +195,8 @@ class ModelConfig:
             name = f"frame-{self.front_end}-" + "-".join(map(str, numbers))
         name += "" if self.block == "plain" else f"-{self.block}"
         name += "-multi" if self.multi_level else ""
-        return name + ("" if self.front_padding is None else f"-pad{self.front_padding}")
+        name += "" if self.front_padding is None else f"-pad{self.front_padding}"
+        return name + ("-oddfront" if self.odd_zero == "front" else "")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, as JSON holds them."""
@@ -211,6 +222,7 @@ _FIELD_KINDS: dict[str, Kind] = {
     "front_end": get_args(FrontEnd),
     "block": get_args(Block),
     "multi_level": bool,
+    "odd_zero": get_args(OddZero),
     "front_padding": (int, None),
     **dict.fromkeys(("dropout", "bn_momentum", "bn_epsilon"), float),
 }
@@ -219,7 +231,7 @@ _FIELD_KINDS: dict[str, Kind] = {
 _NAME = re.compile(
     r"(?:samplecnn-(?P<m>\d+)-(?P<n>\d+)(?:-(?P<filter>\d+))?"
     r"|frame-(?P<front>raw|mel)-(?:(?P<fm>\d+)-(?P<fn>\d+)-)?(?P<window>\d+)-(?P<hop>\d+))"
-    r"(?:-(?P<block>won-rese|rese|res|se))?(?P<multi>-multi)?(?:-pad(?P<pad>\d+))?"
+    r"(?:-(?P<block>won-rese|rese|res|se))?(?P<multi>-multi)?(?:-pad(?P<pad>\d+))?(?P<odd>-oddfront)?"
 )
 _NAME_HELP = "names look like samplecnn-3-9, samplecnn-2-13-4, samplecnn-3-9-rese-multi or frame-mel-729-243"
 
@@ -235,7 +247,7 @@ def config_from_name(name: str, **overrides: Any) -> ModelConfig:
         - ``frame-raw-W-H``, ``frame-mel-W-H``: window W and hop H on 59 049 samples with m = 3, as in the paper's
           comparison of three systems; ``frame-raw-M-N-W-H``, ``frame-mel-M-N-W-H``: with any body;
         - then, where wanted, ``-se``, ``-res``, ``-rese`` or ``-won-rese`` for the block, ``-multi`` for multi-level
-          features, ``-padP`` for P zeros on each side of the waveform.
+          features, ``-padP`` for P zeros on each side of the waveform, ``-oddfront`` for an `odd_zero` in front.
     **overrides
         Fields of `ModelConfig` that replace what the name says, such as ``n_tags`` and ``sample_rate``.
 
@@ -257,6 +269,7 @@ def _fields_of_name(match: re.Match[str]) -> dict[str, Any]:
     numbers = {key: int(match[key]) for key in ("m", "n", "filter", "fm", "fn", "window", "hop", "pad") if match[key]}
     result: dict[str, Any] = {"block": match["block"] or "plain", "multi_level": match["multi"] is not None}
     result["front_padding"] = numbers.get("pad")
+    result["odd_zero"] = "front" if match["odd"] else "end"
     if match["front"] is None:
         m, n = numbers["m"], numbers["n"]
         first = numbers.get("filter") or _grid_stride(m, n)

@@ -1,4 +1,4 @@
-"""Where a network runs: a device by name, found without torch as far as that is possible."""
+"""Where a network runs: the cores this process may use, and a device by name, found without torch where possible."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samptag.core.cores import available_cores
 from samptag.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["available_devices", "choose_device", "gpu_possible", "select_device", "worth_a_gpu"]
+__all__ = ["available_cores", "available_devices", "choose_device", "gpu_possible", "select_device", "worth_a_gpu"]
 
 logger = logging.getLogger("samptag")
 
@@ -29,6 +28,13 @@ SECONDS_PER_CORE_SECOND = 100.0
 
 # Where drivers show themselves on Linux: NVIDIA's, and AMD's, whose torch calls its devices cuda, too.
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+def available_cores() -> int:
+    """The cores that this process may use: on Linux those it is bound to, elsewhere all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def gpu_possible() -> bool:

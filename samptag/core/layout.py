@@ -1,7 +1,8 @@
 """The layers of a network as data: what they are called in a weights file, and their shapes; no torch.
 
-`samptag.core.model` builds modules with the same names. The weights file is checked against these shapes, and the CPU
-engine builds its matrix products from them.
+The torch module, the shapes that a weights file must have and the matrix products of the CPU engine are all built from
+this one description. A new block is a class here, a module in `samptag.core.blocks`, and, if it is to be fast on a CPU,
+a form in `samptag.engine.cpu`; without that, it is computed by torch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ __all__ = ["Block", "Convolution", "Dense", "Excitation", "Layout", "Mel", "Plai
 # Kim 2018: the excitation's hidden layer is 16 times as wide as its input. Won 2020's is as wide as it.
 KIM_EXCITATION_RATIO = 16
 WON_EXCITATION_RATIO = 1
-_KNOWN = ("plain", "se", "res", "rese", "won-rese")
+# Kim 2018: dropout between the two convolutions of a residual block.
+KIM_BLOCK_DROPOUT = 0.2
 
 Shapes: TypeAlias = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -104,13 +106,17 @@ class Plain:
 
 @dataclass(frozen=True)
 class Residual:
-    """Two convolutions and the excitation, added to the shortcut, then ReLU and max-pooling over `pool` frames."""
+    """Two convolutions and the excitation, added to the shortcut, then ReLU and max-pooling over `pool` frames.
+
+    Without a shortcut the input itself is added. `dropout` is the share dropped between the convolutions in training.
+    """
 
     first: Convolution
     second: Convolution
     excitation: Excitation | None
     shortcut: Convolution | None
     pool: int
+    dropout: float
 
     def shapes(self) -> Shapes:
         """Name and shape of every tensor."""
@@ -162,18 +168,11 @@ class Layout:
 def layout(config: ModelConfig) -> Layout:
     """The layers of the network that `config` describes.
 
-    Raises
-    ------
-    NotImplementedError
-        The network has blocks that only `samptag.core.model` knows.
-
     Examples
     --------
     >>> layout(ModelConfig()).shapes()["head.weight"]
     (50, 512)
     """
-    if config.block not in _KNOWN:
-        raise NotImplementedError(f"no layout is known for the block {config.block!r}")
     widths = (config.front_channels, *config.channels)
     body = tuple(
         _block(f"body.{i}", n_in, n_out, config.m, config=config, pool=config.m)
@@ -202,10 +201,11 @@ def _front(config: ModelConfig) -> Block | Mel:
         return Plain(frames("front.conv", "front.bn"), 1, None)
     return Residual(
         frames("front.conv1", "front.bn1"),
-        _same("front.conv2", "front.bn2", n_out, n_out, config.first_filter),
+        _same("front.conv2", "front.bn2", n_out, n_out, config.first_filter, config),
         _excitation("front.se", n_out, WON_EXCITATION_RATIO),
         frames("front.shortcut.conv", "front.shortcut.bn"),
         1,
+        0.0,
     )
 
 
@@ -213,29 +213,30 @@ def _top(config: ModelConfig) -> Block:
     n_out = config.channels[-1]
     if config.block == "won-rese":
         return _block("top", n_out, n_out, 1, config=config, pool=1)
-    return Plain(_same("top.conv", "top.bn", n_out, n_out, 1), 1, None)
+    return Plain(_same("top.conv", "top.bn", n_out, n_out, 1, config), 1, None)
 
 
 def _block(name: str, n_in: int, n_out: int, kernel: int, *, config: ModelConfig, pool: int) -> Block:
     if config.block in ("plain", "se"):
         excitation = _excitation(f"{name}.se", n_out, KIM_EXCITATION_RATIO) if config.block == "se" else None
-        return Plain(_same(f"{name}.conv", f"{name}.bn", n_in, n_out, kernel), pool, excitation)
+        return Plain(_same(f"{name}.conv", f"{name}.bn", n_in, n_out, kernel, config), pool, excitation)
     won = config.block == "won-rese"
     ratio = WON_EXCITATION_RATIO if won else KIM_EXCITATION_RATIO
     return Residual(
-        _same(f"{name}.conv1", f"{name}.bn1", n_in, n_out, kernel),
-        _same(f"{name}.conv2", f"{name}.bn2", n_out, n_out, kernel),
+        _same(f"{name}.conv1", f"{name}.bn1", n_in, n_out, kernel, config),
+        _same(f"{name}.conv2", f"{name}.bn2", n_out, n_out, kernel, config),
         _excitation(f"{name}.se", n_out, ratio) if config.block != "res" else None,
         # Won's shortcut has the block's own kernel, Kim's has kernel 1.
-        _same(f"{name}.shortcut.conv", f"{name}.shortcut.bn", n_in, n_out, kernel if won else 1)
+        _same(f"{name}.shortcut.conv", f"{name}.shortcut.bn", n_in, n_out, kernel if won else 1, config)
         if n_in != n_out
         else None,
         pool,
+        0.0 if won else KIM_BLOCK_DROPOUT,
     )
 
 
-def _same(name: str, norm: str, n_in: int, n_out: int, kernel: int) -> Convolution:
-    return Convolution(name, norm, n_in, n_out, kernel, 1, ((kernel - 1) // 2, kernel // 2))
+def _same(name: str, norm: str, n_in: int, n_out: int, kernel: int, config: ModelConfig) -> Convolution:
+    return Convolution(name, norm, n_in, n_out, kernel, 1, config.same_pads(kernel))
 
 
 def _excitation(name: str, channels: int, ratio: int) -> Excitation:

@@ -6,22 +6,14 @@ frame: a front end that makes m^n frames of a segment, n modules that each pool 
 the single frame left, and a linear classifier.
 """
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samptag.core.baselines import MelFrontEnd
-from samptag.core.blocks import (
-    KIM_BLOCK_DROPOUT,
-    KIM_EXCITATION_RATIO,
-    Convolution,
-    FrameConvolution,
-    PlainBlock,
-    ResidualBlock,
-)
+from samptag.core.blocks import PlainBlock, ResidualBlock
 from samptag.core.config import ModelConfig, config_from_name
+from samptag.core.layout import Block, Mel, Plain, layout
 
 __all__ = ["ModelConfig", "SampleCNN", "config_from_name"]
 
@@ -55,14 +47,11 @@ class SampleCNN(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.front: nn.Module = _front(config)
-        widths = (config.front_channels, *config.channels)
-        self.body = nn.ModuleList(
-            _block(n_in, n_out, config.m, config=config, pool_length=config.m) for n_in, n_out in pairwise(widths)
-        )
-        self.top = None if config.multi_level else _top(config)
-        has_hidden = config.multi_level or config.block == "won-rese"
-        self.hidden = HiddenLayer(config.embedding_size, config=config) if has_hidden else None
+        layers = layout(config)
+        self.front = _module(layers.front, config)
+        self.body = nn.ModuleList(_module(block, config) for block in layers.body)
+        self.top = None if layers.top is None else _module(layers.top, config)
+        self.hidden = None if layers.hidden is None else HiddenLayer(config.embedding_size, config=config)
         self.dropout = nn.Dropout(config.dropout)
         self.head = _linear(config.embedding_size, config.n_tags)
 
@@ -132,52 +121,7 @@ def _linear(n_in: int, n_out: int) -> nn.Linear:
     return layer
 
 
-def _front(config: ModelConfig) -> nn.Module:
-    if config.front_end == "mel":
+def _module(block: Block | Mel, config: ModelConfig) -> nn.Module:
+    if isinstance(block, Mel):
         return MelFrontEnd(config)
-
-    def frames() -> FrameConvolution:
-        return FrameConvolution(
-            config.front_channels, config.first_filter, stride=config.first_stride, pads=config.front_pads
-        )
-
-    n_out = config.front_channels
-    if config.block != "won-rese":
-        return PlainBlock(frames(), n_out, config=config)
-    return ResidualBlock(
-        frames(),
-        Convolution(n_out, n_out, config.first_filter),
-        n_out,
-        config=config,
-        shortcut=frames(),
-        pool_length=1,
-        excitation_ratio=1,
-        dropout=0.0,
-    )
-
-
-def _block(n_in: int, n_out: int, kernel: int, *, config: ModelConfig, pool_length: int) -> nn.Module:
-    first = Convolution(n_in, n_out, kernel)
-    if config.block in ("plain", "se"):
-        return PlainBlock(first, n_out, config=config, pool_length=pool_length, excite=config.block == "se")
-    won = config.block == "won-rese"
-    kim_ratio = KIM_EXCITATION_RATIO if config.block == "rese" else None
-    # Won's shortcut has the block's own kernel, Kim's has kernel 1.
-    shortcut = Convolution(n_in, n_out, kernel if won else 1) if n_in != n_out else None
-    return ResidualBlock(
-        first,
-        Convolution(n_out, n_out, kernel),
-        n_out,
-        config=config,
-        shortcut=shortcut,
-        pool_length=pool_length,
-        excitation_ratio=1 if won else kim_ratio,
-        dropout=0.0 if won else KIM_BLOCK_DROPOUT,
-    )
-
-
-def _top(config: ModelConfig) -> nn.Module:
-    n_out = config.channels[-1]
-    if config.block == "won-rese":
-        return _block(n_out, n_out, 1, config=config, pool_length=1)
-    return PlainBlock(Convolution(n_out, n_out, 1), n_out, config=config)
+    return PlainBlock(block, config=config) if isinstance(block, Plain) else ResidualBlock(block, config=config)

@@ -24,10 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from samptag.core.card import METADATA_KEY, ModelCard
-from samptag.core.config import ModelConfig
 from samptag.core.layout import layout
 from samptag.errors import OutputError, WeightsError
-from samptag.files import atomic_write
+from samptag.files import atomic_write, os_errors_as
 
 if TYPE_CHECKING:
     from samptag.core.model import SampleCNN
@@ -111,7 +110,7 @@ def read_weights(path: Path) -> Weights:
     file = _open(path)
     description, digest = _metadata(path, file)
     card = _card(path, description)
-    problem = _misfit(file, _shapes(card.config))
+    problem = _misfit(file, layout(card.config).shapes())
     if problem is not None:
         raise WeightsError(f"{path} does not hold a {card.config.name}: {problem}")
     tensors = _FileTensors(file)
@@ -156,7 +155,7 @@ def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype
         raise ValueError(f"weights are stored as float32 or float16, not {dtype}")
     tensors = model if isinstance(model, Mapping) else model_tensors(model)
     same = isinstance(model, Mapping) or model.config == card.config
-    if not same or {name: tensor.shape for name, tensor in tensors.items()} != _shapes(card.config):
+    if not same or {name: tensor.shape for name, tensor in tensors.items()} != layout(card.config).shapes():
         raise ValueError(f"the card describes {card.config.name}, the model is another one")
     arrays = {}
     with np.errstate(over="ignore"):
@@ -167,11 +166,8 @@ def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype
     description = card.to_dict()
     metadata = {"schema": SCHEMA, "sha256": _digest(description, arrays), "card": description}
     content = safetensors_bytes(arrays, {METADATA_KEY: _canonical(metadata)})
-    try:
-        with atomic_write(Path(path)) as file:
-            file.write(content)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(Path(path)) as file:
+        file.write(content)
 
 
 def model_tensors(model: SampleCNN) -> dict[str, NDArray[Any]]:
@@ -204,10 +200,9 @@ class _FileTensors(Mapping[str, NDArray[Any]]):
 
 def _open(path: Path) -> Any:
     try:
-        path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
-        return safe_open(path, framework="numpy")
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
+        with os_errors_as(WeightsError, f"cannot read {path}"):
+            path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
+            return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
 
@@ -232,19 +227,6 @@ def _card(path: Path, description: Mapping[str, Any]) -> ModelCard:
         return ModelCard.from_dict(description)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path} cannot be used: {error}") from None
-
-
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of the network by its name."""
-    try:
-        return layout(config).shapes()
-    except NotImplementedError:
-        import torch
-
-        from samptag.core.model import SampleCNN
-
-        with torch.device("meta"):
-            return {name: tuple(tensor.shape) for name, tensor in SampleCNN(config).state_dict().items()}
 
 
 def _misfit(file: Any, expected: Mapping[str, tuple[int, ...]]) -> str | None:

@@ -6,10 +6,10 @@ import stat
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import TracebackType
 
+from samptag.data.measure import require_space
 from samptag.errors import DatasetError
-from samptag.files import os_reason, require_space
+from samptag.files import os_reason
 
 __all__ = ["JoinedFile", "find_parts", "unpack"]
 
@@ -33,11 +33,6 @@ class JoinedFile(io.RawIOBase):
             self._starts.append(self._starts[-1] + path.stat().st_size)
         self._position = 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close every part."""
         for file in self._files:
@@ -45,11 +40,11 @@ class JoinedFile(io.RawIOBase):
         super().close()
 
     def readable(self) -> bool:
-        """True."""
+        """Whether it can be read: yes."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Whether it can be sought in: yes."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

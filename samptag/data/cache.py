@@ -1,41 +1,43 @@
-"""The audio of a data set, decoded once: int16 samples at the model's rate in one memory-mapped file.
+"""The audio of a data set, decoded once: a file of int16 samples at the model's rate for each clip.
 
-A cache is known by what it holds, not by where the clips lie: the fingerprints of the clips' files, the sample rate,
-the cap on a clip's length and the revision of the decoder. Data sets and splits with the same clips share one, and a
-cache that holds more clips than are asked for serves as well.
+A file is named by what it holds: a fingerprint of the clip's file, and the number of samples. Its folder is named by
+the sample rate, the cap on a clip's length and the revision of the decoder. So data sets and splits share what they
+have in common, a run that was killed goes on with what is there, and moving a data set costs nothing. Random segments
+out of single files were measured beside one large memory map (docs/benchmarks.md, "The audio cache"): about as fast
+from memory, and 3.7 times as fast from the disk.
 """
 
 import hashlib
 import json
 import logging
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.core.cores import available_cores
-from samptag.data.cache_build import BUILDING, INDEX, SAMPLES, SCALE, Entry, build
-from samptag.data.cache_report import Remarks, write_report
-from samptag.data.dataset import Dataset, split_hash
-from samptag.data.memo import FileMemo
-from samptag.errors import DatasetError
-from samptag.files import cache_folder, locked, os_errors_as
+from samptag.audio.decode import int16_blocks, open_audio
+from samptag.core.device import available_cores
+from samptag.data.dataset import Clip, Dataset, split_hash
+from samptag.data.measure import in_threads, measure_files, require_space, total_seconds
+from samptag.errors import AudioError, DatasetError
+from samptag.files import atomic_write, cache_folder, locked, os_errors_as, os_reason
 
-__all__ = ["SCALE", "AudioCache", "build_cache"]
+__all__ = ["AudioCache", "build_cache"]
 
-_log = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
-SCHEMA = "samptag.cache/1"
-#: Raised when decoding or resampling give other samples, so that caches of before are made anew.
+# Raised when decoding or resampling give other samples, so that caches of before are made anew.
 DECODER_REVISION = 1
 
+_REPORT_SCHEMA = "samptag.cache-report/1"
+_SAMPLES, _NOTE = ".i16", ".json"
 _PROBE_BYTES = 16 * 1024
-_VERIFIED_CLIPS = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,11 +46,11 @@ class AudioCache:
 
     Attributes
     ----------
-    samples : memmap, shape (total,), int16
-        Full scale is `SCALE`.
+    files : tuple of Path or None, one a clip
+        Little-endian int16, full scale `samptag.audio.decode.SCALE`; None: left out, the report says why.
     starts, lengths : ndarray, shape (n_clips,), int64
-        Where the clip of `Dataset.clips` at the same place begins in `samples` and how many it has; length 0: left
-        out, the report says why.
+        Where the clip of `Dataset.clips` at the same place begins when all are laid end to end, and how many samples it
+        has: 0 where it is left out.
     sample_rate : int
         Hz.
     split_hash : str
@@ -56,12 +58,12 @@ class AudioCache:
     left_out : int
         Number of clips of length 0.
     folder : Path
-        The cache itself.
+        Where the files lie.
     report_path : Path
         JSON: every clip left out, every clip shorter than a segment, and every clip that decoded with a warning.
     """
 
-    samples: NDArray[np.int16]
+    files: tuple[Path | None, ...]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     sample_rate: int
@@ -71,9 +73,46 @@ class AudioCache:
     report_path: Path
 
     def clip(self, index: int) -> NDArray[np.int16]:
-        """The samples of the clip at `index`, a view, shape (length,)."""
-        start = self.starts[index]
-        return self.samples[start : start + self.lengths[index]]
+        """The samples of the clip at `index`, shape (length,).
+
+        Raises
+        ------
+        DatasetError
+            The file is gone or has another length.
+        """
+        samples = np.empty(self.lengths[index], dtype=np.int16)
+        self.read(int(self.starts[index]), samples)
+        return samples
+
+    def read(self, start: int, out: NDArray[np.int16]) -> None:
+        """Fill `out` with the samples of one clip from `start` on, a place counted as in `starts`.
+
+        Raises
+        ------
+        DatasetError
+            The clip's file is gone or shorter than it was.
+        """
+        if not len(out):
+            return
+        index = int(np.searchsorted(self.starts, start, side="right")) - 1
+        file = self.files[index]
+        assert file is not None, "a clip that is left out has no samples"
+        advice = "the cache was changed while in use: start again, and what is missing is decoded anew"
+        failed = os_errors_as(DatasetError, f"{file}: cannot be read", advice=advice)
+        with failed, file.open("rb", buffering=0) as opened:
+            opened.seek(2 * (start - int(self.starts[index])))
+            if opened.readinto(out.data.cast("B")) != out.nbytes:
+                raise DatasetError(f"{file}: is shorter than it was; {advice}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """What the cache has of a clip: its samples, or why there are none."""
+
+    path: Path | None = None
+    length: int = 0
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def build_cache(
@@ -87,20 +126,20 @@ def build_cache(
     segment_length: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioCache:
-    """The decoded audio of all clips of `dataset`: an existing cache that fits, or a new one.
+    """The decoded audio of all clips of `dataset`; what the cache lacks is decoded first.
 
-    Several processes may ask for the same cache: one decodes, the others wait. A run that was killed goes on where it
-    was.
+    Several processes may ask for the same clips: one decodes, the others wait.
 
     Parameters
     ----------
     dataset : Dataset
+        What to decode.
     sample_rate : int
         Hz.
     directory : Path, optional
         Where caches lie; by default ``files.cache_folder("audio")``.
     jobs : int, optional
-        Decoding threads; by default one a processor.
+        Decoding threads; by default two a core.
     seconds_per_clip : float, optional
         Longest stretch kept from a clip's start; the paper cut MagnaTagATune's to 640 512 samples at 22 050 Hz.
     shortest_seconds : float
@@ -115,34 +154,50 @@ def build_cache(
     ------
     DatasetError
         No clip can be decoded, there is too little space, or the place cannot be written.
+
+    Examples
+    --------
+    >>> cache = build_cache(open_dataset("songs/"), sample_rate=22_050)  # doctest: +SKIP
+    >>> cache.clip(0).dtype  # doctest: +SKIP
+    dtype('int16')
     """
     directory = cache_folder("audio") if directory is None else directory
     cap = None if seconds_per_clip is None else round(seconds_per_clip * sample_rate)
-    memo = FileMemo(directory / "memo", name="fingerprint-1", root=dataset.root, measure=_fingerprint)
-    fingerprints = memo.get_all([clip.path for clip in dataset.clips])
-    stem = f"{sample_rate}Hz-{'whole' if cap is None else cap}-r{DECODER_REVISION}-"
-    wanted = sorted({mark for mark in fingerprints if mark is not None})
-    target = directory / (stem + hashlib.sha256("".join(wanted).encode()).hexdigest()[:16])
-    stored = _find(target, stem, wanted, tell=_log.debug)
-    if stored is None:
-        sources = {mark: clip.path for mark, clip in zip(fingerprints, dataset.clips, strict=True) if mark is not None}
-        with _lock(target):
-            stored = _find(target, stem, wanted, tell=_log.warning)
-            if stored is None:
-                build(
-                    [(mark, sources[mark]) for mark in wanted],
-                    target=target,
-                    header={"schema": SCHEMA, "sample_rate": sample_rate, "samples_per_clip": cap},
-                    sample_rate=sample_rate,
-                    samples_per_clip=cap,
-                    jobs=jobs or available_cores(),
-                    progress=progress,
-                )
-                stored = _Stored.open(target)
+    folder = directory / f"{sample_rate}Hz-{'whole' if cap is None else cap}-r{DECODER_REVISION}"
+    paths = [clip.path for clip in dataset.clips]
+    marks = measure_files(
+        paths, _fingerprint, name="fingerprint-2", root=dataset.root, directory=directory / "measured"
+    )
+    sources = {mark: path for mark, path in zip(marks, paths, strict=True) if mark is not None}
+    stored = _look_up(folder, sources, level=logging.DEBUG)
+    if stored.keys() < sources.keys():
+        advice = "what is decoded is kept: run it again when there is room, or give the cache another place"
+        with (
+            os_errors_as(DatasetError, f"{folder}: cannot write the audio cache", advice=advice),
+            locked(folder / ".lock", waiting_for=f"another process that is decoding into {folder}"),
+        ):
+            for leftover in folder.glob(".*.tmp"):  # of a process that was killed: nobody else writes here
+                leftover.unlink()
+            stored = _look_up(folder, sources, level=logging.WARNING)
+            missing = {mark: path for mark, path in sources.items() if mark not in stored}
+            needed = int(2 * sample_rate * total_seconds(list(missing.values()), longest=seconds_per_clip))
+            what = f"decoding {len(missing)} clips to {sample_rate} Hz"
+            require_space(folder, needed, what=what, advice="give the cache another place")
+            decode = partial(_decode, folder, sample_rate=sample_rate, cap=cap)
+            held = len(stored)
+            decoded = in_threads(
+                lambda mark: decode(mark, missing[mark]),
+                list(missing),
+                # Putting a clip on the disk takes about as long as decoding it (29 s of MP3: 15 and 11 ms).
+                jobs=jobs or 2 * available_cores(),
+                progress=None if progress is None else lambda done, _: progress(held + done, len(sources)),
+            )
+            stored |= dict(zip(missing, decoded, strict=True))
+    unread = _Stored(problem="cannot be read")
     return _view(
         dataset,
-        fingerprints,
-        stored,
+        [unread if mark is None else stored[mark] for mark in marks],
+        folder=folder,
         sample_rate=sample_rate,
         shortest_seconds=shortest_seconds,
         segment_length=segment_length,
@@ -160,110 +215,124 @@ def _fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A complete cache on disk."""
-
-    folder: Path
-    samples: NDArray[np.int16]
-    entries: dict[str, tuple[int, Entry]]
-
-    @classmethod
-    def open(cls, folder: Path) -> "_Stored":
-        """The cache in `folder`, its size and the checksums of some of its clips compared.
-
-        Raises
-        ------
-        ValueError, OSError
-            It is not whole.
-        """
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if index.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {index.get('schema')!r}")
-        if not folder.name.startswith(f"{index['sample_rate']}Hz-"):
-            raise ValueError(f"its samples are at {index['sample_rate']} Hz")
-        start = 0
-        entries: dict[str, tuple[int, Entry]] = {}
-        for fields in index["entries"]:
-            entry = Entry(**fields)
-            entries[entry.fingerprint] = (start, entry)
-            start += entry.length
-        size = (folder / SAMPLES).stat().st_size
-        if size != 2 * start:
-            raise ValueError(f"{SAMPLES} has {size} bytes instead of {2 * start}")
-        samples = np.memmap(folder / SAMPLES, dtype="<i2", mode="r") if start else np.zeros(0, dtype=np.int16)
-        held = [place for place in entries.values() if place[1].length]
-        for begin, entry in held[:: max(1, len(held) // _VERIFIED_CLIPS)]:
-            if zlib.crc32(samples[begin : begin + entry.length].tobytes()) != entry.crc32:
-                raise ValueError(f"the samples of clip {entry.fingerprint} are not those that were written")
-        return cls(folder, samples, entries)
-
-
-def _find(target: Path, stem: str, wanted: Sequence[str], *, tell: Callable[..., None]) -> _Stored | None:
-    """A complete cache of this rate and cap that holds every wanted clip; damaged ones are told and passed over."""
-    indexes = target.parent.glob(f"{stem}*/{INDEX}")
-    for index in sorted(indexes, key=lambda path: (path.parent != target, path)):
-        if index.parent.suffix == BUILDING:
-            continue
+def _look_up(folder: Path, wanted: Iterable[str], *, level: int) -> dict[str, _Stored]:
+    """What `folder` has of the clips with the fingerprints `wanted`; what is not whole is logged at `level`."""
+    try:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError:
+        return {}
+    lengths = dict(name.removesuffix(_SAMPLES).rpartition("-")[::2] for name in names if name.endswith(_SAMPLES))
+    notes = {name.removesuffix(_NOTE) for name in names if name.endswith(_NOTE)}
+    found: dict[str, _Stored] = {}
+    for mark in wanted:
         try:
-            stored = _Stored.open(index.parent)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            tell("%s: not a whole cache of that rate, decoding it again: %s", index.parent, error)
-            continue
-        if stored.entries.keys() >= set(wanted):
-            return stored
-    return None
+            note = json.loads((folder / (mark + _NOTE)).read_bytes()) if mark in notes else {}
+            if mark in lengths:
+                path, length = folder / f"{mark}-{lengths[mark]}{_SAMPLES}", int(lengths[mark])
+                if (size := path.stat().st_size) != 2 * length:
+                    raise ValueError(f"{size} bytes instead of {2 * length}")
+                found[mark] = _Stored(path=path, length=length, warnings=tuple(note.get("warnings", ())))
+            elif "problem" in note and (note["av"] or not _has_av()):
+                found[mark] = _Stored(problem=note["problem"])
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            logger.log(level, "%s: clip %s is not whole, decoding it again: %s", folder, mark, error)
+    return found
 
 
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Of the processes that want `target`, one at a time; one that ends in any way lets go."""
-    with ExitStack() as stack:
-        with os_errors_as(
-            DatasetError, f"{target.parent}: cannot hold the audio cache", advice="give it another place"
-        ):
-            lock = target.with_name(f".{target.name}.lock")
-            stack.enter_context(locked(lock, waiting_for="another process that is decoding the same clips"))
-        yield
+def _has_av() -> bool:
+    return find_spec("av") is not None
+
+
+def _decode(folder: Path, mark: str, source: Path, *, sample_rate: int, cap: int | None) -> _Stored:
+    """Decode one clip into the cache: first the note of what was wrong with it, then its samples."""
+    building = folder / f".{mark}{_SAMPLES}"
+    length = 0
+    try:
+        with open_audio(source, sample_rate=sample_rate) as stream, atomic_write(building) as file:
+            for block in int16_blocks(stream, longest=cap):
+                file.write(block.data)
+                length += len(block)
+        warnings = tuple(stream.warnings)
+    except AudioError as error:
+        problem = str(error).removeprefix(f"{source}: ")
+        _write_json(folder / (mark + _NOTE), {"problem": problem, "av": _has_av()})
+        return _Stored(problem=problem)
+    if warnings:
+        _write_json(folder / (mark + _NOTE), {"warnings": warnings})
+    return _Stored(path=building.replace(folder / f"{mark}-{length}{_SAMPLES}"), length=length, warnings=warnings)
+
+
+def _write_json(path: Path, value: object) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogateescape"))
 
 
 def _view(
     dataset: Dataset,
-    fingerprints: Sequence[str | None],
-    stored: _Stored,
+    entries: Sequence[_Stored],
     *,
+    folder: Path,
     sample_rate: int,
     shortest_seconds: float,
     segment_length: int,
 ) -> AudioCache:
-    entries = [
-        stored.entries[mark] if mark else (0, Entry(fingerprint="", length=0, problem="cannot be read"))
-        for mark in fingerprints
-    ]
-    remarks = Remarks(sample_rate=sample_rate, shortest_seconds=shortest_seconds, segment_length=segment_length)
-    used = np.array([remarks.take(clip, entry) for clip, (_, entry) in zip(dataset.clips, entries, strict=True)])
-    lengths = used * np.array([entry.length for _, entry in entries], dtype=np.int64)
-    kept = [clip for clip, is_used in zip(dataset.clips, used, strict=True) if is_used]
+    """The cache of `dataset`, after its report has been written."""
+    left_out, padded, warnings = [], [], []
+    files: list[Path | None] = []
+    for clip, entry in zip(dataset.clips, entries, strict=True):
+        seconds = entry.length / sample_rate
+        used = False
+        if not entry.length:
+            left_out.append(_remark(clip, seconds, "unreadable", entry.problem or "holds no sound"))
+        elif seconds < shortest_seconds:
+            message = f"{seconds:.3f} s, shorter than {shortest_seconds:g} s"
+            left_out.append(_remark(clip, seconds, "short", message))
+        else:
+            used = True
+            if entry.length < segment_length:
+                message = f"{seconds:.3f} s, padded with zeros to a segment of {segment_length / sample_rate:.3f} s"
+                padded.append(_remark(clip, seconds, "short", message))
+            warnings += [{"path": clip.key, "message": warning} for warning in entry.warnings]
+        files.append(entry.path if used else None)
+    kept = [clip for clip, file in zip(dataset.clips, files, strict=True) if file is not None]
+    if not kept:
+        first = f": {left_out[0]['path']}: {left_out[0]['message']}"
+        raise DatasetError(f"{dataset.root}: none of the {len(dataset.clips)} clips can be decoded{first}")
+    lengths = np.array([entry.length if file else 0 for entry, file in zip(entries, files, strict=True)], np.int64)
     # Trainings that share a cache may take segments of other lengths.
     name = f"report-{dataset.split_name}-{dataset.split_hash}" + (f"-{segment_length}" if segment_length else "")
     cache = AudioCache(
-        samples=stored.samples,
-        starts=used * np.array([start for start, _ in entries], dtype=np.int64),
+        files=tuple(files),
+        starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
         sample_rate=sample_rate,
         split_hash=split_hash((clip.key, clip.split) for clip in kept),
-        left_out=len(remarks.left_out),
-        folder=stored.folder,
-        report_path=stored.folder / f"{name}.json",
+        left_out=len(left_out),
+        folder=folder,
+        report_path=folder / f"{name}.json",
     )
-    summary = {
+    report = {
+        "schema": _REPORT_SCHEMA,
+        "data": str(dataset.root),
         "split": {"name": dataset.split_name, "hash": cache.split_hash},
         "sample_rate": sample_rate,
         "clips": len(kept),
         "hours": round(float(lengths.sum()) / sample_rate / 3600, 4),
+        "left_out": left_out,
+        "padded": padded,
+        "warnings": warnings,
+        "problems": [vars(problem) for problem in dataset.problems],
     }
-    write_report(cache.report_path, dataset, summary=summary, remarks=remarks)
-    if not kept:
-        first = f": {remarks.left_out[0]['path']}: {remarks.left_out[0]['message']}" if remarks.left_out else ""
-        raise DatasetError(f"{dataset.root}: none of the {len(dataset.clips)} clips can be decoded{first}")
+    try:
+        _write_json(cache.report_path, report)
+    except OSError as error:
+        # A finished cache may lie where this user cannot write.
+        logger.warning("%s: no report could be written: %s", cache.report_path, os_reason(error))
+        for done, remarks in (("left out", left_out), ("padded", padded)):
+            for remark in remarks:
+                logger.warning("%s: %s: %s", remark["path"], done, remark["message"])
     return cache
+
+
+def _remark(clip: Clip, seconds: float, reason: str, message: str) -> dict[str, Any]:
+    return {"path": clip.key, "split": clip.split, "seconds": round(seconds, 3), "reason": reason, "message": message}

@@ -1,26 +1,23 @@
 """What a data set holds and what is wrong with it, looked at clip by clip."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 from samptag.audio.decode import open_audio
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
-from samptag.data.durations import header_seconds
+from samptag.data.measure import header_seconds, in_threads
 from samptag.errors import AudioError
 
 __all__ = ["BAD", "SplitSummary", "Survey", "TagSummary", "survey"]
 
-#: Kinds of problem that make a data set other than what it should be; the others are for a person's information.
+# Kinds of problem that make a data set other than what it should be; the others are for a person's information.
 BAD = frozenset({"missing", "unreadable", "damaged"})
 
 # Headers are looked at without resampling; any rate will do.
 _RATE = 22_050
-_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +81,7 @@ class Survey:
                 for tag in self.tags
             ],
             "ok": self.ok,
-            "problems": [
-                {"kind": problem.kind, "path": problem.path, "message": problem.message} for problem in self.problems
-            ],
+            "problems": [vars(problem) for problem in self.problems],
         }
 
 
@@ -106,63 +101,37 @@ def survey(
         Decode every clip to its end, which finds truncated ones and measures the hours; otherwise only headers are
         read, and hours are what they say.
     jobs : int, optional
-        Threads; by default one a processor.
+        Threads; by default one a core.
     progress : callable, optional
         Called with (clips done, clips in all).
     """
-    look = _decode if decode else _open
     seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
     problems = list(dataset.problems)
     clips = dataset.clips
-    with ThreadPoolExecutor(jobs or available_cores()) as pool:
-        for start in range(0, len(clips), _BATCH):
-            batch = clips[start : start + _BATCH]
-            for clip, (length, problem) in zip(batch, pool.map(look, batch), strict=True):
-                seconds[clip.split] += length
-                if problem:
-                    problems.append(problem)
-            if progress:
-                progress(start + len(batch), len(clips))
+    looked = in_threads(partial(_look, decode=decode), clips, jobs=jobs or available_cores(), progress=progress)
+    for clip, (length, problem) in zip(clips, looked, strict=True):
+        seconds[clip.split] += length
+        problems += [problem] if problem else []
     summaries = []
     for split, count in dataset.counts().items():
         groups = {clip.group for clip in clips if clip.split == split}
         summaries.append(SplitSummary(name=split, clips=count, groups=len(groups), hours=seconds[split] / 3600))
-    return Survey(dataset=dataset, splits=tuple(summaries), tags=_tag_summaries(dataset), problems=tuple(problems))
+    categories = dataset.tag_categories or (None,) * len(dataset.tags)
+    tags = [
+        TagSummary(tag=tag, category=category, positives=(int(train), int(valid), int(test)))
+        for tag, category, (train, valid, test) in zip(dataset.tags, categories, dataset.positives().T, strict=True)
+    ]
+    return Survey(dataset=dataset, splits=tuple(summaries), tags=tuple(tags), problems=tuple(problems))
 
 
-def _open(clip: Clip) -> tuple[float, Problem | None]:
-    try:
-        with open_audio(clip.path, sample_rate=_RATE):
-            pass
-    except AudioError as error:
-        return 0.0, _unreadable(clip, error)
-    return header_seconds(clip.path) or 0.0, None
-
-
-def _decode(clip: Clip) -> tuple[float, Problem | None]:
+def _look(clip: Clip, *, decode: bool) -> tuple[float, Problem | None]:
+    """Seconds of the clip, and what is wrong with it."""
     try:
         with open_audio(clip.path, sample_rate=_RATE) as stream:
+            if not decode:
+                return header_seconds(clip.path) or 0.0, None
             for _ in stream:
                 pass
-            problem = None
-            if stream.warnings:
-                message = f"{clip.key}: {'; '.join(stream.warnings)}"
-                problem = Problem(kind="damaged", path=clip.key, message=message)
-            return stream.duration, problem
     except AudioError as error:
-        return 0.0, _unreadable(clip, error)
-
-
-def _unreadable(clip: Clip, error: AudioError) -> Problem:
-    return Problem(kind="unreadable", path=clip.key, message=f"{clip.key}: {str(error).removeprefix(f'{clip.path}: ')}")
-
-
-def _tag_summaries(dataset: Dataset) -> tuple[TagSummary, ...]:
-    counts = np.zeros((len(SPLITS), len(dataset.tags)), dtype=np.int64)
-    for clip in dataset.clips:
-        counts[SPLITS.index(clip.split)] += clip.labels > 0
-    categories = dataset.tag_categories or (None,) * len(dataset.tags)
-    return tuple(
-        TagSummary(tag=tag, category=category, positives=(int(train), int(valid), int(test)))
-        for tag, category, (train, valid, test) in zip(dataset.tags, categories, counts.T, strict=True)
-    )
+        return 0.0, Problem.of("unreadable", clip.key, str(error).removeprefix(f"{clip.path}: "))
+    return stream.duration, Problem.of("damaged", clip.key, "; ".join(stream.warnings)) if stream.warnings else None

@@ -1,8 +1,9 @@
 """What every data set becomes: a named split of clips with one label vector each."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -45,13 +46,18 @@ class Clip:
     group: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Problem:
     """One thing about a data set that a person should know; `kind` is one of `ProblemKind`'s words."""
 
     kind: ProblemKind
     path: str
     message: str
+
+    @classmethod
+    def of(cls, kind: ProblemKind, key: str, words: str) -> "Problem":
+        """The problem of one file, its `key` in front of the words."""
+        return cls(kind, key, f"{key}: {words}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,8 +81,6 @@ class Dataset:
     clips : tuple of Clip
         Train, then valid, then test; inside a split in the order of the listing.
     problems : tuple of Problem
-    expected_counts : tuple of (str, int)
-        The published number of clips per split, where one is known.
     """
 
     format: str
@@ -87,7 +91,6 @@ class Dataset:
     clips: tuple[Clip, ...]
     problems: tuple[Problem, ...] = ()
     tag_categories: tuple[str, ...] | None = None
-    expected_counts: tuple[tuple[str, int], ...] = field(default=())
 
     def select(self, split: str) -> tuple[Clip, ...]:
         """The clips of one split, in order.
@@ -118,6 +121,13 @@ class Dataset:
             counts[clip.split] += 1
         return counts
 
+    def positives(self) -> NDArray[np.int64]:
+        """The number of clips that carry each tag, in the order of `SPLITS`, shape (3, n_tags)."""
+        counts = np.zeros((len(SPLITS), len(self.tags)), dtype=np.int64)
+        for clip in self.clips:
+            counts[SPLITS.index(clip.split)] += clip.labels > 0
+        return counts
+
 
 def split_hash(members: Iterable[tuple[str, str]]) -> str:
     """The first 16 hexadecimal digits of the sha256 over sorted (key, split) pairs: the same clips, the same hash."""
@@ -140,13 +150,14 @@ def make_dataset(
 ) -> Dataset:
     """A `Dataset` with its clips ordered by split, its hash computed, and empty splits and tags noted as problems.
 
+    `expected_counts` are the published numbers of clips, where they are known.
+
     Raises
     ------
     DatasetError
         No clip is left, or there is no tag.
     """
-    rank = {split: position for position, split in enumerate(SPLITS)}
-    ordered = tuple(sorted(clips, key=lambda clip: rank[clip.split]))
+    ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
     found = list(problems)
     if not ordered:
         first = f": {found[0].message}" if found else ""
@@ -161,48 +172,24 @@ def make_dataset(
         tags=tags,
         clips=ordered,
         tag_categories=tag_categories,
-        expected_counts=tuple((expected_counts or {}).items()),
     )
-    found += _split_problems(dataset)
-    found += _tag_problems(dataset)
-    object.__setattr__(dataset, "problems", tuple(found))
-    return dataset
+    found += _split_problems(dataset, expected_counts or {})
+    for split, positives in zip(SPLITS, dataset.positives(), strict=True):
+        if dataset.counts()[split]:
+            without = [tags[index] for index in np.flatnonzero(positives == 0)]
+            found += [Problem("tag", tag, f"{tag!r} has no positives in {split}") for tag in without]
+    return replace(dataset, problems=tuple(found))
 
 
-def _split_problems(dataset: Dataset) -> list[Problem]:
-    counts = dataset.counts()
-    expected = dict(dataset.expected_counts)
-    found = []
-    for one, other in ((SPLITS[0], SPLITS[1]), (SPLITS[0], SPLITS[2]), (SPLITS[1], SPLITS[2])):
-        shared = sorted(_groups(dataset, one) & _groups(dataset, other))
+def _split_problems(dataset: Dataset, expected: dict[str, int]) -> Iterator[Problem]:
+    groups = {split: {clip.group for clip in dataset.clips if clip.split == split} for split in SPLITS}
+    for one, other in combinations(SPLITS, 2):
+        shared = sorted(groups[one] & groups[other])
         if shared:
             message = f"{len(shared)} groups have clips in both {one} and {other}, such as {shared[0]!r}"
-            found.append(Problem(kind="split", path=one, message=message))
-    for split in SPLITS:
-        if counts[split] == 0:
-            found.append(Problem(kind="split", path=split, message=f"{split} has no clips"))
-        elif split in expected and counts[split] != expected[split]:
-            message = f"{split} has {counts[split]} clips, published: {expected[split]}"
-            found.append(Problem(kind="split", path=split, message=message))
-    return found
-
-
-def _groups(dataset: Dataset, split: str) -> set[str]:
-    return {clip.group for clip in dataset.clips if clip.split == split}
-
-
-def _tag_problems(dataset: Dataset) -> list[Problem]:
-    found = []
+            yield Problem("split", one, message)
     for split, count in dataset.counts().items():
         if count == 0:
-            continue
-        positives = np.zeros(len(dataset.tags), dtype=np.int64)
-        for clip in dataset.select(split):
-            positives += clip.labels > 0
-        found += [
-            Problem(
-                kind="tag", path=dataset.tags[index], message=f"{dataset.tags[index]!r} has no positives in {split}"
-            )
-            for index in np.flatnonzero(positives == 0)
-        ]
-    return found
+            yield Problem("split", split, f"{split} has no clips")
+        elif count != expected.get(split, count):
+            yield Problem("split", split, f"{split} has {count} clips, published: {expected[split]}")

@@ -2,26 +2,27 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from samptag.data.archive import find_parts, unpack
+from samptag.data.formats.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.data.listing import find_audio_root, list_audio
-from samptag.data.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
+from samptag.data.measure import require_space
 from samptag.errors import DatasetError, DownloadError
 from samptag.fetch import Checksums, FetchPolicy, fetch, offline_asked, remote_size
-from samptag.files import locked, os_errors_as, require_space
+from samptag.files import locked, os_errors_as
 
 __all__ = ["MTAT_URL", "Progress", "download_mtat", "unpack_mtat"]
 
-#: The Music Informatics Research Group at City, University of London, keeps the data set.
+# The Music Informatics Research Group at City, University of London, keeps the data set.
 MTAT_URL = "https://mirg.city.ac.uk/datasets/magnatagatune/"
 _TABLES = (ANNOTATIONS, "clip_info_final.csv")
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done ("mp3.zip.001", "unpacking"), the bytes that are there and the bytes there will be."""
 
-_log = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
 
 def download_mtat(
@@ -89,7 +90,7 @@ def _fetch(folder: Path, name: str, *, url: str, policy: FetchPolicy | None, pro
     if target.is_file():
         if size in (None, target.stat().st_size):
             return False
-        _log.warning("%s: has %d bytes instead of %d; fetching it again", target, target.stat().st_size, size)
+        logger.warning("%s: has %d bytes instead of %d; fetching it again", target, target.stat().st_size, size)
     report = None if progress is None else lambda done, total: progress(name, done, total)
     try:
         fetch(url + name, target, checksums=Checksums(size=size), policy=policy, progress=report)
@@ -111,7 +112,9 @@ def _require_space_for_parts(folder: Path, *, url: str) -> None:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        with os_errors_as(DatasetError, f"{folder}: cannot be written"):
-            stack.enter_context(locked(folder / ".samptag.lock", waiting_for=f"another process that fills {folder}"))
+    waiting_for = f"another process that is filling {folder}"
+    with (
+        os_errors_as(DatasetError, f"{folder}: cannot be written"),
+        locked(folder / ".samptag.lock", waiting_for=waiting_for),
+    ):
         yield

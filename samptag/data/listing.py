@@ -2,40 +2,84 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-from samptag.audio.decode import SUFFIXES
+from samptag.audio.walk import walk_audio
 from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as, os_reason
 
-__all__ = ["AudioListing", "find_audio_root", "list_audio"]
+__all__ = ["AudioListing", "empty_file", "find_audio_root", "list_audio", "missing_file", "unlisted_file"]
 
 
-@dataclass(frozen=True)
 class AudioListing:
-    """The audio files under `root`: posix path relative to it -> size in bytes."""
+    """The audio files under a folder, and which of them a data set's list names.
 
-    root: Path
-    sizes: dict[str, int]
-    _normal: dict[str, str] = field(default_factory=dict, repr=False)
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    sizes : dict of str to int
+        Posix path relative to `root` -> bytes.
+    problems : list of Problem
+        Of the files that `take` was asked for.
+    """
 
-    def find(self, key: str) -> str | None:
-        """The listed path equal to `key`, also when the file system writes accents the other way (NFC, NFD)."""
-        if key in self.sizes:
-            return key
+    def __init__(self, root: Path, sizes: dict[str, int]) -> None:
+        self.root = root
+        self.sizes = sizes
+        self.problems: list[Problem] = []
+        self._used: set[str] = set()
+        self._normal: dict[str, str] = {}
+
+    def find(self, *keys: str) -> str | None:
+        """The path of the first of `keys` that is there, which counts as listed; None where none is."""
+        for key in keys:
+            found = key if key in self.sizes else self._find_accented(key)
+            if found is not None:
+                self._used.add(found)
+                return found
+        return None
+
+    def _find_accented(self, key: str) -> str | None:
+        """A file system may write accents the other way (NFC, NFD)."""
         if key.isascii():
             return None
         if not self._normal:
-            self._normal.update({unicodedata.normalize("NFC", path): path for path in self.sizes})
+            self._normal = {unicodedata.normalize("NFC", path): path for path in self.sizes}
         return self._normal.get(unicodedata.normalize("NFC", key))
 
-    def unlisted(self, used: Iterable[str]) -> list[Problem]:
-        """One problem for every audio file that is not in `used`."""
-        rest = sorted(self.sizes.keys() - set(used))
-        return [Problem(kind="unlisted", path=key, message=f"{key}: present but not listed") for key in rest]
+    def take(self, *keys: str) -> Path | None:
+        """The file under the first of `keys` that is there; None, and a problem, where none is or it is empty."""
+        found = self.find(*keys)
+        if found is None:
+            self.problems.append(missing_file(keys[0]))
+            return None
+        if self.sizes[found] == 0:
+            self.problems.append(empty_file(keys[0]))
+            return None
+        return self.root / found
+
+    def unlisted(self) -> list[Problem]:
+        """One problem for every audio file that was neither found nor taken."""
+        rest = sorted(self.sizes.keys() - self._used)
+        return [unlisted_file(key) for key in rest]
+
+
+def missing_file(key: str) -> Problem:
+    """The problem of a file that a list names and nobody has."""
+    return Problem.of("missing", key, "listed but missing")
+
+
+def unlisted_file(key: str) -> Problem:
+    """The problem of a file that lies where listed ones do."""
+    return Problem.of("unlisted", key, "present but not listed")
+
+
+def empty_file(key: str) -> Problem:
+    """The problem of a file of no bytes."""
+    return Problem.of("unreadable", key, "holds no audio (0 bytes)")
 
 
 def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
@@ -47,28 +91,13 @@ def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
         A folder cannot be read.
     """
     sizes: dict[str, int] = {}
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(root / folder) as entries:
-                for entry in entries:
-                    name = f"{folder}{entry.name}"
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        if recursive and not _is_ancestor(entry, root / folder):
-                            pending.append(f"{name}/")
-                    elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
-                        sizes[name] = entry.stat().st_size
-        except OSError as error:
-            raise DatasetError(f"{root / folder}: cannot be listed: {os_reason(error)}") from None
-    return AudioListing(root=root, sizes=sizes)
-
-
-def _is_ancestor(entry: os.DirEntry[str], folder: Path) -> bool:
-    """Whether a link leads back to a folder above itself, which would never end."""
-    return entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
+    prefix = os.path.join(root, "")
+    for found in walk_audio(os.fspath(root), folders="by every name", recursive=recursive):
+        if found.is_folder and found.error is not None:
+            raise DatasetError(f"{found.path}: cannot be listed: {os_reason(found.error)}") from found.error
+        if found.status is not None:
+            sizes[found.path.removeprefix(prefix).replace(os.sep, "/")] = found.status.st_size
+    return AudioListing(root, sizes)
 
 
 def find_audio_root(root: Path, keys: Sequence[str], *, depth: int = 2, looked_for: str) -> Path:
@@ -89,7 +118,7 @@ def find_audio_root(root: Path, keys: Sequence[str], *, depth: int = 2, looked_f
             if any(counts):
                 return level[counts.index(max(counts))]
             level = [child for folder in level for child in _subfolders(folder)]
-    raise DatasetError(f"{root}: none of the listed clips is there: looked for {looked_for}, such as {keys[0]}")
+    raise DatasetError(f"{root}: none of the listed clips was found: looked for {looked_for}, such as {keys[0]}")
 
 
 def _subfolders(folder: Path) -> list[Path]:

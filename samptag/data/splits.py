@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from samptag.errors import DatasetError
 
-__all__ = ["MTAT_PUBLISHED_COUNTS", "choose_split", "mtat_folder_split", "split_by_group"]
+__all__ = ["choose_split", "named_part", "split_by_group"]
 
-#: Lee, Park, Kim, Nam 2017: clips with at least one of the 50 tags and at least 29.1 s of audio, folders 0-b, c, d-f.
-MTAT_PUBLISHED_COUNTS = {"train": 15_244, "valid": 1_529, "test": 4_332}
-
+_WORDS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing"),
+}
 _SHARES = (("test", 0.1), ("valid", 0.1))
 
 
@@ -29,12 +31,10 @@ def choose_split(name: str | None, *, known: Sequence[str], format: str) -> str:
     return name
 
 
-def mtat_folder_split(folder: str) -> str | None:
-    """The split of a MagnaTagATune folder: 0-9, a, b train; c valid; d, e, f test; None for any other name."""
-    if len(folder) != 1 or folder not in "0123456789abcdef":
-        return None
-    number = int(folder, 16)
-    return "train" if number < 12 else "valid" if number == 12 else "test"
+def named_part(word: str) -> str | None:
+    """train, valid or test for the words people write for them, None for any other."""
+    word = word.strip().lower()
+    return next((part for part, words in _WORDS.items() if word in words), None)
 
 
 def split_by_group(groups: Sequence[str]) -> list[str]:

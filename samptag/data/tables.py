@@ -52,16 +52,16 @@ def read_rows(path: Path, *, delimiter: str, quoted: bool = True) -> Iterator[tu
 
 
 def require_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> None:
-    """Nothing, when `header` holds every name in `needed`.
+    """Refuse a `header` that lacks a name in `needed`, or has one twice.
 
     Raises
     ------
     DatasetError
-        Columns are missing or a name stands twice; the message names them.
+        The message names the columns.
     """
     missing = [name for name in needed if name not in header]
     if missing:
         raise DatasetError(f"{path}: column {', '.join(map(repr, missing))} is missing; found {', '.join(header[:8])}")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise DatasetError(f"{path}: column {', '.join(map(repr, twice))} stands twice")
+        raise DatasetError(f"{path}: column {', '.join(map(repr, twice))} appears twice")

@@ -111,6 +111,8 @@ class CpuModel:
         if isinstance(block, Residual):
             self._add_residual(block, source, target)
             return
+        if not isinstance(block, Plain):
+            raise NotImplementedError(f"no NumPy form is known for {block}")
         if block.pool > 1:
             self._add_pooled(block, source, target)
         else:
@@ -172,6 +174,6 @@ class CpuModel:
 
 def _pads_into(block: Block | None) -> tuple[int, int]:
     """The zeros that `block` wants around its input."""
-    if block is None:
-        return NO_PADS
-    return (block.first if isinstance(block, Residual) else block.convolution).pads
+    if isinstance(block, Residual):
+        return block.first.pads
+    return block.convolution.pads if isinstance(block, Plain) else NO_PADS

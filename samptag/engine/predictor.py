@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.core.config import ModelConfig
-from samptag.core.cores import available_cores
+from samptag.core.device import available_cores
 from samptag.core.layout import layout
 from samptag.core.weights import Weights, model_tensors
 from samptag.engine import compiled

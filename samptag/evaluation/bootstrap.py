@@ -7,36 +7,21 @@ here; the tests hold the weighted measures to scikit-learn's with ``sample_weigh
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from samptag.evaluation.metrics import BoolArray, FloatArray, rankable
 
-__all__ = ["Resamples", "interval", "resample", "weighted_auc"]
+__all__ = ["interval", "resample", "weighted_auc"]
 
 _DRAWS_AT_ONCE = 128  # of 4 332 clips: 2 MB of weights, which stay in cache while 50 tags read them
 
 
-@dataclass(frozen=True)
-class Resamples:
-    """Macro measures of every bootstrap resample.
-
-    Attributes
-    ----------
-    roc_auc, pr_auc : ndarray of float64, (resamples,)
-        Mean over the tags that can be ranked in that resample (a rare tag may have lost all its positives); NaN when
-        none can.
-    """
-
-    roc_auc: FloatArray
-    pr_auc: FloatArray
-
-
 def resample(
     positives: BoolArray, scores: npt.NDArray[np.floating], *, groups: Sequence[str], resamples: int, seed: int
-) -> Resamples:
+) -> FloatArray:
     """Macro ROC-AUC and PR-AUC of `resamples` draws of groups with replacement.
 
     Two calls with the same `groups`, `resamples` and `seed` see the same draws, so their difference is a paired one.
@@ -54,24 +39,34 @@ def resample(
 
     Returns
     -------
-    Resamples
+    ndarray of float64, (2, resamples)
+        ROC-AUC, then PR-AUC: means over the tags that can be ranked in that resample (a rare tag may have lost all its
+        positives); NaN when none can.
     """
     names, group_of_clip = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    rankings = [_Ranking.of(positives[:, tag], scores[:, tag]) for tag in np.flatnonzero(rankable(positives))]
-    macros = [
-        np.stack([_macro(auc) for auc in _measure(rankings, counts[:, group_of_clip.ravel()].T)])
-        for counts in _draws(len(names), resamples, seed)
-    ]
-    roc, pr = np.concatenate(macros, axis=1)
-    return Resamples(roc, pr)
+    tags = np.flatnonzero(rankable(positives))
+    rankings = [_rank(positives[:, tag], scores[:, tag]) for tag in tags]
+    if not rankings:
+        return np.full((2, resamples), np.nan)
+    macros = []
+    for counts in _draws(len(names), resamples, seed):
+        weights = counts[:, group_of_clip.ravel()].T
+        areas = np.stack([_areas(ranking, weights) for ranking in rankings])  # (tags, 2, draws)
+        defined = ~np.isnan(areas)
+        count = defined.sum(axis=0)
+        total = np.where(defined, areas, 0.0).sum(axis=0)
+        macros.append(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+    return np.concatenate(macros, axis=1)
 
 
 def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tuple[float, float]:
     """The central percentile interval of bootstrap values, moved so that their mean is the estimate.
 
-    A draw repeats tracks, and repeats of a positive lift average precision: on 63 clips of 20 tags at chance the plain
-    percentile interval held the mean PR-AUC of such samples in 71 % of 150 trials, the moved one in 93 %; for ROC-AUC,
-    which draws do not lift, both held it in 93 to 94 %.
+    It is an interval of the measure's mean over test sets of this size. A draw repeats tracks, and repeats of a
+    positive lift average precision, so plain percentiles lie too high for that; ROC-AUC is not lifted. Part of the
+    lift is real, though: in small sets average precision is higher than in the population that they were drawn from,
+    and of the population's PR-AUC this is no interval. ``python -m bench.coverage`` measures both, and
+    docs/evaluation.md has the figures.
 
     Parameters
     ----------
@@ -95,30 +90,27 @@ def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tup
 
 
 def weighted_auc(
-    positives: BoolArray, scores: npt.NDArray[np.floating], weights: npt.NDArray[np.floating]
+    positive: BoolArray, score: npt.NDArray[np.floating], weights: npt.NDArray[np.floating]
 ) -> tuple[FloatArray, FloatArray]:
-    """ROC-AUC and average precision of every tag under many sets of clip weights at once.
+    """ROC-AUC and average precision of one tag under many sets of clip weights at once.
 
     Parameters
     ----------
-    positives : ndarray of bool, (clips, tags)
-    scores : ndarray, (clips, tags)
+    positive : ndarray of bool, (clips,)
+    score : ndarray, (clips,)
         Finite.
     weights : ndarray, (clips, draws)
         Not negative. Sums are taken in this dtype; float32 is exact for whole numbers that add up to less than 2**24.
 
     Returns
     -------
-    roc_auc, pr_auc : ndarray of float64, (tags, draws)
+    roc_auc, pr_auc : ndarray of float64, (draws,)
         NaN where the positives or the negatives weigh nothing.
     """
-    rankings = [_Ranking.of(positives[:, tag], scores[:, tag]) for tag in range(positives.shape[1])]
-    roc, pr = _measure(rankings, weights)
-    return roc, pr
+    return _areas(_rank(positive, score), weights)
 
 
-@dataclass(frozen=True)
-class _Ranking:
+class _Ranking(NamedTuple):
     """One tag's clips from best to worst, cut where a run of equal scores with a positive in it begins or ends.
 
     Only such runs ("steps") add to either measure, so everything between two of them is summed as one piece.
@@ -130,57 +122,37 @@ class _Ranking:
     positive_order: npt.NDArray[np.intp]  # (positives,), best first
     positive_cuts: npt.NDArray[np.intp]  # (steps,), where each step's positives start in positive_order
 
-    @classmethod
-    def of(cls, positive: BoolArray, score: npt.NDArray[np.floating]) -> "_Ranking":
-        """The ranking of one tag: `positive` and `score` are (clips,)."""
-        order = np.argsort(-score, kind="stable")
-        ranked = score[order]
-        run_starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
-        run_ends = np.append(run_starts[1:], len(ranked))
-        positive_places = np.flatnonzero(positive[order])
-        run_of_positive = np.searchsorted(run_starts, positive_places, side="right") - 1
-        runs, positive_cuts = np.unique(run_of_positive, return_index=True)
-        cuts = np.unique(np.concatenate(([0], run_starts[runs], run_ends[runs])))
-        cuts = cuts[cuts < len(ranked)]
-        return cls(
-            order, cuts, np.searchsorted(cuts, run_starts[runs]), order[positive_places], positive_cuts.astype(np.intp)
-        )
 
-    def measure(self, weights: npt.NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
-        """ROC-AUC and average precision, each (draws,), under `weights` (clips, draws)."""
-        if not len(self.positive_order):
-            nothing = np.full(weights.shape[1], np.nan)
-            return nothing, nothing
-        pieces = np.add.reduceat(weights[self.order], self.cuts, axis=0).astype(np.float64)
-        hits = np.add.reduceat(weights[self.positive_order], self.positive_cuts, axis=0).astype(np.float64)
-        seen = np.cumsum(pieces, axis=0)[self.step_piece]  # (steps, draws): weight down to and with each step
-        hits_seen = np.cumsum(hits, axis=0)
-        all_hits = hits_seen[-1]
-        all_misses = pieces.sum(axis=0) - all_hits
-        misses_tied = pieces[self.step_piece] - hits
-        misses_below = all_misses - (seen - hits_seen)
-        precision = np.divide(hits_seen, seen, out=np.zeros_like(seen), where=seen > 0)
-        known = (all_hits > 0) & (all_misses > 0)
-        scale = np.where(known, all_hits, np.nan)
-        roc = (hits * (misses_below + misses_tied / 2)).sum(axis=0) / (scale * np.where(known, all_misses, np.nan))
-        return roc, (hits * precision).sum(axis=0) / scale
+def _rank(positive: BoolArray, score: npt.NDArray[np.floating]) -> _Ranking:
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    run_starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+    run_ends = np.append(run_starts[1:], len(ranked))
+    positive_places = np.flatnonzero(positive[order])
+    run_of_positive = np.searchsorted(run_starts, positive_places, side="right") - 1
+    runs, positive_cuts = np.unique(run_of_positive, return_index=True)
+    cuts = np.unique(np.concatenate(([0], run_starts[runs], run_ends[runs])))
+    cuts = cuts[cuts < len(ranked)]
+    step_piece = np.searchsorted(cuts, run_starts[runs])
+    return _Ranking(order, cuts, step_piece, order[positive_places], positive_cuts.astype(np.intp))
 
 
-def _measure(rankings: Sequence[_Ranking], weights: npt.NDArray[np.floating]) -> FloatArray:
-    """Both measures of every ranking: (2, tags, draws)."""
-    measured = [ranking.measure(weights) for ranking in rankings]
-    if not measured:
-        return np.full((2, 1, weights.shape[1]), np.nan)
-    return np.stack([np.stack(both) for both in zip(*measured, strict=True)])
-
-
-def _macro(per_tag: FloatArray) -> FloatArray:
-    """Mean over the tags that are not NaN: (tags, draws) -> (draws,)."""
-    defined = ~np.isnan(per_tag)
-    count = defined.sum(axis=0)
-    total = np.where(defined, per_tag, 0.0).sum(axis=0)
-    means: FloatArray = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return means
+def _areas(ranking: _Ranking, weights: npt.NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+    if not len(ranking.positive_order):
+        return np.full(weights.shape[1], np.nan), np.full(weights.shape[1], np.nan)
+    pieces = np.add.reduceat(weights[ranking.order], ranking.cuts, axis=0).astype(np.float64)
+    hits = np.add.reduceat(weights[ranking.positive_order], ranking.positive_cuts, axis=0).astype(np.float64)
+    seen = np.cumsum(pieces, axis=0)[ranking.step_piece]  # (steps, draws): weight down to and with each step
+    hits_seen = np.cumsum(hits, axis=0)
+    all_hits = hits_seen[-1]
+    all_misses = pieces.sum(axis=0) - all_hits
+    misses_tied = pieces[ranking.step_piece] - hits
+    misses_below = all_misses - (seen - hits_seen)
+    precision = np.divide(hits_seen, seen, out=np.zeros_like(seen), where=seen > 0)
+    known = (all_hits > 0) & (all_misses > 0)
+    scale = np.where(known, all_hits, np.nan)
+    roc = (hits * (misses_below + misses_tied / 2)).sum(axis=0) / (scale * np.where(known, all_misses, np.nan))
+    return roc, (hits * precision).sum(axis=0) / scale
 
 
 def _draws(n_groups: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float32]]:

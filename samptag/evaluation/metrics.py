@@ -70,6 +70,11 @@ def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: flo
     ------
     ValueError
         When the shapes differ or a score is not finite.
+
+    Examples
+    --------
+    >>> roc_auc([[1, 0], [0, 0], [1, 0]], [[0.9, 0.2], [0.3, 0.1], [0.2, 0.7]])
+    array([0.5, nan])
     """
     from sklearn.metrics import roc_auc_score
 
@@ -93,10 +98,6 @@ def macro(per_tag: npt.ArrayLike) -> float:
     Parameters
     ----------
     per_tag : array_like, (tags,)
-
-    Returns
-    -------
-    float
     """
     values = np.asarray(per_tag, dtype=np.float64)
     defined = values[~np.isnan(values)]
@@ -110,9 +111,8 @@ class Agreement:
     Attributes
     ----------
     correlation : float
-        Mean over tags of the Pearson correlation over clips, in [-1, 1]; NaN when no tag has one.
-    correlations : ndarray of float64, (tags,)
-        Per tag; NaN where one of the two gives every clip the same score.
+        Mean over tags of the Pearson correlation over clips, in [-1, 1]. A tag that one of the two scores alike in
+        every clip has none; NaN when no tag has one.
     top_overlap : float
         Mean over clips of the share of the `top` best tags that both name, in [0, 1].
     top : int
@@ -120,7 +120,6 @@ class Agreement:
     """
 
     correlation: float
-    correlations: FloatArray
     top_overlap: float
     top: int
 
@@ -135,10 +134,6 @@ def agreement(scores: npt.ArrayLike, *, reference: npt.ArrayLike, top: int = 5) 
     top : int
         Tags of each clip that `Agreement.top_overlap` compares; ties are broken by tag order.
 
-    Returns
-    -------
-    Agreement
-
     Raises
     ------
     ValueError
@@ -151,13 +146,12 @@ def agreement(scores: npt.ArrayLike, *, reference: npt.ArrayLike, top: int = 5) 
         raise ValueError(f"top must lie in [1, {ours.shape[1]}], not {top}")
     varies = (np.ptp(ours, axis=0) > 0) & (np.ptp(theirs, axis=0) > 0)
     a, b = (x[:, varies] - x[:, varies].mean(axis=0) for x in (ours, theirs))
-    correlations = np.full(ours.shape[1], np.nan)
-    correlations[varies] = (a * b).sum(axis=0) / np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    correlations = (a * b).sum(axis=0) / np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
     chosen = [np.zeros(ours.shape, dtype=bool) for _ in range(2)]
     for mask, values in zip(chosen, (ours, theirs), strict=True):
         np.put_along_axis(mask, np.argsort(-values, axis=1, kind="stable")[:, :top], True, axis=1)
     overlap = float((chosen[0] & chosen[1]).sum(axis=1).mean() / top)
-    return Agreement(macro(correlations), correlations, overlap, top)
+    return Agreement(macro(correlations), overlap, top)
 
 
 def _matrix(scores: npt.ArrayLike) -> FloatArray:

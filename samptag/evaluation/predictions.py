@@ -1,7 +1,8 @@
 """Tables of clips by tags on file: predictions, truth, groups; read with errors that name file, row and column.
 
 One format for all of them: CSV (or TSV by the suffix ``.tsv``), a header row, the clip's path in the first column, one
-column a tag in any order. A column called ``group`` is no tag: in a truth file it names each row's track or artist.
+column a tag in any order. Two columns are no tags: ``group`` names each row's track or artist in a truth file, and
+``protocol`` which segments the predictions were made of.
 """
 
 import csv
@@ -17,11 +18,20 @@ import numpy.typing as npt
 from samptag.data.tables import read_rows
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
+from samptag.text import first_names
 
-__all__ = ["ScoreTable", "Truth", "align", "read_groups", "read_scores", "read_truth", "scores_to_csv"]
+__all__ = [
+    "ScoreTable",
+    "Truth",
+    "align",
+    "count_of",
+    "read_groups",
+    "read_scores",
+    "read_truth",
+    "scores_to_csv",
+]
 
-_GROUP = "group"
-_NAMED = 5  # names an error lists before it counts the rest
+_GROUP, _PROTOCOL = "group", "protocol"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,12 +48,18 @@ class ScoreTable:
         Unique.
     values : ndarray, (clips, tags)
         Finite; any range, since only the order within a tag counts.
+    protocol : str
+        Which segments of each clip the scores are the mean of; "" where nobody says.
+    weights_sha256 : str or None
+        Digest of the weights that made the predictions; None for those of a file.
     """
 
     name: str
     keys: tuple[str, ...]
     tags: tuple[str, ...]
     values: npt.NDArray[np.floating]
+    protocol: str = ""
+    weights_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,16 +90,15 @@ class Truth:
 
 
 def read_scores(path: str | Path) -> ScoreTable:
-    """The predictions in a CSV file; a column ``group`` is passed over.
+    """The predictions in a CSV file; a column ``group`` is ignored.
 
     Raises
     ------
     DatasetError
-        When the file cannot be read, has no header row, a row is too short or long, a path or tag stands twice, or a
-        score is not a finite number; the message names file, line and column.
+        When the file cannot be read, has no header row, a row is too short or long, a path or tag appears twice, or
+        a score is not a finite number; the message names file, line and column.
     """
-    table = _read(Path(path), _score_fault)
-    return ScoreTable(name=Path(path).name, keys=table.keys, tags=table.tags, values=table.values)
+    return _read(Path(path), lambda number: None if np.isfinite(number) else "is not a finite number")[0]
 
 
 def read_truth(path: str | Path) -> Truth:
@@ -94,14 +109,14 @@ def read_truth(path: str | Path) -> Truth:
     DatasetError
         As `read_scores`, and for a label outside [0, 1] or an empty group.
     """
-    table = _read(Path(path), _label_fault)
+    table, groups = _read(Path(path), lambda number: None if 0 <= number <= 1 else "is not in [0, 1]")
     digest = hashlib.sha256("\0".join(sorted(table.keys)).encode("utf-8")).hexdigest()
     return Truth(
         keys=table.keys,
         tags=table.tags,
         labels=table.values,
-        groups=table.groups or table.keys,
-        split_name=Path(path).name,
+        groups=groups or table.keys,
+        split_name=table.name,
         split_hash=digest[:16],
     )
 
@@ -112,7 +127,7 @@ def read_groups(path: str | Path) -> dict[str, str]:
     Raises
     ------
     DatasetError
-        When the file cannot be read, has other columns, or a path stands twice.
+        When the file cannot be read, has other columns, or a path appears twice.
     """
     file = Path(path)
     rows = _rows(file)
@@ -125,9 +140,9 @@ def scores_to_csv(scores: ScoreTable) -> str:
     """The predictions as CSV text that `read_scores` reads: float32 in its shortest exact decimals."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", *scores.tags])
+    writer.writerow(["path", *scores.tags, _PROTOCOL])
     for key, row in zip(scores.keys, scores.values.astype(np.float32), strict=True):
-        writer.writerow([key, *map(str, row)])
+        writer.writerow([key, *map(str, row), scores.protocol])
     return text.getvalue()
 
 
@@ -144,24 +159,22 @@ def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> Fl
     for what, wanted, known in (("row", keys, row_of), ("tag", tags, column_of)):
         missing = [name for name in wanted if name not in known]
         if missing:
-            raise DatasetError(f"{scores.name}: {_count(len(missing), what)} of the truth missing: {_some(missing)}")
+            names = first_names([repr(name) for name in missing])
+            raise DatasetError(f"{scores.name}: {count_of(len(missing), what)} of the truth missing: {names}")
     chosen = np.ix_([row_of[key] for key in keys], [column_of[tag] for tag in tags])
     return scores.values[chosen].astype(np.float64)
 
 
-@dataclass(frozen=True)
-class _Table:
-    keys: tuple[str, ...]
-    tags: tuple[str, ...]
-    values: FloatArray
-    groups: tuple[str, ...] | None
+def count_of(number: int, what: str) -> str:
+    """The number and the noun, in the plural where it belongs: "1 tag", "2 tags"."""
+    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
-def _read(path: Path, fault: Callable[[float], str | None]) -> _Table:
-    """The table in `path`; `fault` says what is wrong with a number, if anything."""
+def _read(path: Path, fault: Callable[[float], str | None]) -> tuple[ScoreTable, tuple[str, ...] | None]:
+    """The table in `path`, and its groups if it has any; `fault` says what is wrong with a number, if anything."""
     rows = _rows(path)
     header = [name.strip() for name in rows[0][1]]
-    columns = [column for column, name in enumerate(header) if column and name != _GROUP]
+    columns = [column for column, name in enumerate(header) if column and name not in (_GROUP, _PROTOCOL)]
     _check_header(path, header, columns)
     body = rows[1:]
     values = np.empty((len(body), len(columns)))
@@ -176,8 +189,14 @@ def _read(path: Path, fault: Callable[[float], str | None]) -> _Table:
                     f"{path}, line {line} ({fields[0]}), column {header[column]!r}: {fields[column]!r} {wrong}"
                 )
             values[row, place] = number
-    groups = _groups(path, body, header.index(_GROUP)) if _GROUP in header[1:] else None
-    return _Table(_keys(path, body), tuple(header[column] for column in columns), values, groups)
+    table = ScoreTable(
+        name=path.name,
+        keys=_keys(path, body),
+        tags=tuple(header[column] for column in columns),
+        values=values,
+        protocol=_protocol(path, body, header.index(_PROTOCOL)) if _PROTOCOL in header[1:] else "",
+    )
+    return table, _groups(path, body, header.index(_GROUP)) if _GROUP in header[1:] else None
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -197,7 +216,7 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[int]) -> 
         raise DatasetError(f"{path}: the first row holds numbers; it must name the columns: path, then the tags")
     twice = sorted({name for name in header[1:] if header.count(name) > 1})
     if twice:
-        raise DatasetError(f"{path}: column {_some(twice)} stands twice")
+        raise DatasetError(f"{path}: column {first_names([repr(name) for name in twice])} appears twice")
 
 
 def _keys(path: Path, rows: Sequence[tuple[int, list[str]]]) -> tuple[str, ...]:
@@ -206,7 +225,7 @@ def _keys(path: Path, rows: Sequence[tuple[int, list[str]]]) -> tuple[str, ...]:
         if not fields[0]:
             raise DatasetError(f"{path}, line {line}: the path is empty")
         if fields[0] in lines:
-            raise DatasetError(f"{path}, line {line}: {fields[0]} stands in line {lines[fields[0]]} already")
+            raise DatasetError(f"{path}, line {line}: {fields[0]} appears in line {lines[fields[0]]} already")
         lines[fields[0]] = line
     return tuple(lines)
 
@@ -218,26 +237,15 @@ def _groups(path: Path, rows: Sequence[tuple[int, list[str]]], column: int) -> t
     return tuple(fields[column].strip() for _, fields in rows)
 
 
+def _protocol(path: Path, rows: Sequence[tuple[int, list[str]]], column: int) -> str:
+    named = {fields[column].strip() for _, fields in rows}
+    if len(named) > 1:
+        raise DatasetError(f"{path}: the rows name several protocols: {first_names(sorted(named))}")
+    return named.pop()
+
+
 def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
         return None
-
-
-def _score_fault(number: float) -> str | None:
-    return None if np.isfinite(number) else "is not a finite number"
-
-
-def _label_fault(number: float) -> str | None:
-    return None if 0 <= number <= 1 else "is not in [0, 1]"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number > 1 else ''}"
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(repr, names[:_NAMED])) + more

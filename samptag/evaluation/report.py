@@ -1,24 +1,30 @@
 """What an evaluation found, frozen, and its JSON form ``samptag.eval/1``."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from samptag import __version__
 from samptag.evaluation.metrics import Agreement
 from samptag.evaluation.predictions import ScoreTable
 
 __all__ = [
+    "INTERVALS_OF",
     "SCHEMA",
     "Comparison",
     "Degradation",
     "Difference",
     "EvaluationReport",
     "FailedClip",
+    "Interval",
     "Macro",
     "TagMeasures",
 ]
 
 SCHEMA = "samptag.eval/1"
+INTERVALS_OF = "the macro means over test sets of this size"
+"""What a 95 % interval is an interval of; see `samptag.evaluation.bootstrap.interval`."""
+
 _DECIMALS = 6  # the intervals are ten thousand times wider
 
 Interval = tuple[float, float]
@@ -33,15 +39,6 @@ class TagMeasures:
     roc_auc: float
     pr_auc: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """The tag as it stands in the JSON report."""
-        return {
-            "tag": self.tag,
-            "positives": self.positives,
-            "roc_auc": _number(self.roc_auc),
-            "pr_auc": _number(self.pr_auc),
-        }
-
 
 @dataclass(frozen=True)
 class Macro:
@@ -51,15 +48,6 @@ class Macro:
     pr_auc: float
     roc_auc_ci95: Interval | None
     pr_auc_ci95: Interval | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The means as they stand in the JSON report."""
-        return {
-            "roc_auc": _number(self.roc_auc),
-            "pr_auc": _number(self.pr_auc),
-            "roc_auc_ci95": _interval(self.roc_auc_ci95),
-            "pr_auc_ci95": _interval(self.pr_auc_ci95),
-        }
 
 
 @dataclass(frozen=True)
@@ -100,17 +88,13 @@ class Comparison:
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as it stands in the JSON report."""
+        """The comparison as the JSON report has it."""
         return {
             "model": self.model,
-            "macro": self.macro.to_dict(),
+            "macro": _plain(self.macro),
             **_differences("difference", self.roc_auc, self.pr_auc),
             "meaningful": {"roc_auc": self.roc_auc.meaningful, "pr_auc": self.pr_auc.meaningful},
-            "agreement": {
-                "correlation": _number(self.agreement.correlation),
-                "top_overlap": _number(self.agreement.top_overlap),
-                "top": self.agreement.top,
-            },
+            "agreement": _plain(self.agreement),
             "verdict": self.verdict,
         }
 
@@ -136,12 +120,12 @@ class Degradation:
     pr_auc_loss: Difference
 
     def to_dict(self) -> dict[str, Any]:
-        """The degradation as it stands in the JSON report."""
+        """The degradation as the JSON report has it."""
         return {
             "perturbation": self.perturbation,
-            "macro": self.macro.to_dict(),
+            "macro": _plain(self.macro),
             **_differences("loss", self.roc_auc_loss, self.pr_auc_loss),
-            "tags": [tag.to_dict() for tag in self.tags],
+            "tags": _plain(self.tags),
         }
 
 
@@ -168,6 +152,9 @@ class EvaluationReport:
         How many clips were scored, and how many tracks (or artists) they come from.
     model : str
         The weights, or the file with the scores.
+    protocol : str
+        Which segments of each clip the scores are the mean of: "paper", "won", "all (hop 2.678 s, tail overlap)"; ""
+        for predictions on file that do not say.
     macro : Macro
     tags : tuple of TagMeasures
         In the data set's order.
@@ -191,6 +178,7 @@ class EvaluationReport:
     clips: int
     groups: int
     model: str
+    protocol: str
     macro: Macro
     tags: tuple[TagMeasures, ...]
     excluded_tags: tuple[str, ...]
@@ -207,39 +195,45 @@ class EvaluationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report in the JSON schema ``samptag.eval/1``: str, int, float, bool, list, dict and None only."""
+        sha256 = self.scores.weights_sha256
         return {
             "schema": SCHEMA,
             "split": {"name": self.split_name, "hash": self.split_hash, "part": self.part or None},
             "clips": self.clips,
             "groups": self.groups,
             "model": self.model,
-            "macro": self.macro.to_dict(),
-            "tags": [tag.to_dict() for tag in self.tags],
+            "weights": None if sha256 is None else {"name": self.model, "sha256": sha256},
+            "protocol": self.protocol or None,
+            "macro": _plain(self.macro),
+            "tags": _plain(self.tags),
             "excluded_tags": list(self.excluded_tags),
             "missing_tags": list(self.missing_tags),
-            "failed": [{"path": clip.path, "error": clip.error} for clip in self.failed],
+            "failed": _plain(self.failed),
             "positive_above": self.positive_above,
             "min_positives": self.min_positives,
-            "bootstrap": {"resamples": self.resamples, "seed": self.seed},
+            "bootstrap": {"resamples": self.resamples, "seed": self.seed, "intervals_of": INTERVALS_OF},
             "against": self.against.to_dict() if self.against else None,
             "perturbations": [degradation.to_dict() for degradation in self.perturbations],
             "warnings": list(self.warnings),
+            "version": __version__,
         }
 
 
 def _differences(word: str, roc: Difference, pr: Difference) -> dict[str, Any]:
     return {
-        f"roc_auc_{word}": _number(roc.value),
-        f"roc_auc_{word}_ci95": _interval(roc.ci95),
-        f"pr_auc_{word}": _number(pr.value),
-        f"pr_auc_{word}_ci95": _interval(pr.ci95),
+        f"roc_auc_{word}": _plain(roc.value),
+        f"roc_auc_{word}_ci95": _plain(roc.ci95),
+        f"pr_auc_{word}": _plain(pr.value),
+        f"pr_auc_{word}_ci95": _plain(pr.ci95),
     }
 
 
-def _interval(ends: Interval | None) -> list[float | None] | None:
-    return None if ends is None else [_number(end) for end in ends]
-
-
-def _number(value: float) -> float | None:
-    """`value` for JSON, which has no NaN."""
-    return None if math.isnan(value) else round(value, _DECIMALS)
+def _plain(value: Any) -> Any:
+    """A flat dataclass, a number or a tuple of them for JSON, which has no NaN."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, _DECIMALS)
+    if hasattr(value, "__dataclass_fields__"):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value

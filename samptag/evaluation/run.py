@@ -1,29 +1,38 @@
 """Evaluations from end to end: a model on a data set, or anyone's predictions against a truth."""
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from samptag.core.protocols import PUBLISHED, Protocol, segment_starts
 from samptag.data import Dataset, open_dataset
-from samptag.data.dataset import split_hash
-from samptag.errors import DatasetError
+from samptag.data.dataset import Clip, split_hash
+from samptag.errors import AudioError, DatasetError, UsageError
 from samptag.evaluation.metrics import agreement
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth, align, read_groups, read_scores, read_truth
-from samptag.evaluation.report import Comparison, Degradation, EvaluationReport
-from samptag.evaluation.scoring import Scored, Scorer, Scoring, verdict
+from samptag.evaluation.report import Comparison, Degradation, EvaluationReport, FailedClip
+from samptag.evaluation.scoring import Scoring, differences, measure, rankable_tags, verdict
+from samptag.ranks import Ranks
+from samptag.tagging.files import Input
 
 if TYPE_CHECKING:
-    from samptag.evaluation.listen import Listener
-    from samptag.tagging.shard import Ranks
+    from samptag.core.segmenter import Tail
     from samptag.tagging.tagger import Tagger
 
-__all__ = ["assist", "evaluate", "evaluate_scores", "truth_of"]
+__all__ = ["default_protocol", "evaluate", "evaluate_scores", "score_clips", "truth_of"]
 
+_Block = npt.NDArray[np.float32]
+_Outcome = tuple[ScoreTable, tuple[FailedClip, ...]]
 _TOP = 5  # tags that `samptag tag` shows
+_SPOOL_BYTES = 1 << 24  # four minutes at 16 kHz wait in memory, longer clips in a file
+# Data sets on which people publish scores, as the names of their splits begin.
+_PUBLIC = ("mtat", "msd", "jamendo")
 
 
 def evaluate(
@@ -34,15 +43,18 @@ def evaluate(
     format: str | None = None,
     split: str | None = None,
     subset: str | None = None,
+    protocol: Protocol | None = None,
+    hop_seconds: float | None = None,
+    tail: "Tail | None" = None,
     group: str | Path = "track",
     against: str | Path | ScoreTable | None = None,
     perturbations: Sequence[str | Perturbation] = (),
     scoring: Scoring = Scoring(),  # noqa: B008  # frozen
     device: str = "auto",
-    ranks: "Ranks | None" = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  # frozen
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
-    """How well a model ranks the tags of a data set: clip scores are the mean over all segments of each clip.
+    """How well a model ranks the tags of a data set: clip scores are means over the segments of each clip.
 
     The data set's tags are matched to the model's by name. Clips that cannot be read are left out, and named; the
     split's hash is then that of the others, as in a training on the same files.
@@ -57,70 +69,91 @@ def evaluate(
         "train", "valid" or "test".
     format, split, subset : str or None
         As for `samptag.data.open_dataset`: the data set's layout, named split and subset.
+    protocol : {"paper", "won", "all"} or None
+        Which segments of a clip are scored: a published procedure (see `samptag.core.protocols.segment_starts`), or
+        those of `samptag tag`. None for "all" where `hop_seconds` or `tail` is given, else `default_protocol`.
+    hop_seconds, tail
+        As for the Tagger, with the protocol "all".
     group : str or Path
         What the bootstrap draws: "track" for the data set's own groups, "clip", or a CSV file of path and group.
     against : str, Path, ScoreTable or None
         Another system's predictions of the same clips, e.g. a CSV file; the report then says what differs.
     perturbations : sequence of str or Perturbation
-        Degradations under which the clips are heard again, e.g. ``"noise:20dB"``; see `parse_perturbation`.
+        Degradations under which the clips are scored again, e.g. ``"noise:20dB"``; see `parse_perturbation`.
     scoring : Scoring
     device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps"; of no meaning when `model` is a Tagger.
-    ranks : Ranks or None
-        Rank 0 among the processes that torchrun started, which share the clips; the others call `assist`.
+        "auto", "cpu", "cuda", "cuda:N" or "mps"; ignored when `model` is a Tagger, as are hop and tail.
+    ranks : Ranks
+        The place among processes that share the clips, `Ranks.joined`; each of them gets the whole report.
     progress : callable or None
-        Called with the number of clips heard so far and the number in all; a perturbation hears each clip again.
-
-    Returns
-    -------
-    EvaluationReport
+        Called with the number of clips scored so far and the number in all; a perturbation counts each clip again.
 
     Raises
     ------
     DatasetError
         When the data set cannot be used, shares no tag with the model, or no clip of it can be read.
+    AudioError
+        When a clip that can be read clean cannot be read degraded: a loss is of the same clips or of none.
     WeightsError, DeviceError, UsageError
-        When the model, the device or a perturbation cannot be used.
+        When the model, the device, the protocol or a perturbation cannot be used.
+
+    Examples
+    --------
+    >>> report = samptag.evaluate("mtat/", protocol="paper")  # doctest: +SKIP
+    >>> report.macro.roc_auc, report.macro.roc_auc_ci95, report.protocol  # doctest: +SKIP
     """
-    wanted = _parsed(perturbations)
-    dataset = _dataset(data, format=format, split=split, subset=subset)
+    wanted = [each if isinstance(each, Perturbation) else parse_perturbation(each) for each in perturbations]
+    spaced = hop_seconds is not None or tail is not None
+    if protocol in PUBLISHED and spaced:
+        raise UsageError(f"the protocol {protocol!r} says which segments are scored: leave out --hop and --tail")
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
     truth = _regrouped(truth_of(dataset, part=part), group)
     other = read_scores(against) if isinstance(against, str | Path) else against
-    tagger = _tagger(model, device)
+    tagger = _tagger(model, device, hop_seconds, tail)
+    if protocol is None:
+        spaced = spaced or tagger.hop != tagger.length
+        protocol = "all" if spaced else default_protocol(dataset.format, tagger.card.name)
+    for perturbation in wanted:
+        perturbation.check(tagger.sample_rate)
     missing = tuple(tag for tag in truth.tags if tag not in tagger.tags)
     if len(missing) == len(truth.tags):
         raise DatasetError(
             f"{dataset.root}: {tagger.card.name} knows none of its {len(missing)} tags ({missing[0]}, ...)"
         )
-    heard = _listener(tagger, dataset, part, wanted, scoring).hear(ranks=ranks, progress=progress)
-    known = _restricted(truth, heard.clean.keys, [tag for tag in truth.tags if tag not in missing])
-    lost = {clip.path for clip in heard.failed}
-    readable = split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in lost)
-    known = replace(known, split_hash=readable)
-    report = _report(known, heard.clean, other=other, degraded=heard.degraded, scoring=scoring)
+
+    def scored(perturbation: Perturbation | None, clips: Sequence[Clip], done: int) -> _Outcome:
+        step = progress and (lambda count, _: progress(done + count, total))
+        return score_clips(
+            tagger,
+            clips,
+            protocol=protocol,
+            perturbation=perturbation,
+            seed=scoring.seed,
+            ranks=ranks,
+            progress=step,
+        )
+
+    clips = dataset.select(part)
+    total = len(clips) * (1 + len(wanted))
+    clean, failed = scored(None, clips, 0)
+    unread = {clip.path for clip in failed}
+    readable = [clip for clip in clips if clip.key not in unread]
+    if not readable:
+        raise DatasetError(f"none of {len(failed)} clips can be read; the first: {failed[0].error}")
+    total = len(clips) + len(readable) * len(wanted)
+    degraded = []
+    for turn, perturbation in enumerate(wanted):
+        table, lost = scored(perturbation, readable, len(clips) + turn * len(readable))
+        if lost:
+            raise AudioError(f"{lost[0].path} can be read clean but not under {perturbation.name}: {lost[0].error}")
+        degraded.append((perturbation.name, table))
+    known = _restricted(truth, clean.keys, [tag for tag in truth.tags if tag not in missing])
+    known = replace(
+        known, split_hash=split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in unread)
+    )
+    report = _report(known, clean, other=other, degraded=degraded, scoring=scoring)
     warnings = (*_absent(dataset), *report.warnings)
-    return replace(report, missing_tags=missing, failed=heard.failed, warnings=warnings)
-
-
-def assist(
-    data: str | Path | Dataset,
-    *,
-    ranks: "Ranks",
-    model: "str | Path | Tagger | None" = None,
-    part: str = "test",
-    format: str | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    perturbations: Sequence[str | Perturbation] = (),
-    scoring: Scoring = Scoring(),  # noqa: B008  # frozen
-    device: str = "auto",
-) -> None:
-    """Hear this process's share of the clips for rank 0, which calls `evaluate` with the same arguments.
-
-    Parameters and errors are those of `evaluate`.
-    """
-    dataset = _dataset(data, format=format, split=split, subset=subset)
-    _listener(_tagger(model, device), dataset, part, _parsed(perturbations), scoring).assist(ranks)
+    return replace(report, missing_tags=missing, failed=failed, warnings=warnings)
 
 
 def evaluate_scores(
@@ -143,14 +176,14 @@ def evaluate_scores(
     group, against, scoring
         As for `evaluate`; "track" means the column ``group`` where `truth` has one, and otherwise each row.
 
-    Returns
-    -------
-    EvaluationReport
-
     Raises
     ------
     DatasetError
         When a file cannot be used, or rows or tags of the truth are missing from the predictions.
+
+    Examples
+    --------
+    >>> evaluate_scores("est.csv", truth="gt.csv").macro.roc_auc  # doctest: +SKIP
     """
     known = read_truth(truth) if isinstance(truth, str | Path) else truth
     table = read_scores(scores) if isinstance(scores, str | Path) else scores
@@ -172,8 +205,123 @@ def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
     )
 
 
-def _dataset(data: str | Path | Dataset, *, format: str | None, split: str | None, subset: str | None) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
+def default_protocol(format: str, model: str) -> Protocol:
+    """The protocol to score a model by on a data set of a format, unless told otherwise.
+
+    On MagnaTagATune, the Million Song Dataset and MTG-Jamendo it is that of the model's own score published on one of
+    them, if the registry quotes one, and otherwise the paper's; on one's own music it is "all".
+
+    Parameters
+    ----------
+    format : str
+        As in `Dataset.format`.
+    model : str
+        The name in the weights' card.
+
+    Examples
+    --------
+    >>> default_protocol("mtat", "sota-mtat-sample"), default_protocol("mtat", "my-own")
+    ('won', 'paper')
+    """
+    from samptag.pretrained import load_registry
+
+    if format not in _PUBLIC:
+        return "all"
+    entry = load_registry().entries.get(model)
+    scores = entry.scores if entry is not None else ()
+    return next((score.protocol for score in scores if score.protocol and score.split.startswith(_PUBLIC)), "paper")
+
+
+def score_clips(
+    tagger: "Tagger",
+    clips: Sequence[Clip],
+    *,
+    protocol: Protocol = "all",
+    perturbation: Perturbation | None = None,
+    seed: int = 0,
+    ranks: Ranks = Ranks(),  # noqa: B008  # frozen
+    progress: Callable[[int, int], None] | None = None,
+) -> _Outcome:
+    """The scores of clips under one condition, and the clips that cannot be read.
+
+    Parameters
+    ----------
+    tagger : Tagger
+        With segments that touch, for a published protocol.
+    clips : sequence of Clip
+    protocol : {"paper", "won", "all"}
+    perturbation : Perturbation or None
+        None for the clips as they are.
+    seed : int
+        Decides the noise.
+    ranks : Ranks
+        See `evaluate`.
+    progress : callable or None
+        Called with the number of clips scored so far and the number in all.
+
+    Returns
+    -------
+    ScoreTable
+        float32 in [0, 1] of the readable clips, in their order.
+    tuple of FailedClip
+    """
+    if protocol in PUBLISHED and tagger.hop != tagger.length:
+        raise UsageError(f"the protocol {protocol!r} needs a Tagger whose segments touch: leave out hop_seconds")
+
+    def changed(key: str, blocks: Iterable[_Block]) -> Iterable[_Block]:
+        if perturbation is not None:
+            blocks = perturbation.apply(blocks, sample_rate=tagger.sample_rate, key=key, seed=seed)
+        if protocol == "all":
+            return blocks
+        return _published_segments(blocks, protocol, tagger.length, tagger.sample_rate)
+
+    inputs = [Input(path=clip.key, source=str(clip.path)) for clip in clips]
+    results = ranks.spread(
+        inputs, lambda items: tagger.tag_many(items, taggram=False, transform=changed), size=lambda item: item.size
+    )
+    rows, failed = {}, []
+    for count, result in enumerate(results, start=1):
+        if result.error is None:
+            rows[result.path] = [item.score for item in result.scores]
+        else:
+            failed.append(FailedClip(result.path, result.error.message))
+        if progress is not None:
+            progress(count, len(inputs))
+    spacing = f" (hop {tagger.hop / tagger.sample_rate:.4g} s, tail {tagger.tail})" if protocol == "all" else ""
+    table = ScoreTable(
+        name=tagger.card.name,
+        keys=tuple(rows),
+        tags=tagger.tags,
+        values=np.array(list(rows.values()), dtype=np.float32).reshape(len(rows), len(tagger.tags)),
+        protocol=protocol + spacing,
+        weights_sha256=tagger.weights_sha256,
+    )
+    return table, tuple(failed)
+
+
+def _published_segments(
+    blocks: Iterable[_Block], protocol: Literal["paper", "won"], length: int, sample_rate: int
+) -> Iterator[_Block]:
+    """The segments that a protocol takes of a clip, end to end; which ones shows when the clip has ended."""
+    size = np.dtype(np.float32).itemsize
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+        for block in blocks:
+            spool.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+        for start in segment_starts(spool.tell() // size, protocol=protocol, length=length, sample_rate=sample_rate):
+            spool.seek(int(start) * size)
+            yield np.frombuffer(spool.read(length * size), dtype=np.float32)
+
+
+def _tagger(
+    model: "str | Path | Tagger | None", device: str, hop_seconds: float | None, tail: "Tail | None"
+) -> "Tagger":
+    from samptag.pretrained import DEFAULT
+    from samptag.tagging.tagger import Tagger
+
+    if isinstance(model, Tagger):
+        return model
+    name = DEFAULT if model is None else model
+    return Tagger.from_pretrained(name, device=device, hop_seconds=hop_seconds, tail=tail or "overlap")
 
 
 def _absent(dataset: Dataset) -> Iterator[str]:
@@ -183,27 +331,6 @@ def _absent(dataset: Dataset) -> Iterator[str]:
             f"{dataset.root}: {len(dataset.unusable)} listed clips are missing, unreadable or too short, the first: "
             f"{dataset.unusable[0].path}; 'samptag data check' names all"
         )
-
-
-def _parsed(perturbations: Sequence[str | Perturbation]) -> list[Perturbation]:
-    return [each if isinstance(each, Perturbation) else parse_perturbation(each) for each in perturbations]
-
-
-def _listener(
-    tagger: "Tagger", dataset: Dataset, part: str, perturbations: Sequence[Perturbation], scoring: Scoring
-) -> "Listener":
-    from samptag.evaluation.listen import Listener
-
-    return Listener(tagger, clips=dataset.select(part), perturbations=perturbations, seed=scoring.seed)
-
-
-def _tagger(model: "str | Path | Tagger | None", device: str) -> "Tagger":
-    from samptag.pretrained import DEFAULT
-    from samptag.tagging.tagger import Tagger
-
-    if isinstance(model, Tagger):
-        return model
-    return Tagger.from_pretrained(DEFAULT if model is None else model, device=device)
 
 
 def _regrouped(truth: Truth, group: str | Path) -> Truth:
@@ -244,51 +371,62 @@ def _report(
     scoring: Scoring,
 ) -> EvaluationReport:
     """The report of `scores`, which hold every clip and tag of `truth`."""
-    scorer = Scorer(truth, scoring=scoring)
+    tags = rankable_tags(truth, scoring=scoring)
+    columns = [truth.tags.index(tag) for tag in tags]
+    kept = _restricted(truth, truth.keys, tags)
+    n_groups = len(set(truth.groups))
 
-    def score(table: ScoreTable) -> Scored:
-        return scorer.score(align(table, keys=truth.keys, tags=truth.tags))
+    def values_of(table: ScoreTable) -> npt.NDArray[np.float64]:
+        return align(table, keys=truth.keys, tags=truth.tags)
 
-    own = score(scores)
+    ours = values_of(scores)
+    own = measure(ours[:, columns], truth=kept, scoring=scoring)
+    against = None
+    if other is not None:
+        theirs = values_of(other)
+        scored = measure(theirs[:, columns], truth=kept, scoring=scoring)
+        gaps = differences(own, scored)
+        against = Comparison(
+            other.name,
+            scored.macro,
+            *gaps,
+            agreement(ours, reference=theirs, top=min(_TOP, len(truth.tags))),
+            verdict((scores.name, other.name), gaps, groups=n_groups),
+        )
+    degradations = []
+    for name, table in degraded:
+        scored = measure(values_of(table)[:, columns], truth=kept, scoring=scoring)
+        degradations.append(Degradation(name, scored.macro, scored.tags, *differences(own, scored)))
     return EvaluationReport(
         split_name=truth.split_name,
         split_hash=truth.split_hash,
         part=truth.part,
         clips=len(truth.keys),
-        groups=scorer.n_groups,
+        groups=n_groups,
         model=scores.name,
+        protocol=scores.protocol,
         macro=own.macro,
         tags=own.tags,
-        excluded_tags=scorer.excluded_tags,
+        excluded_tags=tuple(tag for tag in truth.tags if tag not in tags),
         positive_above=scoring.positive_above,
         min_positives=scoring.min_positives,
         resamples=scoring.resamples,
         seed=scoring.seed,
-        against=None if other is None else _compared(scorer, truth, (scores, own), (other, score(other))),
-        perturbations=tuple(_degraded(scorer, name, own, score(table)) for name, table in degraded),
-        warnings=tuple(
-            warning for table in (scores, other) if table is not None and (warning := _left_out(table, truth))
-        ),
+        against=against,
+        perturbations=tuple(degradations),
+        warnings=tuple(_doubts(truth, scores, other)),
         scores=scores,
     )
 
 
-def _compared(
-    scorer: Scorer, truth: Truth, ours: tuple[ScoreTable, Scored], theirs: tuple[ScoreTable, Scored]
-) -> Comparison:
-    roc, pr = scorer.differences(ours[1], theirs[1])
-    first, second = (align(table, keys=truth.keys, tags=truth.tags) for table, _ in (ours, theirs))
-    alike = agreement(first, reference=second, top=min(_TOP, len(truth.tags)))
-    words = verdict((ours[0].name, theirs[0].name), (roc, pr), groups=scorer.n_groups)
-    return Comparison(theirs[0].name, theirs[1].macro, roc, pr, alike, words)
-
-
-def _degraded(scorer: Scorer, name: str, clean: Scored, degraded: Scored) -> Degradation:
-    roc, pr = scorer.differences(clean, degraded)
-    return Degradation(name, degraded.macro, degraded.tags, roc, pr)
-
-
-def _left_out(scores: ScoreTable, truth: Truth) -> str:
-    """What of a predictions file the truth does not hold; "" for nothing."""
-    rows = len(set(scores.keys) - set(truth.keys))
-    return f"{scores.name}: {rows} of {len(scores.keys)} rows are not in the truth and were left out" if rows else ""
+def _doubts(truth: Truth, scores: ScoreTable, other: ScoreTable | None) -> Iterator[str]:
+    """What of predictions the truth does not hold, and whether two systems were given the same segments."""
+    for table in (scores, other):
+        rows = 0 if table is None else len(set(table.keys) - set(truth.keys))
+        if table is not None and rows:
+            yield f"{table.name}: {rows} of {len(table.keys)} rows are not in the truth and were left out"
+    if other is not None and other.protocol and scores.protocol and other.protocol != scores.protocol:
+        yield (
+            f"{other.name} was scored by the protocol {other.protocol}, {scores.name} by {scores.protocol}: a part of "
+            f"the difference is that of the segments"
+        )

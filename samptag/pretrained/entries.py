@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from samptag.core.protocols import Protocol
 from samptag.fetch import Checksums
 
 __all__ = ["NAME_PATTERN", "Format", "Layout", "PublishedScore", "Registry", "TagList", "WeightsEntry", "parse_tags"]
@@ -30,9 +31,13 @@ class TagList:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedScore:
-    """A score with the split it was measured on and where it was read; macro over tags, in [0, 1]."""
+    """A score with the split and the protocol it was measured by and where it was read; macro over tags, in [0, 1].
+
+    The protocol is None in registries that do not say.
+    """
 
     split: str
+    protocol: Protocol | None = None
     roc_auc: float
     pr_auc: float | None = None
     source: str

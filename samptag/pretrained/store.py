@@ -17,8 +17,8 @@ from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
 from samptag.fetch import FetchPolicy, Progress, fetch, offline_asked
 from samptag.files import atomic_write, locked, os_errors_as, os_reason, weights_folder
-from samptag.pretrained.adopt import install_published
 from samptag.pretrained.entries import NAME_PATTERN, Registry, WeightsEntry
+from samptag.pretrained.foreign import install_published
 from samptag.pretrained.registry import load_registry
 from samptag.text import did_you_mean
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from samptag.audio.decode import SUFFIXES
+from samptag.audio.walk import Found, walk_audio
 from samptag.errors import AudioError, UsageError
+from samptag.files import os_reason
 
 __all__ = ["STDIN", "Input", "expand_inputs", "read_list"]
 
@@ -34,6 +35,14 @@ class Input:
     path: str
     source: str | BinaryIO
     error: AudioError | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, by which several processes share their work; 1 where there is none to be seen."""
+        try:
+            return os.stat(self.source).st_size if isinstance(self.source, str) else 1
+        except OSError:
+            return 1
 
 
 def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
@@ -68,7 +77,7 @@ def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
                 raise UsageError("standard input (-) can be read only once")
             inputs.append(Input(path=STDIN, source=sys.stdin.buffer))
         elif os.path.isdir(name):
-            inputs.extend(_Walk(name).inputs())
+            inputs.extend(_folder_inputs(name))
         else:
             inputs.append(Input(path=name, source=name))
     return inputs
@@ -96,83 +105,27 @@ def read_list(data: bytes, *, null: bool = False) -> list[str]:
     return [os.fsdecode(name) for name in names if name]
 
 
-@dataclass(frozen=True)
-class _Found:
-    path: str
-    is_link: bool
-    identity: tuple[int, int] | None  # device and inode; None where there is no file behind the name
-    error: AudioError | None = None
+def _folder_inputs(root: str) -> Iterator[Input]:
+    found = sorted(walk_audio(root, folders="once"), key=lambda item: os.fsencode(item.path).split(os.fsencode(os.sep)))
+    if not found:
+        more = f"{len(SUFFIXES) - 3} other suffixes"
+        message = f"no audio files in the folder {root!r}; samptag looks for .mp3, .flac, .m4a and {more}"
+        yield Input(path=root, source=root, error=AudioError(message))
+    named = {_identity(item) for item in found if not item.is_link}
+    for item in found:
+        if item.is_link and item.status is not None:
+            if _identity(item) in named:
+                continue
+            named.add(_identity(item))
+        yield Input(path=item.path, source=item.path, error=None if item.error is None else _why(item, item.error))
 
 
-@dataclass
-class _Walk:
-    """One folder walked; real folders before links to folders, so that a file keeps its own name where it has one."""
-
-    root: str
-    found: list[_Found] = field(default_factory=list)
-    visited: set[tuple[int, int]] = field(default_factory=set)
-    folder_links: list[str] = field(default_factory=list)
-
-    def inputs(self) -> Iterator[Input]:
-        self._walk(self.root)
-        while self.folder_links:
-            # Byte order, and the links below a linked folder after it: the same names win in every run.
-            self.folder_links.sort(key=os.fsencode)
-            self._walk(self.folder_links.pop(0))
-        kept = self._without_doubles()
-        if not kept:
-            more = f"{len(SUFFIXES) - 3} other suffixes"
-            message = f"no audio files in the folder {self.root!r}; samptag looks for .mp3, .flac, .m4a and {more}"
-            kept = [_Found(self.root, False, None, AudioError(message))]
-        for entry in kept:
-            yield Input(path=entry.path, source=entry.path, error=entry.error)
-
-    def _walk(self, start: str) -> None:
-        pending = [start]
-        while pending:
-            folder = pending.pop()
-            try:
-                status = os.stat(folder)
-                if (status.st_dev, status.st_ino) in self.visited:
-                    continue
-                self.visited.add((status.st_dev, status.st_ino))
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        self._take(entry, pending)
-            except OSError as error:
-                self._fail(folder, f"cannot list the folder {folder!r}: {error.strerror}")
-
-    def _take(self, entry: os.DirEntry[str], pending: list[str]) -> None:
-        if entry.name.startswith("."):
-            return
-        is_audio = os.path.splitext(entry.name)[1].lower() in SUFFIXES
-        is_link = entry.is_symlink()
-        try:
-            status = os.stat(entry.path)
-        except OSError as error:
-            if is_audio:
-                self._fail(entry.path, f"cannot open {entry.path!r}: {_why_no_file(error, is_link)}")
-            return
-        if stat.S_ISDIR(status.st_mode):
-            (self.folder_links if is_link else pending).append(entry.path)
-        elif is_audio and stat.S_ISREG(status.st_mode):
-            self.found.append(_Found(entry.path, is_link, (status.st_dev, status.st_ino)))
-
-    def _fail(self, path: str, message: str) -> None:
-        self.found.append(_Found(path, False, None, AudioError(message)))
-
-    def _without_doubles(self) -> list[_Found]:
-        own = {entry.identity for entry in self.found if not entry.is_link}
-        linked: set[tuple[int, int] | None] = set()
-        kept = []
-        for entry in sorted(self.found, key=lambda entry: os.fsencode(entry.path).split(os.fsencode(os.sep))):
-            if entry.is_link:
-                if entry.identity in own or entry.identity in linked:
-                    continue
-                linked.add(entry.identity)
-            kept.append(entry)
-        return kept
+def _identity(item: Found) -> tuple[int, int] | None:
+    return None if item.status is None else (item.status.st_dev, item.status.st_ino)
 
 
-def _why_no_file(error: OSError, is_link: bool) -> str:
-    return f"a link that leads nowhere ({error.strerror})" if is_link else str(error.strerror)
+def _why(item: Found, error: OSError) -> AudioError:
+    if item.is_folder:
+        return AudioError(f"cannot list the folder {item.path!r}: {os_reason(error)}")
+    reason = f"a link that leads nowhere ({os_reason(error)})" if item.is_link else os_reason(error)
+    return AudioError(f"cannot open {item.path!r}: {reason}")

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from samptag.audio.decode import open_audio
 from samptag.core.card import ModelCard
-from samptag.core.cores import available_cores
-from samptag.core.device import choose_device
+from samptag.core.device import available_cores, choose_device
 from samptag.core.segmenter import Segmenter, Tail
 from samptag.core.weights import LoadedModel, Weights
 from samptag.engine.predictor import Predictor

@@ -12,11 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samptag.audio.decode import SCALE
+from samptag.core.config import ModelConfig
+from samptag.core.model import SampleCNN
 from samptag.data import AudioCache
-from samptag.data.cache import SCALE
+from samptag.engine.predictor import Predictor
+from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
 
 __all__ = [
+    "EmbeddedSource",
     "MappedSource",
     "Prefetcher",
     "ResidentSource",
@@ -32,6 +37,8 @@ PAPER_RATE = 22_050
 PAPER_CLIP_SAMPLES = 640_512
 PAPER_COUNTED_SAMPLES = 640_000
 PAPER_LONGEST_SAMPLES = 31 * PAPER_RATE
+# A subset loses up to a batch less one segment an epoch: 1 % of so many batches. The authors' subsets have 179.
+LEAST_BATCHES_OF_A_SUBSET = 100
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Segments:
     clips : ndarray of int64, (n,)
         Row of the clip in the list of clips that was asked about.
     starts : ndarray of int64, (n,)
-        First sample in `AudioCache.samples`.
+        First sample, counted as in `AudioCache.starts`.
     lengths : ndarray of int64, (n,)
         Samples there are; zeros follow up to the segment's length.
     """
@@ -55,59 +62,54 @@ class Segments:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def then(self, others: "Segments") -> "Segments":
+        """These and `others`, whose `clips` are rows of another list."""
+        pairs = ((self.clips, others.clips), (self.starts, others.starts), (self.lengths, others.lengths))
+        return Segments(*(np.concatenate(pair) for pair in pairs))
+
     def take(self, rows: NDArray[np.int64] | slice) -> "Segments":
         """The segments at `rows`, in that order."""
         return Segments(self.clips[rows], self.starts[rows], self.lengths[rows])
 
 
-def segment_counts(
-    lengths: NDArray[np.int64], *, input_length: int, first_stride: int, sample_rate: int
-) -> NDArray[np.int64]:
+def segment_counts(lengths: NDArray[np.int64], *, model: ModelConfig) -> NDArray[np.int64]:
     """How many whole segments follow one another in clips of `lengths` samples; 1 for a clip shorter than one.
 
     Clips of 29 to 31 s at 22 050 Hz are counted as the paper does.
     """
-    counts = lengths // input_length
-    if sample_rate == PAPER_RATE:
+    counts = lengths // model.input_length
+    if model.sample_rate == PAPER_RATE:
         preview = (lengths >= PAPER_CLIP_SAMPLES) & (lengths <= PAPER_LONGEST_SAMPLES)
-        counts = np.where(preview, PAPER_COUNTED_SAMPLES // first_stride // (input_length // first_stride), counts)
+        counts = np.where(preview, PAPER_COUNTED_SAMPLES // model.first_stride // model.frames, counts)
     return np.maximum(counts, 1)
 
 
 def consecutive_segments(
-    cache: AudioCache,
-    clips: NDArray[np.int64],
-    *,
-    input_length: int,
-    first_stride: int,
-    per_clip: int | None = None,
+    cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
-    """The consecutive segments of `clips`, clip after clip, the same ones every time.
+    """The segments of `clips` end to end, clip after clip, the same ones every time.
 
     Parameters
     ----------
-    cache : AudioCache
     clips : ndarray of int64, (n,)
         Places in the cache, each of a clip with at least one sample.
-    input_length, first_stride : int
-        Of the model, in samples.
+    model : ModelConfig
+        The cache has its sample rate.
     per_clip : int or None
         At most so many of each clip, evenly spaced.
     """
-    counts = segment_counts(
-        cache.lengths[clips], input_length=input_length, first_stride=first_stride, sample_rate=cache.sample_rate
-    )
+    counts = segment_counts(cache.lengths[clips], model=model)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
     rows = np.repeat(np.arange(len(clips)), kept)
     place = np.arange(len(rows)) - np.repeat(np.cumsum(kept) - kept, kept)
     numbers = place if per_clip is None else (place * counts[rows]) // kept[rows]
-    starts = cache.starts[clips][rows] + numbers * input_length
-    lengths = np.minimum(input_length, cache.lengths[clips][rows] - numbers * input_length)
+    starts = cache.starts[clips][rows] + numbers * model.input_length
+    lengths = np.minimum(model.input_length, cache.lengths[clips][rows] - numbers * model.input_length)
     return Segments(rows, starts, lengths)
 
 
 def _random_segments(
-    every: Segments, *, cache: AudioCache, clips: NDArray[np.int64], input_length: int, rng: np.random.Generator
+    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, rng: np.random.Generator
 ) -> Segments:
     """As many crops of each clip as `every` has: one at a random place in each of equal parts of the clip."""
     counts = np.bincount(every.clips, minlength=len(clips))
@@ -118,23 +120,19 @@ def _random_segments(
 
 
 def epoch_segments(
-    cache: AudioCache,
-    clips: NDArray[np.int64],
-    *,
-    input_length: int,
-    first_stride: int,
-    recipe: Recipe,
-    seed: int,
-    epoch: int,
+    cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
 ) -> Segments:
-    """The segments of one training epoch in their shuffled order, which depends on seed and epoch alone."""
+    """The segments of one training epoch in their order, which depends on seed and epoch alone."""
     rng = np.random.default_rng([seed, epoch])
-    segments = consecutive_segments(
-        cache, clips, input_length=input_length, first_stride=first_stride, per_clip=recipe.segments_per_clip
-    )
+    segments = consecutive_segments(cache, clips, model=model, per_clip=recipe.segments_per_clip)
     if recipe.segments == "random":
-        segments = _random_segments(segments, cache=cache, clips=clips, input_length=input_length, rng=rng)
-    return segments.take(rng.permutation(len(segments)))
+        segments = _random_segments(segments, cache, clips, input_length=model.input_length, rng=rng)
+    size = recipe.batch_size
+    subsets = max(1, min(recipe.subsets, len(segments) // (LEAST_BATCHES_OF_A_SUBSET * size)))
+    orders = [rng.permutation(np.flatnonzero(segments.clips % subsets == subset)) for subset in range(subsets)]
+    if recipe.full_batches and len(segments) >= size:
+        orders = [order[: len(order) - len(order) % size] for order in orders]
+    return segments.take(np.concatenate(orders))
 
 
 def batch_bounds(n_segments: int, *, batch_size: int) -> list[tuple[int, int]]:
@@ -148,26 +146,16 @@ def batch_bounds(n_segments: int, *, batch_size: int) -> list[tuple[int, int]]:
 
 
 class MappedSource:
-    """Waveforms copied out of the memory-mapped cache.
-
-    Parameters
-    ----------
-    cache : AudioCache
-    input_length : int
-        In samples.
-    device : torch.device
-    """
-
-    resident = False
+    """Waveforms of `input_length` samples, read from the cache's files."""
 
     def __init__(self, cache: AudioCache, *, input_length: int, device: torch.device) -> None:
-        self._samples, self._length, self._device = cache.samples, input_length, device
+        self._cache, self._length, self._device = cache, input_length, device
 
     def __call__(self, segments: Segments) -> Tensor:
         """Float32 in [-1, 1), shape (n, input_length), on the device."""
         block = np.zeros((len(segments), self._length), dtype=np.int16)
         for row, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
-            block[row, :length] = self._samples[start : start + length]
+            self._cache.read(int(start), block[row, :length])
         tensor = torch.from_numpy(block)
         if self._device.type == "cuda":
             tensor = tensor.pin_memory().to(self._device, non_blocking=True)
@@ -175,19 +163,7 @@ class MappedSource:
 
 
 class ResidentSource:
-    """Waveforms gathered from a copy of the cache in the device's own memory.
-
-    Parameters
-    ----------
-    cache : AudioCache
-    clips : ndarray of int64
-        Only these clips are copied.
-    input_length : int
-        In samples.
-    device : torch.device
-    """
-
-    resident = True
+    """Waveforms of `input_length` samples, gathered from a copy of some `clips` in the device's own memory."""
 
     def __init__(self, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, device: torch.device) -> None:
         lengths = cache.lengths[clips]
@@ -199,7 +175,7 @@ class ResidentSource:
         self._samples = torch.empty(int(ends[-1]) + input_length, dtype=torch.int16, device=device)
         self._samples[int(ends[-1]) :] = 0
         for clip, end in zip(clips, ends, strict=True):
-            self._samples[end - cache.lengths[clip] : end] = torch.from_numpy(np.array(cache.clip(int(clip))))
+            self._samples[end - cache.lengths[clip] : end] = torch.from_numpy(cache.clip(int(clip)))
         self._steps = torch.arange(input_length, device=device)
 
     def __call__(self, segments: Segments) -> Tensor:
@@ -213,21 +189,38 @@ class ResidentSource:
         return waveforms
 
 
-class Prefetcher:
-    """Batches made ahead by a thread; how long the caller had to wait for them is counted.
+class EmbeddedSource:
+    """Embeddings in place of waveforms, computed once by an encoder that is not trained, as it is when tagging.
 
-    Parameters
-    ----------
-    load : callable
-        Makes the waveforms of some segments.
-    batches : sequence of Segments
-    ahead : int
-        How many batches may lie ready.
-
-    Attributes
-    ----------
-    waited_seconds : float
+    Each process computes those of its share of `segments`, which are all that will be asked for.
     """
+
+    def __init__(
+        self,
+        segments: Segments,
+        load: Callable[[Segments], Tensor],
+        *,
+        model: SampleCNN,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        predict = Predictor(model, device=str(device))
+        mine = segments.take(processes.rows(0, len(segments)))
+        parts = [mine.take(slice(i, i + predict.batch_size)) for i in range(0, len(mine), predict.batch_size)]
+        embeddings = [predict(load(part).cpu().numpy())[1] for part in parts]
+        order = np.argsort(segments.starts)
+        self._starts = segments.starts[order]
+        whole = np.concatenate([each for share in processes.collect(embeddings) for each in share])
+        self._embeddings = torch.from_numpy(whole[order]).to(device)
+
+    def __call__(self, segments: Segments) -> Tensor:
+        """Float32, shape (n, embedding_size), on the device."""
+        rows = np.searchsorted(self._starts, segments.starts)
+        return self._embeddings[torch.from_numpy(rows).to(self._embeddings.device)]
+
+
+class Prefetcher:
+    """Batches made ahead by a thread, at most `ahead` of them; `waited_seconds` is how long the caller waited."""
 
     def __init__(self, load: Callable[[Segments], Tensor], batches: Sequence[Segments], *, ahead: int = 3) -> None:
         self._load, self._batches = load, batches

@@ -1,4 +1,4 @@
-"""Several processes on one training, started by torchrun: who they are, and what they tell one another."""
+"""Several processes on one training, started by torchrun: who they are, and what they exchange."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -53,13 +53,13 @@ class Processes:
         if self.world > 1:
             dist.all_reduce(tensor)
 
-    def highest(self, flags: Sequence[int]) -> list[int]:
+    def highest(self, values: Sequence[float]) -> list[float]:
         """The largest value any process has in each place."""
         if self.world == 1:
-            return list(flags)
-        tensor = torch.tensor(flags)
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
-        return [int(flag) for flag in tensor]
+        return tensor.tolist()
 
     def collect(self, value: Any) -> list[Any]:
         """`value` of every process, by rank; plain data only."""
@@ -145,13 +145,7 @@ def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.d
 
 
 class CrossProcessNorm(nn.Module):
-    """Batch normalisation over the batches of all processes, in place of `norm`, whose tensors it uses.
-
-    Parameters
-    ----------
-    norm : nn.BatchNorm1d or nn.BatchNorm2d
-    processes : Processes
-    """
+    """Batch normalisation over the batches of all processes, in place of `norm`, whose tensors it uses."""
 
     running_mean: Tensor
     running_var: Tensor

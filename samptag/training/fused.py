@@ -1,4 +1,4 @@
-"""Convolution, batch normalisation, max-pooling and ReLU as one step, for training on the CPU.
+"""The forward pass of a training step; on the CPU convolution, batch norm, max-pooling and ReLU as one step.
 
 The paper's module has a kernel as long as its pool, m, and that makes it matrix products without any copying. In
 memory (time, channels), frame t of the convolution's input is the m * channels numbers that start at frame t. The
@@ -14,22 +14,174 @@ What else makes it fast, with the same values and gradients as the modules one a
 - buffers are kept from step to step, so that no pages are fetched and cleared anew.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samptag.training.moments import Moments, combine, moments
-from samptag.training.pieces import Geometry, Piece, cut
-from samptag.training.workers import Buffers, Reduce, Workers
+from samptag.core.baselines import MelFrontEnd
+from samptag.core.blocks import Convolution
+from samptag.core.model import SampleCNN
+from samptag.training.distributed import Processes, synchronise_norms
 
-__all__ = ["FusedLayer"]
+__all__ = ["Buffers", "FusedForward", "FusedLayer", "Workers", "training_forward"]
+
+T = TypeVar("T")
+Reduce = Callable[[Tensor], None]
+"""Adds up a float64 tensor over all processes, in place."""
+Moments = tuple[int, Tensor, Tensor]
+"""Count, mean and sum of squared deviations, each an (out,) tensor but the first."""
 
 # Bytes of a piece's result. From 0.5 to 4 MB made no difference on cores with 2 MB of cache of their own (measured).
 PIECE_BYTES = 2 << 20
+
+
+@dataclass
+class Buffers:
+    """Memory kept from step to step, by name: fetching 300 MB of fresh pages a layer took a tenth of a step."""
+
+    _kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def get(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor of this shape; what it holds is left over from anything."""
+        size = math.prod(shape)
+        tensor = self._kept.get(name)
+        if tensor is None or tensor.numel() < size or tensor.dtype != dtype:
+            tensor = self._kept[name] = torch.empty(size, dtype=dtype)
+        return tensor[:size].view(shape)
+
+    def zeros_at_first(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A tensor of this shape: zeros, or what was last written to it if it had the same shape."""
+        tensor = self._kept.get(name)
+        if tensor is None or tensor.shape != shape or tensor.dtype != dtype:
+            tensor = self._kept[name] = torch.zeros(shape, dtype=dtype)
+        return tensor
+
+
+class Workers:
+    """A fixed number of threads.
+
+    Parameters
+    ----------
+    n_threads : int or None
+        None: as many as PyTorch uses for one operation.
+    """
+
+    def __init__(self, n_threads: int | None = None) -> None:
+        self.n_threads = n_threads or torch.get_num_threads()
+        self.scratch = [Buffers() for _ in range(self.n_threads)]
+        self._pool = ThreadPoolExecutor(self.n_threads, "samptag-training", lambda: torch.set_num_threads(1))
+
+    def run(self, work: Callable[[int], T], n_parts: int) -> list[T]:
+        """``[work(0), ..., work(n_parts - 1)]``, each in a thread, without gradients; at most one part a thread."""
+        if n_parts == 1:
+            return [self._quietly(work, 0)]
+        return list(self._pool.map(lambda part: self._quietly(work, part), range(n_parts)))
+
+    @staticmethod
+    def _quietly(work: Callable[[int], T], part: int) -> T:
+        with torch.no_grad():
+            return work(part)
+
+    @contextmanager
+    def in_charge(self) -> Iterator[None]:
+        """Keep PyTorch from starting threads of its own inside each operation."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a layer goes over its input, (batch, rows, channels).
+
+    Attributes
+    ----------
+    kernel : int
+        Rows a filter sees.
+    hop : int
+        Rows from one frame to the next.
+    phases : int
+        Frames to a maximum.
+    out_pads : tuple of int
+        Rows of zeros around the output, for the next layer's 'same' convolution.
+    """
+
+    kernel: int
+    hop: int
+    phases: int
+    out_pads: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Segments `first` to `last`, pooled rows `start` to `stop` of each."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has over all its segments."""
+        return (self.last - self.first) * (self.stop - self.start)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Its rows of a contiguous (batch, rows, out) tensor, as a (rows, out) view."""
+        return tensor[self.first : self.last, self.start : self.stop].view(-1, tensor.shape[2])
+
+
+def cut(first: int, last: int, rows: int, limit: int) -> list[Piece]:
+    """Segments `first` to `last` in pieces of at most `limit` rows: parts of one segment, or several whole ones."""
+    if rows <= limit:
+        step = limit // rows
+        return [Piece(i, min(i + step, last), 0, rows) for i in range(first, last, step)]
+    step = -(-rows // -(-rows // limit))
+    return [Piece(i, i + 1, j, min(j + step, rows)) for i in range(first, last) for j in range(0, rows, step)]
+
+
+def _moments(values: Tensor, buffers: Buffers) -> Moments:
+    """Count, mean and sum of squared deviations of the columns of `values`.
+
+    Sums and plain products are used because ``var_mean`` over the first dimension took 60 times as long (measured).
+    """
+    mean = values.sum(0).div_(len(values))
+    deviations = torch.sub(values, mean, out=buffers.get("deviations", *values.shape, dtype=values.dtype))
+    return len(values), mean, deviations.mul_(deviations).sum(0)
+
+
+def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tensor, float]:
+    """Mean and variance over all pieces (Chan, Golub, LeVeque 1979), and over all processes; how many rows they are."""
+    counts = torch.tensor([count for count, _, _ in parts], dtype=torch.float64)
+    means = torch.stack([mean for _, mean, _ in parts]).double()
+    squares = torch.stack([square for _, _, square in parts]).double()
+    total = counts.sum()
+    mean = (counts[:, None] * means).sum(0) / total
+    spread = squares.sum(0) + (counts[:, None] * (means - mean) ** 2).sum(0)
+    if reduce is not None:
+        # E[x^2] - E[x]^2 loses nothing that matters in float64
+        sums = torch.cat([total[None], total * mean, spread + total * mean**2])
+        reduce(sums)
+        total, (mean, second) = sums[0], (sums[1:] / sums[0]).view(2, -1)
+        spread = total * (second - mean**2)
+    dtype = parts[0][1].dtype
+    return mean.to(dtype), (spread / total).to(dtype), float(total)
 
 
 class FusedLayer:
@@ -136,7 +288,7 @@ class _Fused(torch.autograd.Function):
             count=0.0,
         )
         found = layer.workers.run(lambda part: _convolve(layer, saved, part), len(saved.shares))
-        saved.mean, variance, saved.count = combine([m for share in found for m in share], layer.reduce)
+        saved.mean, variance, saved.count = _combine([m for share in found for m in share], layer.reduce)
         _update_running(layer, saved.mean * sign, variance, saved.count)
         saved.inverse_deviation = torch.rsqrt(variance + layer.norm.eps)
         saved.scale = gamma.abs() * saved.inverse_deviation
@@ -178,7 +330,7 @@ def _convolve(layer: FusedLayer, saved: _Saved, part: int) -> list[Moments]:
         for phase in range(layer.geometry.phases):
             a = layer.matrix(saved.x, phase, piece)
             torch.mm(a.reshape(-1, a.shape[2]), saved.filters.t(), out=result[phase])
-        found.append(moments(result.view(-1, result.shape[2]), scratch))
+        found.append(_moments(result.view(-1, result.shape[2]), scratch))
         best = piece.of(saved.pooled)
         for phase in range(1, layer.geometry.phases):
             torch.maximum(result[0] if phase == 1 else best, result[phase], out=best)
@@ -272,3 +424,92 @@ def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
         target[0].addmm_(left, right)
     else:
         target.add_((left @ right).view(target.shape))
+
+
+def training_forward(
+    model: SampleCNN, *, device: torch.device, processes: Processes, workers: Workers, frozen_encoder: bool
+) -> Callable[[Tensor], Tensor]:
+    """Waveforms (batch, input_length), or embeddings of a frozen encoder, -> logits (batch, n_tags), for training.
+
+    The model's batch norms are replaced where several processes share a batch, and on CUDA its filters are laid out
+    channels-last. With `frozen_encoder` only the classifier runs.
+    """
+    if device.type == "cuda":
+        _lay_out_channels_last(model)
+    if frozen_encoder:
+        return model.classify
+    fast = device.type == "cpu" and model.config.block in ("plain", "se")
+    synchronise_norms(model, processes, device=device)
+    return FusedForward(model, processes=processes, workers=workers) if fast else model
+
+
+def _lay_out_channels_last(model: SampleCNN) -> None:
+    """Store the filters in the activations' layout, so that no step has to rearrange them; shapes and values stay.
+
+    ``Module.to(memory_format=...)`` passes over them: it knows filters of four dimensions only.
+    """
+    for module in model.modules():
+        if isinstance(module, Convolution):
+            filters = module.weight.data.unsqueeze(2)
+            module.weight.data = filters.contiguous(memory_format=torch.channels_last).squeeze(2)
+
+
+class FusedForward:
+    """The forward pass of a plain or squeeze-and-excitation model by fused layers, on the CPU.
+
+    The model's parameters are used, and its running statistics updated.
+    """
+
+    def __init__(self, model: SampleCNN, *, processes: Processes, workers: Workers) -> None:
+        self.model = model
+        config = model.config
+        lowest: Any = model.body[0]
+        self.pads: tuple[int, int] = lowest.conv.pads
+        reduce = processes.add if processes.world > 1 else None
+
+        def fuse(block: Any, geometry: Geometry) -> FusedLayer:
+            return FusedLayer(block.conv, block.bn, geometry=geometry, workers=workers, reduce=reduce)
+
+        excited = config.block == "se"
+        self.front = None
+        if not isinstance(model.front, MelFrontEnd):
+            self.front = fuse(model.front, Geometry(config.first_filter, config.first_stride, 1, self.pads))
+        # What squeeze and excitation multiplies must not be padded yet, nor what leaves the body.
+        pads = [(0, 0) if excited or i == config.n - 1 else self.pads for i in range(config.n)]
+        self.body = [
+            fuse(block, Geometry(config.m, 1, config.m, pad)) for block, pad in zip(model.body, pads, strict=True)
+        ]
+        self.top = None if model.top is None else fuse(model.top, Geometry(1, 1, 1))
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """The logits, (batch, n_tags)."""
+        model = self.model
+        x = self._front(waveforms)
+        maxima = []
+        for number, (layer, block) in enumerate(zip(self.body, model.body, strict=True)):
+            x = layer(x)
+            if block.se is not None:
+                x = _excite(x, block.se)
+                if number + 1 < len(self.body):
+                    x = F.pad(x, (0, 0, *self.pads))
+            if self.top is None and number + 3 >= len(self.body):
+                # pads are zeros, which a maximum over rectified values does not see
+                maxima.append(x.amax(1))
+        embedding = torch.cat(maxima, dim=1) if self.top is None else self.top(x).flatten(1)
+        if model.hidden is not None:
+            embedding = model.hidden(embedding)
+        return model.classify(embedding)
+
+    def _front(self, waveforms: Tensor) -> Tensor:
+        """The front end's frames with the first module's pads, (batch, pad + m**n + pad, 128)."""
+        if self.front is None:
+            frames = self.model.front(waveforms).squeeze(2).transpose(1, 2)
+            return F.pad(frames, (0, 0, *self.pads))
+        pads = self.model.config.front_pads
+        return self.front((F.pad(waveforms, pads) if any(pads) else waveforms).unsqueeze(2))
+
+
+def _excite(x: Tensor, excitation: Any) -> Tensor:
+    """Squeeze and excitation over (batch, time, channels)."""
+    weights = torch.sigmoid(excitation.dense2(F.relu(excitation.dense1(x.mean(dim=1)))))
+    return x * weights[:, None, :]

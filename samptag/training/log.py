@@ -1,19 +1,105 @@
-"""What a training leaves to read: metrics.jsonl, curves.png, TensorBoard events."""
+"""What a training reports: events for its caller, and metrics.jsonl, curves.png and TensorBoard events to read."""
 
 import json
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from samptag.errors import OutputError
-from samptag.files import atomic_write
+from samptag.files import atomic_write, os_errors_as
+from samptag.training.config import TrainConfig
+from samptag.training.splits import Splits
 
-__all__ = ["CURVES", "METRICS", "TrainingLog"]
+__all__ = ["CURVES", "METRICS", "EpochDone", "Event", "Pace", "Prepared", "StepDone", "TrainingLog"]
+
+logger = logging.getLogger("samptag")
 
 METRICS, CURVES, EVENTS = "metrics.jsonl", "curves.png", "tensorboard"
 _SCALARS = ("train_loss", "valid_loss", "valid_roc_auc", "valid_pr_auc", "learning_rate", "segments_per_second")
+
+
+# A run whose steps wait longer than this share of their time for segments says so.
+WAIT_SHARE = 0.15
+# The first steps of an epoch always wait; a share of less time than this says nothing.
+LEAST_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything is ready; the first step comes next.
+
+    Attributes
+    ----------
+    config : TrainConfig
+        With the model and the recipe that were settled on.
+    splits : Splits
+        The clips that will be trained on and validated with.
+    device : str
+    parameters : int
+        Numbers in the model.
+    fast_path : bool
+        Whether the fused CPU layers train.
+    segments_per_epoch, steps_per_epoch : int
+    epoch, step : int
+        Where the training goes on: epochs done, and steps done in the one that is open.
+    """
+
+    config: TrainConfig
+    splits: Splits
+    device: str
+    parameters: int
+    fast_path: bool
+    segments_per_epoch: int
+    steps_per_epoch: int
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """One step is done.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    step, steps : int
+        In the epoch, from 1; how many it has.
+    loss : float
+        Mean of the epoch so far.
+    learning_rate : float
+        The classifier's.
+    segments_per_second : float
+        Of the epoch so far, in this run, over all processes.
+    progress : float or None
+        Share of the budget spent; None without a budget.
+    remaining_seconds : float or None
+        Until the budget is spent; None while it is not known.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    segments_per_second: float
+    progress: float | None
+    remaining_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone:
+    """One epoch is trained and validated; `record` is its line in metrics.jsonl."""
+
+    record: Mapping[str, Any]
+
+
+Event = Prepared | StepDone | EpochDone
+Callback = Callable[[Event], None]
 
 
 class TrainingLog:
@@ -58,11 +144,9 @@ class TrainingLog:
     def _write(self) -> None:
         # Written whole each time: a kill between the log and the checkpoint then never leaves an epoch in it twice.
         lines = "".join(json.dumps(_plain(record), ensure_ascii=False) + "\n" for record in self.records)
-        try:
-            with atomic_write(self.folder / METRICS) as file:
-                file.write(lines.encode())
-        except OSError as error:
-            raise OutputError(f"cannot write {self.folder / METRICS}: {error.strerror or error}") from None
+        path = self.folder / METRICS
+        with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:
+            file.write(lines.encode())
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,8 +181,38 @@ def _draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         axes.legend()
     losses.set_title("loss a segment and tag")
     rankings.set_title("validation clips")
-    try:
-        with atomic_write(path) as file:
-            figure.savefig(file, format="png", dpi=110)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+class Pace:
+    """The speed of the open epoch in this run.
+
+    Attributes
+    ----------
+    segments_per_second : float
+        Over all processes; NaN before the first step.
+    wait_share : float
+        Share of the time that steps waited for audio, in [0, 1].
+    """
+
+    def __init__(self) -> None:
+        self.segments_per_second = math.nan
+        self.wait_share = 0.0
+        self._seconds = 0.0
+        self._warned = False
+
+    def measure(self, segments: int, *, waited: float, seconds: float) -> None:
+        """Take in that so many segments took so many seconds, of which some were waited."""
+        self.segments_per_second, self.wait_share = segments / seconds, waited / seconds
+        self._seconds = seconds
+
+    def warn_of_waiting(self, share: float) -> None:
+        """Warn, once, when the audio does not keep up with the training; `share` is the largest of all processes."""
+        if share > WAIT_SHARE and self._seconds > LEAST_SECONDS and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%.0f %% of the time went by waiting for audio from the cache: a faster disk for --cache, or a GPU "
+                "with room for the audio (--resident), would help",
+                100 * share,
+            )

@@ -1,27 +1,38 @@
 """The optimiser of a recipe, and the moving average of a model's weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from samptag.core.model import SampleCNN
 from samptag.training.recipe import Recipe
 
-__all__ = ["MovingAverage", "make_optimiser", "restore_optimiser"]
+__all__ = ["MovingAverage", "NormWarmUp", "make_optimiser", "restore_optimiser"]
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """A fresh optimiser over the parameters that are trained; its learning rate is set before every step."""
-    trained = [p for p in parameters if p.requires_grad]
+def make_optimiser(model: SampleCNN, recipe: Recipe) -> torch.optim.Optimizer:
+    """A fresh optimiser over the parameters of `model` that are trained.
+
+    Its learning rates are set before every step, each group's to its ``rate_share`` of the schedule's.
+    """
+    head = {id(p) for p in model.head.parameters()}
+    groups: list[dict[str, Any]] = []
+    for share, inside in ((recipe.encoder_rate, False), (1.0, True)):
+        trained = [p for p in model.parameters() if p.requires_grad and (id(p) in head) == inside]
+        # Biases and batch-norm parameters do not decay: pulling them to zero regularises nothing.
+        groups += [
+            {"params": [p for p in trained if p.ndim > 1], "rate_share": share, "weight_decay": recipe.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "rate_share": share, "weight_decay": 0.0},
+        ]
+    groups = [group for group in groups if group["params"]]
+    rate = recipe.learning_rates[0]
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(trained, lr=recipe.learning_rates[0], momentum=recipe.momentum, nesterov=True)
-    # Biases and batch-norm parameters do not decay: pulling them to zero regularises nothing.
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rates[0], fused=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=True)
+    # Not every PyTorch from 2.4 on has the fused one for MPS.
+    return torch.optim.AdamW(groups, lr=rate, fused=model.head.weight.device.type != "mps")
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -66,3 +77,35 @@ class MovingAverage:
         for name, tensor in self.state.items():
             if not tensor.is_floating_point():
                 tensor.copy_(state[name])
+
+
+class NormWarmUp:
+    """Lets the running statistics of batch normalisation follow fast at first.
+
+    At step t (from 1) a batch weighs ``steps / (steps + t - 1)`` in them, until that has come down to the model's own
+    momentum. The norms themselves keep their momentum, which torch.compile takes for a constant.
+
+    Parameters
+    ----------
+    model : SampleCNN
+    steps : int
+        0 changes nothing.
+    """
+
+    def __init__(self, model: SampleCNN, *, steps: int) -> None:
+        self.steps, self.momentum = steps, model.config.bn_momentum
+        self.statistics = [b for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))]
+
+    @contextmanager
+    def step(self, number: int) -> Iterator[None]:
+        """Enter around the forward and backward pass of step `number`; the backward pass needs the statistics too."""
+        weight = self.steps and self.steps / (self.steps + number - 1)
+        if weight <= self.momentum:
+            yield
+            return
+        before = [statistic.clone() for statistic in self.statistics]
+        torch._foreach_zero_(self.statistics)
+        yield
+        # From zero, the norms have come to momentum times the batch's statistics.
+        for old, statistic in zip(before, self.statistics, strict=True):
+            statistic.copy_(old.lerp_(statistic / self.momentum, weight))

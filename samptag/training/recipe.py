@@ -1,15 +1,19 @@
 """Recipes: named, frozen sets of training hyper-parameters.
 
-``paper`` is the protocol of the authors' own script (Lee, Park, Kim, Nam, SMC 2017). ``modern`` is the default.
+``paper`` is the protocol of the authors' own script (Lee, Park, Kim, Nam, SMC 2017), ``kim`` that of Kim, Lee, Nam
+(ICASSP 2018), and ``modern`` the default.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from samptag.core.config import ModelConfig, OddZero
 from samptag.errors import UsageError
 
-__all__ = ["MODERN", "PAPER", "RECIPES", "Augmentation", "Recipe", "recipe_named"]
+__all__ = ["KIM", "MODERN", "PAPER", "RECIPES", "TUNE", "Augmentation", "Recipe", "recipe_named"]
+
+CLASSIFIER_EPOCHS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +62,27 @@ class Recipe:
         At most so many segments of one clip in an epoch, and in its validation (there evenly spaced); None: all.
     batch_size : int
         Segments a step, over all processes.
+    msd_batch_size : int or None
+        The same for the Million Song Dataset; None: no other.
+    full_batches : bool
+        Every batch has `batch_size` segments, and those left over are dropped for the epoch (of each subset); False: a
+        rest of less than half a batch joins the batch before it, and a larger one is a batch of its own.
+    subsets : int
+        Segments are shuffled inside this many interleaved subsets of the clips, one subset after another; fewer on data
+        sets that do not fill a hundred batches a subset.
+    initialisation : {"he_uniform", "keras-1.1.0", "resemul"}
+        How a new model's convolutions are drawn; see `samptag.training.start.initialise`.
+    bn_epsilon : float or None
+    odd_zero : {"front", "end"} or None
+        What a new model has of these fields of `ModelConfig` (`odd_zero` where m is even); None: what it says itself.
     optimiser : {"sgd", "adamw"}
     learning_rates : tuple of float
         One a stage with the "stages" schedule; the peak alone with "cosine".
+    encoder_rate : float
+        Learning rate of everything below the classifier, as a share of the classifier's.
     schedule : {"stages", "cosine"}
-        "stages": each learning rate until the validation loss has not fallen for `patience` epochs, then the best
-        weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
+        "stages": each learning rate until the validation loss has not fallen for more than `patience` epochs, then the
+        best weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
         `warmup_fraction` of the budget, then half a cosine down to zero at its end.
     momentum : float
         Nesterov momentum of SGD.
@@ -85,7 +104,8 @@ class Recipe:
         model's; 0: it is the model's from the start. At 0.01 the first hundreds of steps would validate on statistics
         that still are half the random start's.
     monitor : {"loss", "roc_auc"}
-        What the best epoch is chosen by: lowest segment validation loss, or highest macro ROC-AUC of validation clips.
+        What the best epoch is chosen by: lowest segment validation loss, or highest macro ROC-AUC of validation clips
+        (of equal ones the lower loss).
     epochs : int or None
         Epochs when the user names no budget; None: until the schedule ends by itself.
     mixed_precision : bool
@@ -97,8 +117,15 @@ class Recipe:
     segments: Literal["all", "random"]
     segments_per_clip: int | None = None
     batch_size: int = 23
+    msd_batch_size: int | None = None
+    full_batches: bool = False
+    subsets: int = 1
+    initialisation: Literal["he_uniform", "keras-1.1.0", "resemul"] = "he_uniform"
+    bn_epsilon: float | None = None
+    odd_zero: OddZero | None = None
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rates: tuple[float, ...] = (0.01,)
+    encoder_rate: float = 1.0
     schedule: Literal["stages", "cosine"] = "stages"
     momentum: float = 0.9
     iteration_decay: float = 0.0
@@ -112,6 +139,24 @@ class Recipe:
     epochs: int | None = None
     mixed_precision: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def adapt(self, config: ModelConfig) -> ModelConfig:
+        """`config` with what the recipe's new models have."""
+        if self.odd_zero is not None and config.m % 2 == 0:
+            config = replace(config, odd_zero=self.odd_zero)
+        return config if self.bn_epsilon is None else replace(config, bn_epsilon=self.bn_epsilon)
+
+    def for_format(self, name: str) -> "Recipe":
+        """The recipe as it is for data sets of this format."""
+        return self if name != "msd" or not self.msd_batch_size else replace(self, batch_size=self.msd_batch_size)
+
+    def for_classifier(self) -> "Recipe":
+        """The recipe for a classifier alone, on embeddings that are computed once.
+
+        The same segments come back every epoch and cannot be augmented; epochs cost nearly nothing, so there are more.
+        """
+        epochs = None if self.epochs is None else CLASSIFIER_EPOCHS
+        return replace(self, segments="all", norm_warmup_steps=0, augmentation=Augmentation(), epochs=epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain numbers, strings and lists, ready for JSON and checkpoints."""
@@ -150,11 +195,17 @@ def _listed(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Every number is the authors' own script's; the dropout, batch-norm and initialisation of the protocol are the model's.
+# Every number is the authors' own script's, or that of the Keras 1.1.0 and Theano it ran on.
 PAPER = Recipe(
     name="paper",
     segments="all",
     batch_size=23,
+    msd_batch_size=50,
+    full_batches=True,
+    subsets=37,
+    initialisation="keras-1.1.0",
+    bn_epsilon=1e-5,
+    odd_zero="front",
     optimiser="sgd",
     learning_rates=(0.01, 0.002, 0.0004, 0.00008, 0.000016),
     schedule="stages",
@@ -162,6 +213,18 @@ PAPER = Recipe(
     iteration_decay=1e-6,
     patience=3,
     monitor="loss",
+)
+
+# Kim, Lee, Nam (ICASSP 2018), by their code (resemul, on Keras 2 and TensorFlow).
+KIM = replace(
+    PAPER,
+    name="kim",
+    msd_batch_size=None,
+    subsets=1,
+    initialisation="resemul",
+    bn_epsilon=1e-3,
+    odd_zero="end",
+    patience=2,
 )
 
 MODERN = Recipe(
@@ -190,7 +253,18 @@ MODERN = Recipe(
     ),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER)}
+# From weights that know music: a low rate below the classifier, and their running statistics are kept.
+TUNE = replace(
+    MODERN,
+    name="tune",
+    learning_rates=(1e-3,),
+    encoder_rate=0.1,
+    warmup_fraction=0.1,
+    norm_warmup_steps=0,
+    epochs=10,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER, KIM, TUNE)}
 
 
 def recipe_named(name: str) -> Recipe:
@@ -202,5 +276,5 @@ def recipe_named(name: str) -> Recipe:
         When there is none of that name.
     """
     if name not in RECIPES:
-        raise UsageError(f"no recipe is called {name!r}; there are {' and '.join(RECIPES)}")
+        raise UsageError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -40,7 +40,8 @@ class StagedSchedule:
     learning_rates : tuple of float
         One a stage.
     patience : int
-        A stage ends after so many epochs in a row without a new lowest loss.
+        As Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and the one after them
+        ends the stage. Their `EarlyStopping` asks whether it has waited long enough before it counts the epoch.
     iteration_decay : float
         See `learning_rate`.
     """
@@ -77,7 +78,7 @@ class StagedSchedule:
             self.best_loss, self.waited = valid_loss, 0
             return EpochVerdict(best=True)
         self.waited += 1
-        if self.waited < self._patience:
+        if self.waited <= self._patience:
             return EpochVerdict(best=False)
         if self.stage + 1 == len(self._rates):
             return EpochVerdict(best=False, reload=True, finished=True)
@@ -116,7 +117,7 @@ class CosineSchedule:
     def __init__(self, peak: float, *, warmup_fraction: float) -> None:
         self._peak = peak
         self._warmup = warmup_fraction
-        self.best_score = -math.inf
+        self.best = (-math.inf, -math.inf)
 
     def learning_rate(self, progress: float) -> float:
         """The rate at `progress`, the share of the budget already spent, in [0, 1]."""
@@ -127,22 +128,23 @@ class CosineSchedule:
         return self._peak * 0.5 * (1.0 + math.cos(math.pi * after))
 
     def step_done(self) -> None:
-        """Nothing to count: the rate depends on the budget alone."""
+        """Count nothing: the rate depends on the budget alone."""
 
-    def epoch_done(self, score: float) -> EpochVerdict:
-        """Whether the epoch's `score` (higher is better) is the best so far; NaN is not."""
-        best = score > self.best_score
+    def epoch_done(self, score: float, *, valid_loss: float) -> EpochVerdict:
+        """Whether the epoch is the best so far: by the higher `score`, and of equal scores by the lower loss."""
+        this = (score, -valid_loss)
+        best = this > self.best and not math.isnan(score)
         if best:
-            self.best_score = score
+            self.best = this
         return EpochVerdict(best=best)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers from which `load_state_dict` continues."""
-        return {"best_score": self.best_score}
+        return {"best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        self.best_score = float(state["best_score"])
+        self.best = tuple(state["best"])
 
 
 def schedule_for(recipe: Recipe) -> StagedSchedule | CosineSchedule:

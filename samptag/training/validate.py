@@ -8,19 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samptag.core.model import SampleCNN
 from samptag.evaluation.metrics import macro, pr_auc, roc_auc
 from samptag.training.batches import Segments
 from samptag.training.distributed import Processes
 
 __all__ = ["Stopped", "Validation", "validate"]
 
-# Soft labels count as positive from here on; hard ones are the same either way.
-POSITIVE_ABOVE = 0.5
-
 
 class Stopped(Exception):
-    """The validation was given up because the training shall stop."""
+    """The validation was given up because the training is to stop."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,8 @@ class Validation:
     loss : float
         Mean over segments and tags of the training loss.
     roc_auc, pr_auc : float
-        Macro means over the tags that have both kinds of clips; NaN when none has.
+        Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
+        `samptag.evaluate` has them by default.
     """
 
     loss: float
@@ -42,7 +39,7 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    model: SampleCNN,
+    predict: Callable[[Tensor], Tensor],
     segments: Segments,
     labels: NDArray[np.float32],
     *,
@@ -52,16 +49,17 @@ def validate(
     processes: Processes,
     stopping: Callable[[], bool],
 ) -> Validation:
-    """The figures of `model` over all processes; the model is in evaluation mode meanwhile.
+    """The figures of a model over all processes.
 
     Parameters
     ----------
-    model : SampleCNN
+    predict : callable
+        What `load` gives -> logits, as in tagging.
     segments : Segments
         Of the validation clips; their `clips` are rows of `labels`.
     labels : ndarray, (clips, tags)
     load : callable
-        Segments -> waveforms on the model's device.
+        Segments -> waveforms (or embeddings) on the model's device.
     loss : callable
         (logits, labels) -> the sum of the loss over segments and tags.
     batch_size : int
@@ -78,19 +76,14 @@ def validate(
     mine = segments.take(processes.rows(0, len(segments)))
     totals = torch.zeros(labels.shape, dtype=torch.float64)
     summed = torch.zeros(1, dtype=torch.float64)
-    was_training = model.training
-    model.eval()
-    try:
-        for first in range(0, len(mine), batch_size):
-            part = mine.take(slice(first, first + batch_size))
-            logits = model(load(part)).float()
-            targets = torch.from_numpy(labels[part.clips]).to(logits.device)
-            summed += loss(logits, targets).cpu().double()
-            totals.index_add_(0, torch.from_numpy(part.clips), torch.sigmoid(logits).cpu().double())
-            if stopping():
-                raise Stopped
-    finally:
-        model.train(was_training)
+    for first in range(0, len(mine), batch_size):
+        part = mine.take(slice(first, first + batch_size))
+        logits = predict(load(part)).float()
+        targets = torch.from_numpy(labels[part.clips]).to(logits.device)
+        summed += loss(logits, targets).cpu().double()
+        totals.index_add_(0, torch.from_numpy(part.clips), torch.sigmoid(logits).cpu().double())
+        if stopping():
+            raise Stopped
     parts = processes.collect([summed.numpy(), totals.numpy()])
     scores = sum(part[1] for part in parts) / np.bincount(segments.clips, minlength=len(labels))[:, None]
     total = float(sum(part[0][0] for part in parts))
@@ -98,6 +91,6 @@ def validate(
         return Validation(float("nan"), float("nan"), float("nan"))
     return Validation(
         loss=total / (len(segments) * labels.shape[1]),
-        roc_auc=macro(roc_auc(labels, scores, positive_above=POSITIVE_ABOVE)),
-        pr_auc=macro(pr_auc(labels, scores, positive_above=POSITIVE_ABOVE)),
+        roc_auc=macro(roc_auc(labels, scores)),
+        pr_auc=macro(pr_auc(labels, scores)),
     )

@@ -1,10 +1,13 @@
 """Broken files: what decodes is given with a warning; what holds no sound is one clear line."""
 
+import errno
+import io
 import os
 import re
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -70,6 +73,35 @@ def test_sound_before_an_unreadable_end_is_kept(demo_clip, tmp_path):
     assert decode(path)[1].duration == pytest.approx(decode(demo_clip)[1].duration, abs=0.03)
 
 
+@pytest.mark.parametrize("place", [43, 193, 293, 298])
+def test_a_seek_to_nowhere_stays_between_the_decoder_and_the_file(media, tmp_path, capfd, place):
+    """A WMA whose index says it has objects of 4 GB and more: FFmpeg seeks there, and PyAV used to print why not."""
+    pytest.importorskip("av")
+    data = bytearray((media / "honor-bound.wma").read_bytes())
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "x.wma").write_bytes(data)
+    with suppress(AudioError):
+        decode(tmp_path / "x.wma")
+    assert len(decode(media / "honor-bound.m4a")[0]) > 2 * 22_050, "an error was kept for the next file"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_disk_that_fails_in_the_middle_is_damage(media, capfd):
+    pytest.importorskip("av")
+
+    class FailingDisk(io.FileIO):
+        def read(self, size=-1):
+            if self.tell() > 10_000:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(4096)
+
+    with FailingDisk(media / "honor-bound.wma") as file:
+        samples, stream = decode(file)
+    assert len(samples) > 22_050
+    assert [warning.split(":")[0] for warning in stream.warnings] == ["damaged"]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_damaged_m4a_and_wma(media, tmp_path):
     pytest.importorskip("av")
     data = bytearray((media / "honor-bound.m4a").read_bytes())
@@ -87,7 +119,7 @@ def test_damaged_m4a_and_wma(media, tmp_path):
 def test_numbers_that_are_no_sound_become_zero(broken_file, music):
     samples, stream = decode(broken_file("some-nan.wav"))
     # 100 samples of one channel, one of the other, one of both
-    assert stream.warnings == [f"102 of {stream.n_decoded} samples are no finite number; taken as zero"]
+    assert stream.warnings == [f"102 of {stream.n_decoded} samples are not finite numbers; taken as zero"]
     expected = music.part(5).copy()
     expected[1000:1100, 0] = expected[5000, 1] = expected[6000] = 0
     np.testing.assert_allclose(samples, expected.mean(axis=1), atol=1e-6)
@@ -190,7 +222,7 @@ def test_playlists_open_no_other_file(media, tmp_path, text):
 DAMAGED = """
 import sys
 if sys.argv[2] == "quiet":
-    from samptag.audio.noise import silence_codecs
+    from samptag.audio.codec_messages import silence_codecs
     silenced = silence_codecs()
 from samptag.audio import open_audio
 with open_audio(sys.argv[1], sample_rate=22050) as stream:

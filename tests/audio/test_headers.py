@@ -1,4 +1,4 @@
-"""What headers promise, format by format."""
+"""What headers tell, format by format."""
 
 import io
 import struct
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from samptag.audio.headers import Promise, promise_of
+from samptag.audio.headers import ExpectedLength, expected_length
 from samptag.audio.mpeg import mpeg_frame
 
 
@@ -19,50 +19,50 @@ def written(samples, rate=22_050, **options):
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
 @pytest.mark.parametrize(("container", "endian"), [("WAV", "LITTLE"), ("WAV", "BIG"), ("WAVEX", "LITTLE")])
-def test_wav_promises_its_frames(music, container, subtype, endian):
+def test_wav_tells_its_frames(music, container, subtype, endian):
     file = written(music.samples[:1234], format=container, subtype=subtype, endian=endian)
-    assert promise_of(file) == Promise(frames=1234)
+    assert expected_length(file) == ExpectedLength(frames=1234)
 
 
-def test_wav_of_unknown_size_promises_nothing(music):
+def test_wav_of_unknown_size_tells_nothing(music):
     data = bytearray(written(music.samples[:1234], format="WAV").getvalue())
     place = data.index(b"data") + 4
     for size in (0, 0x7FFFFFFF, 0xFFFFFFFF):
         data[place : place + 4] = struct.pack("<I", size)
-        assert promise_of(io.BytesIO(bytes(data))) == Promise()
+        assert expected_length(io.BytesIO(bytes(data))) == ExpectedLength()
 
 
-def test_compressed_wav_promises_nothing(music):
-    assert promise_of(written(music.samples[:5000], format="WAV", subtype="IMA_ADPCM")) == Promise()
+def test_compressed_wav_tells_nothing(music):
+    assert expected_length(written(music.samples[:5000], format="WAV", subtype="IMA_ADPCM")) == ExpectedLength()
 
 
 @pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24", "FLOAT"])
-def test_aiff_promises_its_frames(music, subtype):
-    assert promise_of(written(music.samples[:1234], format="AIFF", subtype=subtype)) == Promise(frames=1234)
+def test_aiff_tells_its_frames(music, subtype):
+    assert expected_length(written(music.samples[:1234], format="AIFF", subtype=subtype)) == ExpectedLength(frames=1234)
 
 
-def test_mp3_promises_what_it_holds_and_the_encoder_added(music):
+def test_mp3_lengths_what_it_holds_and_the_encoder_added(music):
     file = written(music.part(3), 44_100, format="MP3", bitrate_mode="VARIABLE")
-    promise = promise_of(file)
-    assert promise.frames - promise.slack <= 3 * 44_100 <= promise.frames
-    assert promise.slack == 4 * 1152
+    expected = expected_length(file)
+    assert expected.frames - expected.slack <= 3 * 44_100 <= expected.frames
+    assert expected.slack == 4 * 1152
 
 
 def test_ogg_ends_with_a_mark(media):
     data = (media / "void-sensor.ogg").read_bytes()
-    assert promise_of(io.BytesIO(data)) == Promise()
-    assert promise_of(io.BytesIO(data + b"more")) == Promise()
-    assert promise_of(io.BytesIO(data[:-1])) == Promise(cut=True)
+    assert expected_length(io.BytesIO(data)) == ExpectedLength()
+    assert expected_length(io.BytesIO(data + b"more")) == ExpectedLength()
+    assert expected_length(io.BytesIO(data[:-1])) == ExpectedLength(cut=True)
     # whole pages, but not the last
-    assert promise_of(io.BytesIO(data[: data.rindex(b"OggS")])) == Promise(cut=True)
+    assert expected_length(io.BytesIO(data[: data.rindex(b"OggS")])) == ExpectedLength(cut=True)
 
 
-def test_nothing_is_promised_of_other_bytes():
+def test_nothing_is_expected_of_other_bytes():
     rng = np.random.default_rng(0)
     for size in (0, 1, 3, 11, 12, 63, 64, 5000):
-        assert promise_of(io.BytesIO(rng.bytes(size))) == Promise()
+        assert expected_length(io.BytesIO(rng.bytes(size))) == ExpectedLength()
         for magic in (b"RIFFxxxxWAVE", b"FORMxxxxAIFF", b"ID3\x04\0\0\0\0\0\0", b"\xff\xfb\x90\x00"):
-            assert promise_of(io.BytesIO(magic[:size] + rng.bytes(size))).frames is None
+            assert expected_length(io.BytesIO(magic[:size] + rng.bytes(size))).frames is None
 
 
 def test_frames_of_a_real_mp3_follow_one_another(demo_clip):

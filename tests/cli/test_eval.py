@@ -78,6 +78,8 @@ def test_on_a_terminal_it_is_a_table(cli_environment, files):
     shown = text.decode()
     assert "est.csv on gt.csv" in shown
     assert "4 clips, 3 groups" in shown
+    assert "protocol not known" in " ".join(shown.split())
+    assert "over test sets of this size" in " ".join(shown.split())
     assert "macro over 2 tags" in shown
     assert "difference" in shown
     assert max(map(len, shown.splitlines())) <= 80
@@ -95,12 +97,15 @@ def _read(descriptor):
     [
         ([], "nothing to score against: give --data DIR, or --scores FILE with --truth FILE"),
         (["--scores", "est.csv"], "nothing to score against"),
-        (["--truth", "gt.csv"], "--truth holds no audio for a model to hear"),
+        (["--truth", "gt.csv"], "--truth holds no audio for a model to score"),
         (["--scores", "est.csv", "--truth", "gt.csv", "--data", "."], "--data and --truth exclude each other"),
         (["--scores", "est.csv", "--truth", "gt.csv", "--model", "x"], "--model and --scores exclude each other"),
-        (["--scores", "est.csv", "--truth", "gt.csv", "--perturb", "gain:6"], "--perturb needs a model that listens"),
+        (["--scores", "est.csv", "--truth", "gt.csv", "--perturb", "gain:6"], "--perturb needs a model and audio"),
         (["--scores", "est.csv", "--truth", "gt.csv", "--resamples", "0"], "--resamples"),
+        (["--scores", "est.csv", "--truth", "gt.csv", "--protocol", "won"], "--protocol needs a model and audio"),
         (["--data", ".", "--perturb", "reverb:3"], "--perturb reverb:3: write noise:SNRdB"),
+        (["--data", ".", "--protocol", "kim"], "--protocol kim: choose paper, won, all"),
+        (["--data", ".", "--tail", "cut"], "--tail cut: choose overlap, pad, drop"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(samptag, files, arguments, message):
@@ -166,7 +171,7 @@ def test_a_model_on_a_data_set_from_end_to_end(samptag, valid, tiny_weights, tmp
     assert b"1 clip left out of every figure" in done.stderr
 
     header, *lines = (tmp_path / "est.csv").read_text().splitlines()
-    assert next(csv.reader([header])) == ["path", *TINY_TAGS]
+    assert next(csv.reader([header])) == ["path", *TINY_TAGS, "protocol"]
     assert len(lines) == 6
     with (tmp_path / "gt.csv").open("w") as truth:
         truth.write("path,quiet,techno\n")
@@ -176,6 +181,13 @@ def test_a_model_on_a_data_set_from_end_to_end(samptag, valid, tiny_weights, tmp
     )
     figures = {tag["tag"]: tag for tag in report["tags"]}
     assert again["tags"] == [figures["quiet"], figures["techno"]]
+    assert again["protocol"] == report["protocol"] == "all (hop 0.2976 s, tail overlap)"
+
+    published = samptag(*command, "--protocol", "won", check=1)
+    assert {row["protocol"] for row in rows(published.stdout)} == {"won"}
+    dense = samptag(*command, "--hop", "0.5", "--tail", "drop", check=1)
+    assert {row["protocol"] for row in rows(dense.stdout)} == {"all (hop 0.5 s, tail drop)"}
+    assert b"leave out --hop and --tail" in samptag(*command, "--protocol", "paper", "--hop", "1", check=2).stderr
 
 
 def test_two_processes_give_the_report_of_one(samptag, cli_environment, tiny_weights, tmp_path):

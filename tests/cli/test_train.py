@@ -1,6 +1,8 @@
 """`samptag train` on real music, end to end: killed, resumed, exported, evaluated, used to tag; and its errors."""
 
 import csv
+import dataclasses
+import inspect
 import json
 import os
 import signal
@@ -10,6 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from samptag.cli.train import train
+from samptag.training import TrainConfig
 
 
 def manifest(path: Path, media: Path) -> Path:
@@ -105,7 +110,7 @@ def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_enviro
         (["--m", "1"], 2, "m must be at least 2"),
         (["--recipe", "papre"], 2, "no recipe is called 'papre'"),
         (["--pos-weight", "heavy"], 2, "--pos-weight must be a number above 0 or 'balanced', not 'heavy'"),
-        (["--pos-weight", "inf"], 2, "--pos-weight must be a number above 0 or 'balanced', not inf"),
+        (["--pos-weight", "inf"], 2, "--pos-weight must be a number above 0 or 'balanced', not 'inf'"),
         (["--device", "cuda:7"], 4, "no device 'cuda:7'"),
         (["--data", "nowhere"], 5, "nowhere"),
         (["--init-from", "nothing-of-that-name"], 3, "nothing-of-that-name"),
@@ -123,3 +128,11 @@ def test_what_cannot_be_done_is_one_line(
     assert lines[0].startswith("samptag: error: ")
     assert words in lines[0]
     assert done.stdout == b""
+
+
+def test_options_of_a_training_are_options_of_the_command():
+    options = set(inspect.signature(train).parameters)
+    of_the_model = {"m", "n", "first_filter", "first_stride", "block", "multi_level", "sample_rate"}
+    of_the_recipe = {"batch_size", "learning_rate"}
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert options == fields | of_the_model | of_the_recipe | {"out", "resume", "as_json", "progress"}

@@ -17,7 +17,7 @@ from foreign_checkpoints import sample_state
 
 from samptag.core.weights import read_weights
 from samptag.pretrained import Store, load_registry
-from samptag.pretrained.adopt import import_file
+from samptag.pretrained.importing import import_file
 
 PROJECT_REGISTRY = Path(__file__).resolve().parents[2] / "weights" / "registry.json"
 Done = subprocess.CompletedProcess[str]
@@ -46,7 +46,7 @@ class House:
             sample_rate=16_000,
             tags=JAMENDO,
             licence="MIT",
-            scores=[{"split": "a split", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
+            scores=[{"split": "a split", "protocol": "won", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
         )
         self.registry = ws.write_registry(folder, ws.registry_entry("mine", bundled.read_bytes()), remote)
         # No proxy stands between a process and its own machine.
@@ -109,7 +109,7 @@ def test_list_piped_is_tab_separated(house: House):
     header, mine, theirs = (line.split("\t") for line in done.stdout.splitlines())
     assert header == ["name", "words", "Hz", "licence", "evidence", "installed"]
     assert mine == ["mine", "3", "22050", "CC0", "none", "at first use"]
-    assert theirs == ["theirs", "3", "16000", "MIT", "a split (a paper)", "no"]
+    assert theirs == ["theirs", "3", "16000", "MIT", "a split (protocol won; a paper)", "no"]
 
 
 def test_list_as_json(house: House, valid):
@@ -141,7 +141,7 @@ def test_list_as_json(house: House, valid):
 
 def test_list_on_a_terminal_is_a_table(house: House):
     text = on_a_terminal(["list"], house.environment | {"COLUMNS": "120", "TERM": "xterm"})
-    assert "a split (a paper)" in text
+    assert "a split (protocol won; a paper)" in text
     assert "theirs  3" in text
     assert "\t" not in text
     narrow = on_a_terminal(["list"], house.environment | {"COLUMNS": "60", "TERM": "xterm"})
@@ -153,7 +153,7 @@ def test_list_on_a_terminal_is_a_table(house: House):
 
 def test_show_says_the_rest(house: House):
     lines = dict(line.split("\t") for line in house.run("show", "theirs").stdout.splitlines())
-    assert lines["figures"] == "ROC-AUC 0.9058, PR-AUC 0.4422 on a split (a paper)"
+    assert lines["figures"] == "ROC-AUC 0.9058, PR-AUC 0.4422 on a split (protocol won; a paper)"
     assert (lines["words: genre"], lines["words: mood/theme"]) == ("rock", "happy")
     assert lines["installed"] == "no"
     text = on_a_terminal(["show", "theirs"], house.environment | {"COLUMNS": "60", "TERM": "xterm"})

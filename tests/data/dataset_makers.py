@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from samptag.audio import open_audio
-from samptag.data.mtat import TAGS
+from samptag.data.formats.mtat import TAGS
 
 MEDIA = Path(__file__).parents[1] / "media"
 SET = sorted((MEDIA / "set").glob("*.opus"))

@@ -12,8 +12,8 @@ import soundfile
 from dataset_makers import MEDIA, SET, copy_songs
 
 from samptag.audio import open_audio
-from samptag.data import build_cache, cache_build, open_dataset
-from samptag.data.cache_build import to_int16
+from samptag.audio.decode import to_int16
+from samptag.data import build_cache, open_dataset
 from samptag.errors import DatasetError
 
 RATE = 16_000
@@ -51,13 +51,31 @@ class Counter:
 def test_every_clip_is_there_in_the_order_of_the_data_set(songs, place):
     dataset = open_dataset(songs)
     cache = build_cache(dataset, sample_rate=RATE, directory=place)
-    assert isinstance(cache.samples, np.memmap)
-    assert cache.samples.dtype == np.int16
     assert cache.starts.shape == cache.lengths.shape == (8,)
-    assert cache.lengths.sum() == len(cache.samples)
     for index, clip in enumerate(dataset.clips):
         np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
     assert (cache.split_hash, cache.left_out) == (dataset.split_hash, 0)
+
+
+def test_any_stretch_of_a_clip_is_read(songs, place):
+    cache = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
+    whole = np.concatenate([cache.clip(index) for index in range(8)])
+    for index in range(8):
+        first, last = int(cache.starts[index]), int(cache.starts[index] + cache.lengths[index])
+        for start, stop in ((first, first + 1), (first + 999, first + 5000), (last - 1, last), (first, first)):
+            out = np.zeros(stop - start, dtype=np.int16)
+            cache.read(start, out)
+            np.testing.assert_array_equal(out, whole[start:stop])
+
+
+def test_a_file_that_goes_or_shrinks_while_in_use_is_one_line(songs, place):
+    cache = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
+    os.truncate(cache.files[3], 1000)
+    cache.files[4].unlink()
+    with pytest.raises(DatasetError, match=r"\.i16: is shorter than it was; the cache was changed while in use"):
+        cache.clip(3)
+    with pytest.raises(DatasetError, match=r"\.i16: cannot be read: No such file or directory; the cache was changed"):
+        cache.clip(4)
 
 
 def test_sixteen_bit_files_at_the_rate_come_through_unchanged(tmp_path, place):
@@ -77,14 +95,6 @@ def test_the_cap_cuts_clips_at_their_start(songs, place):
     cache = build_cache(dataset, sample_rate=RATE, directory=place, seconds_per_clip=1.5)
     assert cache.lengths.tolist() == [24_000] * 8
     np.testing.assert_array_equal(cache.clip(2), decoded(dataset.clips[2].path)[:24_000])
-
-
-def test_a_clip_too_long_for_memory_goes_through_a_file(songs, place, monkeypatch):
-    dataset = open_dataset(songs)
-    whole = build_cache(dataset, sample_rate=RATE, directory=place / "a").samples.tobytes()
-    monkeypatch.setattr(cache_build, "_SPOOL_BYTES", 1000)
-    assert build_cache(dataset, sample_rate=RATE, directory=place / "b", jobs=3).samples.tobytes() == whole
-    assert not list(place.rglob("tmp*"))
 
 
 def test_the_second_time_nothing_is_decoded(songs, place):
@@ -115,8 +125,9 @@ def test_a_changed_file_or_another_rate_or_cap_is_decoded_anew(songs, place):
     capped = build_cache(open_dataset(songs), sample_rate=RATE, directory=place, seconds_per_clip=1)
     shutil.copy(SET[20], songs / "calm" / "0.opus")
     changed = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
-    assert len({cache.folder for cache in (first, other_rate, capped, changed)}) == 4
+    assert len({cache.folder for cache in (first, other_rate, capped)}) == 3
     assert other_rate.sample_rate == 8_000
+    assert len(set(changed.files) - set(first.files)) == 1
     index = [clip.key for clip in open_dataset(songs).clips].index("calm/0.opus")
     np.testing.assert_array_equal(changed.clip(index), decoded(SET[20]))
 
@@ -124,8 +135,10 @@ def test_a_changed_file_or_another_rate_or_cap_is_decoded_anew(songs, place):
 def test_the_same_recording_under_two_names_is_stored_once(songs, place):
     shutil.copy(songs / "calm" / "0.opus", songs / "driving" / "copy.opus")
     cache = build_cache(open_dataset(songs), sample_rate=RATE, directory=place)
-    assert len(cache.samples) == cache.lengths.sum() - len(decoded(SET[0]))
-    assert len(set(cache.starts)) == 8
+    assert len(cache.files) == 9
+    assert len(set(cache.files)) == len(list(cache.folder.glob("*.i16"))) == 8
+    for index, clip in enumerate(open_dataset(songs).clips):
+        np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
 
 
 def test_broken_and_short_clips_are_listed_and_nothing_is_dropped_silently(songs, place, broken_file):
@@ -171,7 +184,7 @@ def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, c
             "split": split_of["driving/half.wav"],
             "seconds": 0.5,
             "reason": "short",
-            "message": "0.500 s, zeros fill it up to a segment of 2.000 s",
+            "message": "0.500 s, padded with zeros to a segment of 2.000 s",
         }
     ]
     assert [(item["path"], item["seconds"]) for item in report["left_out"]] == [("calm/tenth.wav", 0.1)]
@@ -184,7 +197,7 @@ def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, c
     with caplog.at_level(logging.WARNING, "samptag"):
         build(2 * RATE)
     assert "calm/tenth.wav: left out: 0.100 s, shorter than 0.2 s" in caplog.text
-    assert "driving/half.wav: padded: 0.500 s, zeros fill it up to a segment of 2.000 s" in caplog.text
+    assert "driving/half.wav: padded: 0.500 s, padded with zeros to a segment of 2.000 s" in caplog.text
 
 
 def test_a_clip_that_vanishes_after_the_check_is_listed(songs, place):
@@ -195,6 +208,17 @@ def test_a_clip_that_vanishes_after_the_check_is_listed(songs, place):
     assert (gone["path"], gone["reason"], gone["message"]) == ("calm/1.opus", "unreadable", "cannot be read")
 
 
+def test_what_needs_pyav_is_decoded_once_it_is_installed(songs, place, media):
+    pytest.importorskip("av")
+    shutil.copy(media / "honor-bound.m4a", songs / "calm")
+    hidden = "import sys\nsys.modules['av'] = None\n"
+    command = [sys.executable, "-c", hidden + BUILD, str(songs), str(place), "0"]
+    subprocess.run(command, input="go\n", stdout=subprocess.DEVNULL, text=True, check=True)
+    counter = Counter()
+    cache = build_cache(open_dataset(songs), sample_rate=RATE, directory=place, progress=counter)
+    assert (counter.done, cache.left_out) == ([9], 0)
+
+
 def test_nothing_but_broken_clips_is_an_error(tmp_path, place, broken_file):
     (tmp_path / "calm").mkdir()
     shutil.copy(broken_file("text.mp3"), tmp_path / "calm")
@@ -202,51 +226,50 @@ def test_nothing_but_broken_clips_is_an_error(tmp_path, place, broken_file):
         build_cache(open_dataset(tmp_path), sample_rate=RATE, directory=place)
 
 
-def flip(path, position):
-    data = bytearray(path.read_bytes())
-    data[position] ^= 0xFF
-    path.write_bytes(data)
-
-
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
 DAMAGE = {
-    "cut": lambda folder: os.truncate(folder / "samples.i16", 1000),
-    "longer": lambda folder: os.truncate(folder / "samples.i16", (folder / "samples.i16").stat().st_size + 2),
-    "altered": lambda folder: flip(folder / "samples.i16", 5),
-    "no samples": lambda folder: (folder / "samples.i16").unlink(),
-    "index cut": lambda folder: os.truncate(folder / "index.json", 100),
-    "index of another kind": lambda folder: (folder / "index.json").write_text('{"schema": "other/1"}'),
-    "of another rate": lambda folder: edit(folder / "index.json", '"sample_rate": 16000', '"sample_rate": 22050'),
-    "index without entries": lambda folder: (folder / "index.json").write_text(
-        '{"schema": "samptag.cache/1", "sample_rate": 16000}'
-    ),
+    "cut": lambda file: os.truncate(file, 1000),
+    "longer": lambda file: os.truncate(file, file.stat().st_size + 2),
+    "removed": lambda file: file.unlink(),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_cache_is_told_and_made_again(songs, place, caplog, damage):
-    dataset = open_dataset(songs)
+def test_a_damaged_clip_is_told_and_made_again_and_no_other(songs, place, caplog, damage):
+    dataset, counter = open_dataset(songs), Counter()
     first = build_cache(dataset, sample_rate=RATE, directory=place)
-    folder, whole = first.folder, first.samples.tobytes()
-    del first
-    damage(folder)
+    damage(first.files[5])
     with caplog.at_level(logging.WARNING, "samptag"):
-        again = build_cache(dataset, sample_rate=RATE, directory=place)
-    assert (again.folder, again.samples.tobytes()) == (folder, whole)
-    assert caplog.text.count(f"{folder}: not a whole cache of that rate, decoding it again") == 1
+        again = build_cache(dataset, sample_rate=RATE, directory=place, progress=counter)
+    assert counter.done == [8]
+    assert again.files == first.files
+    np.testing.assert_array_equal(again.clip(5), decoded(dataset.clips[5].path))
+    told = caplog.text.count("is not whole, decoding it again")
+    assert told == (damage is not DAMAGE["removed"])
+
+
+def test_what_was_wrong_with_a_clip_is_known_the_next_time(songs, place, broken_file):
+    for name in ("text.mp3", "truncated.mp3"):
+        shutil.copy(broken_file(name), songs / "calm" / name)
+    dataset, counter = open_dataset(songs), Counter()
+    report = build_cache(dataset, sample_rate=RATE, directory=place).report_path
+    first = json.loads(report.read_text())
+    report.unlink()
+    assert build_cache(dataset, sample_rate=RATE, directory=place, progress=counter).report_path == report
+    assert json.loads(report.read_text()) == first
+    assert [len(first[key]) for key in ("left_out", "warnings")] == [1, 1]
+    assert counter.done == []
+    for note in report.parent.glob("[0-9a-f]*.json"):
+        note.write_text("{")
+    assert len(build_cache(dataset, sample_rate=RATE, directory=place, progress=counter).lengths) == 10
+    assert counter.done == [9, 10]
+    assert json.loads(report.read_text()) == first
 
 
 BUILD = """
 import sys
 from pathlib import Path
-from samptag.data import build_cache, cache_build, open_dataset
+from samptag.data import build_cache, open_dataset
 
-cache_build._SYNC_BYTES = 1  # every clip counts as soon as it is written
 print("ready", flush=True)
 sys.stdin.readline()
 
@@ -276,42 +299,24 @@ def go_on(process):
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_killed_run_goes_on_where_it_was(songs, place, torn):
     dataset = open_dataset(songs)
-    whole = build_cache(dataset, sample_rate=RATE, directory=place / "whole").samples.tobytes()
-    process = start(songs, place / "killed", wait_at=5)
+    process = start(songs, place, wait_at=5)
     go_on(process)
     while process.stdout.readline() != "5\n":
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (building,) = (place / "killed").glob("*.building")
-    assert not (building / "index.json").exists()
+    (folder,) = place.glob("16000Hz-*")
     if torn:
-        with (building / "journal.jsonl").open("a") as file:
-            file.write('{"fingerprint": "abc')
-        with (building / "samples.i16").open("ab") as file:
-            file.write(b"half a clip")
+        (folder / f".{'0' * 32}.i16").write_bytes(b"finished, but not named")
+        (folder / ".abc.i16.123-456.tmp").write_bytes(b"half a clip")
+    kept = len(list(folder.glob("[0-9a-f]*.i16")))  # other threads may have been further than was told
+    assert kept >= 5
     counter = Counter()
-    cache = build_cache(dataset, sample_rate=RATE, directory=place / "killed", progress=counter)
-    assert counter.done == [6, 7, 8]
-    assert cache.samples.tobytes() == whole
-    assert [path.name for path in cache.folder.parent.iterdir() if path.suffix == ".building"] == []
-    kept = {path.name for path in cache.folder.iterdir() if "report" not in path.name}
-    assert kept == {"index.json", "samples.i16"}
-
-
-def test_a_journal_without_its_samples_is_not_believed(songs, place):
-    dataset = open_dataset(songs)
-    process = start(songs, place, wait_at=5)
-    go_on(process)
-    while process.stdout.readline() != "5\n":
-        pass
-    process.kill()
-    process.communicate()
-    (building,) = place.glob("*.building")
-    os.truncate(building / "samples.i16", 2 * len(decoded(SET[0])))
-    cache = build_cache(dataset, sample_rate=RATE, directory=place)
+    cache = build_cache(dataset, sample_rate=RATE, directory=place, progress=counter)
+    assert counter.done == list(range(kept + 1, 9))
     for index, clip in enumerate(dataset.clips):
         np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
+    assert not list(folder.glob(".*.tmp"))
 
 
 def test_of_two_processes_one_decodes_and_the_other_waits(songs, place):
@@ -330,8 +335,12 @@ def test_of_two_processes_one_decodes_and_the_other_waits(songs, place):
 
 
 def test_a_disk_that_fails_is_one_line_and_the_work_so_far_is_kept(songs, place):
-    """The kernel refuses to let a file grow beyond 300 kB, as a full disk refuses any."""
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+    """The kernel refuses to let a file grow beyond 150 kB, as a full disk refuses any: all clips but the last fit."""
+    for clip in open_dataset(songs).clips[:-1]:
+        samples = decoded(clip.path)[: 2 * RATE]
+        with clip.path.open("wb") as file:
+            soundfile.write(file, samples, RATE, format="WAV")
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"
     done = subprocess.run(
         [sys.executable, "-c", limit + BUILD, str(songs), str(place), "0"], input="go\n", capture_output=True, text=True
     )
@@ -339,11 +348,11 @@ def test_a_disk_that_fails_is_one_line_and_the_work_so_far_is_kept(songs, place)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("samptag.errors.DatasetError: ")
     assert "cannot write the audio cache: File too large; what is decoded is kept" in last
-    assert [path.name for path in place.glob("*/index.json")] == []
+    assert not list(place.glob("*/*.tmp"))
     counter = Counter()
     dataset = open_dataset(songs)
     cache = build_cache(dataset, sample_rate=RATE, directory=place, progress=counter)
-    assert counter.done[0] > 1
+    assert counter.done == [8]
     for index, clip in enumerate(dataset.clips):
         np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
 
@@ -357,12 +366,12 @@ def test_too_little_space_is_told_before_decoding(tmp_path, place):
     os.truncate(path, 4 * 10**12)
     with pytest.raises(DatasetError, match=r"decoding 1 clips to 22050 Hz needs about \d+\.\d GB; .* are free"):
         build_cache(open_dataset(tmp_path), sample_rate=22_050, directory=place)
-    assert not list(place.glob("*/index.json"))
+    assert not list(place.glob("*/*.i16"))
 
 
 def test_a_place_that_cannot_be_written_is_one_line(songs, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DatasetError, match=r"cannot hold the audio cache: .*; give it another place"):
+    with pytest.raises(DatasetError, match=r"cannot write the audio cache: Not a directory; .*another place"):
         build_cache(open_dataset(songs), sample_rate=RATE, directory=tmp_path / "file" / "caches")
 
 

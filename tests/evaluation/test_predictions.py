@@ -56,8 +56,8 @@ def test_the_hash_knows_the_clips_but_not_their_order(tmp_path):
         ("path,guitar,piano\na,1,loud\n", ["line 2 (a)", "column 'piano'", "'loud' is not a number"]),
         ("path,guitar\na,\n", ["line 2 (a)", "column 'guitar'", "'' is not a number"]),
         ("path,guitar\na,1\nb,1,0\n", ["line 3", "3 fields", "header has 2"]),
-        ("path,guitar\na,1\nb,0\na,0\n", ["line 4", "a stands in line 2 already"]),
-        ("path,guitar,guitar\na,1,0\n", ["'guitar' stands twice"]),
+        ("path,guitar\na,1\nb,0\na,0\n", ["line 4", "a appears in line 2 already"]),
+        ("path,guitar,guitar\na,1,0\n", ["'guitar' appears twice"]),
         ("path,,piano\na,1,0\n", ["has no name"]),
         ("a,0.1,0.2\nb,0.3,0.4\n", ["first row holds numbers"]),
         ("path\na\n", ["no tag columns"]),
@@ -137,3 +137,11 @@ def test_float32_scores_survive_the_file(tmp_path):
     assert back.keys == tuple(keys)
     assert back.tags == ("a,b", "c")
     np.testing.assert_array_equal(back.values.astype(np.float32), values)
+
+
+def test_the_protocol_travels_with_predictions(tmp_path):
+    scores = ScoreTable(name="x", keys=("a", "b"), tags=("guitar",), values=np.ones((2, 1)), protocol="all (hop 1 s)")
+    assert read_scores(written(tmp_path, scores_to_csv(scores))).protocol == "all (hop 1 s)"
+    assert read_scores(written(tmp_path, "path,guitar\na,1\n")).protocol == ""
+    with pytest.raises(DatasetError, match="several protocols: paper, won"):
+        read_scores(written(tmp_path, "path,guitar,protocol\na,1,won\nb,0,paper\n"))

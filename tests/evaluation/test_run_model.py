@@ -1,29 +1,40 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from media_manifest import make_manifest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny_weights import TINY_NAME, TINY_TAGS, save_tiny_weights
 
 from samptag.audio.decode import open_audio
+from samptag.core.protocols import segment_starts
 from samptag.core.weights import load_model_file
 from samptag.data import build_cache, open_dataset
 from samptag.errors import DatasetError, UsageError
 from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
-from samptag.evaluation.listen import Listener
 from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import ScoreTable
+from samptag.evaluation.run import default_protocol, score_clips
 from samptag.tagging import Tagger
+from samptag.training.batches import consecutive_segments
 
 QUICK = Scoring(resamples=100)
 
 
+MEDIA = Path(__file__).parents[1] / "media"
+
+
 @pytest.fixture(scope="module")
-def tagger(tmp_path_factory):
-    path = save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-    return Tagger(load_model_file(path), device="cpu")
+def loaded(tmp_path_factory):
+    return load_model_file(save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def tagger(loaded):
+    return Tagger(loaded, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -134,18 +145,100 @@ def test_a_data_set_of_other_tags_is_an_error_before_any_clip_is_heard(tmp_path,
 
 
 def test_every_perturbation_reaches_the_net(few, tagger):
-    """Each moves the scores, a gain of 0 dB does not, and clean clips stay clean beside them."""
+    """Each moves the scores, and a gain of 0 dB does not."""
     clips = open_dataset(few).select("test")
-    wanted = [parse_perturbation(text) for text in ("noise:20", "gain:-6", "mp3:32k", "lowpass:4000", "gain:0")]
-    alone = Listener(tagger, clips=clips).hear()
-    heard = Listener(tagger, clips=clips, perturbations=wanted).hear()
-    np.testing.assert_allclose(heard.clean.values, alone.clean.values, atol=1e-6)
-    assert [name for name, _ in heard.degraded] == ["noise:20dB", "gain:-6dB", "mp3:32k", "lowpass:4000Hz", "gain:+0dB"]
-    *moved, (_, unmoved) = heard.degraded
-    for _, table in moved:
-        assert table.keys == heard.clean.keys
-        assert np.abs(table.values - heard.clean.values).max() > 0.001
-    np.testing.assert_allclose(unmoved.values, heard.clean.values, atol=1e-6)
+    clean, failed = score_clips(tagger, clips)
+    assert failed == ()
+    for text, moved in (
+        ("noise:20", True),
+        ("gain:-6", True),
+        ("mp3:32k", True),
+        ("lowpass:4000", True),
+        ("gain:0", False),
+    ):
+        table, _ = score_clips(tagger, clips, perturbation=parse_perturbation(text))
+        assert table.keys == clean.keys
+        assert (np.abs(table.values - clean.values).max() > 0.001) == moved, text
+
+
+@pytest.fixture(scope="module")
+def preview(tmp_path_factory):
+    """One clip as long as MagnaTagATune's, 29.124 s, of real music, and one shorter than a segment."""
+    folder = tmp_path_factory.mktemp("preview")
+    parts = []
+    for path in sorted((MEDIA / "set").glob("*.opus"))[:6]:
+        with open_audio(path, sample_rate=22_050) as stream:
+            parts += list(stream)
+    waveform = np.concatenate(parts)[:642_184]
+    assert len(waveform) == 642_184
+    soundfile.write(folder / "long.wav", waveform, 22_050, subtype="FLOAT")
+    soundfile.write(folder / "short.wav", waveform[:3000], 22_050, subtype="FLOAT")
+    (folder / "manifest.csv").write_text("path,split,tags\nlong.wav,test,quiet\nshort.wav,test,techno\n")
+    return folder, waveform
+
+
+@pytest.mark.parametrize("protocol", ["paper", "won"])
+def test_a_protocol_scores_the_segments_it_names_and_no_others(preview, tagger, loaded, protocol):
+    folder, waveform = preview
+    length = loaded.card.config.input_length
+    starts = segment_starts(len(waveform), protocol=protocol, length=length, sample_rate=22_050)
+    segments = np.stack([waveform[start : start + length] for start in starts])
+    short = np.pad(waveform[:3000], (0, length - 3000))[None]
+    table, failed = score_clips(tagger, open_dataset(folder).select("test"), protocol=protocol)
+    assert (table.keys, table.protocol, failed) == (("long.wav", "short.wav"), protocol, ())
+    with torch.no_grad():
+        expected = [torch.sigmoid(loaded.model(torch.from_numpy(each))).mean(dim=0) for each in (segments, short)]
+    np.testing.assert_allclose(table.values, torch.stack(expected).numpy(), atol=1e-5)
+    everything, _ = score_clips(tagger, open_dataset(folder).select("test"))
+    assert np.abs(everything.values - table.values)[0].max() > 1e-4
+
+
+def test_paper_takes_the_segments_that_validation_in_training_takes(preview, tagger, loaded, tmp_path):
+    folder, waveform = preview
+    config = loaded.card.config
+    cache = build_cache(open_dataset(folder), sample_rate=22_050, directory=tmp_path)
+    clip = np.flatnonzero(cache.lengths == len(waveform))
+    chosen = consecutive_segments(cache, clip, input_length=config.input_length, first_stride=config.first_stride)
+    starts = segment_starts(len(waveform), protocol="paper", length=config.input_length, sample_rate=22_050)
+    np.testing.assert_array_equal(chosen.starts - cache.starts[clip], starts)
+    assert len(starts) == 97
+
+
+def test_degraded_clips_are_cut_by_the_protocol_too(preview, tagger):
+    clips = open_dataset(preview[0]).select("test")[:1]
+    quiet = parse_perturbation("gain:0")
+    clean, _ = score_clips(tagger, clips, protocol="won")
+    again, _ = score_clips(tagger, clips, protocol="won", perturbation=quiet)
+    np.testing.assert_allclose(again.values, clean.values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("format", "model", "protocol"),
+    [
+        ("mtat", "samplecnn-3-9-mtat50", "paper"),
+        ("mtat", "my-own", "paper"),
+        ("mtat", "sota-mtat-se", "won"),
+        ("jamendo", "sota-jamendo-sample", "won"),
+        ("manifest", "sota-mtat-se", "all"),
+        ("folders", "samplecnn-3-9-mtat50", "all"),
+    ],
+)
+def test_the_default_protocol_is_that_of_the_published_score(format, model, protocol):
+    assert default_protocol(format, model) == protocol
+
+
+def test_every_report_names_its_protocol(few, tagger, loaded, report):
+    assert report.protocol == report.to_dict()["protocol"] == "all (hop 0.2976 s, tail overlap)"
+    dense = Tagger(loaded, device="cpu", hop_seconds=0.5, tail="drop")
+    assert evaluate(few, model=dense, scoring=QUICK).protocol == "all (hop 0.5 s, tail drop)"
+    mine = evaluate(few, model=tagger, protocol="won", scoring=QUICK)
+    assert (mine.protocol, mine.scores.protocol) == ("won", "won")
+    compared = evaluate(few, model=tagger, protocol="paper", against=mine.scores, scoring=QUICK)
+    assert any("tiny-test was scored by the protocol won, tiny-test by paper" in text for text in compared.warnings)
+    with pytest.raises(UsageError, match="needs a Tagger whose segments touch"):
+        evaluate(few, model=dense, protocol="paper", scoring=QUICK)
+    with pytest.raises(UsageError, match="leave out --hop and --tail"):
+        evaluate(few, model=tagger, protocol="won", hop_seconds=0.5, scoring=QUICK)
 
 
 def test_perturbations_are_tabulated_against_clean(few, tagger):

@@ -17,6 +17,7 @@ def test_the_registry_of_the_project_is_valid_and_its_bundled_files_are_there():
         registry.entries
     )
     for entry in registry.entries.values():
+        assert all(score.protocol for score in entry.scores), f"{entry.name}: a score without its protocol"
         bundled = registry.bundled_path(entry)
         if bundled is not None:
             assert entry.checksums.problem(bundled) is None
@@ -27,7 +28,7 @@ def test_public_weights_are_pinned(name: str):
     entry = load_registry().entries[name]
     assert "/4e1d652d4a7b12437a624965e85890b70b4a111d/models/" in entry.url
     assert entry.checksums.git_blob_sha1 is not None
-    assert entry.licence == "MIT"
+    assert entry.licence == "MIT (repository); trained on data with non-commercial terms"
     assert entry.sample_rate == 16_000
     assert len(entry.tags.tags) == 50
     assert 0.8 < entry.scores[0].roc_auc < 0.92
@@ -58,32 +59,29 @@ def changed(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([changed(colour="blue")], "'mine': unknown key 'colour'"),
+        ([changed(colour="blue")], "'mine': .*unexpected keyword argument 'colour'"),
+        ([{key: ENTRY[key] for key in ENTRY if key != "licence"}], "'mine': .*'licence'"),
+        ([{"file": "mine.safetensors"}], "'name' is missing"),
         ([ENTRY, ENTRY], "'mine' occurs twice"),
         ([ENTRY, changed(name="MINE")], "'MINE' occurs twice"),
         ([changed(name="../mine")], "letters, digits"),
-        ([changed(name="")], "entry '': name must be a text"),
+        ([changed(name="")], "letters, digits"),
         ([changed(format="pickle")], "format 'pickle' is none of"),
         ([changed(format="sota-se")], "must have the format 'samptag'"),
-        ([changed(licence=None)], "licence must be a text"),
-        ([changed(sample_rate="16k")], "sample_rate must be a positive integer"),
-        ([changed(sample_rate=True)], "sample_rate must be a positive integer"),
         ([changed(file="../mine.safetensors")], "bare name"),
         ([changed(url="https://example.org/mine")], "exactly one of file and url"),
         ([changed(file=None)], "exactly one of file and url"),
         ([changed(file=None, url="file:///etc/passwd")], "not an http or https address"),
-        ([changed(size=None)], "needs size and sha256"),
-        ([changed(file=None, url="https://example.org/mine", sha256=None)], "needs sha256 or git_blob_sha1"),
-        ([changed(sha256="ABC")], "sha256 must be 64 lower-case"),
+        ([changed(sha256=None)], "needs sha256"),
+        ([changed(file=None, url="https://example.org/mine", sha256=None)], r"needs sha256 \(or git_blob_sha1"),
         ([changed(tags="mtat51")], "no tag list 'mtat51'"),
         ([changed(tags=[])], "the tag list is empty"),
         ([changed(tags=["a", "b", "a"])], "has 'a' twice"),
         ([changed(tags=["a", " "])], "empty tag"),
-        ([changed(tags=["a", 1])], "array of strings"),
-        ([changed(scores=[{"split": "s", "roc_auc": 90.5, "source": "x"}])], r"roc_auc must be a number in \[0, 1\]"),
-        ([changed(scores=[{"split": "s", "roc_auc": 0.9}])], "source must be a text"),
-        ([changed(scores=[{"split": "s", "roc_auc": 0.9, "source": "x", "auc": 1}])], "unknown key 'auc'"),
-        (["mine"], "entry 1 must be an object"),
+        ([changed(tags=["a", 1])], "'mine': "),
+        ([changed(scores=[{"split": "s", "roc_auc": 0.9}])], "'mine': .*'source'"),
+        ([changed(scores=[{"split": "s", "roc_auc": 0.9, "source": "x", "auc": 1}])], "argument 'auc'"),
+        (["mine"], "registry"),
     ],
 )
 def test_what_does_not_belong_is_named(tmp_path: Path, entries: list[object], message: str):

@@ -55,7 +55,7 @@ def remote_store(tmp_path: Path, server: ws.FileServer, *, offline: bool = False
         "format": "sota-sample",
         "sample_rate": 16_000,
         "tags": JAMENDO,
-        "scores": [{"split": "a split", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
+        "scores": [{"split": "a split", "protocol": "won", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
     }
     registry = load_registry(
         ws.write_registry(tmp_path, ws.registry_entry("theirs", server.content, **(values | changes)))

@@ -16,6 +16,7 @@ from recipes.samplecnn_3_9_mtat50.evaluate import measure, reusable
 from recipes.samplecnn_3_9_mtat50.export import NAME, export, publish, student
 from recipes.samplecnn_3_9_mtat50.tags import TAGS
 from samptag.core.weights import load_model_file
+from samptag.data import open_dataset
 from samptag.errors import DatasetError
 from samptag.fetch import file_sha256
 from samptag.pretrained.registry import load_registry
@@ -127,6 +128,7 @@ def test_published_weights_are_registered_and_score_the_same(figures, weights, t
     assert entry.licence == "CC-BY-NC-SA-4.0"
     published, before = load_model_file(target), load_model_file(weights)
     assert published.card.metrics["roc_auc"] == figures["valid"]["macro"]["roc_auc"]
+    assert load_registry(tmp_path / "registry.json").entries[NAME].scores[0].protocol == "all"
     for name, tensor in published.model.state_dict().items():
         assert torch.equal(tensor, before.model.state_dict()[name]), name
     assert file_sha256(target) in (tmp_path / f"{NAME}.md").read_text(encoding="utf-8")
@@ -158,3 +160,43 @@ def test_sources_name_origin_and_licence():
     assert len({source.source for source in sources}) == len(sources)
     assert all(source.origin and source.licence and source.what for source in sources)
     assert {source.kind for source in sources} == {"repository", "debian", "pypi"}
+
+
+def test_the_table_of_tagged_tracks_is_what_the_card_says_of_it(tmp_path):
+    """123 public tracks, no artist on both sides, all of them in the folders the teacher was trained on."""
+    table = ROOT / "recipes" / "samplecnn_3_9_mtat50" / "tracks.csv"
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    sides = {side: [row for row in rows if row["split"] == side] for side in ("train", "valid")}
+    assert {side: len(found) for side, found in sides.items()} == {"train": 60, "valid": 63}
+    artists = {side: {row["artist"] for row in found} for side, found in sides.items()}
+    assert len(artists["valid"]) == 31
+    assert not artists["train"] & artists["valid"]
+    assert all(row["mtat_folders"] and set(row["mtat_folders"].split()) <= set("0123456789ab") for row in rows)
+    shares = [(tag, share) for row in rows for tag, share in json.loads(row["tags"]).items()]
+    assert all(tag in TAGS and 0 < share <= 1 for tag, share in shares)
+    positives = [sum(tag in json.loads(row["tags"]) for row in sides["valid"]) for tag in TAGS]
+    assert sum(count >= 4 for count in positives) == 36
+
+    shutil.copy(table, tmp_path)
+    for row in rows:
+        (tmp_path / row["path"]).parent.mkdir(exist_ok=True)
+        shutil.copy(MEDIA / "set" / "calm-01-honor-bound.opus", tmp_path / row["path"])
+    dataset = open_dataset(tmp_path / "tracks.csv")
+    assert len({clip.group for clip in dataset.select("valid")}) == 31
+    assert [(track.key, track.split) for track in read_music(tmp_path)] == [(row["path"], row["split"]) for row in rows]
+
+
+def test_a_collection_without_held_out_music_is_measured_all_the_same(weights, collection, tmp_path):
+    shutil.copytree(collection, tmp_path / "tagged")
+    table = tmp_path / "tagged" / "tracks.csv"
+    kept = [number for number, track in enumerate(read_music(collection)) if track.split == "valid"]
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    table.write_text("".join([lines[0], *(lines[1 + number] for number in kept)]), encoding="utf-8")
+    with np.load(collection / "teacher.npz") as content:
+        scores = content["scores"].reshape(-1, SEGMENTS, *content["scores"].shape[1:])[kept]
+    teacher = tmp_path / "teacher.npz"
+    np.savez(teacher, scores=scores.reshape(-1, *scores.shape[2:]), segments_per_track=np.full(len(kept), SEGMENTS))
+    found = measure(weights, collection=tmp_path / "tagged", teacher_scores=teacher, perturbations=())
+    assert found["held_out"] is None
+    assert "the tagged tracks" in figures_text(found)

@@ -14,7 +14,7 @@ from recipes.samplecnn_3_9_mtat50.replay import Replay
 from recipes.samplecnn_3_9_mtat50.store import SEGMENT
 from recipes.samplecnn_3_9_mtat50.student import Student
 from samptag.errors import OutputError
-from samptag.training.workers import Workers
+from samptag.training import Workers
 
 
 @pytest.fixture

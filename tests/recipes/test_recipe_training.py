@@ -21,7 +21,7 @@ from recipes.samplecnn_3_9_mtat50.teacher import EMBEDDING, WINDOW
 from recipes.samplecnn_3_9_mtat50.train import Material, finished, train_phase, trained
 from recipes.samplecnn_3_9_mtat50.windows import Crops, Windows, augment
 from samptag.audio.decode import open_audio
-from samptag.training.workers import Workers
+from samptag.training import Workers
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """Which segments are seen: the paper's count, random crops, batches, and where the samples come from."""
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from samptag.core.model import ModelConfig, config_from_name
 from samptag.data import AudioCache, Dataset
 from samptag.training.batches import (
+    LEAST_BATCHES_OF_A_SUBSET,
     MappedSource,
     Prefetcher,
     ResidentSource,
@@ -25,13 +28,7 @@ CPU = torch.device("cpu")
 
 
 def counts(name: str, *lengths: int, sample_rate: int = 22_050) -> list[int]:
-    config = config_from_name(name)
-    return segment_counts(
-        np.array(lengths),
-        input_length=config.input_length,
-        first_stride=config.first_stride,
-        sample_rate=sample_rate,
-    ).tolist()
+    return segment_counts(np.array(lengths), model=config_from_name(name, sample_rate=sample_rate)).tolist()
 
 
 def test_clips_of_29_seconds_are_counted_as_in_the_paper():
@@ -53,9 +50,7 @@ def train_clips(dataset: Dataset) -> np.ndarray:
 
 
 def take(audio: AudioCache, clips: np.ndarray, config: ModelConfig, per_clip: int | None = None) -> Segments:
-    return consecutive_segments(
-        audio, clips, input_length=config.input_length, first_stride=config.first_stride, per_clip=per_clip
-    )
+    return consecutive_segments(audio, clips, model=config, per_clip=per_clip)
 
 
 def test_consecutive_segments_lie_end_to_end(audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig):
@@ -75,22 +70,49 @@ def test_consecutive_segments_lie_end_to_end(audio: AudioCache, train_clips: np.
 
 
 def epoch(audio: AudioCache, clips: np.ndarray, config: ModelConfig, recipe=PAPER, **options: int) -> Segments:
-    return epoch_segments(
-        audio, clips, input_length=config.input_length, first_stride=config.first_stride, recipe=recipe, **options
-    )
+    return epoch_segments(audio, clips, model=config, recipe=recipe, **options)
 
 
-def test_paper_epochs_hold_every_segment_in_another_order(
+def test_paper_epochs_hold_whole_batches_in_another_order(
     audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
 ):
     every = take(audio, train_clips, small_config)
     first, second = (epoch(audio, train_clips, small_config, seed=3, epoch=number) for number in (0, 1))
-    assert sorted(first.starts) == sorted(second.starts) == sorted(every.starts)
+    assert len(every) % 23
+    assert len(first) == len(second) == len(every) - len(every) % 23
+    assert len(set(first.starts)) == len(first)
+    assert set(first.starts) < set(every.starts)
     assert not np.array_equal(first.starts, second.starts)
     again = epoch(audio, train_clips, small_config, seed=3, epoch=1)
     assert np.array_equal(second.starts, again.starts)
     other = epoch(audio, train_clips, small_config, seed=4, epoch=1)
     assert not np.array_equal(second.starts, other.starts)
+
+
+def test_paper_epochs_go_through_interleaved_subsets(
+    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
+):
+    recipe = replace(PAPER, batch_size=2, subsets=3)
+    segments = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=0)
+    counts = np.bincount(take(audio, train_clips, small_config).clips)
+    assert counts.sum() >= 3 * LEAST_BATCHES_OF_A_SUBSET * 2
+    subsets = segments.clips % 3
+    assert (np.diff(subsets) >= 0).all()
+    for subset in range(3):
+        whole = counts[subset::3].sum()
+        assert (subsets == subset).sum() == whole - whole % 2
+    few = epoch(audio, train_clips, small_config, recipe=replace(recipe, batch_size=23), seed=0, epoch=0)
+    assert (np.diff(few.clips % 3) < 0).any(), "subsets of a few batches would drop too much"
+
+
+def test_magnatagatune_gives_179_batches_a_subset():
+    """15 244 clips of 10 segments: 37 subsets of 4 120 segments, of which 3 are left over."""
+    clips = np.arange(15_244)
+    samples = np.full(len(clips), 641_655)
+    audio = SimpleNamespace(lengths=samples, starts=np.cumsum(samples) - samples, sample_rate=22_050)
+    segments = epoch(audio, clips, config_from_name("samplecnn-3-9"), seed=0, epoch=0)
+    assert len(segments) == 37 * 179 * 23
+    assert (np.bincount(segments.clips % 37) == 4_117).all()
 
 
 def test_random_crops_stay_inside_their_clips_and_cover_them(

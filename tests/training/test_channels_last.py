@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from samptag.core.blocks import BatchNorm, Convolution, FrameConvolution
 from samptag.core.model import SampleCNN, config_from_name
+from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
-from samptag.training.forward import training_forward
+from samptag.training.fused import Workers, training_forward
 from samptag.training.recipe import MODERN
-from samptag.training.stepper import Stepper
-from samptag.training.workers import Workers
+from samptag.training.trainer import Stepper
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NAMES = [
@@ -81,10 +81,8 @@ def without_dropout(model: SampleCNN) -> SampleCNN:
     return model
 
 
-def path(model: SampleCNN, *, device: torch.device, frozen_encoder: bool = False) -> Callable[[Tensor], Tensor]:
-    return training_forward(
-        model, device=device, processes=Processes(), workers=Workers(1), frozen_encoder=frozen_encoder
-    )
+def path(model: SampleCNN, *, device: torch.device) -> Callable[[Tensor], Tensor]:
+    return training_forward(model, device=device, processes=Processes(), workers=Workers(1), frozen_encoder=False)
 
 
 def step(forward: Callable[[Tensor], Tensor], x: Tensor, *, mixed: bool = False) -> Tensor:
@@ -131,15 +129,6 @@ def test_loss_gradients_and_statistics_are_those_of_the_other_layout(name: str):
         torch.testing.assert_close(ours, theirs, msg=key)
 
 
-def test_a_frozen_encoder_lies_channels_last_too():
-    model, x = network("samplecnn-3-4-9")
-    forward = path(model, device=CUDA, frozen_encoder=True)
-    with LayoutWatch() as watch:
-        step(forward, x)
-    assert "convolution" in watch.seen
-    assert watch.wrong == []
-
-
 def test_the_cpu_keeps_the_weights_as_they_are():
     model, _ = network("samplecnn-3-4-9-res")
     path(model, device=CPU)
@@ -149,15 +138,8 @@ def test_the_cpu_keeps_the_weights_as_they_are():
 def stepper(device: torch.device) -> Stepper:
     """A training on this machine's processor that lays its weights out as `device` would have them."""
     model, _ = network("samplecnn-3-4-9-won-rese")
-    return Stepper(
-        without_dropout(model),
-        recipe=replace(MODERN, mixed_precision=False),
-        device=device,
-        processes=Processes(),
-        frozen_encoder=False,
-        pos_weight=None,
-        compiled=False,
-    )
+    config = TrainConfig(data="songs", recipe=replace(MODERN, mixed_precision=False))
+    return Stepper(without_dropout(model), config, device=device, processes=Processes())
 
 
 def take_step(training: Stepper, number: int) -> None:

@@ -8,17 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import samptag
-from samptag.training.state import load_checkpoint
+from samptag.training.checkpoints import load_checkpoint
 
 # A training without chance in its layers: dropout would be drawn in each process for itself.
 SCRIPT = """
 import os, sys, threading, time
 from pathlib import Path
+import torch
 from samptag.core.model import ModelConfig
 from samptag.errors import SamptagError
-from samptag.training import train
+from samptag.training import run, train
 
 data, cache, out, block, doomed = sys.argv[1:]
 if doomed == os.environ.get("RANK"):
@@ -28,9 +30,19 @@ if doomed == os.environ.get("RANK"):
         time.sleep(0.3)
         os._exit(9)
     threading.Thread(target=die, daemon=True).start()
+class Kept(run.Trainer):
+    def run(self):
+        super().run()
+        torch.save(self.stepper.state_dict(), f"{out}.{self.processes.rank}")
+
+if doomed == "minutes":
+    run.Trainer = Kept
+    budget = {"recipe": "modern", "max_minutes": 0.1, "batch_size": 8}
+else:
+    budget = {"recipe": "kim", "epochs": 200 if doomed != "-" else 2, "batch_size": 80, "learning_rate": 0.003}
 try:
     train(
-        data, out=out, cache=cache, device="cpu", recipe="paper", epochs=200 if doomed != "-" else 2, batch_size=80,
+        data, out=out, cache=cache, device="cpu", **budget,
         model=ModelConfig(m=3, n=4, first_filter=27, first_stride=27, block=block, dropout=0.0,
                           front_padding=1 if block == "won-rese" else None),
     )
@@ -99,6 +111,20 @@ def test_two_processes_give_the_loss_curve_of_one(
     assert one[0]["train_loss"] != pytest.approx(one[1]["train_loss"], rel=2e-2)
     assert len(load_checkpoint(outs[1] / "last.pt")["processes"]) == 2
     assert (outs[1] / "model.safetensors").exists()
+
+
+def test_processes_whose_clocks_end_the_training_have_the_same_weights(
+    tmp_path: Path, script: Path, tiny_set: Path, cache_dir: Path
+):
+    """The learning rate follows the time spent, and each process has a clock of its own."""
+    out = tmp_path / "run"
+    done = run([str(script), str(tiny_set), str(cache_dir), str(out), "plain", "minutes"], processes=2)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(f"{out}.{rank}", weights_only=True) for rank in (0, 1))
+    assert records(out)[-1]["steps"] > 2
+    assert 0 < first["rate"] == second["rate"]
+    for part in ("model", "average"):
+        assert all(torch.equal(first[part][name], second[part][name]) for name in first[part])
 
 
 def test_a_process_that_dies_ends_the_job_with_one_line_and_a_checkpoint(

@@ -9,12 +9,12 @@ import pytest
 
 import samptag
 from samptag.errors import OutputError, UsageError
-from samptag.training.lock import writing_alone
+from samptag.training.checkpoints import writing_alone
 
 HOLD = """
 import sys
 from pathlib import Path
-from samptag.training.lock import writing_alone
+from samptag.training.checkpoints import writing_alone
 
 with writing_alone(Path(sys.argv[1]), resume=False):
     print("held", flush=True)
@@ -44,7 +44,7 @@ def test_a_second_training_is_refused_before_it_touches_anything(
 ):
     being_written = tmp_path / "run" / ".last.pt.1-abc.tmp"
     being_written.write_bytes(b"half a checkpoint")
-    with pytest.raises(UsageError, match=r"another training is writing to .*run: let it end or stop it"):
+    with pytest.raises(UsageError, match=r"another training is writing to .*run: wait for it or stop it"):
         samptag.train(None if resume else small_set, out=tmp_path / "run", resume=resume)
     assert being_written.exists()
 

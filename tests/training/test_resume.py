@@ -13,7 +13,7 @@ import pytest
 import torch
 from warm import Command, WarmProcesses
 
-from samptag.training.state import load_checkpoint
+from samptag.training.checkpoints import load_checkpoint
 
 EPOCHS = 3
 Start = Callable[..., Command]

@@ -13,12 +13,14 @@ import torch
 
 import samptag
 from samptag.cli.train_display import display
-from samptag.core.model import ModelConfig
+from samptag.core.model import ModelConfig, SampleCNN, config_from_name
 from samptag.core.weights import load_model_file
+from samptag.data import AudioCache, Dataset
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
-from samptag.training import EpochDone, Event, Prepared, StepDone, fit
-from samptag.training.prepare import balanced_weights
-from samptag.training.state import load_checkpoint
+from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, batches, trainer
+from samptag.training.checkpoints import load_checkpoint
+from samptag.training.recipe import TUNE
+from samptag.training.start import balanced_weights, initialise
 from samptag.training.validate import Validation
 
 SMALL = "samplecnn-3-4-27"
@@ -39,13 +41,16 @@ def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, li
     _, events = trained
     prepared = events[0]
     assert isinstance(prepared, Prepared)
-    assert prepared.tags == ("calm", "driving")
-    assert prepared.train_positives == (7.0, 7.0)
-    assert prepared.valid_positives == (3.0, 3.0)
-    assert (prepared.train_clips, prepared.valid_clips, prepared.segments_per_epoch) == (14, 6, 140)
-    assert prepared.format == "manifest"
-    assert prepared.split.startswith("manifest (")
-    assert (prepared.left_out, prepared.cautions) == (0, ())
+    splits = prepared.splits
+    assert splits.dataset.tags == ("calm", "driving")
+    assert splits.train_labels.sum(axis=0).tolist() == [7, 7]
+    assert splits.valid_labels.sum(axis=0).tolist() == [3, 3]
+    assert (len(splits.train), len(splits.valid), prepared.segments_per_epoch) == (14, 6, 140)
+    assert prepared.config.model == splits.model
+    assert splits.left_out == 0
+    assert splits.cautions == (
+        "6 validation clips are few: which epoch they call the best means little, and their figures less",
+    )
     assert prepared.fast_path
     assert isinstance(events[-1], EpochDone)
     assert all(isinstance(event, StepDone | EpochDone) for event in events[1:])
@@ -61,7 +66,7 @@ def test_what_it_leaves_behind(trained: tuple[Path, list[Event]]):
     card = load_model_file(out / "model.safetensors").card
     assert card.tags == ("calm", "driving")
     assert card.split == "manifest"
-    assert card.split_hash == load_checkpoint(out / "last.pt")["identity"]["split_hash"]
+    assert card.split_hash == load_checkpoint(out / "last.pt")["facts"]["split_hash"]
     assert card.metrics["valid_roc_auc"] == record["valid_roc_auc"]
     exported = load_model_file(out / "model.safetensors").model.state_dict()
     average = load_checkpoint(out / "best.pt")["stepper"]["average"]
@@ -93,9 +98,9 @@ def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, ca
     )
     prepared = events[0]
     assert isinstance(prepared, Prepared)
-    assert prepared.left_out == 3
-    assert prepared.cautions == ("4 rows with split 'unused' are set aside", "test has no clips")
-    report = json.loads(Path(prepared.report_path).read_text())
+    assert prepared.splits.left_out == 3
+    assert prepared.splits.cautions[:2] == ("4 rows with split 'unused' are set aside", "test has no clips")
+    report = json.loads(prepared.splits.cache.report_path.read_text())
     told = [item["path"] for item in (*report["left_out"], *report["problems"])]
     assert {str(tmp_path / name) for name in ("empty.mp3", "gone.mp3")} <= set(told)
     assert any(path.endswith("broken.mp3") for path in told)
@@ -116,15 +121,17 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
     samptag.train(tmp_path / "set.csv", out=tmp_path / "out", listener=events.append, **options)
     prepared = events[0]
     assert isinstance(prepared, Prepared)
-    assert (prepared.short_clips, prepared.left_out, prepared.train_clips, prepared.valid_clips) == (1, 0, 15, 7)
-    padded = json.loads(Path(prepared.report_path).read_text())["padded"]
+    splits = prepared.splits
+    assert (splits.short_clips, splits.left_out, len(splits.train), len(splits.valid)) == (1, 0, 15, 7)
+    padded = json.loads(prepared.splits.cache.report_path.read_text())["padded"]
     assert {item["split"]: item["seconds"] for item in padded} == {"train": 0.05, "valid": 0.05}
     assert [Path(item["path"]).name for item in padded] == ["train.wav", "valid.wav"]
     assert padded[0]["message"] == "0.050 s, zeros fill it up to a segment of 0.099 s"
     with display(False) as (show, _):
         show(prepared)
     told = " ".join(capsys.readouterr().err.split())
-    assert f"1 training clips are shorter than a segment; zeros fill them up, {prepared.report_path} names them" in told
+    path = splits.cache.report_path
+    assert f"1 training clips are shorter than a segment; zeros fill them up, {path} names them" in told
 
 
 def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(
@@ -141,9 +148,9 @@ def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(
     assert (card.name, card.licence) == ("moods", "CC0-1.0")
     monkeypatch.chdir(tmp_path / "elsewhere")
     samptag.train(out="../out", resume=True, device="cpu", max_steps=2)
-    identity = load_checkpoint(tmp_path / "out" / "last.pt")["identity"]
-    assert (identity["name"], identity["licence"]) == ("moods", "CC0-1.0")
-    assert (identity["data"], identity["cache"]) == (str(tmp_path / "set.csv"), str(tmp_path / "cache"))
+    config = load_checkpoint(tmp_path / "out" / "last.pt")["config"]
+    assert (config["name"], config["licence"]) == ("moods", "CC0-1.0")
+    assert (config["data"], config["cache"]) == (str(tmp_path / "set.csv"), str(tmp_path / "cache"))
     assert not list((tmp_path / "usual").rglob("*.i16"))
 
 
@@ -209,12 +216,29 @@ def test_a_larger_budget_reopens_a_finished_training(tmp_path: Path, small_set: 
     assert (more.epochs, more.steps, more.stopped_by) == (2, 5, 0)
 
 
+def test_killed_in_its_last_validation_it_validates_when_resumed(
+    tmp_path: Path, small_set: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def end(*given: object, **more: object) -> Validation:
+        raise MemoryError
+
+    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "SAVE_BEFORE_VALIDATION_SECONDS", -1.0)
+        patch.setattr(trainer, "validate", end)
+        with pytest.raises(MemoryError):
+            samptag.train(small_set, model=SMALL, max_steps=2, **options)
+    result = samptag.train(resume=True, **options)
+    assert (result.epochs, result.steps) == (1, 2)
+    assert result.model_path.exists()
+
+
 def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
     tmp_path: Path, small_set: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The validation losses are given, so that a stage ends on any machine: three epochs after its best."""
-    losses = iter([1.0, 2.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(fit, "validate", lambda *given, **options: Validation(next(losses), 0.5, 0.5))
+    """The validation losses are given, so that a stage ends on any machine: four epochs after its best."""
+    losses = iter([1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr(trainer, "validate", lambda *given, **options: Validation(next(losses), 0.5, 0.5))
     out = tmp_path / "out"
     stages: list[int] = []
     reloaded = []
@@ -229,7 +253,7 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
             reloaded.append(all(torch.equal(best[name], now[name]) for name in now))
             assert state["stepper"]["optimiser"]["state"] == {}
             assert state["stepper"]["schedule"]["iteration"] == 0
-            assert (state["best"]["record"]["epoch"], state["position"]["epoch"]) == (1, 4)
+            assert (state["best"]["record"]["epoch"], state["position"]["epoch"]) == (1, 5)
 
     lines = small_set.read_text().splitlines()
     (tmp_path / "set.csv").write_text("\n".join([lines[0], *lines[6:9], *lines[18:21]]))
@@ -240,11 +264,114 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
         device="cpu",
         recipe="paper",
         model=ModelConfig(m=3, n=3, first_filter=81, first_stride=81),
-        epochs=5,
+        epochs=6,
         listener=look,
     )
-    assert stages == [0, 0, 0, 1, 1]
+    assert stages == [0, 0, 0, 0, 1, 1]
     assert reloaded == [True]
+
+
+def test_a_recipe_decides_what_a_new_model_is(tmp_path: Path, small_set: Path, cache_dir: Path):
+    options = {"cache": cache_dir, "device": "cpu", "max_steps": 1}
+    for recipe, epsilon, name in (("paper", 1e-5, "samplecnn-2-6-128-oddfront"), ("kim", 1e-3, "samplecnn-2-6-128")):
+        out = tmp_path / recipe
+        samptag.train(small_set, out=out, recipe=recipe, model="samplecnn-2-6-128", **options)
+        config = load_model_file(out / "model.safetensors").card.config
+        assert (config.name, config.bn_epsilon, config.dropout) == (name, epsilon, 0.5)
+        again = samptag.train(out=out, resume=True, model="samplecnn-2-6-128", **options | {"max_steps": 2})
+        assert again.steps == 2
+    # weights to start from stay what they are, whatever the recipe
+    start = tmp_path / "kim" / "model.safetensors"
+    samptag.train(small_set, out=tmp_path / "tuned", recipe="paper", init_from=str(start), **options)
+    assert load_model_file(tmp_path / "tuned" / "model.safetensors").card.config == load_model_file(start).card.config
+
+
+def test_convolutions_are_drawn_as_the_recipes_sources_draw_them():
+    def drawn(name: str, how: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = SampleCNN(config_from_name(name))
+        initialise(model, how)
+        return {key: tensor for key, tensor in model.state_dict().items() if tensor.ndim == 3}
+
+    lee = drawn("samplecnn-3-9", "keras-1.1.0")
+    for key, largest in {"body.1.conv": 0.01914, "top.conv": 0.00478, "front.conv": 0.2165}.items():
+        assert float(lee[f"{key}.weight"].abs().max()) == pytest.approx(largest, rel=0.01), key
+    plain, kim = (drawn("samplecnn-3-9-rese", how) for how in ("he_uniform", "resemul"))
+    changed = {key for key in plain if not torch.equal(plain[key], kim[key])}
+    assert {"body.2.shortcut.conv.weight", "body.8.shortcut.conv.weight", "top.conv.weight"} <= changed
+    shortcut = kim["body.2.shortcut.conv.weight"]
+    assert float(shortcut.abs().max()) == pytest.approx(math.sqrt(6 / (128 + 256)), rel=0.01)
+    main = kim["body.2.conv1.weight"]
+    assert float(main.abs().max()) == pytest.approx(math.sqrt(6 / (128 * 3)), rel=0.01)
+
+
+def test_soft_labels_count_in_validation_as_they_do_in_eval(tmp_path: Path, small_set: Path, cache_dir: Path):
+    """Both tags at 0.4: nothing is above a half, and still there is a ranking."""
+    path = tmp_path / "set.csv"
+    rows = [line.rsplit(",", 1) for line in small_set.read_text().splitlines()[1:]]
+    path.write_text(
+        "\n".join(["path,split,calm,driving", *(f"{row},{'.4,0' if tag == 'calm' else '0,.4'}" for row, tag in rows)])
+    )
+    result = samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
+    assert result.best is not None
+    assert 0 <= result.best["valid_roc_auc"] <= 1
+
+
+def test_tuning_keeps_what_the_weights_know(
+    tmp_path: Path, small_set: Path, cache_dir: Path, trained: tuple[Path, list[Event]]
+):
+    start = trained[0] / "model.safetensors"
+    options = {"cache": cache_dir, "device": "cpu", "init_from": str(start), "max_steps": 3, "batch_size": 16}
+    learned = {}
+    for recipe in ("tune", "modern"):
+        out = tmp_path / recipe
+        samptag.train(small_set, out=out, recipe=None if recipe == "tune" else recipe, **options)
+        learned[recipe] = load_checkpoint(out / "last.pt")["stepper"]
+    before = load_model_file(start).model.state_dict()
+
+    def moved(recipe: str, name: str) -> float:
+        return float((learned[recipe]["model"][name] - before[name]).norm() / before[name].norm())
+
+    for name in ("front.bn.running_var", "body.3.bn.running_var", "body.1.conv.weight"):
+        assert 0 < moved("tune", name) < 0.3 * moved("modern", name), name
+    rates = {group["rate_share"]: group["lr"] for group in learned["tune"]["optimiser"]["param_groups"]}
+    assert rates[TUNE.encoder_rate] == pytest.approx(TUNE.encoder_rate * rates[1.0])
+
+
+def test_a_classifier_is_trained_on_embeddings_that_are_computed_once(
+    tmp_path: Path, small_set: Path, cache_dir: Path, trained: tuple[Path, list[Event]], monkeypatch: pytest.MonkeyPatch
+):
+    start = trained[0] / "model.safetensors"
+    scored = []
+
+    class Counting(batches.Predictor):
+        def __call__(self, segments):
+            scored.append(len(segments))
+            return super().__call__(segments)
+
+    monkeypatch.setattr(batches, "Predictor", Counting)
+    options = {"cache": cache_dir, "device": "cpu", "init_from": str(start), "freeze_encoder": True}
+    result = samptag.train(small_set, out=tmp_path / "out", epochs=4, **options)
+    assert sum(scored) == 140 + 60
+    assert (result.epochs, result.steps) == (4, 16)
+    before, after = (load_model_file(path).model.state_dict() for path in (start, result.model_path))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}
+    samptag.train(small_set, out=tmp_path / "again", max_steps=8, **options)
+    assert samptag.train(out=tmp_path / "again", resume=True, max_steps=16, device="cpu").steps == 16
+
+
+def test_embeddings_are_the_models_whatever_the_order(audio: AudioCache, dataset: Dataset, small_config: ModelConfig):
+    clips = np.array([i for i, clip in enumerate(dataset.clips) if clip.split == "train"])
+    segments = batches.consecutive_segments(audio, clips, model=small_config)
+    segments = segments.take(np.random.default_rng(0).permutation(len(segments))[:50])
+    torch.manual_seed(0)
+    model = SampleCNN(small_config).eval()
+    load = batches.MappedSource(audio, input_length=small_config.input_length, device=torch.device("cpu"))
+    embedded = batches.EmbeddedSource(segments, load, model=model, device=torch.device("cpu"), processes=Processes())
+    asked = segments.take(np.array([7, 3, 41]))
+    with torch.no_grad():
+        torch.testing.assert_close(embedded(asked), model.embed(load(asked)), rtol=1e-4, atol=1e-5)
 
 
 def test_tags_nobody_carries(tmp_path: Path, small_set: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture):
@@ -266,8 +393,8 @@ def test_no_validation_clips(tmp_path: Path, small_set: Path, cache_dir: Path):
         samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
 
 
-def test_a_training_that_comes_apart_says_so(tmp_path: Path, small_set: Path, cache_dir: Path):
-    with pytest.raises(SamptagError, match=r"the loss is nan in epoch 1: .*--learning-rate"):
+def test_a_training_that_diverges_says_so(tmp_path: Path, small_set: Path, cache_dir: Path):
+    with pytest.raises(SamptagError, match=r"the loss is nan in epoch 1: the training has diverged; .*--learning-rate"):
         samptag.train(
             small_set,
             out=tmp_path / "out",
@@ -282,7 +409,7 @@ def test_a_training_that_comes_apart_says_so(tmp_path: Path, small_set: Path, ca
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, small_set: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot make the folder"):
+    with pytest.raises(OutputError, match="cannot write to the folder"):
         samptag.train(small_set, out=tmp_path / "file" / "out")
 
 

@@ -1,0 +1,89 @@
+"""The audio files below a folder."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from samptag.audio.decode import SUFFIXES
+
+__all__ = ["Found", "walk_audio"]
+
+_Identity = tuple[int, int]  # device and inode
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a walk came upon.
+
+    Attributes
+    ----------
+    path : str
+        The folder that was walked, and the way below it.
+    is_link : bool
+        The last name of the path is a link.
+    status : os.stat_result or None
+        Of the file; None where there is an error.
+    error : OSError or None
+        Why the file cannot be looked at, or the folder not listed.
+    is_folder : bool
+        It is a folder that cannot be listed.
+    """
+
+    path: str
+    is_link: bool = False
+    status: os.stat_result | None = None
+    error: OSError | None = None
+    is_folder: bool = False
+
+
+def walk_audio(root: str, *, folders: Literal["once", "by every name"], recursive: bool = True) -> Iterator[Found]:
+    """Every file below `root` whose suffix is one of `SUFFIXES`, in no order; hidden names are passed over.
+
+    Links are followed, never in a circle.
+
+    Parameters
+    ----------
+    root : str
+        A folder.
+    folders : {"once", "by every name"}
+        Whether a folder that links lead to is walked once, by its own name where it lies below `root`, otherwise by
+        the first link in byte order; or by each of its names.
+    recursive : bool
+        Whether to go into the folders of `root`.
+    """
+    walked: set[_Identity] = set()
+    pending: list[tuple[str, frozenset[_Identity]]] = [(root, frozenset())]
+    links: list[tuple[str, frozenset[_Identity]]] = []
+    while pending or links:
+        if not pending:
+            # Real folders first; the links below a linked folder after it: the same names win in every run.
+            links.sort(key=lambda link: os.fsencode(link[0]))
+            pending.append(links.pop(0))
+        folder, above = pending.pop()
+        try:
+            status = os.stat(folder)
+            identity = status.st_dev, status.st_ino
+            if identity in (walked if folders == "once" else above):
+                continue
+            walked.add(identity)
+            with os.scandir(folder) as scan:
+                entries = [entry for entry in scan if not entry.name.startswith(".")]
+        except OSError as error:
+            yield Found(folder, error=error, is_folder=True)
+            continue
+        for entry in entries:
+            is_audio = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            is_link = entry.is_symlink()
+            try:
+                status = os.stat(entry.path)
+            except OSError as error:
+                if is_audio:
+                    yield Found(entry.path, is_link, error=error)
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if recursive:
+                    (links if is_link else pending).append((entry.path, above | {identity}))
+            elif is_audio and stat.S_ISREG(status.st_mode):
+                yield Found(entry.path, is_link, status)

@@ -1,0 +1,98 @@
+"""Which segments of a clip a published test procedure scores; evaluation and validation during training share it.
+
+NumPy is imported with the first call: the registry names protocols, and lists weights without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["PUBLISHED", "Protocol", "paper_counts", "segment_starts"]
+
+Protocol = Literal["paper", "won", "all"]
+"""paper: Lee 2017; won: Won 2020; all: every segment of the file, as `samptag tag` takes them."""
+
+PUBLISHED: tuple[Protocol, ...] = ("paper", "won")
+
+# The authors cut MagnaTagATune's clips to 640 512 samples at 22 050 Hz and took int(640000 / first_stride) // m**n
+# segments of each (paper's script). Previews of up to 31 s count as such clips; longer ones are taken whole.
+_PAPER_RATE = 22_050
+_PAPER_CLIP = 640_512
+_PAPER_COUNTED = 640_000
+_PAPER_LONGEST = 31 * _PAPER_RATE
+_WON_SEGMENTS = 16  # the default batch size of their eval.py
+
+
+def paper_counts(n_samples: ArrayLike, *, length: int, sample_rate: int) -> NDArray[np.int64]:
+    """How many segments, end to end from the first sample, the paper takes of clips.
+
+    As many as are whole; of clips of 29.05 to 31 s at 22 050 Hz, ``int(640000 / first_stride) // m**n``, which is
+    ``640000 // length``; of a clip shorter than one segment, one.
+
+    Parameters
+    ----------
+    n_samples : array_like of int, (clips,)
+        Samples in each clip.
+    length : int
+        Samples in a segment.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    ndarray of int64, (clips,)
+
+    Examples
+    --------
+    >>> paper_counts([642_184, 30_000], length=59_049, sample_rate=22_050)
+    array([10,  1])
+    """
+    import numpy as np
+
+    lengths = np.asarray(n_samples, dtype=np.int64)
+    counts = lengths // length
+    if sample_rate == _PAPER_RATE:
+        preview = (lengths >= _PAPER_CLIP) & (lengths <= _PAPER_LONGEST)
+        counts = np.where(preview, _PAPER_COUNTED // length, counts)
+    return np.maximum(counts, 1)
+
+
+def segment_starts(
+    n_samples: int, *, protocol: Literal["paper", "won"], length: int, sample_rate: int
+) -> NDArray[np.int64]:
+    """The first samples of the segments that a published procedure scores of one clip.
+
+    "paper" takes `paper_counts` segments end to end, and what follows them is not heard. "won" takes sixteen, evenly
+    spaced: segment i starts at ``i * ((n_samples - length) // 16)`` (get_tensor in the eval.py of Won 2020's code), so
+    the last sixteenth of the way is not heard either. A clip shorter than a segment is one segment, to be padded.
+
+    Parameters
+    ----------
+    n_samples : int
+        Samples in the clip.
+    protocol : {"paper", "won"}
+    length : int
+        Samples in a segment.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    ndarray of int64, (segments,)
+
+    Examples
+    --------
+    >>> segment_starts(465_984, protocol="won", length=59_049, sample_rate=16_000)[:3]
+    array([    0, 25433, 50866])
+    """
+    import numpy as np
+
+    if protocol == "paper":
+        return np.arange(int(paper_counts(n_samples, length=length, sample_rate=sample_rate))) * length
+    if n_samples < length:
+        return np.zeros(1, dtype=np.int64)
+    return np.arange(_WON_SEGMENTS) * ((n_samples - length) // _WON_SEGMENTS)

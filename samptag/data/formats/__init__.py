@@ -1,0 +1,99 @@
+"""The data sets that can be read: one module each, known here by its name and imported when it is asked for.
+
+A module has ``EXPECTS`` (the file that only such a data set has, in words), ``find(root)`` (where that lies, or None),
+``read(root, split=, subset=, progress=)`` (the `Dataset`), and ``SUBSETS`` where there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samptag.errors import DatasetError
+
+if TYPE_CHECKING:
+    from samptag.data.dataset import Dataset
+
+__all__ = ["FORMATS", "detect_format", "open_dataset"]
+
+FORMATS = ("mtat", "msd", "jamendo", "manifest", "folders")
+"""In the order in which they are looked for."""
+
+_PUBLISHED = FORMATS[:3]
+
+
+def _reader(name: str) -> Any:
+    return import_module(f"{__name__}.{name}")
+
+
+def detect_format(root: Path) -> str:
+    """The format of what lies in `root` (one of `FORMATS`), by the files that only such a data set has.
+
+    Raises
+    ------
+    DatasetError
+        There is no such path, nothing is recognised, or two data sets lie in one folder.
+    """
+    if not root.exists():
+        raise DatasetError(f"{root}: no such folder or manifest")
+    if root.is_file():
+        if _reader("manifest").find(root):
+            return "manifest"
+        raise DatasetError(f"{root}: not a manifest; give a folder, or a .csv, .tsv or .jsonl file")
+    found = [name for name in _PUBLISHED if _reader(name).find(root)]
+    if len(found) > 1:
+        raise DatasetError(f"{root}: holds {' and '.join(found)}; choose one with --format")
+    for name in found or FORMATS[len(_PUBLISHED) :]:
+        if found or _reader(name).find(root):
+            return name
+    expected = ", ".join(f"{_reader(name).EXPECTS} ({name})" for name in FORMATS)
+    raise DatasetError(f"{root}: no data set recognised: expected {expected}")
+
+
+def open_dataset(
+    root: str | Path,
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """The data set in a folder (or listed by a manifest file) under one named split.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder, or the manifest.
+    format : str, optional
+        One of `FORMATS`; detected when left out.
+    split : str, optional
+        The split's name, by default the format's first: mtat-clean-2017, msd-lee-2017, jamendo-0, manifest, folders.
+    subset : str, optional
+        MTG-Jamendo's subset: top50tags, full, genre, instrument, moodtheme.
+    progress : callable, optional
+        Called with (done, total) while clip lengths are measured, which MagnaTagATune needs once.
+
+    Raises
+    ------
+    DatasetError
+        One line that names the file or value.
+
+    Examples
+    --------
+    >>> open_dataset("mtat/").counts()  # doctest: +SKIP
+    {'train': 15244, 'valid': 1529, 'test': 4332}
+    """
+    root = Path(root)
+    if format is None:
+        format = detect_format(root)
+    elif format not in FORMATS:
+        raise DatasetError(f"there is no format {format!r}: choose {', '.join(FORMATS)}")
+    elif not root.exists():
+        raise DatasetError(f"{root}: no such folder or manifest")
+    reader = _reader(format)
+    if subset is not None and not hasattr(reader, "SUBSETS"):
+        raise DatasetError(f"{format} has no subsets; leave out {subset!r}")
+    dataset: Dataset = reader.read(root, split=split, subset=subset, progress=progress)
+    return dataset

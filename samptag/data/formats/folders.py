@@ -1,0 +1,66 @@
+"""A folder of songs, one folder a tag."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
+from samptag.data.listing import list_audio
+from samptag.data.splits import choose_split, named_part, split_by_group
+from samptag.errors import DatasetError
+
+__all__ = ["EXPECTS", "find", "read"]
+
+EXPECTS = "one folder of audio for each tag"
+
+
+def find(root: Path) -> Path | None:
+    """`root` itself, where an audio file lies in one of its folders."""
+    return root if any("/" in key for key in list_audio(root).sizes) else None
+
+
+def read(
+    root: Path,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Songs in folders named for their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test.
+
+    A song in two folders by a link has both tags. Without split folders the split is by song, deterministic
+    (`splits.split_by_group`). Folder names are the tags, in alphabetical order.
+
+    Raises
+    ------
+    DatasetError
+        There is no audio in the folders, or one file is in two splits.
+    """
+    name = choose_split(split, known=("folders",), format="folders")
+    audio = list_audio(root)
+    inside = [key for key in sorted(audio.sizes) if "/" in key]
+    if not inside:
+        raise DatasetError(f"{root}: no audio in its folders; expected one folder for each tag")
+    by_split = all(named_part(key.split("/")[0]) for key in inside)
+    level = 1 if by_split else 0  # of the tags' folders
+    problems: list[Problem] = []
+    songs: dict[Path, list[str]] = {}  # by the file that a path leads to
+    for key in sorted(audio.sizes):
+        if key.count("/") > level:
+            songs.setdefault((root / key).resolve(), []).append(key)
+        else:
+            problems.append(Problem.of("unlisted", key, "is in no tag's folder"))
+    tags = tuple(sorted({key.split("/")[level] for keys in songs.values() for key in keys}))
+    kept = [keys for keys in songs.values() if audio.take(keys[0]) is not None]
+    firsts = [keys[0] for keys in kept]
+    splits = [named_part(key.split("/")[0]) or "" for key in firsts] if by_split else split_by_group(firsts)
+    clips = []
+    for keys, split in zip(kept, splits, strict=True):
+        if by_split and len({key.split("/")[0] for key in keys}) > 1:
+            raise DatasetError(f"{root / keys[0]}: the same file is in two splits: {keys[0]}, {keys[-1]}")
+        carried = {key.split("/")[level] for key in keys}
+        labels = np.array([tag in carried for tag in tags], dtype=np.float32)
+        clips.append(Clip(path=root / keys[0], key=keys[0], split=split, labels=labels, group=keys[0]))
+    problems += audio.problems
+    return make_dataset(format="folders", root=root, split_name=name, tags=tags, clips=clips, problems=problems)

@@ -1,0 +1,143 @@
+"""MTG-Jamendo: the repository's split TSVs and its tree of full tracks, in either audio quality."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samptag.data.dataset import Clip, Dataset, make_dataset
+from samptag.data.listing import find_audio_root, list_audio
+from samptag.data.tables import read_rows
+from samptag.errors import DatasetError
+
+__all__ = ["EXPECTS", "SUBSETS", "find", "read"]
+
+EXPECTS = "splits/split-0"
+
+# subset -> the infix of its TSV files.
+SUBSETS = {
+    "top50tags": "_top50tags",
+    "full": "",
+    "genre": "_genre",
+    "instrument": "_instrument",
+    "moodtheme": "_moodtheme",
+}
+_PARTS = {"train": "train", "validation": "valid", "test": "test"}
+_NAME = re.compile(r"jamendo-([0-4])(?:-(\w+))?")
+
+
+@dataclass(frozen=True)
+class _Row:
+    artist: str
+    path: str
+    split: str
+    tags: tuple[str, ...]
+
+
+def find(root: Path) -> Path | None:
+    """The folder that holds split-0 to split-4: `root`, its splits/ or data/splits/, or the same one level below."""
+    for prefix in ("", "splits/", "data/splits/", "*/", "*/splits/", "*/data/splits/"):
+        found = sorted(root.glob(f"{prefix}split-[0-4]/autotagging*-train.tsv"))
+        if found:
+            return found[0].parent.parent
+    return None
+
+
+def read(
+    root: Path,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """MTG-Jamendo under "jamendo-0" (the default) to "jamendo-4" and one of `SUBSETS` ("top50tags" by default).
+
+    The split's name carries the subset: "jamendo-0-top50tags". Tags lose their category's prefix ("genre---rock" is
+    the tag "rock" of category "genre"); one that two categories share keeps it in brackets, "ambient (genre)". Clips
+    are grouped by artist, whom no two subsets of a published split share.
+
+    Raises
+    ------
+    DatasetError
+        The split or subset is not known, a TSV is missing or malformed, or none of the tracks is there.
+    """
+    number, subset = _parse_name(split, subset)
+    folder = find(root)
+    if folder is None:
+        raise DatasetError(
+            f"{root}: no split-0/autotagging-train.tsv; get data/splits of the mtg-jamendo-dataset repository"
+        )
+    rows = _read_split(folder / f"split-{number}", infix=SUBSETS[subset])
+    names, categories, raw = _name_tags({tag for row in rows for tag in row.tags})
+    index = {tag: position for position, tag in enumerate(raw)}
+    low = [row.path.removesuffix(".mp3") + ".low.mp3" for row in rows]
+    keys = [row.path for row in rows]
+    # One key of each layout in turn, so that a sample of the list meets whichever is there.
+    root_keys = [key for pair in zip(keys, low, strict=True) for key in pair]
+    audio = list_audio(find_audio_root(root, root_keys, looked_for="NN/ID.mp3 or NN/ID.low.mp3"))
+    clips: list[Clip] = []
+    for row, low_key in zip(rows, low, strict=True):
+        path = audio.take(row.path, low_key)
+        if path is not None:
+            labels = np.zeros(len(names), dtype=np.float32)
+            labels[[index[tag] for tag in row.tags]] = 1
+            clips.append(Clip(path=path, key=row.path, split=row.split, labels=labels, group=row.artist))
+    return make_dataset(
+        format="jamendo",
+        root=root,
+        split_name=f"jamendo-{number}-{subset}",
+        tags=names,
+        tag_categories=categories,
+        clips=clips,
+        problems=audio.problems + audio.unlisted(),
+        expected_counts=dict(Counter(row.split for row in rows)),
+    )
+
+
+def _parse_name(split: str | None, subset: str | None) -> tuple[int, str]:
+    match = _NAME.fullmatch(split or "jamendo-0")
+    if not match or (match[2] and match[2] not in SUBSETS):
+        known = ", ".join(SUBSETS)
+        raise DatasetError(f"jamendo has no split {split!r}: choose jamendo-0 to jamendo-4, with a subset of {known}")
+    if subset is not None and subset not in SUBSETS:
+        raise DatasetError(f"jamendo has no subset {subset!r}: choose {', '.join(SUBSETS)}")
+    if subset and match[2] and subset != match[2]:
+        raise DatasetError(f"split {split!r} and subset {subset!r} do not agree")
+    return int(match[1]), subset or match[2] or "top50tags"
+
+
+def _read_split(folder: Path, *, infix: str) -> list[_Row]:
+    rows: list[_Row] = []
+    lines: dict[str, str] = {}
+    for part, split in _PARTS.items():
+        path = folder / f"autotagging{infix}-{part}.tsv"
+        table = read_rows(path, delimiter="\t", quoted=False)
+        _, header = next(table, (0, []))
+        if header[:2] != ["TRACK_ID", "ARTIST_ID"] or header[3:4] != ["PATH"] or header[5:6] != ["TAGS"]:
+            raise DatasetError(f"{path}: the header is not TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION TAGS")
+        for line, fields in table:
+            if len(fields) < 6:
+                raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of at least 6")
+            key, place = fields[3], f"{path.name}, line {line}"
+            if key in lines:
+                raise DatasetError(f"{path}, line {line}: {key} appears in {lines[key]} already")
+            lines[key] = place
+            bad = next((tag for tag in fields[5:] if "---" not in tag), None)
+            if bad is not None:
+                raise DatasetError(f"{path}, line {line}: {bad!r} is not CATEGORY---TAG")
+            rows.append(_Row(fields[1], key, split, tuple(fields[5:])))
+    if not rows:
+        raise DatasetError(f"{folder}: the split's files list no track")
+    return rows
+
+
+def _name_tags(raw: set[str]) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+    """Names, categories and raw tags, in the order of the raw tags (by category, then name)."""
+    ordered = sorted(raw)
+    pairs = [tag.split("---", 1) for tag in ordered]
+    shared = Counter(name for _, name in pairs)
+    names = tuple(name if shared[name] == 1 else f"{name} ({category})" for category, name in pairs)
+    return names, tuple(category for category, _ in pairs), ordered

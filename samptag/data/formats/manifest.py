@@ -1,0 +1,280 @@
+"""A manifest: one CSV, TSV or JSON Lines file that lists paths, splits and tags."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset
+from samptag.data.listing import empty_file, list_audio, missing_file, unlisted_file
+from samptag.data.splits import choose_split, named_part, split_by_group
+from samptag.data.tables import read_rows, read_text, require_columns
+from samptag.errors import DatasetError
+
+__all__ = ["EXPECTS", "SUFFIXES", "find", "read"]
+
+EXPECTS = "manifest.csv or .jsonl"
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_STANDARD_NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
+_RESERVED = ("path", "split", "tags", "group")
+# Words in the split column that set a row aside on purpose.
+_SET_ASIDE = ("unlabelled", "unlabeled", "unused", "none")
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    path: str
+    split: str
+    group: str
+    tags: Mapping[str, float]
+
+
+def find(root: Path) -> Path | None:
+    """The manifest `root` is or holds: manifest.csv (.tsv, .jsonl, .ndjson), or the only table with a path column."""
+    if root.is_file():
+        return root if root.suffix.lower() in SUFFIXES else None
+    named = [root / name for name in _STANDARD_NAMES if (root / name).is_file()]
+    if named:
+        return named[0]
+    tables = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    fitting = [path for path in tables if _has_path_column(path)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _has_path_column(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline(1 << 20)
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return "path" in first.strip().replace('"', "").split("\t" if path.suffix.lower() == ".tsv" else ",")
+        record = json.loads(first)
+        return isinstance(record, dict) and "path" in record
+    except (OSError, ValueError):
+        return False
+
+
+def read(
+    root: Path,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """The data set a manifest lists: columns or keys `path`, and optionally `split`, `tags`, `group`.
+
+    Paths are relative to the manifest's folder, or absolute. `split` is train, valid or test; rows without one, in a
+    manifest where no row has one, are split by group (`splits.split_by_group`); "unlabelled" or "unused" sets a row
+    aside. `group` is the track or artist, by default the path. `tags` is a JSON object (tag -> value in [0, 1]), a
+    JSON list, or names separated by ``;`` or ``|``; without such a column every further column whose cells are all
+    numbers is a tag. Tags are in the order of the columns, otherwise alphabetical.
+
+    Raises
+    ------
+    DatasetError
+        The manifest is not found or malformed: the message names the file, the line and the value.
+    """
+    name = choose_split(split, known=("manifest",), format="manifest")
+    path = find(root)
+    if path is None:
+        raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")
+    rows, tags, problems = _read(path)
+    _refuse_duplicates(path, rows)
+    kept, aside = _set_aside(path, rows)
+    problems += aside
+    splits = _splits(path, kept)
+    clips: list[Clip] = []
+    index = {tag: position for position, tag in enumerate(tags)}
+    for row, where in zip(kept, splits, strict=True):
+        file = path.parent / row.path
+        problem = _problem(file, row.path)
+        if problem:
+            problems.append(problem)
+            continue
+        labels = np.zeros(len(tags), dtype=np.float32)
+        for tag, value in row.tags.items():
+            labels[index[tag]] = value
+        clips.append(Clip(path=file, key=_key(row.path), split=where, labels=labels, group=row.group))
+    problems += _unlisted(path.parent, rows)
+    return make_dataset(format="manifest", root=root, split_name=name, tags=tags, clips=clips, problems=problems)
+
+
+def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
+    columns: tuple[str, ...] = ()
+    problems: list[Problem] = []
+    if path.suffix.lower() in (".csv", ".tsv"):
+        records, columns, problems = _table_records(path)
+    else:
+        records = _json_records(path)
+    rows = [_parse(path, line, record, columns) for line, record in records]
+    if not rows:
+        raise DatasetError(f"{path}: lists no clips")
+    tags = columns or tuple(sorted({tag for row in rows for tag in row.tags}))
+    if not tags:
+        raise DatasetError(f"{path}: no tags: give a column 'tags', or one column of numbers for each tag")
+    return rows, tags, problems
+
+
+def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tuple[str, ...], list[Problem]]:
+    """The records of a CSV or TSV, its tag columns when it has no column `tags`, and those that are almost such."""
+    table = list(read_rows(path, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    if not table:
+        raise DatasetError(f"{path}: empty; the first row should name the columns")
+    header = [name.strip() for name in table[0][1]]
+    require_columns(path, header, ("path",))
+    for line, fields in table[1:]:
+        if len(fields) != len(header):
+            raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
+    columns: list[str] = []
+    problems: list[Problem] = []
+    free = [] if "tags" in header else [place for place, name in enumerate(header) if name not in _RESERVED]
+    for place in free:
+        words = [(line, fields[place]) for line, fields in table[1:] if not _is_number(fields[place])]
+        if not words:
+            columns.append(header[place])
+        elif any(fields[place].strip() and _is_number(fields[place]) for _, fields in table[1:]):
+            # Titles may be numbers too, so it is no error; but one typing mistake must not lose a tag unseen.
+            line, word = words[0]
+            message = f"{path}, line {line}: column {header[place]!r} is not used as a tag: {word!r} is not a number"
+            problems.append(Problem("left-out", header[place], message))
+    return ((line, dict(zip(header, fields, strict=True))) for line, fields in table[1:]), tuple(columns), problems
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "0")
+    except ValueError:
+        return False
+    return True
+
+
+def _json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise DatasetError(f"{path}, line {line}: not JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise DatasetError(f"{path}, line {line}: expected a JSON object with 'path' and 'tags'")
+        yield line, record
+
+
+def _parse(path: Path, line: int, record: dict[str, Any], columns: tuple[str, ...]) -> _Row:
+    where = f"{path}, line {line}"
+    file = record.get("path")
+    if not isinstance(file, str) or not file.strip():
+        raise DatasetError(f"{where}: 'path' is missing or empty")
+    if "\0" in file:
+        raise DatasetError(f"{where}: 'path' holds a NUL character")
+    tags = {column: record[column] or "0" for column in columns} if columns else _parse_tags(record.get("tags"), where)
+    values = {tag: _label(value, tag, where) for tag, value in tags.items()}
+    split, group = record.get("split"), record.get("group")
+    return _Row(
+        line=line,
+        path=file,
+        split=str(split).strip() if split is not None else "",
+        group=str(group).strip() if group not in (None, "") else _key(file),
+        tags=values,
+    )
+
+
+def _parse_tags(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:1] in ("{", "["):
+            try:
+                value = json.loads(text)
+            except ValueError as error:
+                raise DatasetError(f"{where}: 'tags' is not JSON: {error}") from None
+        else:
+            value = [part.strip() for part in text.replace("|", ";").split(";") if part.strip()]
+    if value is None:
+        return {}
+    if isinstance(value, list):
+        value = dict.fromkeys(value, 1) if all(isinstance(tag, str) for tag in value) else None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{where}: 'tags' is neither a list of names nor an object of tag: value")
+    if any(not tag.strip() for tag in value):
+        raise DatasetError(f"{where}: a tag's name is empty")
+    return value
+
+
+def _label(value: Any, tag: str, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DatasetError(f"{where}: tag {tag!r} has the value {value!r}, not a number between 0 and 1") from None
+    if math.isnan(number) or not 0 <= number <= 1:
+        raise DatasetError(f"{where}: tag {tag!r} has the value {value}, not a number between 0 and 1")
+    return number
+
+
+def _key(path: str) -> str:
+    return os.path.normpath(path).replace(os.sep, "/")
+
+
+def _refuse_duplicates(path: Path, rows: list[_Row]) -> None:
+    seen: dict[str, int] = {}
+    for row in rows:
+        key = _key(os.path.join(path.parent, row.path))
+        if key in seen:
+            raise DatasetError(f"{path}, line {row.line}: {row.path} appears in line {seen[key]} already")
+        seen[key] = row.line
+
+
+def _set_aside(path: Path, rows: list[_Row]) -> tuple[list[_Row], list[Problem]]:
+    aside = Counter(row.split.lower() for row in rows if row.split.lower() in _SET_ASIDE)
+    problems = [
+        Problem("left-out", str(path), f"{count} rows with split {word!r} are set aside")
+        for word, count in sorted(aside.items())
+    ]
+    return [row for row in rows if row.split.lower() not in _SET_ASIDE], problems
+
+
+def _splits(path: Path, rows: list[_Row]) -> list[str]:
+    given = [row for row in rows if row.split]
+    if not given:
+        return split_by_group([row.group for row in rows])
+    if len(given) < len(rows):
+        line = next(row.line for row in rows if not row.split)
+        raise DatasetError(f"{path}, line {line}: no split, though other rows have one; fill in all or none")
+    splits = []
+    for row in rows:
+        split = named_part(row.split)
+        if split is None:
+            known = f"{', '.join(SPLITS)} (or unlabelled, to set the row aside)"
+            raise DatasetError(f"{path}, line {row.line}: split {row.split!r} is none of {known}")
+        splits.append(split)
+    return splits
+
+
+def _problem(file: Path, name: str) -> Problem | None:
+    try:
+        stat = file.stat()
+    except (OSError, ValueError):
+        return missing_file(name)
+    if file.is_dir():
+        return Problem.of("unreadable", name, "a folder, not a file")
+    if stat.st_size == 0:
+        return empty_file(name)
+    return None
+
+
+def _unlisted(base: Path, rows: list[_Row]) -> list[Problem]:
+    """Audio files beside listed ones that no row lists."""
+    listed = {_key(row.path) for row in rows}
+    problems: list[Problem] = []
+    for folder in sorted({os.path.dirname(key) for key in listed}):
+        if (base / folder).is_dir():
+            beside = list_audio(base / folder, recursive=False).sizes
+            names = sorted({f"{folder}/{name}" if folder else name for name in beside} - listed)
+            problems += map(unlisted_file, names)
+    return problems

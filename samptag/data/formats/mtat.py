@@ -1,0 +1,207 @@
+"""MagnaTagATune: annotations_final.csv and MP3 clips of 29 s in folders 0-9, a-f."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.audio.mpeg import mp3_seconds
+from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
+from samptag.data.listing import find_audio_root, list_audio, missing_file
+from samptag.data.measure import measure_files
+from samptag.data.splits import choose_split
+from samptag.data.tables import read_rows, require_columns
+from samptag.errors import DatasetError
+from samptag.files import cache_folder
+
+__all__ = ["ANNOTATIONS", "EXPECTS", "TAGS", "ZIP_PARTS", "find", "folder_split", "listed_clips", "read"]
+
+EXPECTS = "annotations_final.csv"
+
+ANNOTATIONS = EXPECTS
+ZIP_PARTS = ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003")
+CLEAN, PONS = "mtat-clean-2017", "mtat-pons-2018"
+
+# The 50 most frequent of the 188 tags, most frequent first, as published with the 2017 split; synonyms not merged.
+TAGS = (
+    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
+    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals",
+    "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop", "soft", "sitar", "solo", "man",
+    "classic", "choir", "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp", "cello", "no voice",
+    "weird", "country", "female voice", "metal", "choral",
+)  # fmt: skip
+# Lee, Park, Kim, Nam 2017: clips with at least one of the 50 tags and at least 29.1 s of audio, folders 0-b, c, d-f.
+PUBLISHED_COUNTS = {"train": 15_244, "valid": 1_529, "test": 4_332}
+# Lee et al. 2017 kept clips "with more than 29.1 seconds"; a full clip is 809 frames of 576 samples, 29.124 s.
+SHORTEST_SECONDS = 29.1
+
+# "artist-album-07-title-30-59": what precedes the last two numbers, the clip's start and end, names the track.
+_CLIP_NAME = re.compile(r"-\d+-\d+$")
+
+
+def find(root: Path) -> Path | None:
+    """The annotations in `root` or one folder below, else a part of the zip that is still to be unpacked."""
+    return _find_annotations(root) or next((root / part for part in ZIP_PARTS if (root / part).is_file()), None)
+
+
+def _find_annotations(root: Path) -> Path | None:
+    beside = root / ANNOTATIONS
+    if beside.is_file():
+        return beside
+    return next(iter(sorted(root.glob(f"*/{ANNOTATIONS}"))), None)
+
+
+def folder_split(folder: str) -> str | None:
+    """The split of a MagnaTagATune folder: 0-9, a, b train; c valid; d, e, f test; None for any other name."""
+    if len(folder) != 1 or folder not in "0123456789abcdef":
+        return None
+    number = int(folder, 16)
+    return "train" if number < 12 else "valid" if number == 12 else "test"
+
+
+def listed_clips(annotations: Path) -> list[str]:
+    """The FOLDER/NAME.mp3 of every row of annotations_final.csv.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read or is malformed.
+    """
+    return [row.key for row in _read_annotations(annotations)]
+
+
+@dataclass(frozen=True)
+class _Row:
+    key: str
+    split: str
+    labels: NDArray[np.float32]
+
+
+def read(
+    root: Path,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """MagnaTagATune under `split`: "mtat-clean-2017" (the default) or "mtat-pons-2018".
+
+    mtat-clean-2017 (Lee et al. 2017, the authors' published lists): folders 0-b train, c valid, d-f test; only clips
+    with at least one of the 50 tags and at least 29.1 s of audio. The length of a clip is counted from its MP3 frames:
+    clip_info_final.csv gives every clip's nominal 29 s, also to files that are empty.
+    mtat-pons-2018 (Pons et al. 2018, section 5.2, and the authors' partition script): the same folders, every clip that
+    holds any audio, with or without a tag.
+
+    Parameters
+    ----------
+    root : Path
+    split, subset : str or None
+        One of the two; no subset.
+    progress : callable, optional
+        Called with the number of clips measured and their total the first time lengths are counted.
+
+    Raises
+    ------
+    DatasetError
+        The annotations or all clips are missing, a row is malformed, or the clips are still zipped.
+    """
+    name = choose_split(split, known=(CLEAN, PONS), format="mtat")
+    annotations = _find_annotations(root)
+    if annotations is None:
+        raise DatasetError(f"{root}: {ANNOTATIONS} is missing; 'samptag data download mtat {root}' fetches it")
+    rows = _read_annotations(annotations)
+    audio = list_audio(_audio_root(root, annotations, rows))
+    listed: list[tuple[_Row, Path]] = []
+    for row in rows:
+        found = audio.find(row.key)
+        if name == CLEAN and not row.labels.any():
+            continue
+        # Not `take`: the data set as published has empty files, which no split counts in.
+        if found is None:
+            audio.problems.append(missing_file(row.key))
+        else:
+            listed.append((row, audio.root / found))
+    clips, left_out = _long_enough(listed, audio.root, clean=name == CLEAN, progress=progress)
+    return make_dataset(
+        format="mtat",
+        root=root,
+        split_name=name,
+        tags=TAGS,
+        clips=clips,
+        problems=audio.problems + left_out + audio.unlisted(),
+        expected_counts=PUBLISHED_COUNTS if name == CLEAN else None,
+    )
+
+
+def _audio_root(root: Path, annotations: Path, rows: list[_Row]) -> Path:
+    keys = [row.key for row in rows]
+    try:
+        return find_audio_root(root, keys, looked_for="the folders 0 to f")
+    except DatasetError:
+        parts = [part for folder in (root, annotations.parent) for part in ZIP_PARTS if (folder / part).is_file()]
+        if parts:
+            message = f"the clips are still zipped in {parts[0]} and its further parts"
+            raise DatasetError(f"{root}: {message}; 'samptag data unpack {root}' unpacks them") from None
+        raise
+
+
+def _read_annotations(path: Path) -> list[_Row]:
+    table = read_rows(path, delimiter="\t")
+    try:
+        _, header = next(table)
+    except StopIteration:
+        raise DatasetError(f"{path}: empty; it should list 25 863 clips") from None
+    require_columns(path, header, ("mp3_path", *TAGS))
+    columns = [header.index(tag) for tag in TAGS]
+    where = header.index("mp3_path")
+    return list(_parse_rows(path, table, columns=columns, where=where, width=len(header)))
+
+
+def _parse_rows(
+    path: Path, table: Iterator[tuple[int, list[str]]], *, columns: list[int], where: int, width: int
+) -> Iterator[_Row]:
+    lines: dict[str, int] = {}
+    for line, fields in table:
+        if len(fields) != width:
+            raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {width}")
+        key = fields[where]
+        split = folder_split(key.split("/")[0])
+        if split is None or key.count("/") != 1:
+            raise DatasetError(f"{path}, line {line}: mp3_path {key!r} is not FOLDER/NAME.mp3 with a folder 0 to f")
+        if key in lines:
+            raise DatasetError(f"{path}, line {line}: {key} appears in line {lines[key]} already")
+        lines[key] = line
+        bad = next((fields[column] for column in columns if fields[column] not in ("0", "1")), None)
+        if bad is not None:
+            raise DatasetError(f"{path}, line {line}: a label is {bad!r}; every label must be 0 or 1")
+        yield _Row(key, split, np.array([fields[column] == "1" for column in columns], dtype=np.float32))
+
+
+def _long_enough(
+    rows: list[tuple[_Row, Path]], root: Path, *, clean: bool, progress: Callable[[int, int], None] | None
+) -> tuple[list[Clip], list[Problem]]:
+    measured = measure_files(
+        [path for _, path in rows],
+        mp3_seconds,
+        name="mp3-seconds-1",
+        root=root,
+        directory=cache_folder("audio") / "measured",
+        progress=progress,
+    )
+    clips: list[Clip] = []
+    problems: list[Problem] = []
+    for (row, path), seconds in zip(rows, measured, strict=True):
+        if seconds is None:
+            problems.append(Problem.of("unreadable", row.key, "cannot be read"))
+        elif seconds == 0:
+            problems.append(Problem.of("short", row.key, "holds no audio"))
+        elif clean and seconds < SHORTEST_SECONDS:
+            words = f"{seconds:.3f} s, shorter than the split's {SHORTEST_SECONDS} s"
+            problems.append(Problem.of("short", row.key, words))
+        else:
+            group = _CLIP_NAME.sub("", row.key.split("/")[1].removesuffix(".mp3"))
+            clips.append(Clip(path=path, key=row.key, split=row.split, labels=row.labels, group=group))
+    return clips, problems

@@ -1,0 +1,210 @@
+"""Several processes on one job, started by torchrun: who am I, which part is mine, what do the others have.
+
+A process on its own is rank 0 of one, and the code that asks need not tell the two apart; only then is torch not
+imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+from samptag.errors import SamptagError, UsageError
+
+__all__ = ["VARIABLES", "Ranks", "deal"]
+
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun sets for each process."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Results of one process that wait for the others': few enough that a run that is killed loses minutes, and memory
+# stays small; enough that no process waits long for one that has drawn a long file.
+_ROUND = 64
+# A process that dies is noticed at once, by its closed connections; one with a file of ten hours may be waited for.
+_TIMEOUT = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The place of a process among those that torchrun started.
+
+    Attributes
+    ----------
+    rank : int
+        Its number over all machines; 0 writes the result.
+    world_size : int
+        Number of processes.
+    local_rank : int
+        Its number on this machine.
+
+    Examples
+    --------
+    >>> list(Ranks().spread("abc", lambda letters: (letter.upper() for letter in letters), size=len))
+    ['A', 'B', 'C']
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """What torchrun set; rank 0 of one where there is nothing.
+
+        Raises
+        ------
+        UsageError
+            When the variables are set but hold no such numbers.
+        """
+        try:
+            world_size = int(os.environ.get("WORLD_SIZE", "1"))
+            rank = int(os.environ.get("RANK", "0"))
+            local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        except ValueError as error:
+            raise UsageError(f"RANK, WORLD_SIZE and LOCAL_RANK must be numbers: {error}") from None
+        return cls(rank=rank, world_size=world_size, local_rank=local_rank) if world_size > 1 else cls()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    def device(self, name: str) -> str:
+        """The device for this process: of several CUDA devices each local rank takes its own.
+
+        Parameters
+        ----------
+        name : str
+            What the user asked for; only "auto" and "cuda" are shared out.
+        """
+        if self.world_size > 1 and name in ("auto", "cuda"):
+            import torch
+
+            if torch.cuda.is_available():
+                return f"cuda:{self.local_rank % torch.cuda.device_count()}"
+        return name
+
+    @contextmanager
+    def joined(self, *, backend: str = "gloo", timeout: timedelta = _TIMEOUT) -> Iterator[None]:
+        """Connects the processes for the time of a with block; inside it `collect` and `spread` may be called.
+
+        Parameters
+        ----------
+        backend : str
+            As for ``torch.distributed.init_process_group``.
+        timeout : timedelta
+            How long a process waits for another that is alive.
+
+        Raises
+        ------
+        SamptagError
+            When one of the others has ended.
+        """
+        if self.world_size == 1:
+            yield
+            return
+        import torch.distributed as dist
+
+        dist.init_process_group(backend, timeout=timeout)
+        try:
+            yield
+        except RuntimeError as error:
+            words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
+            if not isinstance(error, dist.DistError) and not any(word in str(error) for word in words):
+                raise
+            raise SamptagError(
+                f"another of the {self.world_size} processes has ended; its own message says why"
+            ) from error
+        finally:
+            dist.destroy_process_group()
+
+    def collect(self, value: T) -> list[T]:
+        """`value` of every process, by rank, in every process; it travels pickled.
+
+        Parameters
+        ----------
+        value : object
+        """
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def rows(self, first: int, last: int) -> slice:
+        """The part that this process has of the rows from `first` up to `last`: parts are equal up to one row."""
+        n = last - first
+        return slice(first + n * self.rank // self.world_size, first + n * (self.rank + 1) // self.world_size)
+
+    def spread(
+        self, items: Sequence[T], work: Callable[[Iterable[T]], Generator[R, None, None]], *, size: Callable[[T], float]
+    ) -> Generator[R, None, None]:
+        """The results of `work` on all items, in their order, in every process; each works on its share.
+
+        The items are taken in rounds of a few dozen a process. Within a round the largest are dealt first, each to the
+        process that has had least so far; at its end the processes exchange what they have.
+
+        Parameters
+        ----------
+        items : sequence
+            Those of rank 0 count, whatever the other processes give.
+        work : callable
+            Given an iterable of items it gives their results, one each, in order.
+        size : callable
+            What an item costs, in any unit, e.g. the bytes of its file.
+
+        Yields
+        ------
+        object
+            The results.
+        """
+        if self.world_size == 1:
+            yield from work(items)
+            return
+        plan = (items, deal([size(item) for item in items], self.world_size)) if self.leads else None
+        items, owners = next(plan for plan in self.collect(plan) if plan is not None)
+        with closing(work(item for item, owner in zip(items, owners, strict=True) if owner == self.rank)) as own:
+            step = _ROUND * self.world_size
+            for first in range(0, len(items), step):
+                turn = owners[first : first + step]
+                parts = [iter(part) for part in self.collect(list(islice(own, turn.count(self.rank))))]
+                for owner in turn:
+                    yield next(parts[owner])
+
+
+def deal(sizes: Sequence[float], world_size: int) -> list[int]:
+    """Which process has each item: round by round, the largest first, to whoever has least so far.
+
+    Parameters
+    ----------
+    sizes : sequence of float, (items,)
+    world_size : int
+
+    Returns
+    -------
+    list of int, (items,)
+        Ranks.
+
+    Examples
+    --------
+    >>> deal([1, 1, 1, 3], 2)
+    [1, 1, 1, 0]
+    """
+    load = [0.0] * world_size
+    owners = [0] * len(sizes)
+    step = _ROUND * world_size
+    for first in range(0, len(sizes), step):
+        turn = range(first, min(first + step, len(sizes)))
+        for item in sorted(turn, key=lambda item: -sizes[item]):
+            owners[item] = min(range(world_size), key=load.__getitem__)
+            load[owners[item]] += sizes[item]
+    return owners

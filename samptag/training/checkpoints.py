@@ -1,0 +1,172 @@
+"""What survives: checkpoints, the folder that one training writes to, and the wish to stop."""
+
+import io
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from samptag import __version__
+from samptag.errors import OutputError, UsageError, WeightsError
+from samptag.files import atomic_write, locked, os_errors_as
+from samptag.training.log import CURVES, METRICS
+
+__all__ = [
+    "BEST",
+    "LAST",
+    "MODEL",
+    "StopSignals",
+    "load_checkpoint",
+    "random_state",
+    "restore_random_state",
+    "save_checkpoint",
+    "writing_alone",
+]
+
+SCHEMA = "samptag.checkpoint/2"
+LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
+LOCK = ".training.lock"
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` to `path`, atomically.
+
+    The state is tensors, numbers, strings, and lists, tuples and dicts of them: what ``torch.load(weights_only=True)``
+    reads.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written; what was there before is untouched.
+    """
+    content = io.BytesIO()
+    torch.save({"schema": SCHEMA, "version": __version__, **state}, content)
+    with os_errors_as(OutputError, f"cannot write the checkpoint {path}"), atomic_write(path) as file:
+        file.write(content.getbuffer())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state that `save_checkpoint` wrote to `path`, on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        When it is missing, damaged, or no checkpoint of this program's.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: there is no checkpoint to resume from; start without --resume")
+    with os_errors_as(WeightsError, f"cannot read the checkpoint {path}"):
+        content = path.read_bytes()
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its readers meet: zip, pickle and runtime errors
+        hint = f"; {BEST} beside it can take its place" if path.name == LAST else ""
+        raise WeightsError(f"{path} is not a whole checkpoint ({_first_line(error)}){hint}") from None
+    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+        raise WeightsError(f"{path} is not a checkpoint of samptag {__version__}")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every library's global random generator, as tensors and plain numbers."""
+    numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - it is the global one
+    kind, keys, position, has_gauss, gauss = numpy_state
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+        "python": random.getstate(),
+    }
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Put the generators back to where `random_state` was taken."""
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+@contextmanager
+def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
+    """While entered, no other training writes to `folder`, which is made for a new one and rid of leftovers.
+
+    A process that ends in any way lets go. Of the processes that torchrun started, the first holds it for all.
+
+    Raises
+    ------
+    UsageError
+        Another training is writing there.
+    OutputError
+        The folder cannot be made or written.
+    """
+    if int(os.environ.get("RANK", "0")) != 0 or (resume and not folder.is_dir()):
+        yield  # without a folder there is nothing to resume, which the checkpoint's reader says
+        return
+    with ExitStack() as stack:
+        with os_errors_as(OutputError, f"cannot write to the folder {folder}"):
+            try:
+                stack.enter_context(locked(folder / LOCK, waiting_for=None))
+            except BlockingIOError:
+                raise UsageError(
+                    f"another training is writing to {folder}: wait for it or stop it, or choose another --out"
+                ) from None
+            _clear_leftovers(folder)
+        yield
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed was about to write; its files are the old ones, and whole."""
+    for name in (LAST, BEST, MODEL, METRICS, CURVES):
+        for leftover in folder.glob(f".{name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM is noted; a second one acts as it did before.
+
+    Attributes
+    ----------
+    received : int
+        The signal's number; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

@@ -1,0 +1,227 @@
+"""What a training is asked for: one frozen config, and whether a checkpoint is of the same training."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from samptag.core.config import ModelConfig, config_from_name
+from samptag.errors import UsageError, WeightsError
+from samptag.training.recipe import MODERN, TUNE, Recipe, recipe_named
+
+__all__ = ["TrainConfig", "check_same", "settle"]
+
+_BUDGET = ("epochs", "max_steps", "max_minutes")
+# How the result is computed, not what it is: no part of a checkpoint's own settings.
+_SAID_ANEW = ("device", "jobs", "resident", "compiled", "save_every_minutes")
+# The clips themselves are compared by the split's name and hash, the weights to start from are in the checkpoint.
+_MAY_DIFFER = ("data", "format", "split", "subset", "init_from", "cache", "name", "licence", *_BUDGET, *_SAID_ANEW)
+# In the order of comparison: each may change those that follow.
+_WORDS = {
+    "freeze_encoder": "--freeze-encoder",
+    "recipe": "recipe",
+    "model": "model",
+    "tags": "list of tags",
+    "split_name": "split",
+    "split_hash": "list of clips",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a training is asked for: the command fills it, the trainer reads it, the checkpoint stores it.
+
+    A new option is a field here and a parameter of the same name in `samptag.cli.train`. A resumed training must have
+    the same value of it, unless the lists above this class say otherwise.
+
+    Attributes
+    ----------
+    data : str
+        Folder or manifest; see `samptag.data.open_dataset`, also for `format`, `split` and `subset`.
+    model : ModelConfig or None
+        None: that of `init_from`, else samplecnn-3-9. Its number of tags is the data set's.
+    recipe : Recipe
+        Given by name: "modern" is the default, with `init_from` "tune".
+    init_from : str or None
+        Name or path of weights to start from; a classifier for other tags starts anew.
+    freeze_encoder : bool
+        Train the classifier alone, on embeddings that are computed once.
+    pos_weight : float, "balanced" or None
+        Weight of positives in the loss; "balanced": negatives / positives of each tag, at most 100.
+    seed : int
+        Same seed, same data, same number of threads, and a budget that is not wall-clock time: the same weights on the
+        CPU, bit for bit.
+    epochs, max_steps : int or None
+    max_minutes : float or None
+        The budget; what is reached first ends the training. Without any, the recipe's epochs. Minutes are wall-clock
+        time from the first step on, validation and checkpoints included, over all runs of a resumed training.
+    cache : str or None
+        Where decoded audio is kept; None for the usual place.
+    name : str or None
+        Of the exported weights; None for the folder's.
+    licence : str
+        Of the exported weights.
+    device : str
+        As `samptag.Tagger` takes it.
+    jobs : int or None
+        Threads that decode audio.
+    resident : bool or None
+        Whether the audio is copied to the device's memory; None: on CUDA where there is room.
+    compiled : bool
+        Run the model through torch.compile (not the CPU's fused layers).
+    save_every_minutes : float
+        A checkpoint is also written every so many minutes inside an epoch.
+    """
+
+    data: str
+    format: str | None = None
+    split: str | None = None
+    subset: str | None = None
+    model: ModelConfig | None = None
+    recipe: Recipe = MODERN
+    init_from: str | None = None
+    freeze_encoder: bool = False
+    pos_weight: float | str | None = None
+    seed: int = 0
+    epochs: int | None = None
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    cache: str | None = None
+    name: str | None = None
+    licence: str = "unspecified"
+    device: str = "auto"
+    jobs: int | None = None
+    resident: bool | None = None
+    compiled: bool = False
+    save_every_minutes: float = 10.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for checkpoints; paths are absolute, since a training may be resumed from another folder."""
+        paths = {
+            name: None if value is None else str(Path(value).absolute())
+            for name, value in (("data", self.data), ("cache", self.cache))
+        }
+        model = None if self.model is None else self.model.to_dict()
+        return {**asdict(self), **paths, "model": model, "recipe": self.recipe.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """The config that `to_dict` wrote.
+
+        Raises
+        ------
+        WeightsError
+            When it has settings that are unknown here.
+        """
+        try:
+            model = None if values["model"] is None else ModelConfig.from_dict(values["model"])
+            return cls(**{**values, "model": model, "recipe": Recipe.from_dict(values["recipe"])})
+        except (TypeError, ValueError) as error:
+            raise WeightsError(
+                f"the checkpoint is another samptag's ({error}); start anew with another --out"
+            ) from None
+
+    def spent(self, *, steps: int, seconds: float, steps_per_epoch: int) -> float | None:
+        """The share of the budget that is spent, 1 and more when it is used up; None where nothing bounds it."""
+        limits = [
+            None if self.max_steps is None else steps / self.max_steps,
+            None if self.epochs is None else steps / (self.epochs * steps_per_epoch),
+            None if self.max_minutes is None else seconds / (60 * self.max_minutes),
+        ]
+        return max((share for share in limits if share is not None), default=None)
+
+
+def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConfig:
+    """The config from what the user gave, what the checkpoint holds, and the defaults, in that order.
+
+    Parameters
+    ----------
+    given : Mapping
+        Fields of `TrainConfig`, the recipe and the model by name, and ``batch_size`` and ``learning_rate`` in place of
+        the recipe's; None: not given.
+    stored : TrainConfig or None
+        The checkpoint's.
+
+    Raises
+    ------
+    UsageError
+        When there is no data set to train on, or a value makes no sense.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    batch_size, learning_rate = values.pop("batch_size", None), values.pop("learning_rate", None)
+    before: dict[str, Any] = {}
+    if stored is not None:
+        dropped = {*_SAID_ANEW, *(_BUDGET if values.keys() & set(_BUDGET) else ())}
+        before = {f.name: getattr(stored, f.name) for f in fields(stored) if f.name not in dropped}
+    settled = before | values
+    if "data" not in settled:
+        raise UsageError("no data set: say --data DIR")
+    for name in ("data", "cache", "init_from"):
+        settled[name] = None if settled.get(name) is None else str(settled[name])
+    settled["pos_weight"] = _pos_weight(settled.get("pos_weight"))
+    recipe = settled.get("recipe", TUNE if settled["init_from"] else MODERN)
+    settled["recipe"] = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    if isinstance(settled.get("model"), str):
+        settled["model"] = config_from_name(settled["model"])
+    config = TrainConfig(**settled)
+    recipe = config.recipe.for_classifier() if config.freeze_encoder else config.recipe
+    recipe = _adapted(recipe, batch_size=batch_size, learning_rate=learning_rate)
+    config = replace(config, recipe=recipe)
+    bounded = any(getattr(config, name) is not None for name in _BUDGET)
+    return config if bounded else replace(config, epochs=recipe.epochs)
+
+
+def _pos_weight(value: Any) -> float | str | None:
+    try:
+        if value in (None, "balanced") or 0 < float(value) < math.inf:
+            return value if value in (None, "balanced") else float(value)
+    except ValueError:
+        pass
+    raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {value!r}")
+
+
+def _adapted(recipe: Recipe, *, batch_size: int | None, learning_rate: float | None) -> Recipe:
+    """`recipe` with another batch size, and its learning rates scaled so that the first is `learning_rate`."""
+    if batch_size is not None:
+        recipe = replace(recipe, batch_size=batch_size, msd_batch_size=None)
+    if learning_rate is not None:
+        factor = learning_rate / recipe.learning_rates[0]
+        recipe = replace(recipe, learning_rates=tuple(rate * factor for rate in recipe.learning_rates))
+    return recipe
+
+
+def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that is of another training than the one that is asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    stored, now : Mapping
+        `TrainConfig.to_dict` with tags, split_name and split_hash besides.
+
+    Raises
+    ------
+    WeightsError
+        Names the first thing that differs.
+    """
+    for key in (*_WORDS, *now):
+        if key not in _MAY_DIFFER and stored[key] != now[key]:
+            word = _WORDS.get(key, f"--{key.replace('_', '-')}")
+            old, new = (_shown(key, values[key]) for values in (stored, now))
+            raise WeightsError(
+                f"{path} is of another training: its {word} is {old}, not {new}; leave that option out to resume it, "
+                "or start anew with another --out"
+            )
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "model":
+        config = ModelConfig.from_dict(value)
+        return f"{config.name} at {config.sample_rate} Hz with {config.n_tags} tags"
+    if key == "tags":
+        return f"{', '.join(value[:5])}{', ...' if len(value) > 5 else ''}"
+    if key == "recipe":
+        return f"{value['name']} (batch size {value['batch_size']}, learning rate {value['learning_rates'][0]:g})"
+    return str(value)

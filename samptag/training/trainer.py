@@ -1,0 +1,556 @@
+"""The training loop: epochs, steps, validations, checkpoints, and going on after any interruption.
+
+`Trainer.run` is the loop, `Stepper.step` one step of it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from samptag import __version__
+from samptag.core.model import SampleCNN
+from samptag.core.weights import ModelCard, save_model
+from samptag.errors import DeviceError, SamptagError
+from samptag.training.augment import augment
+from samptag.training.batches import Prefetcher, Segments, batch_bounds
+from samptag.training.checkpoints import (
+    BEST,
+    LAST,
+    MODEL,
+    StopSignals,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
+from samptag.training.config import TrainConfig
+from samptag.training.distributed import Processes
+from samptag.training.fused import FusedForward, Workers, training_forward
+from samptag.training.log import Callback, EpochDone, Pace, Prepared, StepDone, TrainingLog
+from samptag.training.optimise import MovingAverage, NormWarmUp, make_optimiser, restore_optimiser
+from samptag.training.schedule import EpochVerdict, StagedSchedule, schedule_for
+from samptag.training.splits import Splits
+from samptag.training.start import pos_weights
+from samptag.training.validate import Stopped, Validation, validate
+
+__all__ = ["Position", "Stepper", "Trainer"]
+
+# Steps are reported at most this often; on a GPU each time costs a synchronisation.
+REPORT_SECONDS = 0.25
+# Before a validation the state is saved when the last checkpoint is older than this.
+SAVE_BEFORE_VALIDATION_SECONDS = 60.0
+
+
+class Stepper:
+    """A model in training with its optimiser, schedule and moving average.
+
+    Parameters
+    ----------
+    model : SampleCNN
+        With the weights to start from, on `device`.
+    config : TrainConfig
+        Its recipe, and whether the encoder is frozen and the forward pass compiled.
+    device : torch.device
+    processes : Processes
+    pos_weight : Tensor or None
+        Weight of each tag's positives in the loss, (tags,).
+
+    Attributes
+    ----------
+    fast_path : bool
+        Whether the fused CPU layers train.
+    rate : float
+        Learning rate of the last step.
+    """
+
+    def __init__(
+        self,
+        model: SampleCNN,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        processes: Processes,
+        pos_weight: Tensor | None = None,
+    ) -> None:
+        recipe, frozen = config.recipe, config.freeze_encoder
+        self.model, self.recipe, self.device, self.processes = model, recipe, device, processes
+        self.frozen_encoder = frozen
+        self.pos_weight = None if pos_weight is None else pos_weight.to(device)
+        if frozen:
+            model.requires_grad_(False)
+            model.head.requires_grad_(True)
+        self.workers = Workers()
+        forward = training_forward(
+            model, device=device, processes=processes, workers=self.workers, frozen_encoder=frozen
+        )
+        self.fast_path = isinstance(forward, FusedForward)
+        self._compiled = config.compiled and not self.fast_path
+        self._forward = torch.compile(forward) if self._compiled else forward
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimiser = make_optimiser(model, recipe)
+        self.schedule = schedule_for(recipe)
+        decay = recipe.ema_decay
+        self._average = None if decay is None else MovingAverage(model.state_dict(), decay=decay)
+        self._norms = NormWarmUp(model, steps=0 if frozen else recipe.norm_warmup_steps)
+        self.rate = 0.0
+
+    def step(
+        self, waveforms: Tensor, labels: Tensor, *, batch_size: int, spent: float, number: int, rng: np.random.Generator
+    ) -> Tensor:
+        """Move the weights by one batch.
+
+        Parameters
+        ----------
+        waveforms, labels : Tensor
+            This process's part of the batch, on the device; embeddings in place of waveforms with a frozen encoder.
+        batch_size : int
+            Segments of the batch over all processes.
+        spent : float
+            Share of the budget spent, in [0, 1].
+        number : int
+            Of this step in the training, from 1.
+        rng : numpy.random.Generator
+            For the augmentation.
+
+        Returns
+        -------
+        Tensor
+            The loss summed over this process's segments and all tags, not yet waited for.
+
+        Raises
+        ------
+        DeviceError
+            When the device runs out of memory.
+        """
+        recipe, sample_rate = self.recipe, self.model.config.sample_rate
+        if not self.frozen_encoder:
+            waveforms, labels = augment(waveforms, labels, how=recipe.augmentation, sample_rate=sample_rate, rng=rng)
+        self.rate = self.schedule.learning_rate(spent)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.rate * group["rate_share"]
+        self._optimiser.zero_grad(set_to_none=True)
+        if self._compiled:  # batches differ in size, and each size would be compiled for anew
+            torch._dynamo.mark_dynamic(waveforms, 0)
+        mixed = recipe.mixed_precision and self.device.type == "cuda"
+        precision = torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext()
+        with self._explain_lack_of_memory(len(waveforms)), self._norms.step(number):
+            with precision:
+                logits = self._forward(waveforms)
+            loss = self.loss(logits.float(), labels)
+            torch.autograd.backward(loss / (batch_size * labels.shape[1]))
+        self.processes.add_gradients(self.parameters)
+        if recipe.clip_gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip_gradient_norm)
+        self._optimiser.step()
+        self.schedule.step_done()
+        if self._average is not None:
+            self._average.update(self.model.state_dict(), step=number)
+        return loss.detach()
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross-entropy summed over segments and tags; labels may be soft."""
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum", pos_weight=self.pos_weight)
+
+    def threads(self) -> AbstractContextManager[None]:
+        """Who may use the processor's cores during steps: the fused layers' workers, or each operation."""
+        return self.workers.in_charge() if self.fast_path else nullcontext()
+
+    @contextmanager
+    def _explain_lack_of_memory(self, n_segments: int) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise DeviceError(
+                f"{self.device} has too little memory for {n_segments} segments a step; lower --batch-size"
+            ) from None
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights to validate and export: the moving average's where there is one."""
+        return self.model.state_dict() if self._average is None else self._average.state
+
+    def verdict(self, validation: Validation) -> EpochVerdict:
+        """What the schedule makes of an epoch's validation."""
+        if isinstance(self.schedule, StagedSchedule):
+            return self.schedule.epoch_done(validation.loss)
+        # A ranking needs positives and negatives of some tag; without, the loss has to do.
+        by_loss = self.recipe.monitor == "loss" or np.isnan(validation.roc_auc)
+        score = -validation.loss if by_loss else validation.roc_auc
+        return self.schedule.epoch_done(score, valid_loss=validation.loss)
+
+    def start_stage(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over `weights` and start with a fresh optimiser."""
+        self.model.load_state_dict(weights)
+        self._optimiser = make_optimiser(self.model, self.recipe)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers from which `load_state_dict` continues."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": None if self._average is None else self._average.state,
+            "rate": self.rate,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.model.load_state_dict(state["model"])
+        restore_optimiser(self._optimiser, state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.rate = float(state["rate"])
+        if self._average is not None:
+            for name, tensor in state["average"].items():
+                self._average.state[name].copy_(tensor)
+
+
+@dataclass
+class Position:
+    """Where a training is; part of every checkpoint.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs done.
+    step, total_steps : int
+        Steps done in the open epoch, and in all.
+    seconds : float
+        Time spent in the runs before this one.
+    finished : bool
+        The schedule has ended.
+    history : list of dict
+        One record an epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Takes a model through the epochs that a config asks for.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        With the model and the recipe that were settled on.
+    model : SampleCNN
+        With the weights to start from, on `device`.
+    splits : Splits
+    load : callable
+        Segments of `splits` -> waveforms on the device, or embeddings where the encoder is frozen.
+    device : torch.device
+    processes : Processes
+    out : Path
+        Folder of checkpoints, logs and the model.
+    callback : callable or None
+        Is called with every event.
+
+    Attributes
+    ----------
+    position : Position
+    best : dict or None
+        Weights and record of the best epoch (of the stage, with the "stages" schedule).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        model: SampleCNN,
+        splits: Splits,
+        load: Callable[[Segments], Tensor],
+        device: torch.device,
+        processes: Processes,
+        out: Path,
+        callback: Callback | None = None,
+    ) -> None:
+        self.config, self.splits, self.load, self.out = config, splits, load, out
+        self.device, self.processes = device, processes
+        self._callback = callback if callback is not None and processes.leads else lambda event: None
+        weights = pos_weights(config.pos_weight, splits.train_labels)
+        self.stepper = Stepper(model, config, device=device, processes=processes, pos_weight=weights)
+        self._eval_model = SampleCNN(model.config).to(device).eval()
+        self.best: dict[str, Any] | None = None
+        self.position = Position()
+        self.segments_per_epoch = len(splits.epoch(0, seed=config.seed))
+        self.steps_per_epoch = len(batch_bounds(self.segments_per_epoch, batch_size=config.recipe.batch_size))
+        # The open epoch's loss over this process's segments, and how many numbers it is the sum of.
+        # MPS has no float64.
+        precision = torch.float32 if device.type == "mps" else torch.float64
+        self._loss = torch.zeros((), dtype=precision, device=device)
+        self._loss_count = 0
+        self._pace = Pace()
+        self._signals = StopSignals()
+        self._spent: float | None = None
+        self._saved_at = self._resumed_at = time.monotonic()
+
+    def run(self) -> int:
+        """Train until schedule or budget end it, or a signal stops it.
+
+        Returns
+        -------
+        int
+            The signal's number, 0 without one.
+        """
+        self._callback(self._prepared())
+        self._resumed_at = time.monotonic()
+        self._agree()
+        with ExitStack() as stack:
+            stack.callback(self.stepper.workers.close)
+            log = TrainingLog(self.out, records=self.position.history) if self.processes.leads else None
+            if log is not None:
+                stack.callback(log.close)
+            stack.enter_context(self._signals)
+            if not self._over():
+                self.save(LAST)
+            # An open epoch whose budget is spent was killed before its validation.
+            while self.position.step or not self._over():
+                stopped_by = self._train_epoch() or self._close_epoch(log)
+                if stopped_by:
+                    self.save(LAST)
+                    return stopped_by
+        return 0
+
+    def _train_epoch(self) -> int:
+        """Train the rest of the open epoch; the number of the signal that stopped it, or 0."""
+        p = self.position
+        segments = self.splits.epoch(p.epoch, seed=self.config.seed)
+        bounds = batch_bounds(len(segments), batch_size=self.config.recipe.batch_size)[p.step :]
+        bounds = [] if self._over() else bounds
+        loader = Prefetcher(self.load, [segments.take(self.processes.rows(*bound)) for bound in bounds])
+        started = reported = time.monotonic()
+        done = 0
+        self.stepper.model.train()
+        with self.stepper.threads():
+            for (batch, waveforms), (first, last) in zip(loader, bounds, strict=True):
+                self._step(batch, waveforms, last - first)
+                done += last - first
+                now = time.monotonic()
+                self._pace.measure(done, waited=loader.waited_seconds, seconds=now - started)
+                if now - reported > REPORT_SECONDS or p.step == self.steps_per_epoch:
+                    reported = now
+                    self._report()
+                stop, save_due = self._agree()
+                if save_due and not stop:
+                    self.save(LAST)
+                if stop or self._over():
+                    return stop
+        return 0
+
+    def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
+        p = self.position
+        labels = torch.from_numpy(self.splits.train_labels[batch.clips]).to(self.device)
+        self._loss += self.stepper.step(
+            waveforms,
+            labels,
+            batch_size=batch_size,
+            spent=min(self._spent or 0.0, 1.0),
+            number=p.total_steps + 1,
+            rng=np.random.default_rng([self.config.seed, p.epoch, p.step, self.processes.rank]),
+        )
+        self._loss_count += labels.numel()
+        p.step += 1
+        p.total_steps += 1
+
+    def _close_epoch(self, log: TrainingLog | None) -> int:
+        """Validate the epoch just trained and act on it; the number of the signal that broke it off, or 0."""
+        due = time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS
+        # Clocks differ, and saving is done by all processes or by none.
+        if self.processes.highest([due])[0]:
+            self.save(LAST)
+        self._eval_model.load_state_dict(self.stepper.weights())
+        try:
+            validation = self._validate()
+        except Stopped:
+            return self._signals.received
+        # All steps wait for the process that waits longest for its audio.
+        share = self.processes.highest([self._pace.wait_share])[0]
+        if self.processes.leads:
+            self._pace.warn_of_waiting(share)
+        stage, verdict = self.stepper.schedule.stage, self.stepper.verdict(validation)
+        record = self._record(validation, stage=stage, best=verdict.best)
+        if verdict.best or self.best is None:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self._eval_model.state_dict().items()}
+            self.best = {"weights": weights, "record": record}
+        if verdict.reload:
+            self.stepper.start_stage(self.best["weights"])
+        p = self.position
+        p.history.append(record)
+        p.epoch, p.step, p.finished = p.epoch + 1, 0, verdict.finished
+        self._loss.zero_()
+        self._loss_count = 0
+        self._agree()  # a validation takes time
+        if log is not None and self.best["record"] is record:
+            self._export(record)
+        # The last checkpoint comes last: killed before it, the epoch is trained again and writes all of this again.
+        self.save(*([BEST] if verdict.best else []), LAST)
+        if log is not None:
+            log.add(record)
+        self._callback(EpochDone(record=record))
+        return 0
+
+    def _agree(self) -> tuple[int, bool]:
+        """Agree among all processes on what clocks and signals say, which each of them has its own of.
+
+        The share of the budget that is spent decides the learning rate too, so that weights would drift apart.
+
+        Returns
+        -------
+        tuple
+            The signal to stop by, 0 for none, and whether to save.
+        """
+        save_due = time.monotonic() - self._saved_at > 60 * self.config.save_every_minutes
+        spent = self.config.spent(
+            steps=self.position.total_steps, seconds=self._seconds(), steps_per_epoch=self.steps_per_epoch
+        )
+        stop, save, agreed = self.processes.highest([self._signals.received, save_due, spent or 0.0])
+        self._spent = None if spent is None else agreed
+        return int(stop), bool(save)
+
+    def _over(self) -> bool:
+        """Whether schedule or budget are at their end; a larger budget reopens a training."""
+        return self.position.finished or (self._spent or 0.0) >= 1.0
+
+    def _seconds(self) -> float:
+        return self.position.seconds + time.monotonic() - self._resumed_at
+
+    # The state
+
+    def state(self) -> dict[str, Any]:
+        """Everything the training continues from; all processes call it at once."""
+        mine = {"random": random_state(), "loss": float(self._loss), "loss_count": self._loss_count}
+        return {
+            "config": self.config.to_dict(),
+            "facts": self.splits.facts,
+            "position": {**asdict(self.position), "seconds": self._seconds()},
+            "stepper": self.stepper.state_dict(),
+            "best": self.best,
+            "processes": self.processes.collect(mine),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`, which is of the same model, data and recipe."""
+        self.stepper.load_state_dict(state["stepper"])
+        self.best = state["best"]
+        self.position = Position(**state["position"])
+        shares = state["processes"]
+        if len(shares) == self.processes.world:
+            restore_random_state(shares[self.processes.rank]["random"])
+            shares = [shares[self.processes.rank]]
+        elif not self.processes.leads:
+            shares = []
+        self._loss.fill_(sum(share["loss"] for share in shares))
+        self._loss_count = sum(share["loss_count"] for share in shares)
+
+    def save(self, *names: str) -> None:
+        """Write the state to the files of these names; all processes call it at once."""
+        state = self.state()
+        if self.processes.leads:
+            for name in names:
+                save_checkpoint(self.out / name, state)
+        self._saved_at = time.monotonic()
+
+    # Reports
+
+    def _prepared(self) -> Prepared:
+        return Prepared(
+            config=self.config,
+            splits=self.splits,
+            device=str(self.device),
+            parameters=sum(p.numel() for p in self.stepper.model.parameters()),
+            fast_path=self.stepper.fast_path,
+            segments_per_epoch=self.segments_per_epoch,
+            steps_per_epoch=self.steps_per_epoch,
+            epoch=self.position.epoch,
+            step=self.position.step,
+        )
+
+    def _report(self) -> None:
+        """Report the step; raise a SamptagError when the loss is not finite any more."""
+        p, spent = self.position, self._spent
+        loss = float(self._loss) / max(self._loss_count, 1)
+        if not math.isfinite(loss):
+            raise SamptagError(
+                f"the loss is {loss} in epoch {p.epoch + 1}: the training has diverged; lower the learning rate "
+                f"(--learning-rate, last {self.stepper.rate:.3g})"
+            )
+        self._callback(
+            StepDone(
+                epoch=p.epoch + 1,
+                step=p.step,
+                steps=self.steps_per_epoch,
+                loss=loss,
+                learning_rate=self.stepper.rate,
+                segments_per_second=self._pace.segments_per_second,
+                progress=None if spent is None else min(spent, 1.0),
+                remaining_seconds=None if not spent else max(0.0, (1 - spent) / spent * self._seconds()),
+            )
+        )
+
+    def _validate(self) -> Validation:
+        # One process may give up in the middle; several would wait for each other.
+        alone = self.processes.world == 1
+        return validate(
+            self._eval_model.classify if self.config.freeze_encoder else self._eval_model,
+            self.splits.consecutive(self.splits.valid),
+            self.splits.valid_labels,
+            load=self.load,
+            loss=self.stepper.loss,
+            batch_size=self.config.recipe.batch_size,
+            processes=self.processes,
+            stopping=lambda: alone and self._signals.received != 0,
+        )
+
+    def _record(self, validation: Validation, *, stage: int, best: bool) -> dict[str, Any]:
+        """The epoch's line in the log."""
+        p = self.position
+        sums = self.processes.collect([float(self._loss), self._loss_count])
+        return {
+            "epoch": p.epoch + 1,
+            "steps": p.total_steps,
+            "stage": stage + 1,
+            "learning_rate": self.stepper.rate,
+            "train_loss": sum(loss for loss, _ in sums) / max(sum(count for _, count in sums), 1),
+            "valid_loss": validation.loss,
+            "valid_roc_auc": validation.roc_auc,
+            "valid_pr_auc": validation.pr_auc,
+            "best": best,
+            "segments_per_second": self._pace.segments_per_second,
+            "wait_share": self._pace.wait_share,
+            "seconds": self._seconds(),
+        }
+
+    def _export(self, record: Mapping[str, Any]) -> None:
+        """Write the best weights as a model file."""
+        config, dataset = self.config, self.splits.dataset
+        model = self._eval_model.config
+        start = "" if config.init_from is None else f", starting from {Path(config.init_from).name}"
+        names = ("valid_roc_auc", "valid_pr_auc", "valid_loss", "epoch")
+        card = ModelCard(
+            name=config.name or self.out.resolve().name,
+            config=model,
+            tags=dataset.tags,
+            tag_categories=dataset.tag_categories,
+            licence=config.licence,
+            training_data=f"{len(self.splits.train)} clips of {dataset.root.absolute().name} ({dataset.format}, train "
+            f"of {dataset.split_name})",
+            description=f"{model.name}, recipe {config.recipe.name} of samptag {__version__}{start}",
+            split=dataset.split_name,
+            split_hash=self.splits.cache.split_hash,
+            metrics={name: record[name] for name in names if math.isfinite(record[name])},
+            source=f"samptag train, seed {config.seed}",
+        )
+        save_model(self.out / MODEL, self._eval_model, card=card)

@@ -1,0 +1,152 @@
+from pathlib import Path
+
+import pytest
+import torch
+import weights_server as ws
+from foreign_checkpoints import sample_state, se_state
+
+from samptag.core.card import read_card
+from samptag.core.weights import load_model_file
+from samptag.errors import UsageError, WeightsError
+from samptag.pretrained import Store, load_registry
+from samptag.pretrained.entries import TagList
+from samptag.pretrained.importing import ForeignCheckpoint, check_layout, import_file, named_tags
+
+THREE = TagList(tags=("guitar", "sitar", "harp"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint in a foreign layout, with three tags."""
+    path = tmp_path / "best_model.pth"
+    torch.save(sample_state(3), path)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, checkpoint: Path) -> Store:
+    """The published checkpoint is called "theirs", an address nobody answers at; the cache is empty."""
+    content = checkpoint.read_bytes()
+    entry = ws.registry_entry(
+        "theirs",
+        content,
+        file=None,
+        url="http://127.0.0.1:9/best_model.pth",
+        sha256=None,
+        git_blob_sha1=ws.git_blob(content),
+        format="sota-sample",
+        sample_rate=16_000,
+    )
+    return Store(registry=load_registry(ws.write_registry(tmp_path, entry)), cache=tmp_path / "cache", offline=True)
+
+
+def test_import_of_a_weights_file(store: Store, tmp_path: Path):
+    other = ws.small_weights(tmp_path / "other.safetensors", seed=1)
+    path = import_file(other, name="my-own", store=store, licence="CC BY 4.0")
+    assert path == store.cache / "my-own.safetensors"
+    assert store.imported_names() == ("my-own",)
+    loaded = store.load("my-own")
+    assert (loaded.card.name, loaded.card.licence) == ("my-own", "CC BY 4.0")
+    expected = load_model_file(other).model.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.to_module().state_dict().items())
+    assert read_card(other).name == "other"
+
+
+def test_import_of_the_published_file_under_its_name(store: Store, checkpoint: Path):
+    import_file(checkpoint, name="theirs", store=store)
+    card = store.load("theirs").card
+    assert (card.name, card.tags, card.config.sample_rate) == ("theirs", THREE.tags, 16_000)
+    assert checkpoint.exists()
+
+
+def test_registry_names_take_nothing_but_the_published_file(store: Store, checkpoint: Path, tmp_path: Path):
+    other = tmp_path / "other.pth"
+    torch.save(se_state(3), other)
+    ours = ws.small_weights(tmp_path / "theirs.safetensors")
+    for path in (other, ours):
+        with pytest.raises(WeightsError, match="is not the published theirs: it has"):
+            import_file(path, name="theirs", store=store, force=True)
+    foreign = ForeignCheckpoint(layout="sota-se", tags=THREE, sample_rate=16_000)
+    with pytest.raises(UsageError, match="choose another name"):
+        import_file(other, name="theirs", store=store, foreign=foreign)
+    with pytest.raises(UsageError, match="would hide theirs"):
+        import_file(ours, name="Theirs", store=store)
+    assert not store.installed_path("theirs").exists()
+
+
+@pytest.mark.parametrize(("layout", "state"), [("sota-sample", sample_state), ("sota-se", se_state)])
+def test_import_of_a_checkpoint_of_ones_own(store: Store, tmp_path: Path, layout: str, state):
+    path = tmp_path / "own.pth"
+    torch.save(state(3), path)
+    foreign = ForeignCheckpoint(layout=layout, tags=THREE, sample_rate=16_000)
+    import_file(path, name="own", store=store, foreign=foreign)
+    loaded = store.load("own")
+    assert loaded.card.tags == THREE.tags
+    assert (loaded.card.licence, loaded.card.training_data) == ("not stated", "not stated")
+    assert "own.pth" in loaded.card.source
+    assert loaded.to_module()(torch.zeros(1, 59_049)).shape == (1, 3)
+
+
+def test_tag_list_of_another_length(store: Store, checkpoint: Path):
+    foreign = ForeignCheckpoint(layout="sota-sample", tags=TagList(tags=("guitar", "sitar")), sample_rate=16_000)
+    with pytest.raises(WeightsError, match=r"'dense.weight' has the shape \(3, 512\) instead of \(2, 512\)"):
+        import_file(checkpoint, name="own", store=store, foreign=foreign)
+    assert store.imported_names() == ()
+
+
+def test_names_and_files_that_cannot_be_imported(store: Store, checkpoint: Path, tmp_path: Path):
+    ours = ws.small_weights(tmp_path / "ours.safetensors")
+    for name in ("", "a.b", "../a", "a/b", "ä", "-a"):
+        with pytest.raises(UsageError, match="cannot be a name"):
+            import_file(ours, name=name, store=store)
+    with pytest.raises(WeightsError, match="there is no file"):
+        import_file(tmp_path / "nothing", name="own", store=store)
+    with pytest.raises(WeightsError, match="give --layout sota-sample"):
+        import_file(checkpoint, name="own", store=store)
+    import_file(ours, name="own", store=store)
+    with pytest.raises(UsageError, match="--force"):
+        import_file(ours, name="Own", store=store)
+    import_file(ws.small_weights(tmp_path / "new.safetensors", tags=("cello",)), name="own", store=store, force=True)
+    assert store.load("own").card.tags == ("cello",)
+
+
+def test_import_needs_a_cache(store: Store, tmp_path: Path, checkpoint: Path):
+    (tmp_path / "file").touch()
+    blocked = Store(registry=store.registry, cache=tmp_path / "file" / "cache")
+    with pytest.raises(WeightsError, match="cannot write"):
+        import_file(checkpoint, name="theirs", store=blocked)
+
+
+def test_named_tag_lists_have_the_order_of_the_repository():
+    registry = load_registry()
+    tags = named_tags("mtat50", registry=registry, layout="sota-sample").tags
+    assert tags.index("metal") < tags.index("female voice")
+    assert named_tags("msd50", registry=registry, layout="sota-se").tags[0] == "rock"
+    assert named_tags("jamendo50", registry=registry, layout="sota-se").categories[0] == "genre"
+
+
+def test_tag_lists_from_files(tmp_path: Path):
+    registry = load_registry()
+
+    def read(content: bytes) -> TagList:
+        (tmp_path / "tags.txt").write_bytes(content)
+        return named_tags(str(tmp_path / "tags.txt"), registry=registry, layout="sota-sample")
+
+    assert read("\ufeffguitar\r\n sitar \r\nviolín\r\n\r\n".encode()).tags == ("guitar", "sitar", "violín")
+    assert read(b"genre---rock\nmood/theme---happy").categories == ("genre", "mood/theme")
+    for content, message in {
+        b"": "empty",
+        b"guitar\n\nsitar\n": "empty tag",
+        b"guitar\nguitar\n": "twice",
+        b"\xff\xfeg\x00": "not a list of tags",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            read(content)
+    with pytest.raises(UsageError, match="named lists are mtat50"):
+        named_tags("mtat51", registry=registry, layout="sota-sample")
+
+
+def test_layouts():
+    assert check_layout("sota-se") == "sota-se"
+    with pytest.raises(UsageError, match="sota-sample or sota-se"):
+        check_layout("samptag")
