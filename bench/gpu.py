@@ -5,7 +5,7 @@ Four parts, one table:
 - ``scores``: half precision on the device against the CPU's float32, for music as it is and far beyond full scale;
 - ``model``: the model alone, beside what the device's measured memory and matrix speeds allow it;
 - ``library``: MP3s end to end, beside the same pipeline without a model, which shows whether decoding is the limit;
-- ``training``: steps eager, compiled and as CUDA graphs, then whole `samptag train` commands.
+- ``training``: whole `samptag train` commands, then steps eager, compiled and as CUDA graphs.
 
 A speed that misses its goal is a finding; scores that differ, or a part that fails, end the command with exit code 1.
 Every figure is in the file as soon as it is known. ``--device cpu`` runs all of it but the CUDA graphs, to no purpose
@@ -44,6 +44,7 @@ from samptag.core.weights import Weights
 from samptag.engine.folding import fold
 from samptag.engine.predictor import Predictor
 from samptag.engine.torch_model import BATCH, TorchModel
+from samptag.errors import SamptagError
 from samptag.files import atomic_write
 from samptag.pretrained import load_weights
 from samptag.tagging import Tagger
@@ -99,9 +100,9 @@ class Run:
         """A figure that cannot be had, by whatever error, costs no other figure."""
         try:
             yield
-        except Exception as error:
-            told = (str(error).strip() or repr(error)).splitlines()[0]
-            self.add(*place, None, "", note=f"failed: {type(error).__name__}: {told}"[:300])
+        except (Exception, SystemExit) as error:  # a command that failed is told as SystemExit
+            told = (str(error).strip() or repr(error)).splitlines()
+            self.add(*place, None, "", note=" ... ".join(["failed", told[0][:200], told[-1][:200]]))
 
     def value(self, part: str, name: str) -> float | None:
         """A figure that was found before."""
@@ -171,8 +172,8 @@ def compare_ways(
     ways: dict[str, Callable[[], Work]] = {
         "eager": lambda: work_of(forward),
         "CUDA graph": lambda: graphed(work_of(forward)),
-        "compiled": lambda: work_of(torch.compile(forward)),
-        "compiled, CUDA graph": lambda: graphed(work_of(torch.compile(forward))),
+        "compiled": lambda: work_of(torch.compile(forward, dynamic=False)),
+        "compiled, CUDA graph": lambda: graphed(work_of(torch.compile(forward, dynamic=False))),
     }
     for way, make in ways.items():
         if way in run.options.ways and (run.device.type == "cuda" or "graph" not in way):
@@ -312,7 +313,14 @@ def linked_library(folder: Path, run: Run) -> list[Path]:
 
 
 def training(run: Run) -> None:
-    """Steps of forward, loss, backward and SGD on a batch that stays on the device, then whole commands."""
+    """Whole commands, then steps of forward, loss, backward and SGD on a batch that stays on the device."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data = training_set(Path(scratch), run)
+        for way, option in (("eager", []), ("compiled", ["--compile"])):
+            if way in run.options.ways:
+                name = f"samptag train, {way}, batch {run.options.train_batches[-1]}"
+                with run.noting_failure("training", name):
+                    run.add("training", name, trained(data, run, option), "segments/s", TRAINING_GOAL)
     config = run.weights.card.config
     for batch in run.options.train_batches:
         net = SampleCNN(config).to(run.device).train()
@@ -336,13 +344,6 @@ def training(run: Run) -> None:
             return step
 
         compare_ways(run, "training", net, step_of, batch=batch, goal=TRAINING_GOAL)
-    with tempfile.TemporaryDirectory() as scratch:
-        data = training_set(Path(scratch), run)
-        for way, option in (("eager", []), ("compiled", ["--compile"])):
-            if way in run.options.ways:
-                name = f"samptag train, {way}, batch {run.options.train_batches[-1]}"
-                with run.noting_failure("training", name):
-                    run.add("training", name, trained(data, run, option), "segments/s", TRAINING_GOAL)
 
 
 def training_set(folder: Path, run: Run) -> Path:
@@ -413,7 +414,10 @@ def out_of_time(*_: object) -> None:
 def main(arguments: list[str]) -> None:
     """Run the parts and print the table."""
     given = options(arguments)
-    weights, pool, device = load_weights(given.weights), sources(given.music), select_device(given.device)
+    try:
+        weights, pool, device = load_weights(given.weights), sources(given.music), select_device(given.device)
+    except SamptagError as error:
+        sys.exit(str(error))
     run = Run(given, device, weights, pool, excerpts(pool, weights, given.segments))
     if device.type == "cuda":
         torch.cuda.set_device(device)
