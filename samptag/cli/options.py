@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from samptag.data.formats import FORMATS
+
 __all__ = [
     "Device",
     "Format",
@@ -97,7 +99,7 @@ Progress = Annotated[
 
 # Of the commands that read data sets.
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="NAME", help="mtat, msd, jamendo, manifest or folders; else detected.")
+    str | None, typer.Option("--format", metavar="NAME", help=f"{', '.join(FORMATS)}; detected by default.")
 ]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="A named split, such as mtat-pons-2018.")]
 Subset = Annotated[

@@ -15,6 +15,7 @@ from samptag.cli.console import note
 from samptag.cli.options import complete_weights
 from samptag.cli.output import quiet_codecs
 from samptag.cli.train_display import display, scores, speaks
+from samptag.data.formats import FORMATS
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def train(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="mtat, msd, jamendo, manifest or folders; else detected.",
+            help=f"{', '.join(FORMATS)}; detected by default.",
             rich_help_panel=_DATA,
         ),
     ] = None,
