@@ -1,9 +1,10 @@
-"""``python -m bench [limits|tag|train|int8] [options]``: without a name, all four with their defaults."""
+"""``python -m bench [limits|tag|train|int8|gpu] [options]``: without a name, all but gpu with their defaults."""
 
 import sys
 from importlib import import_module
 
-NAMES = ("limits", "tag", "train", "int8")
+ON_ANY_MACHINE = ("limits", "tag", "train", "int8")
+NAMES = (*ON_ANY_MACHINE, "gpu")
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     elif arguments:
         sys.exit(f"usage: {__doc__}")
     else:
-        for name in NAMES:
+        for name in ON_ANY_MACHINE:
             import_module(f"bench.{name}").main([])
 
 

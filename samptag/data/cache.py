@@ -139,7 +139,7 @@ def build_cache(
     directory : Path, optional
         Where caches lie; by default ``files.cache_folder("audio")``.
     jobs : int, optional
-        Decoding threads; by default two a core.
+        Decoding threads; by default one a core.
     seconds_per_clip : float, optional
         Longest stretch kept from a clip's start; the paper cut MagnaTagATune's to 640 512 samples at 22 050 Hz.
     shortest_seconds : float
@@ -188,8 +188,7 @@ def build_cache(
             decoded = in_threads(
                 lambda mark: decode(mark, missing[mark]),
                 list(missing),
-                # Putting a clip on the disk takes about as long as decoding it (29 s of MP3: 15 and 11 ms).
-                jobs=jobs or 2 * available_cores(),
+                jobs=jobs or available_cores(),
                 progress=None if progress is None else lambda done, _: progress(held + done, len(sources)),
             )
             stored |= dict(zip(missing, decoded, strict=True))

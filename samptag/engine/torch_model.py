@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+from collections.abc import Callable
+from threading import Lock
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from samptag.core.model import SampleCNN
 from samptag.engine.folding import fold
@@ -16,11 +22,19 @@ __all__ = ["BATCH", "TorchModel"]
 # widest layer, which small cards still have. Not measured on a GPU.
 BATCH = {"cpu": 1, "cuda": 64, "mps": 16}
 
+# Largest sample that half precision is trusted with. Music decodes to [-1, 1] and a little beyond; files of floats may
+# hold anything. Eight times full scale keeps the default weights' scores within 1e-3 (docs/benchmarks.md), some
+# thousand times overflows.
+HALF_PEAK = 8.0
+
 Floats = NDArray[np.float32]
 
 
 class TorchModel:
     """The module with its batch normalisations folded in, ready to score batches on one device.
+
+    In half precision a segment that is too loud for it, or whose embedding overflows, is computed again in float32, so
+    that every device has a score wherever the CPU has one.
 
     Parameters
     ----------
@@ -39,14 +53,19 @@ class TorchModel:
     def __init__(
         self, model: SampleCNN, device: str, *, batch_size: int | None = None, dtype: torch.dtype | None = None
     ) -> None:
-        self._device = torch.device(device)
-        self._on_cuda = self._device.type == "cuda"
-        self._dtype = dtype or (torch.float16 if self._on_cuda else torch.float32)
-        self._model = fold(model).to(self._device, self._dtype)
-        self.batch_size = batch_size or BATCH[self._device.type]
+        place = torch.device(device)
+        dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
+        self.batch_size = batch_size or BATCH[place.type]
+        # Folding shares the tensors that it does not change.
+        self._exact = copy.deepcopy(fold(model)).to(place)
+        self._half = None if dtype == torch.float32 else copy.deepcopy(self._exact).to(dtype)
+        self._move: Callable[[Tensor], Tensor] = _Staging(place) if place.type == "cuda" else lambda x: x.to(place)
+        self._one_at_a_time = Lock()
 
     def embed(self, segments: Floats) -> Floats:
         """The embeddings, (k, embedding_size) float32, of segments, (k, input_length) float32; k at least 1.
+
+        Calls from several threads take turns.
 
         Raises
         ------
@@ -54,10 +73,9 @@ class TorchModel:
             The device is out of memory.
         """
         try:
-            with torch.inference_mode():
+            with self._one_at_a_time, torch.inference_mode():
                 waveforms = torch.from_numpy(np.require(segments, requirements=["C", "W"]))
-                parts = [self._embed(batch) for batch in torch.split(waveforms, self.batch_size)]
-                embeddings: Floats = torch.cat(parts).float().cpu().numpy()
+                embeddings: Floats = self._embed(waveforms).numpy()
                 return embeddings
         except torch.OutOfMemoryError as error:
             raise MemoryError(str(error)) from error
@@ -67,8 +85,63 @@ class TorchModel:
                 raise MemoryError(str(error)) from error
             raise
 
-    def _embed(self, batch: torch.Tensor) -> torch.Tensor:
-        # A copy from pinned memory is queued behind the batch before, and this thread goes on to the next.
-        batch = batch.pin_memory() if self._on_cuda else batch
-        embeddings: torch.Tensor = self._model.embed(batch.to(self._device, self._dtype, non_blocking=self._on_cuda))
+    def _embed(self, waveforms: Tensor) -> Tensor:
+        if self._half is None:
+            return self._embed_exactly(torch.split(waveforms, self.batch_size))
+        half = [self._embed_in_half(self._half, self._move(batch)) for batch in torch.split(waveforms, self.batch_size)]
+        embeddings = torch.cat(half).cpu()
+        doubtful = ~embeddings.isfinite().all(dim=1)
+        if doubtful.any():
+            # Twice the bytes a number, half the segments.
+            batches = torch.split(waveforms[doubtful], max(1, self.batch_size // 2))
+            embeddings[doubtful] = self._embed_exactly(batches)
         return embeddings
+
+    @staticmethod
+    def _embed_in_half(model: SampleCNN, batch: Tensor) -> Tensor:
+        """Embeddings in float32, NaN where half precision may not be trusted."""
+        loud = ~(batch.abs().amax(dim=1, keepdim=True) <= HALF_PEAK)
+        return model.embed(batch.to(model.head.weight.dtype)).float().masked_fill(loud, torch.nan)
+
+    def _embed_exactly(self, batches: tuple[Tensor, ...]) -> Tensor:
+        # CUDA's convolutions would otherwise round float32 to the 11 significant bits of half precision.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return torch.cat([self._exact.embed(self._move(batch)) for batch in batches]).cpu()
+
+
+class _Staging:
+    """Moves batches to a CUDA device while it computes the one before.
+
+    Two pinned buffers take turns, and a stream of their own carries them over. Three things must not happen too early:
+
+    - the host overwrites a buffer: it waits for the event recorded behind the copy from it;
+    - the kernels read a batch: their stream waits for the same event;
+    - the copying stream gets the batch's memory for another: `record_stream` keeps it until the kernels have read it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._turns = itertools.cycle([_Buffer(), _Buffer()])
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        buffer = next(self._turns)
+        buffer.copied.synchronize()
+        if buffer.pinned.numel() < batch.numel():
+            buffer.pinned = torch.empty(batch.numel(), pin_memory=True)
+        staged = buffer.pinned[: batch.numel()].view(batch.shape).copy_(batch)
+        with torch.cuda.stream(self._stream):
+            moved = staged.to(self._device, non_blocking=True)
+            buffer.copied.record(self._stream)
+        computing = torch.cuda.current_stream(self._device)
+        computing.wait_event(buffer.copied)
+        moved.record_stream(computing)
+        return moved
+
+
+class _Buffer:
+    """Pinned memory, and the event behind the last copy from it."""
+
+    def __init__(self) -> None:
+        self.pinned = torch.empty(0)
+        self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]

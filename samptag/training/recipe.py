@@ -13,7 +13,7 @@ from samptag.errors import UsageError
 
 __all__ = ["KIM", "MODERN", "PAPER", "RECIPES", "TUNE", "Augmentation", "Recipe", "recipe_named"]
 
-CLASSIFIER_EPOCHS = 100
+CLASSIFIER_EPOCHS = 30
 
 
 @dataclass(frozen=True, kw_only=True)

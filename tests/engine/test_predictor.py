@@ -127,6 +127,26 @@ def half_scores(model: SampleCNN, segments: np.ndarray) -> np.ndarray:
         return torch.sigmoid(model.classify(torch.from_numpy(embeddings))).numpy()
 
 
+@pytest.mark.parametrize("scale", [20.0, 1e4, 2.0**31])
+def test_segments_too_loud_for_half_precision_have_the_scores_of_float32(scale: float, music):
+    model = load_model_file(DEFAULT_WEIGHTS).model
+    segments = mono_segments(music.samples, model.config.input_length, 3)
+    segments[1] *= np.float32(scale)
+    scores, plain = half_scores(model, segments), plain_scores(model, segments)[0]
+    np.testing.assert_allclose(scores[1], plain[1], atol=1e-5)
+    np.testing.assert_array_equal(scores[::2], half_scores(model, segments[::2]))
+
+
+def test_an_overflow_in_half_precision_is_computed_in_float32(music):
+    config = config_from_name("samplecnn-3-7")
+    segments = mono_segments(music.samples, config.input_length, 3)
+    model = settled_net(config, segments)
+    with torch.no_grad():
+        model.top.bn.weight.mul_(1e7)
+    embeddings = TorchModel(model, "cpu", dtype=torch.float16, batch_size=2).embed(segments)
+    assert_same((embeddings, embeddings), (TorchModel(model, "cpu").embed(segments),) * 2)
+
+
 @pytest.mark.parametrize("name", ["samplecnn-3-7", "samplecnn-3-6-rese-multi", "frame-mel-243-243"])
 def test_half_precision_of_any_net_is_close(name: str, music):
     config = config_from_name(name)
@@ -143,11 +163,13 @@ def test_cuda_keeps_the_scores(name: str, music):
     config = config_from_name(name)
     segments = mono_segments(music.samples, config.input_length, 150)
     model = settled_net(config, segments[:4])
-    plain = plain_scores(model, segments[:8])
-    scores, embeddings = Predictor(model, device="cuda:0")(segments)
-    assert scores.shape == (150, 50)
-    assert np.abs(scores[:8] - plain[0]).max() < 3e-3
-    assert embeddings.shape == (150, config.embedding_size)
+    segments[::7] *= np.float32(1e4)
+    plain = plain_scores(model, segments)[0]
+    # Small batches fill each staging buffer many times while earlier batches are still computed.
+    for batch_size in (64, 4):
+        scores, embeddings = Predictor(model, device="cuda:0", batch_size=batch_size)(segments)
+        assert np.abs(scores - plain).max() < 3e-3
+        assert embeddings.shape == (150, config.embedding_size)
 
 
 @pytest.fixture(scope="module")
@@ -223,14 +245,17 @@ def test_calls_from_many_threads_take_turns(small_net: SampleCNN, music):
         np.testing.assert_array_equal(results[i], expected[i:])
 
 
-def test_the_model_is_left_as_it_is_and_read_once(small_net: SampleCNN, music):
-    segments = mono_segments(music.samples, small_net.config.input_length, 1)
-    small_net.train()
-    predictor, module = Predictor(small_net), TorchModel(small_net, "cpu")
-    assert small_net.training
+@pytest.mark.parametrize("block", ["plain", "se"])
+def test_the_model_is_left_as_it_is_and_read_once(block: str, music):
+    config = ModelConfig(n=6, first_filter=3, first_stride=3, n_tags=5, block=block)
+    model = settled_net(config, mono_segments(music.samples, config.input_length, 4))
+    segments = mono_segments(music.samples, config.input_length, 1)
+    model.train()
+    predictor, module = Predictor(model), TorchModel(model, "cpu")
+    assert model.training
     scores, embeddings = predictor(segments)[0], module.embed(segments)
     with torch.no_grad():
-        for parameter in small_net.parameters():
+        for parameter in model.parameters():
             parameter.add_(0.01)
     np.testing.assert_array_equal(predictor(segments)[0], scores)
     np.testing.assert_array_equal(module.embed(segments), embeddings)
@@ -247,7 +272,7 @@ def test_memory_that_gave_out_is_a_memory_error(small_net: SampleCNN, monkeypatc
     module = TorchModel(small_net, "cpu")
     segments = np.zeros((1, small_net.config.input_length), np.float32)
     for error in (torch.OutOfMemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
-        monkeypatch.setattr(module._model, "embed", Raising(error))
+        monkeypatch.setattr(module._exact, "embed", Raising(error))
         with pytest.raises(MemoryError, match=r"no room|allocate memory"):
             module.embed(segments)
 

@@ -11,7 +11,7 @@ import soundfile
 from samptag.audio import open_audio
 from samptag.data.formats.mtat import TAGS
 
-MEDIA = Path(__file__).parents[1] / "media"
+MEDIA = Path(__file__).parent / "media"
 SET = sorted((MEDIA / "set").glob("*.opus"))
 FULL_CLIP_SAMPLES = 465_984  # 809 frames of 576 samples at 16 kHz: what a MagnaTagATune clip holds
 
