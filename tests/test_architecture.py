@@ -15,6 +15,8 @@ def test_every_file_it_names_exists():
 
 def test_every_room_has_its_floor():
     floors = TEXT.split("```")[1]
-    rooms = {path.stem for path in (ROOT / "samptag").iterdir() if (path / "__init__.py").is_file() or path.suffix == ".py"}
+    rooms = {
+        path.stem for path in (ROOT / "samptag").iterdir() if (path / "__init__.py").is_file() or path.suffix == ".py"
+    }
     rooms -= {"__init__", "__main__"}
     assert rooms <= set(re.findall(r"\w+", floors))
