@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samptag import __version__
 from samptag.cli.console import note
 from samptag.cli.options import complete_weights
 from samptag.cli.output import quiet_codecs
@@ -236,16 +237,26 @@ def _report(result: TrainResult, *, as_json: bool) -> None:
             "schema": "samptag.train/1",
             "out": str(result.out),
             "model": str(result.model_path) if record else None,
+            "weights": _weights(result.model_path) if record else None,
             "epochs": result.epochs,
             "steps": result.steps,
             "finished": result.stopped_by == 0,
             "best": None if record is None else _finite(record),
+            "version": __version__,
         }
         sys.stdout.write(json.dumps(outcome, ensure_ascii=True, indent=2) + "\n")
     if result.stopped_by:
         note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
     elif record is not None:
         note(f"{result.model_path}: epoch {record['epoch']}, validation {scores(record)}")
+
+
+def _weights(path: Path) -> dict[str, str]:
+    """Name and digest of the exported weights."""
+    from samptag.core.card import read_header
+
+    card, digest = read_header(path)
+    return {"name": card.name, "sha256": digest}
 
 
 def _finite(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+import samptag
 from samptag.tagging import TagScore, TrackError, TrackResult
 from samptag.text import valid_text
 
@@ -29,18 +30,20 @@ def test_threshold_and_tags_and_k_combine():
 
 
 def test_record_has_exactly_the_documented_keys_and_plain_values():
-    record = result(warnings=("truncated: 1.0 s decoded",)).to_record(top=2)
+    record = result(warnings=("truncated: 1.0 s decoded",), weights_sha256="5" * 64).to_record(top=2)
     assert record == {
         "schema": "samptag.tag/1",
         "path": "a.mp3",
         "duration": 1.5,
         "sample_rate": 44_100,
         "model": "m",
+        "weights": {"name": "m", "sha256": "5" * 64},
         "segments": 2,
         "padded": False,
         "tags": [{"tag": "piano", "score": 0.75}, {"tag": "drums", "score": 0.75}],
         "warnings": ["truncated: 1.0 s decoded"],
         "error": None,
+        "version": samptag.__version__,
     }
     assert list(record)[:3] == ["schema", "path", "duration"]
 
