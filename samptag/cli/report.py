@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samptag.cli.console import note
+from samptag.cli.options import Device, Model, Progress, weights_panel
+from samptag.cli.output import binary_file, quiet_codecs
+from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
-    from samptag.tagging.files import Input
+    from samptag.tagging import Input
 
 __all__ = ["report"]
 
@@ -28,66 +33,41 @@ def report(
     embed: Annotated[
         float,
         typer.Option(
+            "--embed",
             metavar="MB",
             min=0.0,
-            help="Put audio files smaller than this into the page, so that it can be sent to someone.",
-            show_default="0: the page plays the files where they are",
+            help="Put audio files smaller than this into the page, to send it to someone; by default none, and the "
+            "page plays the files where they lie.",
         ),
     ] = 0.0,
     title: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Heading of the page.", show_default="the name of the song or folder"),
+        typer.Option("--title", metavar="TEXT", help="Heading; by default the name of the song or folder."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|FILE",
-            help="Weights by name ('samptag weights list') or file.",
-            show_default="samplecnn-3-9-mtat50",
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    model: Model = None,
+    device: Device = "auto",
     hop: Annotated[
         float | None,
         typer.Option(
+            "--hop",
             metavar="SECONDS",
-            help="Distance between the starts of segments: 0.5 makes a finer heat map.",
-            show_default="the segments touch",
+            help="Distance between the starts of segments, 0.5 for a finer heat map; by default they touch.",
+            rich_help_panel=weights_panel,
         ),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            min=1,
-            help="Songs decoded at the same time.",
-            show_default="by device and cores",
-        ),
-    ] = None,
-    progress: Annotated[
-        bool | None,
-        typer.Option("--progress/--no-progress", help="Show progress on standard error.", show_default="on a terminal"),
-    ] = None,
+    progress: Progress = None,
 ) -> None:
     """Make a web page of what the model hears: a player, the waveform, and words against time.
 
-    One file that needs no server and no network. A folder becomes a table to sort and filter, which opens its songs.
+        samptag report song.mp3 --hop 0.5
+        samptag report ~/Music -o music.html
+        samptag report demo/ -o demo.html --embed 20
 
-      samptag report song.mp3 --hop 0.5
-
-      samptag report ~/Music -o music.html
-
-      samptag report demo/ -o demo.html --embed 20
+    It is one file that needs no server and no network. A folder becomes a table to sort and filter, which opens its
+    songs. The exit code is 1 when some songs could not be tagged; the page says why.
     """
-    from samptag.cli.console import download_bar, note
-    from samptag.cli.output import binary_file, quiet_codecs
-    from samptag.cli.progress import tagging_progress
+    from samptag.cli.progress import Meter
     from samptag.cli.startup import without_collection
-    from samptag.pretrained import DEFAULT
     from samptag.tagging.files import STDIN, expand_inputs
 
     if STDIN in paths:
@@ -97,49 +77,33 @@ def report(
     # Named twice, a song is one song.
     inputs = list({item.path: item for item in expand_inputs(paths)}.values())
     with without_collection():
-        from samptag.pretrained import load_model
         from samptag.report import Report
-        from samptag.tagging import Tagger
 
-        with download_bar("fetching weights", asked=progress) as fetched:
-            loaded = load_model(model or DEFAULT, progress=fetched)
-        tagger = Tagger(loaded, device=device, hop_seconds=hop, jobs=jobs)
+        tagger = open_tagger(
+            model, device=device, hop_seconds=hop, expected_seconds=expected_seconds(inputs), progress=progress
+        )
     quiet_codecs()
-    page = Report(
-        tagger.tags,
-        model=tagger.card.name,
-        n_songs=len(inputs),
-        segment_seconds=tagger.length / tagger.sample_rate,
-    )
+    seconds = tagger.length / tagger.sample_rate
+    page = Report(tagger.tags, model=tagger.card.name, n_songs=len(inputs), segment_seconds=seconds)
+    meter = Meter(inputs, asked=progress)
     # Opened first: that a page cannot be written is not found out after hours of tagging.
     with binary_file(str(output)) as out:
-        n_failed = 0
-        with tagging_progress(len(inputs), asked=progress) as meter:
+        try:
             for result in tagger.tag_many(inputs, on_seconds=meter.seconds, transform=page.listen):
-                for warning in result.warnings:
-                    note(f"warning: {result.path}: {warning}")
-                if result.error is not None:
-                    n_failed += 1
-                    note(f"error: {result.error.message}")
+                tell(result)
                 page.add(result)
-                meter.file_done()
-        page.write(
-            out,
-            folder=output.parent,
-            title=title or _title(paths, inputs),
-            embed_below=round(embed * MEGABYTE),
-        )
-    note(
-        f"{output}: {len(inputs) - n_failed} of {len(inputs)} songs" if n_failed else f"{output}: open it in a browser"
-    )
-    if n_failed:
+                meter.finished(result)
+        finally:
+            meter.bar.clear()
+        page.write(out, folder=output.parent, title=title or _title(paths, inputs), embed_below=round(embed * MEGABYTE))
+    note(meter.overview(str(output)))
+    if meter.n_failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _title(paths: list[str], inputs: list[Input]) -> str:
-    from samptag.tagging.result import valid_text
+def _title(paths: Sequence[str], inputs: Sequence[Input]) -> str:
+    from samptag.text import valid_text
 
-    if len(inputs) == 1 or len(paths) == 1:
-        named = inputs[0].path if len(inputs) == 1 else paths[0]
-        return valid_text(os.path.basename(os.path.abspath(named)))
+    if len(paths) == 1 or len(inputs) == 1:
+        return valid_text(os.path.basename(os.path.abspath(paths[0])))
     return f"{len(inputs)} songs"

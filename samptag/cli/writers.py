@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from samptag.cli.extras import require_extra
 from samptag.cli.output import binary_file, explain_write_errors, standard_output, text_file
 from samptag.text import valid_text
 
@@ -16,7 +17,21 @@ if TYPE_CHECKING:
     from samptag.core.card import ModelCard
     from samptag.tagging import TagScore, TrackResult
 
-__all__ = ["FORMATS", "About", "CsvWriter", "JsonWriter", "JsonlWriter", "Selection", "TsvWriter", "Writer", "opened"]
+__all__ = [
+    "FORMATS",
+    "About",
+    "CsvWriter",
+    "JsonWriter",
+    "JsonlWriter",
+    "ParquetWriter",
+    "Selection",
+    "TsvWriter",
+    "Writer",
+    "opened",
+]
+
+
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +58,11 @@ class Selection:
 
     def record_line(self, result: TrackResult) -> str:
         """The JSON record of a result on one line: valid JSON and UTF-8 whatever the input's name, never NaN."""
-        record = result.to_record(top=self.top, threshold=self.threshold, tags=self.tags)
-        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+        return json.dumps(self.record(result), ensure_ascii=False, allow_nan=False)
+
+    def record(self, result: TrackResult) -> dict[str, Any]:
+        """The JSON record of a result."""
+        return result.to_record(top=self.top, threshold=self.threshold, tags=self.tags)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,5 +237,61 @@ def _tsv_field(text: str) -> str:
     return valid_text(text).translate(escapes)
 
 
-FORMATS: dict[str, type[Writer]] = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, "tsv": TsvWriter}
+class ParquetWriter(Writer):
+    """The JSON records as a typed table: tags is a list of structs, error a struct or null; rows go out in groups."""
+
+    help = "the records as a table"
+    binary = True
+
+    def __init__(self, out: Any, about: About) -> None:
+        require_extra("parquet", modules=("pyarrow",), purpose="Parquet")
+        super().__init__(getattr(out, "buffer", out), about)  # of standard output, the bytes
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter as Table
+
+        from samptag.tagging.result import SCHEMA
+
+        self._schema = pa.schema(
+            [
+                ("path", pa.string()),
+                ("path_bytes", pa.string()),
+                ("duration", pa.float64()),
+                ("sample_rate", pa.int32()),
+                ("model", pa.string()),
+                ("segments", pa.int32()),
+                ("padded", pa.bool_()),
+                ("tags", pa.list_(pa.struct([("tag", pa.string()), ("score", pa.float32())]))),
+                ("warnings", pa.list_(pa.string())),
+                ("error", pa.struct([("type", pa.string()), ("message", pa.string())])),
+            ],
+            metadata={"schema": SCHEMA},
+        )
+        self._table = Table(self.out, self._schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, result: TrackResult) -> None:
+        """Take in one row."""
+        self._rows.append(self.about.selection.record(result))
+        if len(self._rows) == ROWS_AT_ONCE:
+            self._hand_on()
+
+    def finish(self) -> None:
+        """Write the last rows, and the index that makes the file whole."""
+        self._hand_on()
+        self._table.close()
+
+    def _hand_on(self) -> None:
+        import pyarrow as pa
+
+        self._table.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
+        self._rows.clear()
+
+
+FORMATS: dict[str, type[Writer]] = {
+    "json": JsonWriter,
+    "jsonl": JsonlWriter,
+    "csv": CsvWriter,
+    "tsv": TsvWriter,
+    "parquet": ParquetWriter,
+}
 """The forms by their names, which are also the suffixes of their files."""

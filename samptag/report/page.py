@@ -19,7 +19,8 @@ from samptag.errors import AudioError
 from samptag.report.neighbours import nearest
 from samptag.report.timeline import column_means, segment_edges
 from samptag.report.waveform import Outline
-from samptag.tagging.result import TrackResult, valid_text
+from samptag.tagging.result import TrackResult
+from samptag.text import valid_text
 
 __all__ = ["Report"]
 

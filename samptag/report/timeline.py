@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["column_means", "segment_edges"]
+__all__ = ["column_means", "segment_edges", "stretches"]
 
 
 def segment_edges(starts: NDArray[np.float64], *, duration: float, segment_seconds: float) -> NDArray[np.float64]:
@@ -56,3 +56,26 @@ def column_means(taggram: NDArray[np.float32], edges: NDArray[np.float64], *, co
     cut = np.stack([np.interp(borders, edges, area) for area in areas.T])
     means: NDArray[np.float64] = np.diff(cut, axis=1) * (columns / edges[-1])
     return means
+
+
+def stretches(heard: NDArray[np.bool_], edges: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Where a tag is heard: neighbouring segments put together.
+
+    Parameters
+    ----------
+    heard : ndarray, shape (segments,), bool
+    edges : ndarray, shape (segments + 1,), float64
+        As `segment_edges` gives them.
+
+    Returns
+    -------
+    list of tuple
+        Start and end in seconds, in order.
+
+    Examples
+    --------
+    >>> stretches(np.array([True, True, False, True]), np.arange(5.0))
+    [(0.0, 2.0), (3.0, 4.0)]
+    """
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], heard, [False]])))
+    return [(float(edges[first]), float(edges[last])) for first, last in zip(changes[::2], changes[1::2], strict=True)]
