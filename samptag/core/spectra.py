@@ -1,4 +1,4 @@
-"""What the filters of a network on raw waveforms listen for, as spectra (Lee 2017, section 5.3 and figure 3).
+"""What the filters of a network on raw waveforms listen for, as spectra, after Lee 2017.
 
 A filter of a deep layer has no spectrum of its own. As the paper does, the sound that makes its output largest is found
 by gradient ascent on the input, from noise, and that sound's spectrum is shown.

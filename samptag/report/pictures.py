@@ -84,9 +84,9 @@ def draw_message(out: BinaryIO, message: str, *, kind: str) -> None:
 
 
 def draw_filters(out: BinaryIO, layers: Sequence["LayerSpectra"], *, title: str, kind: str) -> None:
-    """Draw the spectra of learned filters, a panel for each layer, as figure 3 of Lee 2017 does.
+    """Draw the spectra of learned filters, a panel for each layer, after Lee 2017.
 
-    Magnitudes are compressed to log(1 + 10 A), as there.
+    Magnitudes A are compressed to log(1 + 10 A).
 
     Parameters
     ----------
