@@ -76,3 +76,11 @@ def test_what_cannot_be_meant(report, arguments, reason, tmp_path):
     done = report(*arguments, check=2, cwd=tmp_path)
     (line,) = done.stderr.decode().splitlines()
     assert reason in line
+
+
+def test_on_a_cpu_torch_is_not_imported(cold_samptag, tiny_weights, media, tmp_path):
+    environment = {"PYTHONPROFILEIMPORTTIME": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = ["report", "--model", tiny_weights, "--device", "cpu", media / "bay.wav", "-o", tmp_path / "x.html"]
+    imports = {line.split()[-1] for line in cold_samptag(*command, env=environment).stderr.decode().splitlines()}
+    assert "samptag.report.page" in imports
+    assert not {"torch", "matplotlib", "sklearn", "scipy"} & imports
