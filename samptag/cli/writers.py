@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import samptag
 from samptag.cli.extras import require_extra
 from samptag.cli.output import binary_file, explain_write_errors, standard_output, text_file
+from samptag.cli.schema import schema_text
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
@@ -249,23 +251,9 @@ class ParquetWriter(Writer):
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter as Table
 
-        from samptag.tagging.result import SCHEMA
-
-        self._schema = pa.schema(
-            [
-                ("path", pa.string()),
-                ("path_bytes", pa.string()),
-                ("duration", pa.float64()),
-                ("sample_rate", pa.int32()),
-                ("model", pa.string()),
-                ("segments", pa.int32()),
-                ("padded", pa.bool_()),
-                ("tags", pa.list_(pa.struct([("tag", pa.string()), ("score", pa.float32())]))),
-                ("warnings", pa.list_(pa.string())),
-                ("error", pa.struct([("type", pa.string()), ("message", pa.string())])),
-            ],
-            metadata={"schema": SCHEMA},
-        )
+        # From the schema of the record, so that a new field of it is a new column.
+        record = json.loads(schema_text("tag"))["$defs"]["record"]
+        self._schema = pa.schema(list(_arrow_type(record)), metadata={"samptag": samptag.__version__})
         self._table = Table(self.out, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
@@ -285,6 +273,21 @@ class ParquetWriter(Writer):
 
         self._table.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
         self._rows.clear()
+
+
+def _arrow_type(node: Mapping[str, Any]) -> Any:
+    """The Arrow type of what a part of a JSON Schema describes; any of them may be null."""
+    import pyarrow as pa
+
+    if "const" in node:
+        return pa.string()
+    kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
+    (kind,) = (kind for kind in kinds if kind != "null")
+    if kind == "object":
+        return pa.struct([(name, _arrow_type(inner)) for name, inner in node["properties"].items()])
+    if kind == "array":
+        return pa.list_(_arrow_type(node["items"]))
+    return {"string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
 
 
 FORMATS: dict[str, type[Writer]] = {

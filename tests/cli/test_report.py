@@ -78,9 +78,9 @@ def test_what_cannot_be_meant(report, arguments, reason, tmp_path):
     assert reason in line
 
 
-def test_on_a_cpu_torch_is_not_imported(cold_samptag, tiny_weights, media, tmp_path):
-    environment = {"PYTHONPROFILEIMPORTTIME": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = ["report", "--model", tiny_weights, "--device", "cpu", media / "bay.wav", "-o", tmp_path / "x.html"]
-    imports = {line.split()[-1] for line in cold_samptag(*command, env=environment).stderr.decode().splitlines()}
+def test_on_a_cpu_torch_is_not_imported(report, media, tmp_path):
+    cold = {"preexec_fn": lambda: None, "env": {"PYTHONPROFILEIMPORTTIME": "1"}}
+    done = report("--device", "cpu", media / "bay.wav", "-o", tmp_path / "x.html", **cold)
+    imports = {line.split()[-1] for line in done.stderr.decode().splitlines()}
     assert "samptag.report.page" in imports
     assert not {"torch", "matplotlib", "sklearn", "scipy"} & imports

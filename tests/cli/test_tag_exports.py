@@ -36,14 +36,11 @@ def test_parquet_has_the_records_of_json(tag, media, broken_file, song, tmp_path
     tag(*inputs, "-o", tmp_path / "x.jsonl", "--top", "3", check=1)
     table = parquet.read_table(tmp_path / "x.parquet")
     records = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert table.schema.metadata[b"schema"].decode() == records[0]["schema"]
+    assert set(table.column_names) == {"path_bytes", *records[0]}
+    assert str(table.schema.field("tags").type) == "list<element: struct<tag: string, score: double>>"
     rows = table.to_pylist()
     assert len(rows) == len(records) == 26
-    for row, record in zip(rows, records, strict=True):
-        scores = [item.pop("score") for item in row["tags"]]
-        assert scores == pytest.approx([item.pop("score") for item in record["tags"]], abs=1e-6)
-        del record["schema"]
-        assert row == {"path_bytes": None, **record}
+    assert rows == [{"path_bytes": None, **record} for record in records]
 
 
 def test_parquet_into_a_pipe_is_whole(tag, media, tmp_path):
@@ -136,7 +133,8 @@ def test_a_song_that_failed_has_a_picture_that_says_so_and_no_labels(tag, broken
 def test_a_missing_package_is_named_before_anything_is_tagged(
     tag, media, without, tmp_path, module, arguments, message
 ):
-    done = tag(media / "bay.wav", *arguments, check=2, cwd=tmp_path, env=without(module))
+    cold = {"preexec_fn": lambda: None}
+    done = tag(media / "bay.wav", *arguments, check=2, cwd=tmp_path, env=without(module), **cold)
     assert done.stderr.decode() == f"samptag: error: {message}\n"
     assert done.stdout == b""
     assert not (tmp_path / arguments[1]).exists()
