@@ -36,6 +36,7 @@ def report(
             "--embed",
             metavar="MB",
             min=0.0,
+            show_default=False,
             help="Put audio files smaller than this into the page, to send it to someone; by default none, and the "
             "page plays the files where they lie.",
         ),
@@ -59,9 +60,9 @@ def report(
 ) -> None:
     """Make a web page of what the model hears: a player, the waveform, and words against time.
 
-        samptag report song.mp3 --hop 0.5
-        samptag report ~/Music -o music.html
-        samptag report demo/ -o demo.html --embed 20
+    $ samptag report song.mp3 --hop 0.5
+    $ samptag report ~/Music -o music.html
+    $ samptag report demo/ -o demo.html --embed 20
 
     It is one file that needs no server and no network. A folder becomes a table to sort and filter, which opens its
     songs. The exit code is 1 when some songs could not be tagged; the page says why.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, fetch, check and import weights.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch, check, export and import weights.", no_args_is_help=True)
 
 SCHEMA = "samptag.weights-entry/1"
 _LIST_COLUMNS = ("name", "words", "Hz", "licence", "evidence", "installed")
@@ -81,6 +81,7 @@ def show(
 
     $ samptag weights show samplecnn-3-9-mtat50
     $ samptag weights show samplecnn-3-9-mtat50 --json
+    $ samptag weights show samplecnn-3-9-mtat50 --filters filters.png
     """
     from samptag.pretrained import load_model, open_store
 
@@ -129,7 +130,7 @@ def export(
 ) -> None:
     """Write weights for other runtimes: one input, scores and embedding as outputs; prints the path.
 
-        samptag weights export samplecnn-3-9-mtat50 --to onnx
+    $ samptag weights export samplecnn-3-9-mtat50 --to onnx
 
     Tags, sample rate and segment length are in the file's metadata.
     """
