@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from typing import IO, TYPE_CHECKING, Any
 
+from samptag.cli.pictures import PngTaggram, SvgTaggram
 from samptag.cli.writers import About, Writer
 from samptag.text import valid_text
 
@@ -116,6 +117,11 @@ class NpzEmbeddings(_Npz):
         super().finish()
 
 
-TAGGRAMS: dict[str, type[Writer]] = {"npz": NpzTaggram, "csv": CsvTaggram}
+TAGGRAMS: dict[str, type[Writer]] = {
+    "npz": NpzTaggram,
+    "csv": CsvTaggram,
+    "png": PngTaggram,
+    "svg": SvgTaggram,
+}
 EMBEDDINGS: dict[str, type[Writer]] = {"npz": NpzEmbeddings}
 """The forms by their suffixes."""

@@ -12,7 +12,7 @@ import typer
 import samptag
 from samptag.errors import UsageError
 
-__all__ = ["schema"]
+__all__ = ["schema", "schema_text"]
 
 
 # Beside the package's own modules, so no importlib.resources: importing that takes longer than reading the file.
@@ -45,4 +45,9 @@ def schema(
         return
     if name not in _names():
         raise UsageError(f"there is no schema {name!r}: there is {', '.join(_names())}")
-    sys.stdout.write((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    sys.stdout.write(schema_text(name))
+
+
+def schema_text(name: str) -> str:
+    """The JSON Schema of a document that there is, as its file holds it."""
+    return (_FOLDER / f"{name}.json").read_text(encoding="utf-8")

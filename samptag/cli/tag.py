@@ -17,6 +17,7 @@ import typer
 from samptag.cli.archives import EMBEDDINGS, TAGGRAMS
 from samptag.cli.console import counted, detail, error, note, warn
 from samptag.cli.interrupts import Interrupts
+from samptag.cli.labels import LABELS
 from samptag.cli.options import Device, Model, complete_tags, weights_panel
 from samptag.cli.output import may_be_replaced, quiet_codecs
 from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from samptag.ranks import Ranks
     from samptag.tagging import Input, Tagger, TrackResult
 
-__all__ = ["tag"]
+__all__ = ["expected_seconds", "open_tagger", "tag", "tell"]
 
 SOME_FAILED = 1
 BYTES_A_SECOND = 16_000
@@ -131,7 +132,16 @@ def tag(
         typer.Option(
             "--taggram",
             metavar="FILE",
-            help="Also write the scores of every segment, to .npz or .csv.",
+            help="Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg.",
+            rich_help_panel=WRITE,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="Also write where each tag scores at least --threshold (or 0.5), to a .txt of labels for Audacity.",
             rich_help_panel=WRITE,
         ),
     ] = None,
@@ -241,17 +251,25 @@ def tag(
             "--resume needs --output FILE with --format jsonl, the form whose records are kept one by one",
         ),
         (
-            resume and bool(taggram or embeddings),
-            "--resume tags only what is missing: --taggram and --embeddings would lack the rest",
+            resume and bool(taggram or labels or embeddings),
+            "--resume tags only what is missing: --taggram, --labels and --embeddings would lack the rest",
+        ),
+        (
+            form != TABLE and FORMATS[form].binary and _on_terminal(output),
+            f"{form} is no text for a terminal: give --output FILE.{form}",
         ),
     )
     for wrong, message in refused:
         if wrong:
             raise UsageError(message)
-    by_segment = over_time or taggram is not None
+    by_segment = over_time or taggram is not None or labels is not None
     beside = [
         (path, forms[_suffix(option, path, forms)])
-        for option, path, forms in (("--taggram", taggram, TAGGRAMS), ("--embeddings", embeddings, EMBEDDINGS))
+        for option, path, forms in (
+            ("--taggram", taggram, TAGGRAMS),
+            ("--labels", labels, LABELS),
+            ("--embeddings", embeddings, EMBEDDINGS),
+        )
         if path is not None
     ]
 
@@ -262,14 +280,14 @@ def tag(
     ranks = Ranks.from_environment()
     inputs, single = _inputs(paths or [], files_from, null=null, ranks=ranks) if ranks.leads else ([], False)
     with without_collection():
-        tagger = _tagger(
+        tagger = open_tagger(
             model,
             device=ranks.device(device),
             hop_seconds=hop,
             tail=tail.value,
             batch_size=batch_size,
             jobs=jobs,
-            expected_seconds=_expected_seconds(inputs) if ranks.world_size == 1 else None,
+            expected_seconds=expected_seconds(inputs) if ranks.world_size == 1 else None,
             progress=progress,
         )
     if over_time and (form != TABLE or not _on_terminal(output)):
@@ -311,7 +329,7 @@ def tag(
         turns = meter.bar.aside if _on_terminal(output) else nullcontext
         try:
             for result in results:
-                _tell(result)
+                tell(result)
                 with interrupts.held():
                     with turns():
                         for write in writes:
@@ -374,7 +392,7 @@ def _inputs(paths: list[str], files_from: str | None, *, null: bool, ranks: Rank
     return expand_inputs([*paths, *listed]), False
 
 
-def _expected_seconds(inputs: Sequence[Input]) -> float | None:
+def expected_seconds(inputs: Sequence[Input]) -> float | None:
     """About how much music there is, taking all of it for MP3s of 128 kbit/s; None where a stream is among it."""
     from samptag.tagging.files import STDIN
 
@@ -383,7 +401,7 @@ def _expected_seconds(inputs: Sequence[Input]) -> float | None:
     return sum(item.size for item in inputs) / BYTES_A_SECOND
 
 
-def _tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:
+def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:
     """The Tagger, its weights fetched if need be."""
     from samptag.cli.progress import progress_bar
     from samptag.pretrained import DEFAULT, load_weights
@@ -478,7 +496,7 @@ def _results(
     return ranks.spread(todo, work, size=lambda item: item.size)
 
 
-def _tell(result: TrackResult) -> None:
+def tell(result: TrackResult) -> None:
     """Say what a person should know of one result, beside its tags."""
     from samptag.cli.table import clock
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, fetch, check and import weights.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch, check, export and import weights.", no_args_is_help=True)
 
 SCHEMA = "samptag.weights-entry/1"
 _LIST_COLUMNS = ("name", "words", "Hz", "licence", "evidence", "installed")
@@ -64,14 +64,33 @@ def list_weights(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: Name, as_json: Json = False) -> None:
+def show(
+    name: Name,
+    as_json: Json = False,
+    filters: Annotated[
+        Path | None,
+        typer.Option(
+            "--filters",
+            metavar="FILE",
+            help="Draw the spectra of the learned filters of each layer instead, to .png or .svg; takes a file as NAME "
+            "too.",
+        ),
+    ] = None,
+) -> None:
     """Show all that is known of one name: its words, figures, training data, licence and what to cite.
 
     $ samptag weights show samplecnn-3-9-mtat50
     $ samptag weights show samplecnn-3-9-mtat50 --json
+    $ samptag weights show samplecnn-3-9-mtat50 --filters filters.png
     """
-    from samptag.pretrained import open_store
+    from samptag.pretrained import load_model, open_store
 
+    if filters is not None:
+        from samptag.cli.pictures import write_filters
+
+        write_filters(filters, load_model(name))
+        typer.echo(filters)
+        return
     store = open_store()
     entry = store.registry.entries.get(name)
     if entry is None and name not in store.imported_names():
@@ -95,6 +114,38 @@ def show(name: Name, as_json: Json = False) -> None:
         *((f"words: {category}" if category else "words", ", ".join(tags)) for category, tags in _words(record)),
     ]
     _print_facts([(label, text) for label, text in facts if text])
+
+
+@app.command()
+def export(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE", help="Weights by name or file.", autocompletion=complete_weights),
+    ],
+    to: Annotated[Literal["onnx"], typer.Option("--to", metavar="onnx", help="For which runtimes.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="By default the weights' name and .onnx, in this folder."),
+    ] = None,
+) -> None:
+    """Write weights for other runtimes: one input, scores and embedding as outputs; prints the path.
+
+    $ samptag weights export samplecnn-3-9-mtat50 --to onnx
+
+    Tags, sample rate and segment length are in the file's metadata.
+    """
+    from samptag.cli.extras import require_extra
+    from samptag.cli.output import binary_file
+    from samptag.pretrained import load_model
+
+    require_extra("onnx", modules=("onnx", "onnxscript"), purpose="ONNX")
+    loaded = load_model(name)
+    from samptag.core.onnx import write_onnx
+
+    path = output or Path(f"{loaded.card.name}.{to}")
+    with binary_file(str(path)) as out:
+        write_onnx(out, loaded)
+    typer.echo(path)
 
 
 @app.command()

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import samptag
+from samptag.cli.extras import require_extra
 from samptag.cli.output import binary_file, explain_write_errors, standard_output, text_file
+from samptag.cli.schema import schema_text
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
     from samptag.tagging import TagScore, TrackResult
 
-__all__ = ["FORMATS", "About", "CsvWriter", "JsonWriter", "JsonlWriter", "Selection", "TsvWriter", "Writer", "opened"]
+__all__ = [
+    "FORMATS",
+    "About",
+    "CsvWriter",
+    "JsonWriter",
+    "JsonlWriter",
+    "ParquetWriter",
+    "Selection",
+    "TsvWriter",
+    "Writer",
+    "opened",
+]
+
+
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +60,11 @@ class Selection:
 
     def record_line(self, result: TrackResult) -> str:
         """The JSON record of a result on one line: valid JSON and UTF-8 whatever the input's name, never NaN."""
-        record = result.to_record(top=self.top, threshold=self.threshold, tags=self.tags)
-        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+        return json.dumps(self.record(result), ensure_ascii=False, allow_nan=False)
+
+    def record(self, result: TrackResult) -> dict[str, Any]:
+        """The JSON record of a result."""
+        return result.to_record(top=self.top, threshold=self.threshold, tags=self.tags)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,5 +239,62 @@ def _tsv_field(text: str) -> str:
     return valid_text(text).translate(escapes)
 
 
-FORMATS: dict[str, type[Writer]] = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, "tsv": TsvWriter}
+class ParquetWriter(Writer):
+    """The JSON records as a typed table: tags is a list of structs, error a struct or null; rows go out in groups."""
+
+    help = "the records as a table"
+    binary = True
+
+    def __init__(self, out: Any, about: About) -> None:
+        require_extra("parquet", modules=("pyarrow",), purpose="Parquet")
+        super().__init__(getattr(out, "buffer", out), about)  # of standard output, the bytes
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter as Table
+
+        # From the schema of the record, so that a new field of it is a new column.
+        record = json.loads(schema_text("tag"))["$defs"]["record"]
+        self._schema = pa.schema(list(_arrow_type(record)), metadata={"samptag": samptag.__version__})
+        self._table = Table(self.out, self._schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, result: TrackResult) -> None:
+        """Take in one row."""
+        self._rows.append(self.about.selection.record(result))
+        if len(self._rows) == ROWS_AT_ONCE:
+            self._hand_on()
+
+    def finish(self) -> None:
+        """Write the last rows, and the index that makes the file whole."""
+        self._hand_on()
+        self._table.close()
+
+    def _hand_on(self) -> None:
+        import pyarrow as pa
+
+        self._table.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
+        self._rows.clear()
+
+
+def _arrow_type(node: Mapping[str, Any]) -> Any:
+    """The Arrow type of what a part of a JSON Schema describes; any of them may be null."""
+    import pyarrow as pa
+
+    if "const" in node:
+        return pa.string()
+    kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
+    (kind,) = (kind for kind in kinds if kind != "null")
+    if kind == "object":
+        return pa.struct([(name, _arrow_type(inner)) for name, inner in node["properties"].items()])
+    if kind == "array":
+        return pa.list_(_arrow_type(node["items"]))
+    return {"string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
+
+
+FORMATS: dict[str, type[Writer]] = {
+    "json": JsonWriter,
+    "jsonl": JsonlWriter,
+    "csv": CsvWriter,
+    "tsv": TsvWriter,
+    "parquet": ParquetWriter,
+}
 """The forms by their names, which are also the suffixes of their files."""

@@ -74,7 +74,7 @@ def test_a_group_named_alone_shows_its_help_and_no_empty_error(samptag, group):
         (["tag", "--files-from", "-", "-"], "both"),
         (["tag", "--resume", "x"], "--resume needs --output"),
         (["tag", "--resume", "-o", "x.jsonl", "--taggram", "y.npz", "x"], "--taggram"),
-        (["tag", "--taggram", "y.txt", "x"], ".npz or .csv"),
+        (["tag", "--taggram", "y.txt", "x"], ".npz, .csv, .png or .svg"),
         (["tag", "--embeddings", "y.csv", "x"], ".npz"),
         (["tag", "--files-from", "/nowhere/list", "--model", "x"], "cannot read the list /nowhere/list"),
     ],

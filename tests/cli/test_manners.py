@@ -67,7 +67,10 @@ def test_help_shows_examples_first_and_no_types_of_flags(samptag):
         (["--top", "many"], "'--top': it must be a whole number"),
         (["--hop", "much"], "'--hop': it must be a number"),
         (["--tail", "cut"], "'--tail': 'cut' is not one of 'overlap', 'pad', 'drop'"),
-        (["-o", "x.parquet"], "--output x.parquet: the name must end in .json, .jsonl, .csv or .tsv; or give --format"),
+        (
+            ["-o", "x.xlsx"],
+            "--output x.xlsx: the name must end in .json, .jsonl, .csv, .tsv or .parquet; or give --format",
+        ),
         (["-o", "tags"], "--output tags: the name must end in"),
         (["--over-time", "--json"], "--over-time draws on a terminal"),
         (["--over-time"], "--over-time draws on a terminal"),

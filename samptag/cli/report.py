@@ -1,0 +1,110 @@
+"""`samptag report`: songs tagged, and laid out on one page that opens in any browser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samptag.cli.console import note
+from samptag.cli.options import Device, Model, Progress, weights_panel
+from samptag.cli.output import binary_file, quiet_codecs
+from samptag.cli.tag import expected_seconds, open_tagger, tell
+from samptag.errors import UsageError
+
+if TYPE_CHECKING:
+    from samptag.tagging import Input
+
+__all__ = ["report"]
+
+SOME_FAILED = 1
+MEGABYTE = 1_000_000
+
+
+def report(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Songs, or folders with all audio below them.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The page; an old one stays until the new one is whole."),
+    ] = Path("report.html"),
+    embed: Annotated[
+        float,
+        typer.Option(
+            "--embed",
+            metavar="MB",
+            min=0.0,
+            show_default=False,
+            help="Put audio files smaller than this into the page, to send it to someone; by default none, and the "
+            "page plays the files where they lie.",
+        ),
+    ] = 0.0,
+    title: Annotated[
+        str | None,
+        typer.Option("--title", metavar="TEXT", help="Heading; by default the name of the song or folder."),
+    ] = None,
+    model: Model = None,
+    device: Device = "auto",
+    hop: Annotated[
+        float | None,
+        typer.Option(
+            "--hop",
+            metavar="SECONDS",
+            help="Distance between the starts of segments, 0.5 for a finer heat map; by default they touch.",
+            rich_help_panel=weights_panel,
+        ),
+    ] = None,
+    progress: Progress = None,
+) -> None:
+    """Make a web page of what the model hears: a player, the waveform, and words against time.
+
+    $ samptag report song.mp3 --hop 0.5
+    $ samptag report ~/Music -o music.html
+    $ samptag report demo/ -o demo.html --embed 20
+
+    It is one file that needs no server and no network. A folder becomes a table to sort and filter, which opens its
+    songs. The exit code is 1 when some songs could not be tagged; the page says why.
+    """
+    from samptag.cli.progress import Meter
+    from samptag.cli.startup import without_collection
+    from samptag.tagging.files import STDIN, expand_inputs
+
+    if STDIN in paths:
+        raise UsageError("a report plays its songs again: name files or folders, not standard input")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--output {output}: the name must end in .html")
+    # Named twice, a song is one song.
+    inputs = list({item.path: item for item in expand_inputs(paths)}.values())
+    with without_collection():
+        from samptag.report import Report
+
+        tagger = open_tagger(
+            model, device=device, hop_seconds=hop, expected_seconds=expected_seconds(inputs), progress=progress
+        )
+    quiet_codecs()
+    seconds = tagger.length / tagger.sample_rate
+    page = Report(tagger.tags, model=tagger.card.name, n_songs=len(inputs), segment_seconds=seconds)
+    meter = Meter(inputs, asked=progress)
+    # Opened first: that a page cannot be written is not found out after hours of tagging.
+    with binary_file(str(output)) as out:
+        try:
+            for result in tagger.tag_many(inputs, on_seconds=meter.seconds, transform=page.listen):
+                tell(result)
+                page.add(result)
+                meter.finished(result)
+        finally:
+            meter.bar.clear()
+        page.write(out, folder=output.parent, title=title or _title(paths, inputs), embed_below=round(embed * MEGABYTE))
+    note(meter.overview(str(output)))
+    if meter.n_failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _title(paths: Sequence[str], inputs: Sequence[Input]) -> str:
+    from samptag.text import valid_text
+
+    if len(paths) == 1 or len(inputs) == 1:
+        return valid_text(os.path.basename(os.path.abspath(paths[0])))
+    return f"{len(inputs)} songs"

@@ -1,0 +1,142 @@
+"""What the filters of a network on raw waveforms listen for, as spectra, after Lee 2017.
+
+A filter of a deep layer has no spectrum of its own. As the paper does, the sound that makes its output largest is found
+by gradient ascent on the input, from noise, and that sound's spectrum is shown.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from samptag.core.blocks import PlainBlock, ResidualBlock
+from samptag.core.config import ModelConfig
+from samptag.core.model import SampleCNN
+
+__all__ = ["LayerSpectra", "filter_spectra"]
+
+# The paper's choice for its 3^9 network: about the length of a usual analysis frame.
+INPUT_SAMPLES = 729
+# Each step is half as loud as the sound, so that of the noise at the start less than a thousandth is left.
+STEPS = 20
+STEP_SIZE = 0.5
+# Of every sound on the way: root mean square of ordinary music.
+LOUDNESS = 0.1
+
+
+@dataclass(frozen=True)
+class LayerSpectra:
+    """Spectra of the filters of one layer, sorted by centre frequency.
+
+    Attributes
+    ----------
+    layer : int
+        1 for the front end, 2 for the first module after it, and so on.
+    frequencies : ndarray, shape (bins,), float64
+        Hz of the bins, from 0 to half the sample rate.
+    magnitudes : ndarray, shape (n_filters, bins), float32
+        In [0, 1]: each filter's highest is 1.
+    centres : ndarray, shape (n_filters,), float64
+        Hz at which each filter's spectrum is highest, never falling.
+    """
+
+    layer: int
+    frequencies: NDArray[np.float64]
+    magnitudes: NDArray[np.float32]
+    centres: NDArray[np.float64]
+
+
+def filter_spectra(model: SampleCNN, *, seed: int = 0) -> list[LayerSpectra]:
+    """The spectra of every filter, for each layer that a sound of about 729 samples reaches.
+
+    Parameters
+    ----------
+    model : SampleCNN
+        In evaluation mode, with a front end on the raw waveform.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    list of LayerSpectra
+        The front end first.
+
+    Raises
+    ------
+    ValueError
+        When the model's front end is a mel spectrogram, whose bands are no learned filters.
+
+    Examples
+    --------
+    >>> layers = filter_spectra(samptag.load_model().model)
+    >>> [layer.magnitudes.shape for layer in layers]
+    [(128, 365), (128, 365), (128, 365), (256, 365), (256, 365), (256, 365)]
+    """
+    config = model.config
+    if config.front_end != "raw":
+        raise ValueError(f"{config.name} has a mel spectrogram in front, whose bands are not learned")
+    depth = round(np.log(INPUT_SAMPLES / config.first_stride) / np.log(config.m))
+    layers = [model.front, *model.body][: max(depth, 1) + 1]
+    # As far as a filter of the layer hears, so that nothing of the noise is left beside what it wants to hear.
+    lengths = [_heard_samples(config, modules) for modules in range(len(layers))]
+    return [
+        _sorted_spectra(
+            number,
+            _loudest_inputs(layers[:number], length, seed=seed),
+            n_fft=max(lengths),
+            sample_rate=config.sample_rate,
+        )
+        for number, length in enumerate(lengths, start=1)
+    ]
+
+
+def _heard_samples(config: ModelConfig, modules: int) -> int:
+    """How many samples the filters after so many modules hear: all that the front end's frames for them are made of."""
+    frames: int = config.m**modules
+    while frames * config.first_stride < config.first_filter:
+        frames *= config.m
+    return frames * config.first_stride
+
+
+def _loudest_inputs(layers: list[nn.Module], samples: int, *, seed: int) -> NDArray[np.float32]:
+    """For each filter of the last of `layers`, the sound that makes its output largest, shape (n_filters, samples)."""
+    last = layers[-1]
+    # Before the ReLU, so that a filter that the noise does not wake is still drawn to what would.
+    norm = last.bn if isinstance(last, PlainBlock) else last.bn2 if isinstance(last, ResidualBlock) else None
+    if not isinstance(norm, nn.BatchNorm2d):
+        raise TypeError(f"{type(last).__name__} has no filters that can be told apart")
+    outputs: list[Tensor] = []
+    hook = norm.register_forward_hook(lambda module, arguments, output: outputs.append(output))
+    generator = torch.Generator().manual_seed(seed)
+    sounds = LOUDNESS * torch.randn(norm.num_features, samples, generator=generator)
+    for _ in range(STEPS):
+        sounds.requires_grad_(True)
+        x = sounds
+        for layer in layers:
+            x = layer(x)
+        # At one place: the mean over time is largest for sounds that repeat with every frame, whatever the filter.
+        # One sound a filter: in the diagonal each meets its own.
+        output = outputs.pop()
+        activation = output[:, :, 0, output.shape[3] // 2].diagonal().sum()
+        (gradient,) = torch.autograd.grad(activation, sounds)
+        with torch.no_grad():
+            sounds = _loudness(sounds + STEP_SIZE * _loudness(gradient))
+    hook.remove()
+    result: NDArray[np.float32] = sounds.detach().numpy()
+    return result
+
+
+def _loudness(sounds: Tensor) -> Tensor:
+    """The sounds, each at the same root mean square."""
+    return sounds * (LOUDNESS / sounds.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-12))
+
+
+def _sorted_spectra(layer: int, sounds: NDArray[np.float32], *, n_fft: int, sample_rate: int) -> LayerSpectra:
+    frequencies = np.fft.rfftfreq(n_fft, 1 / sample_rate).astype(np.float64)
+    magnitudes = np.abs(np.fft.rfft(sounds, n=n_fft, axis=1))
+    magnitudes /= np.maximum(magnitudes.max(axis=1, keepdims=True), 1e-12)
+    centres = frequencies[magnitudes.argmax(axis=1)]
+    order = np.argsort(centres, kind="stable")
+    return LayerSpectra(layer, frequencies, magnitudes[order].astype(np.float32), centres[order])

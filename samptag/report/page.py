@@ -1,0 +1,239 @@
+"""The report: one HTML page that holds all it shows, and asks no network for anything."""
+
+import base64
+import datetime
+import hashlib
+import mimetypes
+import os
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from numpy.typing import NDArray
+
+from samptag.errors import AudioError
+from samptag.report.neighbours import nearest
+from samptag.report.timeline import column_means, segment_edges
+from samptag.report.waveform import Outline
+from samptag.tagging.result import TrackResult
+from samptag.text import valid_text
+
+__all__ = ["Report"]
+
+# All heat maps and waveforms together: a browser reads a page of this size from a disk in about a second.
+PICTURE_BYTES = 24_000_000
+MIN_COLUMNS, MAX_COLUMNS, MAX_POINTS = 16, 2_000, 1_600
+POINTS_A_COLUMN = 4
+# More columns than this to a segment would repeat each other.
+COLUMNS_A_SEGMENT = 4
+# Up to so many songs, all words are there over time; beyond, the best of each song.
+FEW_SONGS, BEST_WORDS = 100, 12
+N_NEIGHBOURS = 8
+# Among fewer songs, the nearest is one for want of others.
+LEAST_FOR_NEIGHBOURS = 2 * N_NEIGHBOURS
+
+
+class Report:
+    """Collects results, and writes them as a page.
+
+    It keeps a few kilobytes a song, however long the song is.
+
+    Parameters
+    ----------
+    tags : iterable of str
+        The model's tags.
+    model : str
+        Name of the weights.
+    n_songs : int
+        How many songs there will be: the more, the coarser the pictures of each, so that the page stays of a size that
+        a browser opens at once.
+    segment_seconds : float
+        Length of the model's segment.
+
+    Examples
+    --------
+    >>> tagger = Tagger.from_pretrained()
+    >>> report = Report(tagger.tags, model=tagger.card.name, n_songs=1, segment_seconds=2.68)
+    >>> for result in tagger.tag_many(["song.mp3"], transform=report.listen):
+    ...     report.add(result)
+    >>> with open("report.html", "wb") as out:
+    ...     report.write(out, folder=Path(), title="song.mp3")
+    """
+
+    def __init__(self, tags: Iterable[str], *, model: str, n_songs: int, segment_seconds: float) -> None:
+        self._tags = tuple(tags)
+        self._model = model
+        self._segment_seconds = segment_seconds
+        self._n_words = len(self._tags) if n_songs <= FEW_SONGS else min(BEST_WORDS, len(self._tags))
+        room = PICTURE_BYTES // (max(n_songs, 1) * (self._n_words + 2 * POINTS_A_COLUMN))
+        self._columns = max(MIN_COLUMNS, min(MAX_COLUMNS, room))
+        self._points = min(MAX_POINTS, POINTS_A_COLUMN * self._columns)
+        self._outlines: dict[str, NDArray[np.uint8]] = {}
+        self._songs: list[dict[str, Any]] = []
+        self._paths: list[str] = []
+        self._scores: list[NDArray[np.float32]] = []
+        self._pictures: list[bytes] = []
+        self._embeddings: list[NDArray[np.float32] | None] = []
+
+    def listen(self, path: str, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Pass an input's blocks on unchanged and keep the outline of its waveform: the `transform` of `tag_many`.
+
+        Inputs are told apart by their paths, so a report may hold each only once.
+        """
+        outline = Outline(self._points)
+        for block in blocks:
+            outline.push(block)
+            yield block
+        self._outlines[path] = outline.finish()
+
+    def add(self, result: TrackResult) -> None:
+        """Take in one result: with a taggram, or with an error."""
+        self._paths.append(result.path)
+        self._songs.append(
+            {
+                "name": valid_text(os.path.basename(result.path)),
+                "seconds": round(result.duration, 3),
+                "rate": result.sample_rate,
+                "segments": result.segments,
+                "padded": result.padded,
+                "warnings": [valid_text(warning) for warning in result.warnings],
+                "error": result.error and valid_text(result.error.message),
+            }
+        )
+        self._scores.append(np.array([item.score for item in result.scores] or [0.0] * len(self._tags), np.float32))
+        self._embeddings.append(result.embedding)
+        outline = self._outlines.pop(result.path, None)
+        self._pictures.append(b"" if outline is None else self._picture(result, outline, self._scores[-1]))
+
+    def write(self, out: BinaryIO, *, folder: Path, title: str, embed_below: int = 0) -> None:
+        """Write the page.
+
+        Parameters
+        ----------
+        out : binary file object
+            UTF-8 goes there.
+        folder : Path
+            Where the page will lie: audio is named by its path from there.
+        title : str
+            Heading of the page.
+        embed_below : int
+            Audio files smaller than this many bytes become part of the page.
+
+        Raises
+        ------
+        AudioError
+            When a file that is to be part of the page cannot be read any more.
+        """
+        embedded = [
+            song["error"] is None and _size(path) < embed_below
+            for song, path in zip(self._songs, self._paths, strict=True)
+        ]
+        names = self._songs[0] if self._songs else {}
+        library = {
+            "title": title,
+            "model": self._model,
+            "made": datetime.date.today().isoformat(),
+            "tags": self._tags,
+            "songs": {
+                **{name: [song[name] for song in self._songs] for name in names},
+                "folder": _folders(self._paths),
+                "audio": [
+                    _media_type(path) if inside else _address(path, folder)
+                    for path, inside in zip(self._paths, embedded, strict=True)
+                ],
+                "embedded": embedded,
+                "neighbours": self._neighbours(),
+            },
+        }
+        own = files("samptag.report")
+        style, script = ((own / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+        page = Environment(loader=PackageLoader("samptag.report", "."), autoescape=True).get_template("page.html")
+        scores = np.round(np.stack(self._scores) * 65_535).astype("<u2") if self._scores else np.zeros(0, "<u2")
+        pieces = page.generate(
+            title=title,
+            style=style,
+            script=script,
+            style_hash=_content_hash(style),
+            script_hash=_content_hash(script),
+            library=library,
+            scores=_base64(scores.tobytes()),
+            pictures=map(_base64, self._pictures),
+            sounds=(
+                (number, _base64(_content(path)))
+                for number, (path, inside) in enumerate(zip(self._paths, embedded, strict=True))
+                if inside
+            ),
+        )
+        for piece in pieces:
+            out.write(piece.encode("utf-8"))
+
+    def _picture(self, result: TrackResult, outline: NDArray[np.uint8], scores: NDArray[np.float32]) -> bytes:
+        """Heat map and outline of one song, as the page's `Picture` reads them."""
+        if result.taggram is None or result.starts is None:
+            return b""
+        edges = segment_edges(result.starts, duration=result.duration, segment_seconds=self._segment_seconds)
+        columns = min(self._columns, max(MIN_COLUMNS, COLUMNS_A_SEGMENT * result.segments))
+        words = np.argsort(-scores, kind="stable")[: self._n_words]
+        means = column_means(result.taggram[:, words], edges, columns=columns)
+        head = np.array([len(words), columns, outline.shape[1], *words], dtype="<u2")
+        return head.tobytes() + np.round(means * 255).astype(np.uint8).tobytes() + outline.tobytes()
+
+    def _neighbours(self) -> list[list[int]]:
+        known = [number for number, embedding in enumerate(self._embeddings) if embedding is not None]
+        found: list[list[int]] = [[] for _ in self._embeddings]
+        if len(known) >= LEAST_FOR_NEIGHBOURS:
+            rows = nearest(np.stack([e for e in self._embeddings if e is not None]), count=N_NEIGHBOURS)
+            for number, row in zip(known, rows, strict=True):
+                found[number] = [known[other] for other in row]
+        return found
+
+
+def _folders(paths: list[str]) -> list[str]:
+    """The folder of each path as seen from the one that holds them all, which is nobody's business elsewhere."""
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    try:
+        root = os.path.commonpath(folders)
+    except ValueError:  # several drives, or no songs
+        return [valid_text(folder) for folder in folders]
+    return [valid_text("" if folder == root else os.path.relpath(folder, root)) for folder in folders]
+
+
+def _address(path: str, folder: Path) -> str:
+    """The URL of a file, relative to the page's folder where the system has a way from one to the other."""
+    try:
+        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+    except ValueError:  # another drive
+        return Path(os.path.abspath(path)).as_uri()
+    return quote(os.fsencode(relative.replace(os.sep, "/")))
+
+
+def _size(path: str) -> float:
+    """In bytes; a file that has gone since it was tagged is too large for everything."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return float("inf")
+
+
+def _media_type(path: str) -> str:
+    return mimetypes.guess_type(path)[0] or "application/octet-stream"
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise AudioError(f"cannot embed {path}: {error.strerror or error}") from error
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _content_hash(text: str) -> str:
+    """How a Content-Security-Policy names an inline script or style sheet: no other of the page is obeyed."""
+    return f"sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}"

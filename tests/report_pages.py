@@ -1,0 +1,38 @@
+"""Pages as `samptag report` makes them, for tests to look at."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from samptag.report import Report
+from samptag.tagging import Tagger
+from samptag.tagging.files import expand_inputs
+
+SCRIPT_NAME = "<img src=x onerror=alert(1)>.mp3"
+
+
+def make_page(target: Path, paths: list[Path], tagger: Tagger, **options: Any) -> Path:
+    """The page of `paths`, as `samptag report` makes it."""
+    inputs = expand_inputs(paths)
+    report = _report(tagger, len(inputs))
+    for result in tagger.tag_many(inputs, transform=report.listen):
+        report.add(result)
+    with target.open("wb") as out:
+        report.write(out, folder=target.parent, **{"title": "Songs", **options})
+    return target
+
+
+def make_long_page(target: Path, clip: Path, tagger: Tagger, *, n_songs: int) -> Path:
+    """The page of one clip under many names, "song 0000.opus" and so on."""
+    report = _report(tagger, n_songs)
+    (result,) = tagger.tag_many([clip])
+    for number in range(n_songs):
+        report.add(replace(result, path=str(target.parent / f"song {number:04}.opus")))
+    with target.open("wb") as out:
+        report.write(out, folder=target.parent, title="Many songs")
+    return target
+
+
+def _report(tagger: Tagger, n_songs: int) -> Report:
+    seconds = tagger.length / tagger.sample_rate
+    return Report(tagger.tags, model=tagger.card.name, n_songs=n_songs, segment_seconds=seconds)
