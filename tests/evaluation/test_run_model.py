@@ -198,7 +198,7 @@ def test_paper_takes_the_segments_that_validation_in_training_takes(preview, tag
     config = loaded.card.config
     cache = build_cache(open_dataset(folder), sample_rate=22_050, directory=tmp_path)
     clip = np.flatnonzero(cache.lengths == len(waveform))
-    chosen = consecutive_segments(cache, clip, input_length=config.input_length, first_stride=config.first_stride)
+    chosen = consecutive_segments(cache, clip, model=config)
     starts = segment_starts(len(waveform), protocol="paper", length=config.input_length, sample_rate=22_050)
     np.testing.assert_array_equal(chosen.starts - cache.starts[clip], starts)
     assert len(starts) == 97
