@@ -15,6 +15,7 @@ from torch import Tensor
 from samptag.audio.decode import SCALE
 from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN
+from samptag.core.protocols import paper_counts
 from samptag.data import AudioCache
 from samptag.engine.predictor import Predictor
 from samptag.training.distributed import Processes
@@ -30,13 +31,6 @@ __all__ = [
     "consecutive_segments",
     "epoch_segments",
 ]
-
-# The authors cut MagnaTagATune's clips to 640 512 samples at 22 050 Hz and took int(640000 / first_stride) // m**n
-# segments of each (paper's script). Previews of up to 31 s count as such clips; longer ones are taken whole.
-PAPER_RATE = 22_050
-PAPER_CLIP_SAMPLES = 640_512
-PAPER_COUNTED_SAMPLES = 640_000
-PAPER_LONGEST_SAMPLES = 31 * PAPER_RATE
 # A subset loses up to a batch less one segment an epoch: 1 % of so many batches. The authors' subsets have 179.
 LEAST_BATCHES_OF_A_SUBSET = 100
 
@@ -72,18 +66,6 @@ class Segments:
         return Segments(self.clips[rows], self.starts[rows], self.lengths[rows])
 
 
-def segment_counts(lengths: NDArray[np.int64], *, model: ModelConfig) -> NDArray[np.int64]:
-    """How many whole segments follow one another in clips of `lengths` samples; 1 for a clip shorter than one.
-
-    Clips of 29 to 31 s at 22 050 Hz are counted as the paper does.
-    """
-    counts = lengths // model.input_length
-    if model.sample_rate == PAPER_RATE:
-        preview = (lengths >= PAPER_CLIP_SAMPLES) & (lengths <= PAPER_LONGEST_SAMPLES)
-        counts = np.where(preview, PAPER_COUNTED_SAMPLES // model.first_stride // model.frames, counts)
-    return np.maximum(counts, 1)
-
-
 def consecutive_segments(
     cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
@@ -98,7 +80,7 @@ def consecutive_segments(
     per_clip : int or None
         At most so many of each clip, evenly spaced.
     """
-    counts = segment_counts(cache.lengths[clips], model=model)
+    counts = paper_counts(cache.lengths[clips], length=model.input_length, sample_rate=model.sample_rate)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
     rows = np.repeat(np.arange(len(clips)), kept)
     place = np.arange(len(rows)) - np.repeat(np.cumsum(kept) - kept, kept)

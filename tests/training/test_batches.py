@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from samptag.core.model import ModelConfig, config_from_name
+from samptag.core.protocols import paper_counts
 from samptag.data import AudioCache, Dataset
 from samptag.training.batches import (
     LEAST_BATCHES_OF_A_SUBSET,
@@ -20,7 +21,6 @@ from samptag.training.batches import (
     batch_bounds,
     consecutive_segments,
     epoch_segments,
-    segment_counts,
 )
 from samptag.training.recipe import MODERN, PAPER
 
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def counts(name: str, *lengths: int, sample_rate: int = 22_050) -> list[int]:
-    return segment_counts(np.array(lengths), model=config_from_name(name, sample_rate=sample_rate)).tolist()
+    return paper_counts(lengths, length=config_from_name(name).input_length, sample_rate=sample_rate).tolist()
 
 
 def test_clips_of_29_seconds_are_counted_as_in_the_paper():
