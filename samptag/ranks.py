@@ -23,6 +23,7 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 T = TypeVar("T")
 R = TypeVar("R")
+Place = TypeVar("Place", bound="Ranks")
 
 # Results of one process that wait for the others': few enough that a run that is killed loses minutes, and memory
 # stays small; enough that no process waits long for one that has drawn a long file.
@@ -55,7 +56,7 @@ class Ranks:
     local_rank: int = 0
 
     @classmethod
-    def from_environment(cls) -> Ranks:
+    def from_environment(cls: type[Place]) -> Place:
         """What torchrun set; rank 0 of one where there is nothing.
 
         Raises
@@ -92,7 +93,9 @@ class Ranks:
         return name
 
     @contextmanager
-    def joined(self, *, backend: str = "gloo", timeout: timedelta = _TIMEOUT) -> Iterator[None]:
+    def joined(
+        self, *, backend: str = "gloo", timeout: timedelta = _TIMEOUT, advice: str = "its own message says why"
+    ) -> Iterator[None]:
         """Connects the processes for the time of a with block; inside it `collect` and `spread` may be called.
 
         Parameters
@@ -101,6 +104,8 @@ class Ranks:
             As for ``torch.distributed.init_process_group``.
         timeout : timedelta
             How long a process waits for another that is alive.
+        advice : str
+            What to do when another has ended.
 
         Raises
         ------
@@ -119,9 +124,7 @@ class Ranks:
             words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
             if not isinstance(error, dist.DistError) and not any(word in str(error) for word in words):
                 raise
-            raise SamptagError(
-                f"another of the {self.world_size} processes has ended; its own message says why"
-            ) from error
+            raise SamptagError(f"another of the {self.world_size} processes has ended; {advice}") from error
         finally:
             dist.destroy_process_group()
 

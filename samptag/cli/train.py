@@ -15,9 +15,10 @@ from samptag import __version__
 from samptag.cli.console import note
 from samptag.cli.options import complete_weights
 from samptag.cli.output import quiet_codecs
-from samptag.cli.train_display import display, scores, speaks
+from samptag.cli.train_display import display, scores
 from samptag.data.formats import FORMATS
 from samptag.errors import UsageError
+from samptag.ranks import Ranks
 
 if TYPE_CHECKING:
     from samptag.core.model import ModelConfig
@@ -224,7 +225,7 @@ def _model(model: str | None, **options: Any) -> ModelConfig | None:
 
 def _conclude(result: TrainResult, *, as_json: bool) -> None:
     """Say how it ended, and leave with 130 or 143 when a signal ended it."""
-    if speaks():
+    if Ranks.from_environment().leads:
         _report(result, as_json=as_json)
     if result.stopped_by:
         sys.exit(128 + result.stopped_by)  # not typer.Exit: it would take 130 for a Ctrl-C that nobody has reported

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from samptag.cli.console import new_progress, note, wants_progress
+from samptag.ranks import Ranks
 
 if TYPE_CHECKING:
     from samptag.training import Event, Prepared, StepDone
 
-__all__ = ["display", "scores", "speaks"]
-
-
-def speaks() -> bool:
-    """Whether this process reports on the training: of those that torchrun starts, the first."""
-    return int(os.environ.get("RANK", "0")) == 0
+__all__ = ["display", "scores"]
 
 
 def scores(record: Mapping[str, Any]) -> str:
@@ -32,7 +27,7 @@ def scores(record: Mapping[str, Any]) -> str:
 @contextmanager
 def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[int, int], None] | None]]:
     """The two callbacks of a training: what is shown of it, and of the decoding before it."""
-    if not speaks():
+    if not Ranks.from_environment().leads:
         logger = logging.getLogger("samptag")
         if not logger.isEnabledFor(logging.DEBUG):
             logger.setLevel(logging.ERROR)  # what there is to warn of, the first process warns of

@@ -1,7 +1,6 @@
 """What survives: checkpoints, the folder that one training writes to, and the wish to stop."""
 
 import io
-import os
 import random
 import signal
 import threading
@@ -17,6 +16,7 @@ import torch
 from samptag import __version__
 from samptag.errors import OutputError, UsageError, WeightsError
 from samptag.files import atomic_write, locked, os_errors_as
+from samptag.ranks import Ranks
 from samptag.training.log import CURVES, METRICS
 
 __all__ = [
@@ -116,7 +116,7 @@ def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
     OutputError
         The folder cannot be made or written.
     """
-    if int(os.environ.get("RANK", "0")) != 0 or (resume and not folder.is_dir()):
+    if not Ranks.from_environment().leads or (resume and not folder.is_dir()):
         yield  # without a folder there is nothing to resume, which the checkpoint's reader says
         return
     with ExitStack() as stack:

@@ -1,6 +1,5 @@
-"""Several processes on one training, started by torchrun: who they are, and what they exchange."""
+"""Several processes on one training, started by torchrun: what they exchange beyond `samptag.ranks`."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,65 +12,61 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from samptag.core.device import select_device
-from samptag.errors import SamptagError
+from samptag.ranks import Ranks
 
-__all__ = ["Processes", "joined", "synchronise_norms", "training_device"]
+__all__ = ["Processes", "synchronise_norms"]
 
 # A process that is silent for longer than any validation or checkpoint takes is taken for dead.
 TIMEOUT = timedelta(minutes=30)
 
 
-@dataclass(frozen=True)
-class Processes:
-    """A process among its fellows.
+@dataclass(frozen=True, kw_only=True)
+class Processes(Ranks):
+    """A process among those of a training; gradients and figures are added up over all of them."""
 
-    Attributes
-    ----------
-    rank : int
-        0 is the one that writes and reports.
-    world : int
-    control : ProcessGroup or None
-        Group that speaks between processors, whatever device trains.
-    """
+    def training_device(self, name: str) -> torch.device:
+        """The device called `name`; CUDA without a number means each process its own GPU.
 
-    rank: int = 0
-    world: int = 1
-    control: Any = None
+        Raises
+        ------
+        DeviceError
+            When it is not there.
+        """
+        device = select_device(self.device(name))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return device
 
-    @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self.rank == 0
+    @contextmanager
+    def training_on(self, device: torch.device) -> Iterator[None]:
+        """Connects the processes for the time of a with block.
 
-    def rows(self, first: int, last: int) -> slice:
-        """The part that this process has of the rows `first` to `last`."""
-        n = last - first
-        return slice(first + n * self.rank // self.world, first + n * (self.rank + 1) // self.world)
+        Raises
+        ------
+        SamptagError
+            When one of the others has ended.
+        """
+        # Flags and figures travel between processors, whatever device trains.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        with self.joined(backend=backend, timeout=TIMEOUT, advice="start the training again with --resume"):
+            yield
 
     def add(self, tensor: Tensor) -> None:
         """Replace `tensor` by its sum over all processes."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(tensor)
 
     def highest(self, values: Sequence[float]) -> list[float]:
         """The largest value any process has in each place."""
-        if self.world == 1:
+        if self.world_size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.tolist()
-
-    def collect(self, value: Any) -> list[Any]:
-        """`value` of every process, by rank; plain data only."""
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.control)
-        return values
 
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace every gradient by its sum over all processes, in one message."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -80,59 +75,12 @@ class Processes:
             gradient.copy_(total.view_as(gradient))
 
 
-def training_device(name: str) -> torch.device:
-    """The device called `name`; under torchrun, CUDA without a number means each process its own GPU.
-
-    Raises
-    ------
-    DeviceError
-        When it is not there.
-    """
-    device = select_device(name)
-    if device.type == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1 and ":" not in name:
-        device = select_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-        torch.cuda.set_device(device)
-    return device
-
-
-@contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
-    """The process among those that torchrun started (RANK, WORLD_SIZE), or alone.
-
-    Raises
-    ------
-    SamptagError
-        When one of the others is gone.
-    """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield Processes()
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    try:
-        control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-        yield Processes(rank=dist.get_rank(), world=world, control=control)
-    except RuntimeError as error:
-        if not _is_loss_of_a_process(error):
-            raise
-        raise SamptagError(
-            f"another of the {world} processes of this training has ended; start it again with --resume"
-        ) from error
-    finally:
-        dist.destroy_process_group()
-
-
-def _is_loss_of_a_process(error: RuntimeError) -> bool:
-    words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
-
-
 def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.device) -> nn.Module:
     """`model` with batch norms whose statistics are those of all processes together; its state dict stays the same.
 
     PyTorch's own `SyncBatchNorm` works on CUDA alone; on the CPU `CrossProcessNorm` takes its place.
     """
-    if processes.world == 1:
+    if processes.world_size == 1:
         return model
     if device.type == "cuda":
         synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]

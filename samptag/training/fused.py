@@ -465,7 +465,7 @@ class FusedForward:
         config = model.config
         lowest: Any = model.body[0]
         self.pads: tuple[int, int] = lowest.conv.pads
-        reduce = processes.add if processes.world > 1 else None
+        reduce = processes.add if processes.world_size > 1 else None
 
         def fuse(block: Any, geometry: Geometry) -> FusedLayer:
             return FusedLayer(block.conv, block.bn, geometry=geometry, workers=workers, reduce=reduce)

@@ -23,7 +23,7 @@ from samptag.training.checkpoints import (
     writing_alone,
 )
 from samptag.training.config import TrainConfig, check_same, settle
-from samptag.training.distributed import joined, training_device
+from samptag.training.distributed import Processes
 from samptag.training.log import Callback
 from samptag.training.splits import decode
 from samptag.training.start import starting_model
@@ -101,9 +101,10 @@ def train(
         state = _stored(folder, resume=resume)
         before = None if state is None else TrainConfig.from_dict(state["config"])
         config = settle({**options, "data": data}, stored=before)
-        device = training_device(config.device)
+        processes = Processes.from_environment()
+        device = processes.training_device(config.device)
         stack.callback(restore_random_state, random_state())
-        processes = stack.enter_context(joined(device))
+        stack.enter_context(processes.training_on(device))
         dataset = open_dataset(config.data, format=config.format, split=config.split, subset=config.subset)
         config = replace(config, recipe=config.recipe.for_format(dataset.format))
         model = starting_model(config, tags=dataset.tags, stored=before).to(device)

@@ -447,7 +447,7 @@ class Trainer:
         self.best = state["best"]
         self.position = Position(**state["position"])
         shares = state["processes"]
-        if len(shares) == self.processes.world:
+        if len(shares) == self.processes.world_size:
             restore_random_state(shares[self.processes.rank]["random"])
             shares = [shares[self.processes.rank]]
         elif not self.processes.leads:
@@ -502,7 +502,7 @@ class Trainer:
 
     def _validate(self) -> Validation:
         # One process may give up in the middle; several would wait for each other.
-        alone = self.processes.world == 1
+        alone = self.processes.world_size == 1
         return validate(
             self._eval_model.classify if self.config.freeze_encoder else self._eval_model,
             self.splits.consecutive(self.splits.valid),

@@ -133,7 +133,7 @@ def test_a_process_that_dies_ends_the_job_with_one_line_and_a_checkpoint(
     out = tmp_path / "run"
     done = run([str(script), str(tiny_set), str(cache_dir), str(out), "plain", "1"], processes=2)
     assert done.returncode != 0
-    assert "another of the 2 processes of this training has ended; start it again with --resume" in done.stderr
+    assert "another of the 2 processes has ended; start the training again with --resume" in done.stderr
     before = load_checkpoint(out / "last.pt")["position"]
     resumed = run(
         [*("-m", "samptag", "train", "--resume", "--out", str(out), "--cache", str(cache_dir), "--device", "cpu"),

@@ -62,6 +62,7 @@ def test_the_other_processes_of_a_training_are_no_second_one(
     holder: "subprocess.Popen[str]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with writing_alone(tmp_path / "run", resume=True):
         pass
 
