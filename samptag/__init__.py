@@ -10,6 +10,7 @@ from samptag.errors import (
     DatasetError,
     DeviceError,
     DownloadError,
+    LibraryError,
     OutputError,
     SamptagError,
     UsageError,
@@ -20,6 +21,7 @@ from samptag.lazy import lazy_names
 if TYPE_CHECKING:
     from samptag.core.model import ModelConfig, SampleCNN
     from samptag.evaluation import evaluate
+    from samptag.library import Library
     from samptag.pretrained import load_model
     from samptag.tagging import Tagger, TagScore, TrackResult
     from samptag.training import train
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Library": "samptag.library",
     "ModelConfig": "samptag.core.model",
     "SampleCNN": "samptag.core.model",
     "TagScore": "samptag.tagging",
@@ -42,6 +45,8 @@ __all__ = [
     "DatasetError",
     "DeviceError",
     "DownloadError",
+    "Library",
+    "LibraryError",
     "ModelConfig",
     "OutputError",
     "SampleCNN",

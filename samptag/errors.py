@@ -9,7 +9,8 @@
     ├── WeightsError             3   weights or a checkpoint that cannot be used
     │   └── DownloadError        3   weights or data that cannot be fetched
     ├── DeviceError              4   a named device that is not there, or gave out
-    └── DatasetError             5   a data set, manifest, cache or label that cannot be used
+    ├── DatasetError             5   a data set, manifest, cache or label that cannot be used
+    └── LibraryError             5   an index that is missing, damaged, held by another process or of other weights
 
 The number is the process's exit code. The message is one line that names the file or value and says what to do;
 the command line prints it as it stands.
@@ -20,6 +21,7 @@ __all__ = [
     "DatasetError",
     "DeviceError",
     "DownloadError",
+    "LibraryError",
     "OutputError",
     "SamptagError",
     "UsageError",
@@ -67,5 +69,11 @@ class DeviceError(SamptagError):
 
 class DatasetError(SamptagError):
     """A data set, manifest, cache or label that cannot be used."""
+
+    exit_code = 5
+
+
+class LibraryError(SamptagError):
+    """An index that is missing, damaged, held by another process or made with other weights."""
 
     exit_code = 5

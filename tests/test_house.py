@@ -29,6 +29,7 @@ FLOORS = {
     "evaluation": 6,
     "report": 6,
     "training": 7,
+    "library": 7,
     "cli": 8,
 }
 HEAVY = ("torch", "numba", "resampy", "sklearn", "scipy", "matplotlib", "soundfile", "av", "numpy", "safetensors")
@@ -74,6 +75,8 @@ def test_public_names():
         "DatasetError",
         "DeviceError",
         "DownloadError",
+        "Library",
+        "LibraryError",
         "ModelConfig",
         "OutputError",
         "SampleCNN",

@@ -51,6 +51,8 @@ class ModelCard:
         What to cite.
     tag_categories : tuple of str or None
         One category an output ("genre", "instrument", ...), for data sets that sort their tags.
+    cutoffs : Mapping or None
+        Score from which a tag counts as decided, by tag; tags without one are left out.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class ModelCard:
     source: str = ""
     citation: str = ""
     tag_categories: tuple[str, ...] | None = None
+    cutoffs: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuse tags that do not fit the network."""
@@ -77,17 +80,21 @@ class ModelCard:
             raise ValueError(f"it lists {len(self.tags)} tags for a network of {self.config.n_tags} outputs")
         if self.tag_categories is not None and len(self.tag_categories) != len(self.tags):
             raise ValueError(f"it lists {len(self.tag_categories)} tag categories for {len(self.tags)} tags")
+        for tag, cutoff in (self.cutoffs or {}).items():
+            if tag not in self.tags or not 0 <= cutoff <= 1:
+                raise ValueError(f"its cut-off {cutoff} of {tag!r} is not a score of one of its tags")
         outputs = list(zip(self.tag_categories or self.tags, self.tags, strict=True))
         twice = sorted({tag for category, tag in outputs if outputs.count((category, tag)) > 1})
         if twice:
             raise ValueError(f"it lists the tag {twice[0]!r} twice")
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON holds them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        """All fields as JSON holds them; cut-offs only where there are any: files without stay the same."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "cutoffs"}
         categories = None if self.tag_categories is None else list(self.tag_categories)
         return {
             **values,
+            **({} if self.cutoffs is None else {"cutoffs": dict(self.cutoffs)}),
             "config": self.config.to_dict(),
             "tags": list(self.tags),
             "metrics": dict(self.metrics),
@@ -113,6 +120,8 @@ class ModelCard:
         for name in ("tags", "tag_categories"):
             if not all(isinstance(tag, str) and tag for tag in values.get(name) or ()):
                 raise ValueError(f"the {name} of its card must be names")
+        for tag, cutoff in (values.get("cutoffs") or {}).items():
+            check_kind(f"the cut-off of {tag!r} in its card", cutoff, float)
         categories = values.get("tag_categories")
         return cls(
             **{
@@ -131,6 +140,7 @@ _CARD_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("config", "metrics"), dict),
     "tags": list,
     "tag_categories": (list, None),
+    "cutoffs": (dict, None),
 }
 
 

@@ -1,0 +1,140 @@
+"""`samptag index`: hear a folder of music once, and keep what was heard."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+import typer
+
+from samptag.cli.library_options import AsJson, Db, count, open_library, print_json
+from samptag.cli.tag import _weights_names
+from samptag.errors import UsageError
+
+__all__ = ["index"]
+
+SOME_FAILED = 1
+
+
+def index(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DIR]...", help="Folders of music, or files; none for the folders indexed before."),
+    ] = None,
+    db: Db = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|FILE",
+            help="Weights by name ('samptag weights list') or file.",
+            show_default="samplecnn-3-9-mtat50",
+            autocompletion=_weights_names,
+        ),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", metavar="", help="Then forget the songs that are missing from these folders.")
+    ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", metavar="", help="Only show what the index holds; nothing is heard.")
+    ] = False,
+    as_json: AsJson = False,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            help="Files decoded at the same time.",
+            show_default="by device and cores",
+        ),
+    ] = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option("--progress/--no-progress", help="Show progress on standard error.", show_default="on a terminal"),
+    ] = None,
+) -> None:
+    """Hear your music once and keep what was heard in one file, for find, similar, learn and write.
+
+    A second run hears only what is new or changed and follows files that were moved. Stopped at any moment, it goes on
+    where it was. A file that cannot be heard is remembered and left alone until it changes.
+
+    Examples: samptag index ~/Music, then samptag index from time to time; samptag index --status
+    """
+    if status and (paths or prune):
+        raise UsageError("--status only looks: leave out the folders and --prune")
+    with open_library(db) as library:
+        failed = 0
+        if not status:
+            failed = _update(library, paths or [], model, prune, device=device, jobs=jobs, progress=progress)
+        if as_json:
+            print_json(library.status())
+        elif status:
+            _show(library.status())
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _update(
+    library: Any,
+    paths: list[str],
+    model: str | None,
+    prune: bool,
+    *,
+    device: str,
+    jobs: int | None,
+    progress: bool | None,
+) -> int:
+    """How many files failed, after the index is up to date."""
+    from samptag.cli.console import note
+    from samptag.cli.output import quiet_codecs
+    from samptag.cli.progress import Meter, tagging_progress
+    from samptag.library import Observer
+
+    quiet_codecs()
+    with ExitStack() as stack:
+        meters: list[Meter] = []
+
+        def begin(songs: int) -> None:
+            meters.append(stack.enter_context(tagging_progress(songs, asked=progress)))
+
+        observer = Observer(
+            begin=begin,
+            seconds=lambda amount: meters[0].seconds(amount),
+            warn=lambda message: note(f"warning: {message}"),
+            fail=lambda message: note(f"error: {message}"),
+            done=lambda: meters[0].file_done(),
+        )
+        report = library.index(paths, model=model, device=device, jobs=jobs, observer=observer)
+    parts = [count(report.heard, "song") + " heard", f"{report.unchanged} unchanged"]
+    parts += [f"{n} {what}" for n, what in ((report.moved, "moved"), (report.known, "with new tags or names")) if n]
+    parts += [f"{report.failed} failed"] * bool(report.failed)
+    if report.still_broken:
+        parts.append(f"{report.still_broken} that failed before left alone")
+    if report.missing:
+        parts.append(f"{report.missing} missing" + ("" if prune else " (--prune forgets them)"))
+    note(", ".join(parts))
+    if prune:
+        note(f"{count(library.prune(paths), 'missing song')} forgotten")
+    return int(report.failed)
+
+
+def _show(status: dict[str, Any]) -> None:
+    from samptag.cli.table import clock
+
+    lines = [
+        f"index    {status['path']} ({status['size'] / 1e6:.1f} MB)",
+        f"songs    {status['songs']}, {clock(status['duration'])}",
+    ]
+    if status["missing"]:
+        lines.append(f"missing  {status['missing']}: 'samptag index --prune' forgets them")
+    lines += [f"folder   {folder}" for folder in status["folders"]]
+    for weights in status["weights"]:
+        cutoffs = "with" if weights["cutoffs"] else "without"
+        songs = count(weights["songs"], "song")
+        lines.append(f"weights  {weights['name']}: {songs}, {weights['words']} words {cutoffs} cut-offs")
+    lines += [f"broken   {broken['error']}" for broken in status["broken"]]
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,227 @@
+"""The index on disk: one SQLite file, its tables, who may write to it, and what is said when it cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from samptag.errors import LibraryError
+
+__all__ = ["Database", "default_path"]
+
+VERSION = 1
+_APPLICATION = 0x53544147  # "STAG": the mark by which an index is told from other SQLite files
+_BUSY_SECONDS = 10.0
+
+# What a network says belongs to the sound, not to the file: a song that is moved, copied or given other tags is heard
+# once. Scores are big-endian float16, whose bytes sort as the numbers do, so that SQL compares them without decoding.
+# Embeddings have a table of their own, in pages that hold seven: a search by scores does not read them.
+_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE folders (path BLOB PRIMARY KEY, indexed REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE audio (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, duration REAL);
+CREATE TABLE songs (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    audio INTEGER REFERENCES audio, artist TEXT, title TEXT, album TEXT, reader INTEGER NOT NULL,
+    error TEXT, missing INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX songs_by_audio ON songs (audio);
+CREATE TABLE weights (
+    id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, tags TEXT NOT NULL,
+    space INTEGER NOT NULL, used REAL NOT NULL
+);
+CREATE TABLE heard (
+    weights INTEGER NOT NULL, audio INTEGER NOT NULL, scores BLOB NOT NULL, PRIMARY KEY (weights, audio)
+) WITHOUT ROWID;
+CREATE TABLE embeddings (
+    id INTEGER PRIMARY KEY, space INTEGER NOT NULL, audio INTEGER NOT NULL, vector BLOB NOT NULL, UNIQUE (space, audio)
+);
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, began REAL NOT NULL, weights TEXT NOT NULL, fields TEXT NOT NULL, mode TEXT NOT NULL
+);
+CREATE TABLE writes (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, path BLOB NOT NULL, state TEXT NOT NULL,
+    old TEXT NOT NULL, new TEXT NOT NULL, copy BLOB, inode INTEGER, size INTEGER, mtime_ns INTEGER
+);
+CREATE INDEX writes_by_run ON writes (run);
+"""
+
+
+def default_path() -> Path:
+    """Where the index is when no other file is named: ``library.db`` in samptag's folder of user data."""
+    from platformdirs import user_data_path
+
+    return user_data_path("samptag", appauthor=False) / "library.db"
+
+
+class Database:
+    """An open index.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file.
+    create : bool
+        Whether a missing one is made; otherwise it is opened for reading alone and must exist.
+
+    Raises
+    ------
+    LibraryError
+        The file is missing, no index, damaged, of a newer version, or cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path = path
+        if not create and not (path.is_file() and path.stat().st_size):
+            raise LibraryError(f"there is no index at {path}: 'samptag index FOLDER' makes one")
+        with self.explained():
+            try:
+                if create:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LibraryError(f"cannot make the folder {path.parent}: {error.strerror or error}") from None
+            self.connection = self._open(create)
+            try:
+                self._check(create)
+            except BaseException:
+                self.connection.close()
+                raise
+
+    def _open(self, create: bool) -> sqlite3.Connection:
+        address = path_uri(self.path)
+        if create:
+            connection = _connect(f"{address}?mode=rwc")
+            if not connection.execute("PRAGMA page_count").fetchone()[0]:
+                connection.execute("PRAGMA page_size = 8192")
+            return connection
+        # A log beside the file belongs to it; without a folder to write to there is none, nor can one be made.
+        writable = os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK)
+        return _connect(f"{address}?mode=rw" if writable else f"{address}?immutable=1")
+
+    def _check(self, create: bool) -> None:
+        ask = self.connection.execute
+        tables = ask("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version, mark = ask("PRAGMA user_version").fetchone()[0], ask("PRAGMA application_id").fetchone()[0]
+        if not tables and create:
+            ask("PRAGMA journal_mode = WAL")
+            self.connection.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
+                "COMMIT;"
+            )
+            return
+        if mark != _APPLICATION:
+            raise LibraryError(f"{self.path} is no index of samptag's; name another file with --db")
+        if version > VERSION:
+            raise LibraryError(
+                f"{self.path} was made by a newer samptag (index version {version}, this one reads {VERSION}): "
+                "update samptag, or name another file with --db"
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.connection.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """A block in which what SQLite raises becomes one line that names the file.
+
+        Raises
+        ------
+        LibraryError
+        """
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LibraryError(self._explain(error)) from error
+
+    def _explain(self, error: sqlite3.Error) -> str:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            return f"the index {self.path} is busy: another process has been writing to it for {_BUSY_SECONDS:.0f} s"
+        if "readonly" in text or "unable to open" in text:
+            return f"cannot write the index {self.path}: it or its folder is read-only, or is a folder"
+        if "full" in text or "disk I/O" in text:
+            return f"cannot write the index {self.path}: {text}; what was recorded before is safe"
+        if isinstance(error, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
+            return (
+                f"the index {self.path} is damaged or no SQLite file: move it away and run 'samptag index' again "
+                "(music files are not affected)"
+            )
+        return f"the index {self.path} cannot be used: {text}"
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A block whose changes are all kept, or none of them."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    @contextmanager
+    def writing(self, command: str) -> Iterator[None]:
+        """A block in which no other process changes the index; readers are not held up.
+
+        Parameters
+        ----------
+        command : str
+            What is being done, for the message that another process gets.
+
+        Raises
+        ------
+        LibraryError
+            Another process is in such a block; the message says which.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(f"{self.path}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = self.fact("writer") or "another process"
+            raise LibraryError(f"the index {self.path} is held by {holder}: wait until it ends") from None
+        except OSError as error:
+            raise LibraryError(f"cannot write the index {self.path}: {error.strerror or error}") from None
+        try:
+            began = time.strftime("%H:%M:%S")
+            self.connection.execute(
+                "INSERT OR REPLACE INTO facts VALUES ('writer', ?)",
+                (f"'samptag {command}' (process {os.getpid()}, since {began})",),
+            )
+            yield
+        finally:
+            lock.release()
+
+    def fact(self, name: str) -> str | None:
+        """The text remembered under `name`, or None."""
+        row = self.connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def rows(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT."""
+        return self.connection.execute(question, values).fetchall()
+
+
+def path_uri(path: Path) -> str:
+    """The file as SQLite's URIs name it."""
+    from urllib.parse import quote
+
+    return "file:" + quote(os.fsencode(os.path.abspath(path)))
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    # Transactions are begun by hand (isolation_level None). A commit waits for the disk: the journal of what was
+    # written into files must not be younger than the files.
+    connection = sqlite3.connect(
+        address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection

@@ -1,0 +1,374 @@
+"""A file's own fields (artist, genre, mood, ...) under the names that each kind of tag has for them; needs mutagen.
+
+Without mutagen only artist, title and album can be read, and only where libsndfile reads them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from samptag.errors import SamptagError, UsageError
+
+__all__ = ["FIELDS", "RawField", "TagFile", "need_mutagen", "read_fields", "reader_rank"]
+
+RawField: TypeAlias = list[tuple[str, Any]]
+"""One field exactly as the file has it: native names and what stands under them, as JSON holds it."""
+
+#: Native names of each field, the one that is written first. ID3v2.3 has no TMOO: players read TXXX:MOOD there.
+FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "artist": {
+        "id3": ("TPE1",), "vorbis": ("ARTIST",), "mp4": ("\xa9ART",), "asf": ("Author",), "ape": ("Artist",),
+    },
+    "title": {
+        "id3": ("TIT2",), "vorbis": ("TITLE",), "mp4": ("\xa9nam",), "asf": ("Title",), "ape": ("Title",),
+    },
+    "album": {
+        "id3": ("TALB",), "vorbis": ("ALBUM",), "mp4": ("\xa9alb",), "asf": ("WM/AlbumTitle",), "ape": ("Album",),
+    },
+    "genre": {
+        "id3": ("TCON",), "vorbis": ("GENRE",), "mp4": ("\xa9gen",), "asf": ("WM/Genre",), "ape": ("Genre",),
+    },
+    "mood": {
+        "id3": ("TMOO", "TXXX:MOOD"), "vorbis": ("MOOD",), "mp4": ("----:com.apple.iTunes:MOOD",),
+        "asf": ("WM/Mood",), "ape": ("Mood",),
+    },
+    "grouping": {
+        "id3": ("TIT1", "GRP1"), "vorbis": ("GROUPING",), "mp4": ("\xa9grp",),
+        "asf": ("WM/ContentGroupDescription",), "ape": ("Grouping",),
+    },
+    "comment": {
+        "id3": ("COMM::eng", "COMM::XXX"), "vorbis": ("COMMENT",), "mp4": ("\xa9cmt",), "asf": ("Description",),
+        "ape": ("Comment",),
+    },
+    "samptag": {
+        "id3": ("TXXX:SAMPTAG",), "vorbis": ("SAMPTAG",), "mp4": ("----:com.apple.iTunes:SAMPTAG",),
+        "asf": ("SAMPTAG",), "ape": ("SAMPTAG",),
+    },
+}  # fmt: skip
+
+
+def need_mutagen() -> None:
+    """Nothing, where mutagen is installed.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    """
+    if find_spec("mutagen") is None:
+        raise UsageError("fields of music files need mutagen: pip install 'samptag[write]'")
+
+
+@cache
+def reader_rank() -> int:
+    """2 with mutagen, which reads tags of every format; 1 without. A better reader reads known files again."""
+    return 2 if find_spec("mutagen") else 1
+
+
+def read_fields(path: str, names: Sequence[str] = ("artist", "title", "album")) -> dict[str, str | None]:
+    """The fields of the file, each as one line; None where it has none or they cannot be read."""
+    values = _mutagen_values(path, names) if reader_rank() == 2 else _sndfile_values(path)
+    return {name: _one_line(values.get(name, ())) for name in names}
+
+
+def _mutagen_values(path: str, names: Sequence[str]) -> dict[str, list[str]]:
+    try:
+        tags = TagFile(path)
+    except (SamptagError, OSError):
+        return {}
+    return {name: tags.get(name) for name in names}
+
+
+def _sndfile_values(path: str) -> dict[str, list[str]]:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            return {name: [value] for name, value in file.copy_metadata().items()}
+    except (OSError, RuntimeError):
+        return {}
+
+
+def _one_line(values: Sequence[str]) -> str | None:
+    text = ", ".join(" ".join(value.split()) for value in values[:5])
+    return text.encode("utf-8", "replace").decode("utf-8") or None
+
+
+class TagFile:
+    """The tags of one file, open for reading and for change.
+
+    Parameters
+    ----------
+    path : str
+        An audio file.
+    source : str, optional
+        What messages call it; the path itself where not given.
+
+    Raises
+    ------
+    SamptagError
+        The file's tags cannot be read, or its format has none that can be written.
+    """
+
+    def __init__(self, path: str, *, source: str | None = None) -> None:
+        import mutagen
+
+        self.path = path
+        name = source or path
+        try:
+            file = mutagen.File(path)
+            if file is not None and _kind(file) == "id3":
+                # As they are: what mutagen translates between versions of ID3 would not be found again after saving.
+                file = type(file)(path, translate=False)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a damaged tag leads it to, IndexError and struct.error among them
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise SamptagError(f"{name}: its tags are damaged and cannot be read ({error})") from None
+        kind = None if file is None else _kind(file)
+        if file is None or kind is None:
+            suffix = Path(name).suffix or "such"
+            raise SamptagError(f"{name}: {suffix} files have no tags that samptag can write")
+        self._file, self.kind = file, kind
+        # An ID3v1 alone is no tag that can be written to: it gets an ID3v2 beside it.
+        self.had_tags = file.tags is not None and getattr(file.tags, "version", (2,))[0] >= 2
+        if file.tags is None:
+            file.add_tags()
+        self._form = _FORMS[kind](file.tags)
+
+    def get(self, field: str) -> list[str]:
+        """The values of a field, empty ones left out; an MP3 without the field in ID3 is asked for it in APEv2."""
+        values = self._form.get(FIELDS[field][self.kind])
+        if not values and self.kind == "id3":
+            values = _ape_values(self.path, FIELDS[field]["ape"])
+        return [value for value in values if value.strip()]
+
+    def raw(self, field: str) -> RawField:
+        """The field exactly as it is."""
+        return self._form.raw(FIELDS[field][self.kind])
+
+    def set(self, field: str, values: Sequence[str]) -> None:
+        """Put `values` in place of all the field has."""
+        names = FIELDS[field][self.kind]
+        if field == "mood" and self.kind == "id3" and self._version() == 3:
+            names = names[::-1]
+        present = [name for name, _ in self._form.raw(names)]
+        self._form.remove(names)
+        target = names[0] if field == "mood" or not present else present[0]
+        self._form.put(target, list(values))
+
+    def restore(self, field: str, raw: RawField) -> None:
+        """Put back what `raw` gave."""
+        self._form.remove(FIELDS[field][self.kind])
+        for name, value in raw:
+            self._form.put_raw(name, value)
+
+    def others(self, fields: Iterable[str]) -> list[str]:
+        """Everything in the file's tags but `fields`, pictures included, in a form to be compared."""
+        left_out = {name for field in fields for name in FIELDS[field][self.kind]}
+        pictures = [repr(picture.write()) for picture in getattr(self._file, "pictures", ())]
+        return sorted(self._form.everything(left_out)) + pictures
+
+    def save(self) -> None:
+        """Write the tags into the file.
+
+        Raises
+        ------
+        SamptagError
+            mutagen cannot.
+        """
+        import mutagen
+
+        try:
+            if self.kind == "id3":
+                self._save_id3()
+            else:
+                self._file.save()
+        except mutagen.MutagenError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise SamptagError(f"its tags cannot be written ({error})") from None
+
+    def strip(self) -> None:
+        """Remove the tags that a file without any was given."""
+        if type(self._file).__module__ in _ID3_AT_ENDS:
+            self._file.tags.delete(self.path, delete_v1=False)
+        else:
+            self._file.delete()
+
+    def _version(self) -> int:
+        """3 or 4, of ID3v2; a file keeps what it has, and 2.2, which nothing writes any more, becomes 2.3."""
+        version = self._file.tags.version
+        return 3 if (2, 0) < version < (2, 4) else 4
+
+    def _save_id3(self) -> None:
+        from samptag.library.audio_bytes import id3v1_of
+
+        kept = id3v1_of(self.path)
+        # Values stay apart by NUL in 2.3 as well: with the customary "/" between them AC/DC would become two artists.
+        # mutagen makes an ID3v1 anew from ID3v2, cutting what does not fit; the old one is put back below.
+        ends = {"v1": 1} if type(self._file).__module__ in _ID3_AT_ENDS else {}
+        self._file.save(v2_version=self._version(), v23_sep=None, **ends)
+        if kept is not None:
+            with open(self.path, "r+b") as file:
+                file.seek(-len(kept), os.SEEK_END)
+                file.write(kept)
+
+
+def _kind(file: Any) -> str | None:
+    """Which of the forms below the file's tags have; None for a format without tags that can be written."""
+    from mutagen.aac import AAC
+    from mutagen.ac3 import AC3
+    from mutagen.apev2 import APEv2File
+    from mutagen.asf import ASF
+    from mutagen.flac import FLAC
+    from mutagen.mp4 import MP4
+    from mutagen.ogg import OggFileType
+
+    if isinstance(file, AAC | AC3):
+        return None
+    for types, kind in (((FLAC, OggFileType), "vorbis"), (MP4, "mp4"), (ASF, "asf"), (APEv2File, "ape")):
+        if isinstance(file, types):
+            return kind
+    return "id3" if type(file).__module__ in _ID3_MODULES else None
+
+
+_ID3_AT_ENDS = ("mutagen.mp3", "mutagen.trueaudio")
+_ID3_MODULES = (*_ID3_AT_ENDS, "mutagen.aiff", "mutagen.wave", "mutagen.dsf", "mutagen.dsdiff")
+
+
+def _ape_values(path: str, names: Sequence[str]) -> list[str]:
+    from mutagen import apev2
+
+    tags: Any = apev2.APEv2
+
+    try:
+        return _Ape(tags(path)).get(names)
+    except apev2.error:
+        return []
+
+
+class _Form:
+    """Tags of one kind; the base treats them as a mapping from names to lists of texts."""
+
+    def __init__(self, tags: Any) -> None:
+        self.tags = tags
+
+    def get(self, names: Sequence[str]) -> list[str]:
+        return [str(value) for name in names if name in self.tags for value in self.tags[name]]
+
+    def raw(self, names: Sequence[str]) -> RawField:
+        return [(name, [str(value) for value in self.tags[name]]) for name in names if name in self.tags]
+
+    def remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name in self.tags:
+                del self.tags[name]
+
+    def put(self, name: str, values: list[str]) -> None:
+        self.tags[name] = values
+
+    def put_raw(self, name: str, value: Any) -> None:
+        self.put(name, value)
+
+    def everything(self, left_out: set[str]) -> list[str]:
+        return [f"{name} {self.tags[name]!r}" for name in self.tags.keys() if name not in left_out]  # noqa: SIM118 (some are lists as well)
+
+
+class _Id3(_Form):
+    def get(self, names: Sequence[str]) -> list[str]:
+        frames = [self.tags[name] for name in names if name in self.tags]
+        # A genre may be a number of ID3v1's list, or a sentence of such numbers; `genres` reads them.
+        return [str(value) for frame in frames for value in getattr(frame, "genres", frame.text)]
+
+    def raw(self, names: Sequence[str]) -> RawField:
+        return [(name, _frame_values(self.tags[name])) for name in names if name in self.tags]
+
+    def put(self, name: str, values: list[str]) -> None:
+        described = {"COMM": {"desc": "", "lang": name[-3:]}, "TXXX": {"desc": name[5:]}}.get(name[:4], {})
+        self.put_raw(name, {"encoding": 3, "text": values, **described})
+
+    def put_raw(self, name: str, value: Any) -> None:
+        from mutagen import id3
+
+        self.tags.add(getattr(id3, name[:4])(**value))
+
+    def everything(self, left_out: set[str]) -> list[str]:
+        return [f"{name} {frame!r}" for name, frame in self.tags.items() if name not in left_out]
+
+
+def _frame_values(frame: Any) -> dict[str, Any]:
+    named = {name: getattr(frame, name) for name in ("desc", "lang") if hasattr(frame, name)}
+    return {"encoding": int(frame.encoding), "text": [str(text) for text in frame.text], **named}
+
+
+class _Vorbis(_Form):
+    """A list of pairs, whose names are spelled in any case."""
+
+    def get(self, names: Sequence[str]) -> list[str]:
+        return [value for _, value in self.raw(names)]
+
+    def raw(self, names: Sequence[str]) -> RawField:
+        return [(name, value) for name, value in list.__iter__(self.tags) if name.upper() in names]
+
+    def remove(self, names: Sequence[str]) -> None:
+        kept = [pair for pair in list.__iter__(self.tags) if pair[0].upper() not in names]
+        self.tags[:] = kept
+
+    def put(self, name: str, values: list[str]) -> None:
+        for value in values:
+            self.put_raw(name, value)
+
+    def put_raw(self, name: str, value: Any) -> None:
+        self.tags.append((name, value))
+
+    def everything(self, left_out: set[str]) -> list[str]:
+        return [f"{name} {value!r}" for name, value in list.__iter__(self.tags) if name.upper() not in left_out]
+
+
+class _Mp4(_Form):
+    def get(self, names: Sequence[str]) -> list[str]:
+        found = [value for name in names for value in self.tags.get(name, ())]
+        return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in found]
+
+    def raw(self, names: Sequence[str]) -> RawField:
+        return [(name, [_mp4_value(value) for value in self.tags[name]]) for name in names if name in self.tags]
+
+    def put(self, name: str, values: list[str]) -> None:
+        free = name.startswith("----")
+        self.tags[name] = [value.encode() for value in values] if free else values
+
+    def put_raw(self, name: str, value: Any) -> None:
+        from mutagen import mp4
+
+        free: Any = mp4.MP4FreeForm
+        self.tags[name] = [
+            item if isinstance(item, str) else free(base64.b64decode(item["base64"]), item["format"]) for item in value
+        ]
+
+    def everything(self, left_out: set[str]) -> list[str]:
+        return [f"{name} {value!r}" for name, value in self.tags.items() if name not in left_out]
+
+
+def _mp4_value(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return str(value)
+    return {"base64": base64.b64encode(value).decode(), "format": int(getattr(value, "dataformat", 1))}
+
+
+class _Ape(_Form):
+    def get(self, names: Sequence[str]) -> list[str]:
+        return [value for name in names if name in self.tags for value in list(self.tags[name])]
+
+    def raw(self, names: Sequence[str]) -> RawField:
+        return [(name, list(self.tags[name])) for name in names if name in self.tags]
+
+
+_FORMS: Mapping[str, type[_Form]] = {"id3": _Id3, "vorbis": _Vorbis, "mp4": _Mp4, "asf": _Form, "ape": _Ape}

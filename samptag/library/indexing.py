@@ -1,0 +1,439 @@
+"""Filling the index: what is new is heard, what has moved is followed, everything else is left as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from samptag.errors import LibraryError
+from samptag.library.audio_bytes import audio_digest
+from samptag.library.database import Database
+from samptag.library.fields import read_fields, reader_rank
+from samptag.library.words import Vocabulary
+from samptag.tagging.files import Input, expand_inputs
+
+if TYPE_CHECKING:
+    from samptag.core.card import ModelCard
+    from samptag.tagging import Tagger, TrackResult
+
+__all__ = ["IndexReport", "Observer", "index_folders", "prune", "remember_weights", "weights_id"]
+
+# A batch is one transaction: what a kill can cost, and how often the disk is waited for.
+_BATCH_SONGS, _BATCH_SECONDS = 64, 2.0
+
+
+@dataclass
+class IndexReport:
+    """What one run of `index` did.
+
+    Attributes
+    ----------
+    heard : int
+        Songs whose sound went through the model.
+    known : int
+        Songs whose sound had been heard before under another name or with other tags.
+    moved : int
+        Songs found under a new name or in a new folder.
+    unchanged : int
+        Songs that were not touched.
+    failed : int
+        Files that could not be heard; they are remembered and left alone until they change.
+    still_broken : int
+        Files that failed in an earlier run and have not changed.
+    missing : int
+        Songs of these folders that were not found; they stay in the index until they are pruned.
+    seconds : float
+        Duration of what was heard.
+    """
+
+    heard: int = 0
+    known: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    still_broken: int = 0
+    missing: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """Who is told while an index is made; every field may be left as it is.
+
+    Attributes
+    ----------
+    begin : callable
+        Called once with the number of songs that are new or changed.
+    seconds : callable
+        Called, from other threads, with the further seconds of audio that were decoded.
+    warn, fail : callable
+        Called with a line about a file that is odd or that failed.
+    done : callable
+        Called after each of the new or changed songs.
+    """
+
+    begin: Callable[[int], None] = lambda count: None
+    seconds: Callable[[float], None] = lambda amount: None
+    warn: Callable[[str], None] = lambda message: None
+    fail: Callable[[str], None] = lambda message: None
+    done: Callable[[], None] = lambda: None
+
+
+@dataclass(kw_only=True)
+class _Song:
+    """A file that is new or changed."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    row: _Row | None
+    fields: dict[str, str | None] = field(default_factory=dict)
+    digest: bytes | None = None  # None where it could not be read
+    error: str | None = None
+
+    @property
+    def name(self) -> bytes:
+        return os.fsencode(self.path)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What the index knows of a path."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    audio: int | None
+    error: str | None
+    reader: int
+    missing: int
+
+
+def weights_id(database: Database, digest: str) -> int | None:
+    """The number under which the index knows the weights file with this sha256, or None."""
+    rows = database.rows("SELECT id FROM weights WHERE digest = ?", digest)
+    return int(rows[0][0]) if rows else None
+
+
+def remember_weights(database: Database, digest: str, card: ModelCard, *, space: int | None = None) -> int:
+    """The number of weights that the index is to know from now on; call it inside a transaction.
+
+    Parameters
+    ----------
+    database : Database
+    digest : str
+        The file's sha256.
+    card : ModelCard
+    space : int, optional
+        The number of weights with the same body, whose embeddings are the same; None for a body of their own.
+    """
+    known = weights_id(database, digest)
+    if known is not None:
+        return known
+    words = json.dumps(Vocabulary.of_card(card).to_json(), ensure_ascii=False)
+    cursor = database.connection.execute(
+        "INSERT INTO weights (digest, name, tags, space, used) VALUES (?, ?, ?, ?, ?)",
+        (digest, card.name, words, space or 0, time.time()),
+    )
+    number = int(cursor.lastrowid or 0)
+    if space is None:
+        database.connection.execute("UPDATE weights SET space = id WHERE id = ?", (number,))
+    return number
+
+
+def index_folders(
+    database: Database,
+    names: Sequence[str | os.PathLike[str]],
+    *,
+    digest: str,
+    make_tagger: Callable[[], Tagger],
+    observer: Observer,
+) -> IndexReport:
+    """Bring the index up to date with folders and files.
+
+    Parameters
+    ----------
+    database : Database
+        Held for writing by the caller.
+    names : sequence of str or path
+        Folders and files; none for all folders that were indexed before.
+    digest : str
+        The sha256 of the weights file.
+    make_tagger : callable
+        Gives the Tagger of these weights; called only where there is something to hear.
+    observer : Observer
+
+    Returns
+    -------
+    IndexReport
+
+    Raises
+    ------
+    LibraryError
+        No folder is named and none was indexed before.
+    """
+    if not names:
+        names = [os.fsdecode(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")]
+        if not names:
+            raise LibraryError("nothing was indexed before: name the folder of your music")
+    return _Run(database, [os.path.abspath(name) for name in names], digest, make_tagger, observer).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        database: Database,
+        roots: list[str],
+        digest: str,
+        make_tagger: Callable[[], Tagger],
+        observer: Observer,
+    ) -> None:
+        self.database, self.roots, self.observer = database, roots, observer
+        self.digest, self.make_tagger = digest, make_tagger
+        self.report = IndexReport()
+        self.weights = weights_id(database, digest)
+        self.rows = self._known_rows()
+        self.audio = dict(database.rows("SELECT digest, id FROM audio"))
+        heard = database.rows("SELECT audio FROM heard WHERE weights = ?", self.weights)
+        self.heard = {audio for (audio,) in heard}
+        # Digests the model has heard, or hears in this run: the same sound under two names is heard once.
+        self.claimed = {digest for digest, audio in self.audio.items() if audio in self.heard}
+        self.ready: deque[_Song] = deque()  # need no hearing; filled in the tagger's threads
+        self.waiting: dict[str, _Song] = {}  # are being heard, by path
+        self.lock = threading.Lock()
+
+    def _known_rows(self) -> dict[bytes, _Row]:
+        question = "SELECT path, id, size, mtime_ns, audio, error, reader, missing FROM songs"
+        return {path: _Row(*rest) for path, *rest in self.database.rows(question)}
+
+    def run(self) -> IndexReport:
+        inputs = expand_inputs(self.roots)
+        songs, seen, unreadable = self._sort_out(inputs)
+        self._touch(seen, unreadable)
+        if songs:
+            self.observer.begin(len(songs))
+            self._take_in(songs)
+        return self.report
+
+    def _sort_out(self, inputs: list[Input]) -> tuple[list[_Song], set[bytes], list[bytes]]:
+        """What is new or changed; the paths that were found; and where nothing could be listed."""
+        songs: list[_Song] = []
+        seen: set[bytes] = set()
+        unreadable: list[bytes] = []
+        for item in inputs:
+            name = os.fsencode(item.path)
+            if name in seen:
+                continue
+            try:
+                status = os.stat(item.path)
+            except OSError as error:
+                self._fail_unseen(item.error or f"cannot open {item.path!r}: {error.strerror}")
+                unreadable.append(name)
+                continue
+            if item.error is not None:
+                self._fail_unseen(item.error)
+                unreadable.append(name)
+                continue
+            seen.add(name)
+            row = self.rows.get(name)
+            if row is None or not self._is_unchanged(row, status):
+                songs.append(_Song(path=item.path, size=status.st_size, mtime_ns=status.st_mtime_ns, row=row))
+            elif row.error is not None:
+                self.report.still_broken += 1
+            else:
+                self.report.unchanged += 1
+        return songs, seen, unreadable
+
+    def _is_unchanged(self, row: _Row, status: os.stat_result) -> bool:
+        if (row.size, row.mtime_ns) != (status.st_size, status.st_mtime_ns) or row.reader < reader_rank():
+            return False
+        if row.error is not None:
+            return not ("PyAV" in row.error and find_spec("av"))
+        return row.audio in self.heard
+
+    def _fail_unseen(self, error: object) -> None:
+        self.report.failed += 1
+        self.observer.fail(str(error))
+
+    def _touch(self, seen: set[bytes], unreadable: list[bytes]) -> None:
+        """Note the folders, and what is missing below them or back again.
+
+        Below a folder that cannot be listed, or that is empty now, nothing is called missing: a drive may be unplugged.
+        """
+        folders = [os.fsencode(root) for root in self.roots if os.path.isdir(root)]
+        gone, back = [], []
+        for path, row in self.rows.items():
+            if path in seen:
+                if row.missing:
+                    back.append((row.id,))
+            elif _below(path, folders) and not _below(path, unreadable):
+                gone.append((row.id,))
+        self.report.missing = len(gone)
+        now = time.time()
+        with self.database.transaction() as connection:
+            known = [path for (path,) in connection.execute("SELECT path FROM folders")]
+            tops = [path for path in folders if not _below(path, [p for p in (*known, *folders) if p != path])]
+            inner = [(path,) for path in known if _below(path, [top for top in tops if top != path])]
+            connection.executemany("DELETE FROM folders WHERE path = ?", inner)
+            connection.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?)", [(path, now) for path in tops])
+            connection.executemany("UPDATE songs SET missing = 1 WHERE id = ?", gone)
+            connection.executemany("UPDATE songs SET missing = 0 WHERE id = ?", back)
+            connection.execute("UPDATE weights SET used = ? WHERE digest = ?", (now, self.digest))
+
+    def _take_in(self, songs: list[_Song]) -> None:
+        to_hear = self._to_hear(songs)
+        first = next(to_hear, None)
+        batch: list[tuple[_Song, TrackResult | None]] = []
+        try:
+            if first is not None:
+                self._hear(chain([first], to_hear), batch)
+        finally:
+            batch += self._drain()
+            self._store(batch)
+
+    def _hear(self, inputs: Iterator[Input], batch: list[tuple[_Song, TrackResult | None]]) -> None:
+        tagger = self.make_tagger()
+        if self.weights is None:
+            with self.database.transaction():
+                self.weights = remember_weights(self.database, self.digest, tagger.card)
+        last = time.monotonic()
+        for result in tagger.tag_many(inputs, taggram=False, on_seconds=self.observer.seconds):
+            song = self.waiting.pop(result.path)
+            batch.append((song, result))
+            for warning in result.warnings:
+                self.observer.warn(f"{song.path}: {warning}")
+            if len(batch) >= _BATCH_SONGS or time.monotonic() - last > _BATCH_SECONDS:
+                batch += self._drain()
+                self._store(batch)
+                batch.clear()
+                last = time.monotonic()
+            self.observer.done()
+
+    def _drain(self) -> list[tuple[_Song, TrackResult | None]]:
+        songs: list[tuple[_Song, TrackResult | None]] = []
+        while self.ready:
+            songs.append((self.ready.popleft(), None))
+            self.observer.done()
+        return songs
+
+    def _to_hear(self, songs: Sequence[_Song]) -> Iterator[Input]:
+        """What the model must hear of `songs`, while the rest becomes `ready`; runs in the tagger's threads."""
+        for song in songs:
+            try:
+                song.digest = audio_digest(song.path)
+                song.fields = read_fields(song.path)
+            except OSError as error:
+                song.error = f"{song.path}: cannot be read: {error.strerror}"
+            with self.lock:
+                if song.digest is None or song.digest in self.claimed:
+                    self.ready.append(song)
+                    continue
+                self.claimed.add(song.digest)
+                self.waiting[song.path] = song
+            yield Input(path=song.path, source=song.path)
+
+    def _store(self, batch: Sequence[tuple[_Song, TrackResult | None]]) -> None:
+        with self.database.transaction():
+            for song, result in batch:
+                self._store_song(song, result)
+
+    def _store_song(self, song: _Song, result: TrackResult | None) -> None:
+        ask = self.database.connection.execute
+        if result is not None and result.error is not None:
+            song.error = result.error.message
+        if song.error is not None or song.digest is None:
+            self._fail_unseen(song.error)
+            # Only what is wrong with the file itself is remembered: memory that ran out is another matter next time.
+            if result is not None and result.error is not None and result.error.type == "AudioError":
+                self._store_row(song, None)
+            return
+        if _has_changed(song):
+            self.observer.warn(f"{song.path}: it changed while it was read; the next run takes it in")
+            return
+        audio = self.audio.get(song.digest)
+        if audio is None:
+            duration = None if result is None else result.duration
+            audio = int(
+                ask("INSERT INTO audio (digest, duration) VALUES (?, ?)", (song.digest, duration)).lastrowid or 0
+            )
+            self.audio[song.digest] = audio
+        if result is not None:
+            self._store_result(audio, result)
+        if self._store_row(song, audio):
+            self.report.moved += 1
+        elif result is None:
+            self.report.known += 1
+
+    def _store_result(self, audio: int, result: TrackResult) -> None:
+        import numpy as np
+
+        ask = self.database.connection.execute
+        scores = np.array([item.score for item in result.scores], dtype=">f2").tobytes()
+        ask("INSERT OR REPLACE INTO heard VALUES (?, ?, ?)", (self.weights, audio, scores))
+        ask("UPDATE audio SET duration = ? WHERE id = ?", (result.duration, audio))
+        if result.embedding is not None:
+            space = ask("SELECT space FROM weights WHERE id = ?", (self.weights,)).fetchone()[0]
+            vector = np.asarray(result.embedding, dtype="<f2").tobytes()
+            ask("INSERT OR REPLACE INTO embeddings (space, audio, vector) VALUES (?, ?, ?)", (space, audio, vector))
+        self.heard.add(audio)
+        self.report.heard += 1
+        self.report.seconds += result.duration
+
+    def _store_row(self, song: _Song, audio: int | None) -> bool:
+        """Write the song's row; whether it is the one of a song that has moved."""
+        ask = self.database.connection.execute
+        values: tuple[Any, ...] = (
+            song.size, song.mtime_ns, audio, song.fields.get("artist"), song.fields.get("title"),
+            song.fields.get("album"), reader_rank(), song.error,
+        )  # fmt: skip
+        changes = (
+            "size = ?, mtime_ns = ?, audio = ?, artist = ?, title = ?, album = ?, reader = ?, error = ?, missing = 0"
+        )
+        if song.row is not None:
+            ask(f"UPDATE songs SET {changes} WHERE id = ?", (*values, song.row.id))
+            return False
+        for number, path in ask("SELECT id, path FROM songs WHERE audio = ?", (audio,)).fetchall():
+            if not os.path.lexists(path):
+                ask(f"UPDATE songs SET path = ?, {changes} WHERE id = ?", (song.name, *values, number))
+                self.report.missing -= _below(path, [os.fsencode(root) for root in self.roots])
+                return True
+        ask(
+            "INSERT INTO songs (path, size, mtime_ns, audio, artist, title, album, reader, error) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (song.name, *values),
+        )
+        return False
+
+
+def prune(database: Database, names: Sequence[str | os.PathLike[str]]) -> int:
+    """Forget the missing songs below folders, or all of them; how many they were."""
+    folders = [os.fsencode(os.path.abspath(name)) for name in names]
+    missing = database.rows("SELECT id, path FROM songs WHERE missing")
+    gone = [(number,) for number, path in missing if not folders or _below(path, folders)]
+    with database.transaction() as connection:
+        connection.executemany("DELETE FROM songs WHERE id = ?", gone)
+        connection.execute("DELETE FROM audio WHERE id NOT IN (SELECT audio FROM songs WHERE audio NOT NULL)")
+        connection.execute("DELETE FROM heard WHERE audio NOT IN (SELECT id FROM audio)")
+        connection.execute("DELETE FROM embeddings WHERE audio NOT IN (SELECT id FROM audio)")
+    return len(gone)
+
+
+def _has_changed(song: _Song) -> bool:
+    try:
+        status = os.stat(song.path)
+    except OSError:
+        return True
+    return (status.st_size, status.st_mtime_ns) != (song.size, song.mtime_ns)
+
+
+def _below(path: bytes, folders: Sequence[bytes]) -> bool:
+    separator = os.fsencode(os.sep)
+    return any(path == folder or path.startswith(folder.rstrip(separator) + separator) for folder in folders)

@@ -1,0 +1,249 @@
+"""The library as a program uses it: one object over one index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samptag.library.database import Database, default_path
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from samptag.library.indexing import IndexReport, Observer
+    from samptag.library.query import Condition
+    from samptag.library.songs import Song, Weights
+    from samptag.tagging import Tagger
+
+__all__ = ["Library"]
+
+STATUS_SCHEMA = "samptag.index/1"
+
+
+class Library:
+    """An index of music: what a model heard in every song, and what can be done with it.
+
+    Parameters
+    ----------
+    path : str or path, optional
+        The SQLite file; None for ``library.db`` in samptag's folder of user data. It is made by the first `index`.
+
+    Examples
+    --------
+    >>> with samptag.Library("music.db") as library:  # doctest: +SKIP
+    ...     library.index(["~/Music"])
+    ...     quiet = library.find('piano > .5 and not "female vocal"', sort="piano", limit=50)
+    ...     radio = library.similar([quiet[0].path], n=25, per_artist=2)
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = default_path() if path is None else Path(path)
+        self._database: Database | None = None
+        self._may_write = False
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is needed."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _reading(self) -> Database:
+        if self._database is None:
+            self._database, self._may_write = Database(self.path, create=False), False
+        return self._database
+
+    def _writing(self) -> Database:
+        if self._database is None or not self._may_write:
+            self.close()
+            self._database, self._may_write = Database(self.path, create=True), True
+        return self._database
+
+    def index(
+        self,
+        paths: Sequence[str | os.PathLike[str]] = (),
+        *,
+        model: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        jobs: int | None = None,
+        observer: Observer | None = None,
+    ) -> IndexReport:
+        """Hear what is new or changed in folders and files, follow what has moved.
+
+        Parameters
+        ----------
+        paths : sequence of str or path
+            Folders and files; none for every folder indexed before.
+        model : str or path, optional
+            Weights by name or file; None for those that samptag comes with.
+        device, jobs
+            As for `samptag.Tagger`.
+        observer : Observer, optional
+            Who is told how it goes.
+
+        Raises
+        ------
+        LibraryError
+            The index cannot be used, or another process is writing to it.
+        WeightsError, DeviceError
+            As for `samptag.Tagger`.
+
+        Examples
+        --------
+        >>> library.index(["/home/me/Music"]).heard  # doctest: +SKIP
+        1203
+        """
+        from samptag.library.indexing import Observer, index_folders
+        from samptag.pretrained import DEFAULT, resolve
+        from samptag.pretrained.checksums import file_sha256
+
+        wanted = DEFAULT if model is None else model
+        digest = file_sha256(resolve(wanted))
+
+        def make_tagger() -> Tagger:
+            from samptag.tagging import Tagger
+
+            return Tagger.from_pretrained(_name_or_path(wanted), device=device, jobs=jobs)
+
+        database = self._writing()
+        with database.explained(), database.writing("index"):
+            return index_folders(
+                database, paths, digest=digest, make_tagger=make_tagger, observer=observer or Observer()
+            )
+
+    def prune(self, paths: Sequence[str | os.PathLike[str]] = ()) -> int:
+        """Forget the songs below these folders (none: all) that the last `index` missed; how many they were."""
+        from samptag.library.indexing import prune
+
+        database = self._writing()
+        with database.explained(), database.writing("index --prune"):
+            return prune(database, paths)
+
+    def status(self) -> dict[str, Any]:
+        """What the index holds, as JSON does: schema samptag.index/1.
+
+        Keys: path, size (bytes), songs, duration (seconds), missing, broken (list of {path, error}), folders, weights
+        (list of {name, sha256, songs, words, cutoffs}), the weights that are used when none are named first.
+        """
+        database = self._reading()
+        with database.explained():
+            return _status(database)
+
+    def find(
+        self,
+        expression: str = "",
+        *,
+        model: str | os.PathLike[str] | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+        per_artist: int | None = None,
+        seed: int | None = None,
+    ) -> list[Song]:
+        """The songs that an expression is true of.
+
+        Parameters
+        ----------
+        expression : str
+            Such as ``'piano > .5 and not "female vocal" and duration < 300'``; an empty one is true of all.
+        model : str or path, optional
+            Whose words they are; None for the weights of the last `index`.
+        sort : str, optional
+            A word (highest score first) or a field, with a minus in front for the other way round, or "random".
+        limit, per_artist : int, optional
+            At most so many, and so many of one artist.
+        seed : int, optional
+            Of the random order.
+
+        Raises
+        ------
+        UsageError
+            The expression cannot be read; the message marks where.
+        LibraryError
+            The index cannot be used, or holds nothing of these weights.
+
+        Examples
+        --------
+        >>> [song.path for song in library.find("techno and not vocals", limit=2)]  # doctest: +SKIP
+        ['/home/me/Music/Zeropage/Void Sensor.ogg', '/home/me/Music/Askyel/Combat 1.ogg']
+        """
+        from samptag.library.songs import find_songs
+
+        database = self._reading()
+        with database.explained():
+            weights = self.weights(model)
+            return find_songs(database, weights, expression, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
+
+    def weights(self, model: str | os.PathLike[str] | None = None) -> Weights:
+        """The weights that songs were heard with: by name or file, else those of the last `index`.
+
+        Raises
+        ------
+        LibraryError
+            There are none, or not these.
+        """
+        from samptag.library.songs import choose_weights
+
+        database = self._reading()
+        with database.explained():
+            return choose_weights(database, model)
+
+    def condition(self, expression: str, *, model: str | os.PathLike[str] | None = None) -> Condition:
+        """What an expression asks for: its words, and which of them count from their cut-offs.
+
+        Raises
+        ------
+        UsageError
+            It cannot be read.
+        """
+        from samptag.library.query import parse
+
+        return parse(expression, self.weights(model).vocabulary)
+
+    def folders(self) -> list[str]:
+        """The folders that were indexed."""
+        database = self._reading()
+        with database.explained():
+            return [os.fsdecode(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")]
+
+
+def _name_or_path(value: str | os.PathLike[str]) -> str | Path:
+    return value if isinstance(value, str) else Path(value)
+
+
+def _status(database: Database) -> dict[str, Any]:
+    from samptag.tagging.result import valid_text
+
+    def text(path: bytes) -> str:
+        return valid_text(os.fsdecode(path))
+
+    count, missing, seconds = database.rows(
+        "SELECT count(*), total(s.missing), total(a.duration) FROM songs s JOIN audio a ON a.id = s.audio"
+    )[0]
+    weights = database.rows(
+        "SELECT w.name, w.digest, (SELECT count(*) FROM heard h JOIN songs s ON s.audio = h.audio "
+        "WHERE h.weights = w.id), json_array_length(w.tags), w.tags FROM weights w ORDER BY w.used DESC, w.id DESC"
+    )
+    broken = database.rows("SELECT path, error FROM songs WHERE error IS NOT NULL ORDER BY path")
+    return {
+        "schema": STATUS_SCHEMA,
+        "path": valid_text(str(database.path)),
+        "size": database.path.stat().st_size,
+        "songs": count,
+        "duration": round(seconds, 3),
+        "missing": int(missing),
+        "broken": [{"path": text(path), "error": valid_text(error)} for path, error in broken],
+        "folders": [text(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")],
+        "weights": [
+            {"name": name, "sha256": digest, "songs": songs, "words": words, "cutoffs": '"cutoff": null' not in tags}
+            for name, digest, songs, words, tags in weights
+        ],
+    }

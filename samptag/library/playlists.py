@@ -1,0 +1,141 @@
+"""Playlists: written as players read them, and read as people have them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samptag.errors import OutputError, UsageError
+from samptag.library.songs import Song
+
+__all__ = ["PLAYLIST_SUFFIXES", "Entry", "m3u8_bytes", "nsp_bytes", "read_m3u"]
+
+PLAYLIST_SUFFIXES = (".m3u8", ".m3u")
+_OTHER_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
+    """An extended M3U of the songs, with paths relative to the folder that it will lie in.
+
+    Parameters
+    ----------
+    songs : iterable of Song
+    folder : str
+        Absolute. A song on another drive keeps its whole path.
+
+    Returns
+    -------
+    bytes
+        UTF-8; names of other bytes stand as they are.
+
+    Raises
+    ------
+    OutputError
+        A song's name holds a line break, which the format has no place for.
+    """
+    lines = ["#EXTM3U"]
+    for song in songs:
+        path = _relative(song.path, folder)
+        if "\n" in path or "\r" in path:
+            raise OutputError(f"{song.path!r} holds a line break and cannot stand in a playlist: rename it")
+        label = " ".join(song.label.split())
+        lines += [f"#EXTINF:{round(song.duration)},{label}", f"./{path}" if path.startswith("#") else path]
+    return os.fsencode("\n".join(lines) + "\n") if os.name != "nt" else ("\n".join(lines) + "\n").encode()
+
+
+def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comment: str) -> bytes:
+    """A smart playlist for Navidrome that holds these songs, by their paths below the indexed folders.
+
+    Navidrome knows no scores, so that the songs found are listed. Its rule ``filepath`` is relative to its music
+    folder, which the folder that was indexed is taken to be.
+
+    Parameters
+    ----------
+    songs : iterable of Song
+    folders : sequence of str
+        The indexed folders, absolute.
+    name, comment : str
+        What Navidrome shows.
+
+    Raises
+    ------
+    OutputError
+        A song's name is not Unicode and cannot stand in JSON.
+    """
+    rules = []
+    for song in songs:
+        folder = max((f for f in folders if song.path.startswith(f.rstrip(os.sep) + os.sep)), key=len, default=None)
+        path = _relative(song.path, folder) if folder else song.path
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise OutputError(f"{song.path!r} is not Unicode and cannot stand in a Navidrome playlist") from None
+        rules.append({"is": {"filepath": path.replace(os.sep, "/")}})
+    content: dict[str, Any] = {"name": name, "comment": comment, "any": rules}
+    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _relative(path: str, folder: str) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # another drive
+        return path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a playlist.
+
+    Attributes
+    ----------
+    text : str
+        As it stands there.
+    path : str or None
+        The file it means, absolute; None for an address, or a path of another system.
+    """
+
+    text: str
+    path: str | None
+
+
+def read_m3u(path: Path) -> list[Entry]:
+    r"""The entries of an M3U playlist, relative ones taken from its folder.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8 or, as old ``.m3u`` files are, in the bytes of the file system. A path with backslashes is tried with
+        slashes; ``C:\`` and ``\\server`` mean nothing on other systems than Windows.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the playlist {path}: {error.strerror or error}") from None
+    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
+    return [Entry(line, _file_of(line, path)) for line in map(str.strip, lines) if line and not line.startswith("#")]
+
+
+def _file_of(line: str, playlist: Path) -> str | None:
+    if line.startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+        from urllib.request import url2pathname
+
+        return os.path.abspath(url2pathname(unquote(urlsplit(line).path)))
+    if _ADDRESS.match(line) or (os.name != "nt" and _OTHER_DRIVE.match(line)):
+        return None
+    folder = os.path.dirname(os.path.abspath(playlist))
+    found = os.path.abspath(os.path.join(folder, line))
+    if not os.path.lexists(found) and "\\" in line:
+        found = os.path.abspath(os.path.join(folder, line.replace("\\", "/")))
+    return found

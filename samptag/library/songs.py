@@ -1,0 +1,269 @@
+"""Songs as the index has them, and the search for those that an expression is true of."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samptag.errors import LibraryError, UsageError
+from samptag.library.database import Database
+from samptag.library.query import TEXT_FIELDS, Condition, parse, score_sql
+from samptag.library.words import Vocabulary, fold, near
+
+__all__ = ["SCHEMA", "Song", "Weights", "choose_weights", "find_songs", "limit_artists", "song_record"]
+
+SCHEMA = "samptag.song/1"
+_COLUMNS = "s.path, s.artist, s.title, s.album, a.duration, h.scores, h.audio"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights that songs of the index were heard with.
+
+    Attributes
+    ----------
+    id : int
+        Their number in the index.
+    name : str
+    digest : str
+        Sha256 of the file.
+    space : int
+        The number of the weights whose embeddings theirs are.
+    vocabulary : Vocabulary
+    """
+
+    id: int
+    name: str
+    digest: str
+    space: int
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Song:
+    """One song of the index.
+
+    Attributes
+    ----------
+    path : str
+        Absolute; undecodable bytes of a name are surrogate escapes.
+    artist, title, album : str or None
+        What the file calls itself.
+    duration : float
+        Seconds.
+    model : str
+        Name of the weights.
+    scores : mapping from str to float
+        Every word with its score in [0, 1], kept in float16: three digits.
+    similarity : float or None
+        Cosine in [-1, 1] to what was asked for, from `Library.similar`.
+    audio : int
+        Number of its sound in the index: equal for files that play the same.
+    """
+
+    path: str
+    artist: str | None
+    title: str | None
+    album: str | None
+    duration: float
+    model: str
+    scores: Mapping[str, float]
+    audio: int
+    similarity: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Artist and title for people, or the file's name."""
+        title = self.title or Path(self.path).stem
+        return f"{self.artist} - {title}" if self.artist else title
+
+
+def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> Weights:
+    """The weights that `model` means among those that songs of the index were heard with.
+
+    Parameters
+    ----------
+    database : Database
+    model : str, path or None
+        Their name, or a weights file; None for those of the last `index`.
+
+    Raises
+    ------
+    LibraryError
+        There are none, or not these.
+    """
+    rows = database.rows("SELECT id, name, digest, space, tags FROM weights ORDER BY used DESC, id DESC")
+    if not rows:
+        raise LibraryError(f"the index {database.path} holds no songs yet: 'samptag index FOLDER' hears them")
+    for number, name, digest, space, tags in rows:
+        if model is None or os.fspath(model) == name:
+            vocabulary = Vocabulary.from_json(json.loads(tags))
+            return Weights(id=number, name=name, digest=digest, space=space, vocabulary=vocabulary)
+    names = [str(row[1]) for row in rows]
+    if os.path.isfile(model or ""):
+        from samptag.pretrained.checksums import file_sha256
+
+        digest = file_sha256(Path(model or ""))
+        for row in rows:
+            if row[2] == digest:
+                vocabulary = Vocabulary.from_json(json.loads(row[4]))
+                return Weights(id=row[0], name=row[1], digest=digest, space=row[3], vocabulary=vocabulary)
+    raise LibraryError(
+        f"no song of the index was heard with {os.fspath(model or '')!r} ({near(str(model), names)}): "
+        "'samptag index --model' hears them"
+    )
+
+
+def find_songs(
+    database: Database,
+    weights: Weights,
+    expression: str = "",
+    *,
+    sort: str | None = None,
+    limit: int | None = None,
+    per_artist: int | None = None,
+    seed: int | None = None,
+) -> list[Song]:
+    """The songs that `expression` is true of.
+
+    Parameters
+    ----------
+    database : Database
+    weights : Weights
+    expression : str
+        See `samptag.library.query`; an empty one for all.
+    sort : str, optional
+        A word (highest score first), a field (from A to Z, shortest first), either with a minus in front for the other
+        way round, or "random"; None for the order of the paths.
+    limit : int, optional
+        At most so many.
+    per_artist : int, optional
+        At most so many of one artist; songs that name none are not counted.
+    seed : int, optional
+        Of the random order: the same seed gives the same order.
+
+    Raises
+    ------
+    UsageError
+        The expression or the order cannot be read.
+    """
+    condition = parse(expression, weights.vocabulary)
+    order = "s.path" if sort in (None, "random") else _order(sort or "", weights.vocabulary)
+    rows = select(database, weights, condition, order=order, limit=limit if per_artist is None else None, sort=sort)
+    if sort == "random":
+        rows = list(rows)
+        random.Random(seed).shuffle(rows)
+    songs: Iterable[Song] = (song_of(row, weights) for row in rows)
+    if per_artist is not None:
+        songs = limit_artists(songs, per_artist)
+    return [song for _, song in zip(range(limit), songs, strict=False)] if limit is not None else list(songs)
+
+
+def select(
+    database: Database,
+    weights: Weights,
+    condition: Condition,
+    *,
+    order: str = "s.path",
+    limit: int | None = None,
+    sort: str | None = None,
+) -> list[tuple[Any, ...]]:
+    """The rows of the songs that are there and for which the condition holds."""
+    database.connection.create_function("fold", 1, fold, deterministic=True)
+    at_most = "" if limit is None or sort == "random" else f" LIMIT {limit:d}"
+    return database.rows(
+        f"SELECT {_COLUMNS} FROM heard h JOIN songs s ON s.audio = h.audio JOIN audio a ON a.id = h.audio "
+        f"WHERE h.weights = ? AND NOT s.missing AND {condition.sql} ORDER BY {order}{at_most}",
+        weights.id,
+        *condition.values,
+    )
+
+
+def song_of(row: Sequence[Any], weights: Weights, *, similarity: float | None = None) -> Song:
+    """The song in a row of `select`."""
+    path, artist, title, album, duration, scores, audio = row
+    return Song(
+        path=os.fsdecode(path),
+        artist=artist,
+        title=title,
+        album=album,
+        duration=duration or 0.0,
+        model=weights.name,
+        scores=_Scores(weights.vocabulary.tags, scores),
+        audio=audio,
+        similarity=similarity,
+    )
+
+
+def limit_artists(songs: Iterable[Song], per_artist: int) -> Iterator[Song]:
+    """The songs without those that come after `per_artist` of the same artist; songs without an artist all stay."""
+    counts: dict[str, int] = {}
+    for song in songs:
+        if song.artist:
+            artist = fold(song.artist)
+            counts[artist] = counts.get(artist, 0) + 1
+            if counts[artist] > per_artist:
+                continue
+        yield song
+
+
+def song_record(song: Song) -> dict[str, Any]:
+    """The song as JSON: schema samptag.song/1; a path that is not Unicode has its bytes in base64 under path_bytes."""
+    import base64
+
+    from samptag.tagging.result import valid_text
+
+    path = valid_text(song.path)
+    record: dict[str, Any] = {"schema": SCHEMA, "path": path}
+    if path != song.path:
+        record["path_bytes"] = base64.b64encode(os.fsencode(song.path)).decode("ascii")
+    record.update(artist=song.artist, title=song.title, album=song.album, duration=round(song.duration, 3))
+    record.update(model=song.model, scores={tag: round(score, 4) for tag, score in song.scores.items()})
+    if song.similarity is not None:
+        record["similarity"] = round(song.similarity, 4)
+    return record
+
+
+class _Scores(Mapping[str, float]):
+    """Scores by word, decoded when they are looked at: a search gives many songs whose scores nobody asks for."""
+
+    def __init__(self, tags: tuple[str, ...], packed: bytes) -> None:
+        self._tags, self._packed = tags, packed
+
+    def __getitem__(self, tag: str) -> float:
+        return self._values()[tag]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tags)
+
+    def __len__(self) -> int:
+        return len(self._tags)
+
+    def _values(self) -> dict[str, float]:
+        return dict(zip(self._tags, struct.unpack(f">{len(self._tags)}e", self._packed), strict=True))
+
+    def items(self) -> Any:
+        return self._values().items()
+
+    def values(self) -> Any:
+        return self._values().values()
+
+
+def _order(sort: str, vocabulary: Vocabulary) -> str:
+    """The order as SQL, equal ones by path."""
+    name, backwards = (sort[1:], True) if sort.startswith("-") and vocabulary.find(sort) is None else (sort, False)
+    field = name.casefold()
+    if vocabulary.find(name) is None and field in (*TEXT_FIELDS, "duration"):
+        column = "a.duration" if field == "duration" else f"fold(s.{field})"
+        return f"{column} {'DESC' if backwards else 'ASC'}, s.path"
+    if vocabulary.find(name) is None:
+        raise UsageError(
+            f"cannot sort by {sort!r}: {near(name, (*vocabulary.tags, *TEXT_FIELDS, 'duration', 'random'))}"
+        )
+    return f"{score_sql(vocabulary.place(name))} {'ASC' if backwards else 'DESC'}, s.path"

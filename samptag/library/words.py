@@ -1,0 +1,142 @@
+"""What a weights file's words mean to a library: their category, and the score from which they count as decided."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from samptag.core.card import ModelCard
+from samptag.errors import UsageError
+
+__all__ = ["DEFAULT_CUTOFF", "Vocabulary", "Word", "fold", "near"]
+
+DEFAULT_CUTOFF = 0.5
+"""The cut-off of words for which the weights store none: more likely to be right than to find all there is."""
+
+# For vocabularies whose weights do not sort their words: MagnaTagATune's and Last.FM's fifty. What is in neither set
+# (instruments, voices, pace, decades, opinions) is written to neither field.
+_GENRES = frozenset(
+    "classical, techno, electronic, rock, indian, opera, pop, country, metal, dance, ambient, new age, new wave, choral, "
+    "jazz, soul, punk, blues, folk, funk, house, electro, electronica, indie, alternative, experimental, hip-hop, "
+    "hip hop, rnb, alternative rock, classic rock, indie rock, indie pop, hard rock, heavy metal, progressive rock, "
+    "easy listening".split(", ")  # noqa: SIM905 (a list of words, as people write it)
+)
+_MOODS = frozenset(("quiet", "soft", "loud", "happy", "sad", "chill", "chillout", "mellow", "party"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """One tag of a vocabulary.
+
+    Attributes
+    ----------
+    tag : str
+        As the weights spell it.
+    category : str or None
+        "genre", "mood", "instrument", ...; None where nobody says.
+    cutoff : float or None
+        Score from which the word is decided; None where the weights store none, see `Vocabulary.cutoff`.
+    """
+
+    tag: str
+    category: str | None = None
+    cutoff: float | None = None
+
+
+class Vocabulary:
+    """The words of one weights file, in the order of its scores.
+
+    Parameters
+    ----------
+    words : sequence of Word
+    """
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self.words = tuple(words)
+        self._places = {fold(word.tag): place for place, word in reversed(list(enumerate(self.words)))}
+
+    @classmethod
+    def of_card(cls, card: ModelCard) -> Vocabulary:
+        """The words of a card: its categories and cut-offs, or where it has no categories those of well-known words."""
+        categories: Sequence[str | None] = card.tag_categories or tuple(_known_category(tag) for tag in card.tags)
+        cutoffs = card.cutoffs or {}
+        return cls(
+            [
+                Word(tag=tag, category=category, cutoff=cutoffs.get(tag))
+                for tag, category in zip(card.tags, categories, strict=True)
+            ]
+        )
+
+    @classmethod
+    def from_json(cls, values: Sequence[Mapping[str, str | float | None]]) -> Vocabulary:
+        """The words that `to_json` gave."""
+        return cls([Word(**value) for value in values])  # type: ignore[arg-type]
+
+    def to_json(self) -> list[dict[str, str | float | None]]:
+        """The words as JSON holds them."""
+        return [asdict(word) for word in self.words]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words alone."""
+        return tuple(word.tag for word in self.words)
+
+    @property
+    def has_cutoffs(self) -> bool:
+        """Whether the weights store any cut-off."""
+        return any(word.cutoff is not None for word in self.words)
+
+    def find(self, name: str) -> int | None:
+        """The place of the word spelled `name`, in upper or lower case; None where there is none."""
+        return self._places.get(fold(" ".join(name.split())))
+
+    def place(self, name: str) -> int:
+        """As `find`.
+
+        Raises
+        ------
+        UsageError
+            There is no such word; the message has words like it.
+        """
+        place = self.find(name)
+        if place is None:
+            raise UsageError(f"unknown word {name!r}: {near(name, self.tags)}")
+        return place
+
+    def cutoff(self, place: int) -> float:
+        """The score from which a word is decided: what its weights store, else `DEFAULT_CUTOFF`."""
+        cutoff = self.words[place].cutoff
+        return DEFAULT_CUTOFF if cutoff is None else cutoff
+
+    def decided(self, scores: Sequence[float]) -> list[tuple[Word, float]]:
+        """The words past their cut-offs with their scores, highest first."""
+        past = [
+            (word, score)
+            for place, (word, score) in enumerate(zip(self.words, scores, strict=True))
+            if score >= self.cutoff(place)
+        ]
+        return sorted(past, key=lambda pair: -pair[1])
+
+
+def fold(value: str | bytes | None) -> str:
+    """The text or file name in a form in which upper and lower case, and ways to encode an accent, are the same."""
+    if value is None:
+        return ""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A hint at the known names that are like `name`, or a few of them where none is."""
+    spelled = {word.casefold(): word for word in reversed(known)}
+    close = difflib.get_close_matches(name.casefold(), list(spelled), n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(repr(spelled[match]) for match in close)}?"
+    return f"there is {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+
+
+def _known_category(tag: str) -> str | None:
+    word = tag.casefold()
+    return "genre" if word in _GENRES else "mood" if word in _MOODS else None

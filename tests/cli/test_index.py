@@ -1,0 +1,260 @@
+"""`samptag index` on real files, as the command a person types."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from music_library import MEDIA, make_music, set_fields
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    return make_music(tmp_path / "music", songs=2)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "library.db"
+
+
+@pytest.fixture
+def index(samptag: Run, tiny_weights: Path, db: Path) -> Run:
+    """``samptag index --db DB --model tiny ...``."""
+
+    def run(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+        return samptag("index", "--db", db, "--model", tiny_weights, *arguments, **options)
+
+    return run
+
+
+def summary(done: "subprocess.CompletedProcess[bytes]") -> str:
+    return done.stderr.decode().splitlines()[-1].removeprefix("samptag: ")
+
+
+def paths(samptag: Run, db: Path, expression: str = "") -> set[str]:
+    done = samptag("find", "-0", "--db", db, expression)
+    return {Path(os.fsdecode(name)).name for name in done.stdout.split(b"\0") if name}
+
+
+def test_a_second_run_touches_only_what_is_new_or_changed(index: Run, samptag: Run, music: Path, db: Path):
+    assert summary(index(music)) == "12 songs heard, 0 unchanged"
+    shutil.copyfile(MEDIA / "set" / "calm-09-cisalpine-gaul.opus", music / "calm" / "new.opus")
+    changed = music / "formats" / "bay.wav"
+    changed.write_bytes(changed.read_bytes()[:-2000])
+    assert summary(index(music)) == "2 songs heard, 11 unchanged"
+    assert summary(index()) == "0 songs heard, 13 unchanged"
+    document = json.loads(index("--json").stdout)
+    assert (document["schema"], document["songs"], document["broken"]) == ("samptag.index/1", 13, [])
+    assert document["weights"][0]["songs"] == 13
+    assert document["folders"] == [str(music)]
+
+
+def test_scores_are_those_of_tag(index: Run, samptag: Run, tag: Run, music: Path, db: Path):
+    index(music)
+    found = json.loads(samptag("find", "--json", "--db", db, "path ~ formats").stdout)["songs"]
+    tagged = json.loads(tag("--json", "--top", "0", music / "formats").stdout)
+    assert [song["path"] for song in found] == [record["path"] for record in tagged]
+    for song, record in zip(found, tagged, strict=True):
+        assert song["scores"] == pytest.approx({t["tag"]: t["score"] for t in record["tags"]}, abs=4e-4)
+        assert song["duration"] == pytest.approx(record["duration"], abs=1e-3)
+
+
+def test_moved_copied_and_retagged_files_are_not_heard_again(index: Run, samptag: Run, music: Path, db: Path):
+    index(music)
+    (music / "formats" / "lava.opus").rename(music / "moved.opus")
+    shutil.copyfile(music / "moved.opus", music / "copy.opus")
+    set_fields(music / "formats" / "eastern-dreams.mp3", artist="Somebody", title="Dreams")
+    assert summary(index(music)) == "0 songs heard, 10 unchanged, 1 moved, 2 with new tags or names"
+    assert paths(samptag, db, "path ~ lava.opus or path ~ moved.opus or path ~ copy.opus") == {
+        "moved.opus",
+        "copy.opus",
+    }
+    assert paths(samptag, db, "artist = somebody and title = dreams") == {"eastern-dreams.mp3"}
+
+
+def test_what_vanished_stays_until_it_is_pruned(index: Run, samptag: Run, music: Path, db: Path):
+    index(music)
+    (music / "formats" / "bay.wav").unlink()
+    assert summary(index(music)) == "0 songs heard, 11 unchanged, 1 missing (--prune forgets them)"
+    assert "bay.wav" not in paths(samptag, db)
+    assert json.loads(index("--status", "--json").stdout)["missing"] == 1
+    assert summary(index(music, "--prune")) == "1 missing song forgotten"
+    assert json.loads(index("--status", "--json").stdout)["songs"] == 11
+
+
+def test_an_unplugged_drive_loses_nothing(index: Run, samptag: Run, music: Path, db: Path):
+    index(music)
+    shutil.move(music / "calm", music.parent / "elsewhere")
+    (music / "calm").mkdir()
+    done = index(music / "calm", "--prune", check=1)
+    assert b"no audio files in the folder" in done.stderr
+    shutil.rmtree(music)
+    done = index(check=1)
+    assert summary(done).startswith("0 songs heard, 0 unchanged, 1 failed")
+    assert json.loads(index("--status", "--json").stdout)["missing"] == 0
+
+
+def test_broken_files_are_remembered_until_they_change(index: Run, music: Path, broken_file: Any):
+    shutil.copyfile(broken_file("text.mp3"), music / "text.mp3")
+    shutil.copyfile(broken_file("empty.wav"), music / "empty.wav")
+    done = index(music, check=1)
+    assert summary(done) == "12 songs heard, 0 unchanged, 2 failed"
+    assert summary(index(music)) == "0 songs heard, 12 unchanged, 2 that failed before left alone"
+    broken = json.loads(index("--status", "--json").stdout)["broken"]
+    assert [Path(item["path"]).name for item in broken] == ["empty.wav", "text.mp3"]
+    assert all(Path(item["path"]).name in item["error"] for item in broken)
+    shutil.copyfile(MEDIA / "bay.wav", music / "empty.wav")
+    assert summary(index(music)).startswith("0 songs heard, 12 unchanged, 1 with new tags or names, 1 that failed")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_names_of_any_bytes(index: Run, samptag: Run, tmp_path: Path, db: Path):
+    folder = os.fsencode(tmp_path / "music")
+    os.mkdir(folder)
+    for name in (b"caf\xe9.opus", b"two\nlines.opus", b"'quotes\" % ?.opus"):
+        shutil.copyfile(MEDIA / "lava.opus", os.path.join(folder, name))
+    index(folder)
+    done = samptag("find", "-0", "--db", db)
+    assert {os.path.basename(path) for path in done.stdout.split(b"\0") if path} == set(os.listdir(folder))
+
+
+def test_symbolic_and_hard_links_are_one_song_heard_once(index: Run, music: Path):
+    (music / "link").symlink_to(music / "calm")
+    os.link(music / "formats" / "bay.wav", music / "hard.wav")
+    assert summary(index(music)) == "12 songs heard, 0 unchanged, 1 with new tags or names"
+
+
+def test_a_killed_run_goes_on_where_it_was(index: Run, tiny_weights: Path, music: Path, db: Path, cli_environment: Any):
+    for number in range(150):
+        clip = music / f"{number}.wav"
+        data = bytearray((MEDIA / "bay.wav").read_bytes())
+        data[2000:2002] = number.to_bytes(2, "little")
+        clip.write_bytes(data)
+    command = [sys.executable, "-m", "samptag", "index", "--db", db, "--model", tiny_weights, music]
+    process = subprocess.Popen(command, env=cli_environment, stderr=subprocess.PIPE)
+    while process.poll() is None and not (db.is_file() and heard(db)):
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    before = heard(db)
+    assert integrity(db) == "ok"
+    done = index(music)
+    assert summary(done) == f"{162 - before} songs heard, {before} unchanged"
+
+
+def heard(db: Path) -> int:
+    with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM heard").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+def change(db: Path, statement: str) -> None:
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute(statement)
+
+
+def integrity(db: Path) -> str:
+    with closing(sqlite3.connect(db)) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def test_two_at_once_say_who_holds_it(index: Run, samptag: Run, music: Path, db: Path):
+    index(music)
+    from samptag.library.database import Database
+
+    database = Database(db, create=True)
+    with database.writing("index"):
+        done = index(music, check=5)
+        assert f"held by 'samptag index' (process {os.getpid()}" in done.stderr.decode()
+        assert len(paths(samptag, db)) == 12  # reading goes on
+    database.close()
+    index(music)
+
+
+def test_databases_that_cannot_be_used(index: Run, samptag: Run, music: Path, db: Path, tmp_path: Path):
+    def error(*arguments: Any) -> str:
+        done = samptag(*arguments, check=5)
+        assert done.stdout == b""
+        (line,) = done.stderr.decode().splitlines()
+        return line
+
+    assert "there is no index at" in error("find", "--db", db)
+    db.write_bytes(b"no database at all, but long enough to be one" * 300)
+    assert "is damaged or no SQLite file" in error("find", "--db", db)
+    assert "is damaged or no SQLite file" in error("index", "--db", db, music)
+    db.unlink()
+    change(db, "CREATE TABLE x (y)")
+    assert "is no index of samptag's" in error("find", "--db", db)
+    db.unlink()
+    index(music)
+    data = db.read_bytes()
+    change(db, "PRAGMA user_version = 99")
+    assert "made by a newer samptag (index version 99" in error("find", "--db", db)
+    assert "made by a newer samptag" in error("index", "--db", db, music)
+    db.write_bytes(data[: len(data) // 2])
+    assert "damaged" in error("find", "--db", db, "--sort", "artist")
+    assert "read-only, or is a folder" in error("index", "--db", tmp_path, music)
+
+
+def test_a_read_only_index_can_be_searched(index: Run, samptag: Run, music: Path, tmp_path: Path, db: Path):
+    index(music)
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    shutil.copyfile(db, folder / "library.db")
+    (folder / "library.db").chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        assert len(paths(samptag, folder / "library.db")) == 12
+        if os.geteuid() != 0:
+            assert b"cannot write the index" in samptag("index", "--db", folder / "library.db", music, check=5).stderr
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_full_disk_keeps_what_was_recorded(index: Run, samptag: Run, music: Path, db: Path):
+    resource = pytest.importorskip("resource")
+    index(music / "formats")
+    before = paths(samptag, db)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+
+    done = index(music, check=5, preexec_fn=limit)
+    assert "cannot write the index" in summary(done)
+    assert integrity(db) == "ok"
+    assert paths(samptag, db) == before
+    assert summary(index(music)) == "4 songs heard, 8 unchanged"
+
+
+def test_a_run_with_nothing_to_hear_loads_no_model(
+    index: Run, music: Path, db: Path, tiny_weights: Path, cli_environment: Any
+):
+    index(music)
+    code = (
+        "import sys; sys.argv = ['samptag', *sys.argv[1:]]\n"
+        "from samptag.cli.app import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'numba', 'sklearn'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "index", "--db", str(db), "--model", str(tiny_weights), str(music)]
+    done = subprocess.run(command, env=cli_environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_usage(samptag: Run, db: Path, music: Path):
+    assert b"nothing was indexed before" in samptag("index", "--db", db, check=5).stderr
+    assert b"--status only looks" in samptag("index", "--status", music, "--db", db, check=2).stderr
+    assert b"cannot open" in samptag("index", "--db", db, music / "none", check=1).stderr

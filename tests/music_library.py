@@ -1,0 +1,42 @@
+"""A folder of real music as people keep it, with artists and albums in its tags, for tests of the library."""
+
+import shutil
+from pathlib import Path
+
+import mutagen
+from mutagen import id3
+
+MEDIA = Path(__file__).parent / "media"
+FORMATS = sorted(path.name for path in MEDIA.iterdir() if path.is_file() and path.suffix != ".md")
+
+
+def make_music(folder: Path, *, songs: int = 6) -> Path:
+    """`folder` with one file of every format in formats/, and so many excerpts each in calm/ and driving/.
+
+    Every two excerpts are by one artist: "Calm 1", "Calm 2", ..., "Driving 1", ...
+    """
+    (folder / "formats").mkdir(parents=True)
+    for name in FORMATS:
+        shutil.copyfile(MEDIA / name, folder / "formats" / name)
+    for kind in ("calm", "driving"):
+        (folder / kind).mkdir()
+        for number, source in enumerate(sorted((MEDIA / "set").glob(f"{kind}-*.opus"))[:songs]):
+            copy = folder / kind / source.name
+            shutil.copyfile(source, copy)
+            artist = f"{kind.title()} {number // 2 + 1}"
+            set_fields(copy, artist=artist, title=source.stem, album=f"{kind} album")
+    return folder
+
+
+def set_fields(path: Path, **fields: str) -> None:
+    """Write fields as another program would; only what Vorbis comments and ID3 have under these names."""
+    file = mutagen.File(path)
+    if file.tags is None:
+        file.add_tags()
+    for name, value in fields.items():
+        if isinstance(file.tags, id3.ID3):
+            frame = {"artist": id3.TPE1, "title": id3.TIT2, "album": id3.TALB, "genre": id3.TCON}[name]
+            file.tags.add(frame(encoding=3, text=[value]))
+        else:
+            file.tags[name] = [value]
+    file.save()
