@@ -182,6 +182,76 @@ class Library:
             weights = self.weights(model)
             return find_songs(database, weights, expression, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
 
+    def similar(
+        self,
+        songs: Sequence[str | os.PathLike[str]],
+        *,
+        unlike: Sequence[str | os.PathLike[str]] = (),
+        path_to: str | os.PathLike[str] | None = None,
+        n: int = 25,
+        where: str = "",
+        per_artist: int | None = None,
+        model: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> list[Song]:
+        """The songs of the index that sound most like some songs, or that lead from one to another.
+
+        Parameters
+        ----------
+        songs : sequence of str or path
+            At least one file; what is not in the index is heard on the spot.
+        unlike : sequence of str or path
+            Files to keep away from.
+        path_to : str or path, optional
+            A song to end at: even steps from `songs`, which must then be one.
+        n : int
+            At most so many songs; the given ones, their copies and near-identical recordings are not among them.
+        where : str
+            Only songs that this expression is true of, see `find`.
+        per_artist : int, optional
+            At most so many of one artist.
+        model : str or path, optional
+            Whose embeddings; None for the weights of the last `index`.
+        device : str
+            As for `samptag.Tagger`, for what is heard on the spot.
+
+        Returns
+        -------
+        list of Song
+            Best first, or in the order of the path; `similarity` is the cosine.
+
+        Raises
+        ------
+        UsageError
+            The expression cannot be read, or the arguments do not go together.
+        LibraryError, AudioError
+            The index cannot be used; a song cannot be heard.
+
+        Examples
+        --------
+        >>> [song.label for song in library.similar(["song.mp3"], n=2)]  # doctest: +SKIP
+        ['Zeropage - Ambiphonic', 'Askyel - Combat 1']
+        """
+        from samptag.errors import UsageError
+        from samptag.library.query import parse
+        from samptag.library.similar import embedding_of, path_between, similar_songs
+
+        if not songs:
+            raise UsageError("name a song to compare with")
+        if path_to is not None and (len(songs) != 1 or unlike or per_artist):
+            raise UsageError("a path leads from one song to one other: no further songs, and no limit by artist")
+        database = self._reading()
+        with database.explained():
+            weights = self.weights(model)
+            condition = parse(where, weights.vocabulary)
+            make_tagger = _Once(weights, model, device)
+            seeds = [embedding_of(database, weights, song, make_tagger) for song in songs]
+            if path_to is not None:
+                end = embedding_of(database, weights, path_to, make_tagger)
+                return path_between(database, weights, seeds[0], end, n=n, condition=condition)
+            away = [embedding_of(database, weights, song, make_tagger) for song in unlike]
+            return similar_songs(database, weights, seeds, unlike=away, n=n, condition=condition, per_artist=per_artist)
+
     def weights(self, model: str | os.PathLike[str] | None = None) -> Weights:
         """The weights that songs were heard with: by name or file, else those of the last `index`.
 
@@ -213,6 +283,30 @@ class Library:
         database = self._reading()
         with database.explained():
             return [os.fsdecode(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")]
+
+
+class _Once:
+    """Makes the Tagger of weights that the index knows, when it is first needed."""
+
+    def __init__(self, weights: Weights, model: str | os.PathLike[str] | None, device: str) -> None:
+        self._weights, self._device = weights, device
+        self._model = weights.name if model is None else _name_or_path(model)
+        self._made: Tagger | None = None
+
+    def __call__(self) -> Tagger:
+        if self._made is None:
+            from samptag.errors import LibraryError
+            from samptag.pretrained import resolve
+            from samptag.pretrained.checksums import file_sha256
+            from samptag.tagging import Tagger
+
+            if file_sha256(resolve(self._model)) != self._weights.digest:
+                raise LibraryError(
+                    f"the weights {self._model} are not those that the songs of the index were heard with: "
+                    "embeddings of two models cannot be compared; index again, or name the old file with --model"
+                )
+            self._made = Tagger.from_pretrained(self._model, device=self._device)
+        return self._made
 
 
 def _name_or_path(value: str | os.PathLike[str]) -> str | Path:
