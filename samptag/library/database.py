@@ -46,7 +46,8 @@ CREATE TABLE runs (
 );
 CREATE TABLE writes (
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, path BLOB NOT NULL, state TEXT NOT NULL,
-    old TEXT NOT NULL, new TEXT NOT NULL, copy BLOB, inode INTEGER, size INTEGER, mtime_ns INTEGER
+    old TEXT NOT NULL, new TEXT NOT NULL, size INTEGER, mtime_ns INTEGER,
+    copy BLOB, copy_inode INTEGER, copy_size INTEGER, copy_mtime_ns INTEGER
 );
 CREATE INDEX writes_by_run ON writes (run);
 """

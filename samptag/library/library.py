@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from samptag.library.indexing import IndexReport, Observer
+    from samptag.library.plan import Mode, WritePlan
     from samptag.library.query import Condition
     from samptag.library.songs import Song, Weights
+    from samptag.library.writing import Outcome, Run
     from samptag.tagging import Tagger
 
 __all__ = ["Library"]
@@ -251,6 +253,103 @@ class Library:
                 return path_between(database, weights, seeds[0], end, n=n, condition=condition)
             away = [embedding_of(database, weights, song, make_tagger) for song in unlike]
             return similar_songs(database, weights, seeds, unlike=away, n=n, condition=condition, per_artist=per_artist)
+
+    def plan(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        fields: Sequence[str] = ("genre", "mood"),
+        mode: Mode = "empty",
+        records: str | os.PathLike[str] | None = None,
+        model: str | os.PathLike[str] | None = None,
+    ) -> WritePlan:
+        """What `write` would put into files; nothing is touched.
+
+        Parameters
+        ----------
+        paths : sequence of str or path
+            Files and folders.
+        fields : sequence of str
+            Of genre, mood, grouping, comment and samptag.
+        mode : {"empty", "add", "replace"}
+            Fill empty fields, add to what is there, or replace it.
+        records : str or path, optional
+            A file of ``samptag tag --format jsonl --top 0`` to take scores from; None for those of the index.
+        model : str or path, optional
+            Whose words; None for the weights of the last `index`.
+
+        Raises
+        ------
+        UsageError
+            A field is unknown, the records cannot be read, or mutagen is missing.
+        LibraryError
+            The index cannot be used.
+
+        Examples
+        --------
+        >>> for file in library.plan(["/home/me/Music"]).changed:  # doctest: +SKIP
+        ...     print(file.path, [(change.field, change.new) for change in file.changes])
+        """
+        from samptag.library.plan import plan_writes, records_of
+
+        database = self._reading()
+        with database.explained():
+            weights = self.weights(model)
+            known = None if records is None else records_of(records, weights.vocabulary)
+            return plan_writes(database, weights, paths, records=known, fields=fields, mode=mode)
+
+    def write(self, plan: WritePlan, *, touch: bool = False) -> Iterator[tuple[int, Outcome]]:
+        """Put what a plan says into the files: each on a copy that is read back before it takes the file's place.
+
+        Parameters
+        ----------
+        plan : WritePlan
+            From `plan`; a file that changed since is left alone.
+        touch : bool
+            Give the files the present time instead of their old one.
+
+        Yields
+        ------
+        (int, Outcome)
+            The run's number, for `undo`, and what became of each file.
+
+        Examples
+        --------
+        >>> for run, outcome in library.write(library.plan(["/home/me/Music"])):  # doctest: +SKIP
+        ...     print(outcome.path, outcome.error or "written")
+        """
+        from samptag.library.writing import write_plan
+
+        database = self._writing()
+        with database.explained(), database.writing("write"):
+            yield from write_plan(database, plan, touch=touch)
+
+    def undo(self, run: int | None = None) -> Iterator[tuple[int, Outcome]]:
+        """Put back the fields that a run of `write` changed, the last one that is not undone if none is named.
+
+        Yields
+        ------
+        (int, Outcome)
+            As for `write`; a file that changed since has an error and stays as it is.
+
+        Raises
+        ------
+        LibraryError
+            There is nothing to undo.
+        """
+        from samptag.library.writing import undo_run
+
+        database = self._writing()
+        with database.explained(), database.writing("write --undo"):
+            yield from undo_run(database, run)
+
+    def runs(self) -> list[Run]:
+        """The runs of `write`, oldest first."""
+        from samptag.library.writing import runs
+
+        database = self._reading()
+        with database.explained():
+            return runs(database)
 
     def weights(self, model: str | os.PathLike[str] | None = None) -> Weights:
         """The weights that songs were heard with: by name or file, else those of the last `index`.

@@ -1,7 +1,7 @@
 """Songs that sound alike: the angle between embeddings, counted from the middle of the library.
 
-The embeddings of all music point much the same way; taken from the library's mean they tell songs apart (docs/results.md
-has the figures). One pass over the table reads them as they come, so that memory does not grow with the library.
+The embeddings of all music point much the same way; taken from the library's mean they tell songs apart (figures in
+docs/results.md). One pass over the table reads them as they come, so that memory does not grow with the library.
 """
 
 from __future__ import annotations

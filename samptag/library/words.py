@@ -20,7 +20,7 @@ DEFAULT_CUTOFF = 0.5
 _GENRE_LIST = (
     "classical, techno, electronic, rock, indian, opera, pop, country, metal, dance, ambient, new age, new wave, "
     "choral, jazz, soul, punk, blues, folk, funk, house, electro, electronica, indie, alternative, experimental, "
-    "hip-hop, hip hop, rnb, alternative rock, classic rock, indie rock, indie pop, hard rock, heavy metal, progressive rock"
+    "hip-hop, hip hop, rnb, alternative rock, classic rock, indie rock, indie pop, hard rock, heavy metal"
 )
 _GENRES = frozenset(_GENRE_LIST.split(", "))
 _MOODS = frozenset(("quiet", "soft", "loud", "happy", "sad", "chill", "chillout", "mellow", "party"))

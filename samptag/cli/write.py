@@ -1,0 +1,265 @@
+"""`samptag write`: decided words into music files, after the plan was seen; and back again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samptag.cli.library_options import AsJson, Db, Heard, count, open_library, print_json
+from samptag.errors import UsageError
+
+if TYPE_CHECKING:
+    from samptag.library import Library
+    from samptag.library.plan import Change, WritePlan
+    from samptag.library.writing import Outcome, Run
+
+__all__ = ["write"]
+
+PLAN_SCHEMA, RUNS_SCHEMA = "samptag.write/1", "samptag.runs/1"
+SOME_FAILED = 1
+WHAT, HOW, BACK = "What is written", "Doing it", "Going back"
+
+
+def _fields(incomplete: str) -> Iterator[str]:
+    names = ("genre", "mood", "grouping", "comment", "samptag")
+    start, comma, last = incomplete.rpartition(",")
+    return (start + comma + name for name in names if name.startswith(last))
+
+
+def _profiles(incomplete: str) -> Iterator[str]:
+    return (name for name in ("navidrome", "kodi", "rekordbox") if name.startswith(incomplete))
+
+
+def write(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders; after --undo the number of a run.")
+    ] = None,
+    records: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Take scores from what 'samptag tag --top 0 -o FILE.jsonl' wrote.",
+            show_default="the index",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD,...",
+            help="Of genre, mood, grouping, comment and samptag (all scores).",
+            show_default="genre,mood",
+            autocompletion=_fields,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLAYER",
+            help="The fields that a player shows: navidrome, kodi or rekordbox.",
+            autocompletion=_profiles,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", metavar="", help="Add to fields that have values.", rich_help_panel=WHAT)
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", metavar="", help="Replace what fields have.", rich_help_panel=WHAT)
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", metavar="", help="Do it; without this it is only shown.", rich_help_panel=HOW)
+    ] = False,
+    touch: Annotated[
+        bool,
+        typer.Option(
+            "--touch",
+            metavar="",
+            help="Give the files the present time, for players that look at times.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
+    undo: Annotated[
+        bool,
+        typer.Option(
+            "--undo", metavar="", help="Put back what the last run, or run PATH, changed.", rich_help_panel=BACK
+        ),
+    ] = False,
+    runs: Annotated[bool, typer.Option("--runs", metavar="", help="List what was written.", rich_help_panel=BACK)] = False,
+    db: Db = None,
+    model: Heard = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write decided genres and moods into your music files.
+
+    First it only shows what would change; --yes does it. Only words past their cut-offs are written, and by default
+    only into fields that are empty. Each file is changed as a copy that is read back and compared before it takes the
+    file's place; the sound never changes, and --undo puts the old values back.
+
+    Examples: samptag write ~/Music, then samptag write ~/Music --yes; samptag write --undo
+    """
+    _check(paths, records, fields, profile, add=add, replace=replace, yes=yes, undo=undo, runs=runs)
+    with open_library(db) as library:
+        if runs:
+            _list_runs(library.runs(), as_json)
+            return
+        if undo:
+            outcomes = list(library.undo(_run_number(paths)))
+            _report(outcomes, as_json, done="set back")
+        else:
+            plan = library.plan(
+                paths or [],
+                fields=_chosen_fields(fields, profile),
+                mode="add" if add else "replace" if replace else "empty",
+                records=records,
+                model=model,
+            )
+            outcomes = list(library.write(plan, touch=touch)) if yes else []
+            _report_plan(plan, outcomes, yes, as_json)
+        refused = any(outcome.error for _, outcome in outcomes)
+        if not undo:
+            refused = refused or any(file.refused for file in plan.files)
+    raise typer.Exit(SOME_FAILED if refused else 0)
+
+
+def _check(
+    paths: Sequence[str] | None,
+    records: str | None,
+    fields: str | None,
+    profile: str | None,
+    *,
+    add: bool,
+    replace: bool,
+    yes: bool,
+    undo: bool,
+    runs: bool,
+) -> None:
+    if undo or runs:
+        if any((records, fields, profile, add, replace, yes, undo and runs, runs and paths)):
+            raise UsageError("--undo and --runs go with nothing but --db and --json (and --undo with a run's number)")
+        return
+    if not paths:
+        raise UsageError("nothing to write to: name files or folders (see 'samptag write --help')")
+    if add and replace:
+        raise UsageError("--add and --replace exclude each other")
+    if fields and profile:
+        raise UsageError("--fields and --profile exclude each other: a profile is a choice of fields")
+
+
+def _chosen_fields(fields: str | None, profile: str | None) -> tuple[str, ...]:
+    from samptag.library.plan import PROFILES
+
+    if profile is not None:
+        if profile not in PROFILES:
+            raise UsageError(f"unknown profile {profile!r}: choose {', '.join(PROFILES)}")
+        return PROFILES[profile]
+    return tuple(part.strip() for part in fields.split(",") if part.strip()) if fields else ("genre", "mood")
+
+
+def _run_number(paths: Sequence[str] | None) -> int | None:
+    if not paths:
+        return None
+    if len(paths) > 1 or not paths[0].isdigit():
+        raise UsageError(f"--undo takes the number of a run, not {' '.join(paths)!r}: see 'samptag write --runs'")
+    return int(paths[0])
+
+
+def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool, as_json: bool) -> None:
+    from samptag.cli.console import note
+    from samptag.library.plan import words_of
+    from samptag.tagging.result import valid_text
+
+    failed = {outcome.path: outcome.error for _, outcome in outcomes if outcome.error}
+    if as_json:
+        print_json(
+            {
+                "schema": PLAN_SCHEMA,
+                "weights": {"name": plan.model, "sha256": plan.digest},
+                "fields": list(plan.fields),
+                "mode": plan.mode,
+                "run": outcomes[0][0] if outcomes else None,
+                "files": [
+                    {
+                        "path": valid_text(file.path),
+                        "changes": [
+                            {"field": c.field, "old": list(map(valid_text, c.old)), "new": list(c.new)}
+                            for c in file.changes
+                        ],
+                        "written": yes and bool(file.changes) and file.path not in failed,
+                        "error": _text_or_none(file.refused or failed.get(file.path)),
+                    }
+                    for file in plan.files
+                ],
+            }
+        )
+    else:
+        for file in plan.changed if not yes else ():
+            sys.stdout.write("\n".join([valid_text(file.path), *map(_line, file.changes)]) + "\n")
+    for message in [file.refused for file in plan.files if file.refused] + list(failed.values()):
+        note(f"error: {message}")
+    n_refused = sum(file.refused is not None for file in plan.files) + len(failed)
+    parts = [
+        f"{count(len(plan.changed) - len(failed), 'file')} {'written' if yes else 'would change'}",
+        f"{len(plan.files) - len(plan.changed) - n_refused + len(failed)} stay as they are",
+        *([f"{n_refused} refused"] if n_refused else []),
+    ]
+    if not yes and plan.changed:
+        words = sorted(words_of(plan.changed).items(), key=lambda item: -item[1])
+        common = ", ".join(f"{value} {number}" for (field, value), number in words if field in ("genre", "mood"))
+        note(common or "no genre and no mood among them")
+    note(", ".join(parts))
+    if outcomes:
+        note(f"this was run {outcomes[0][0]}: 'samptag write --undo' takes it back")
+    elif plan.changed:
+        note("nothing is written yet: --yes does it")
+
+
+def _text_or_none(text: str | None) -> str | None:
+    from samptag.tagging.result import valid_text
+
+    return None if text is None else valid_text(text)
+
+
+def _line(change: Change) -> str:
+    from samptag.tagging.result import valid_text
+
+    def shown(values: Sequence[str]) -> str:
+        text = "; ".join(" ".join(value.split()) for value in values[:8]) + ("; ..." if len(values) > 8 else "")
+        text = valid_text(text)
+        return (text if len(text) <= 60 else text[:57] + "...") or "(empty)"
+
+    return f"  {change.field:<8}  {shown(change.old)} -> {shown(change.new)}"
+
+
+def _report(outcomes: list[tuple[int, Outcome]], as_json: bool, *, done: str) -> None:
+    from samptag.cli.console import note
+    from samptag.tagging.result import valid_text
+
+    failed = [outcome.error for _, outcome in outcomes if outcome.error]
+    if as_json:
+        files: list[dict[str, Any]] = [
+            {"path": valid_text(outcome.path), "undone": outcome.error is None, "error": _text_or_none(outcome.error)}
+            for _, outcome in outcomes
+        ]
+        print_json({"schema": "samptag.undo/1", "run": outcomes[0][0], "files": files})
+    for message in failed:
+        note(f"error: {message}")
+    note(f"run {outcomes[0][0]}: {count(len(outcomes) - len(failed), 'file')} {done}, {len(failed)} left alone")
+
+
+def _list_runs(runs: list[Run], as_json: bool) -> None:
+    if as_json:
+        print_json({"schema": RUNS_SCHEMA, "runs": [vars(run) for run in runs]})
+        return
+    for run in runs:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began))
+        undone = f", {run.undone} undone" if run.undone else ""
+        sys.stdout.write(
+            f"{run.id}\t{began}\t{count(run.files, 'file')}{undone}\t{run.fields} ({run.mode})\t{run.weights}\n"
+        )

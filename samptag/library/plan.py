@@ -1,0 +1,268 @@
+"""What would be written into music files: decided words, in fields that players read, beside what is there now."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from samptag.errors import SamptagError, UsageError
+from samptag.library.database import Database
+from samptag.library.fields import TagFile, need_mutagen
+from samptag.library.query import Condition
+from samptag.library.songs import Weights, select, song_of
+from samptag.library.words import Vocabulary, Word, fold
+from samptag.tagging.files import expand_inputs
+
+__all__ = ["PROFILES", "WRITABLE", "Change", "FilePlan", "Mode", "WritePlan", "plan_writes", "records_of"]
+
+Mode: TypeAlias = Literal["empty", "add", "replace"]
+"""Which fields are written: those that are empty; all, beside what they have; or all, in place of it."""
+
+WRITABLE = ("genre", "mood", "grouping", "comment", "samptag")
+PROFILES: Mapping[str, tuple[str, ...]] = {
+    "navidrome": ("genre", "mood"),
+    "kodi": ("genre", "mood"),
+    "rekordbox": ("genre", "comment"),
+}
+"""The fields that a player shows."""
+
+Scores: TypeAlias = Mapping[str, float]
+_SPELLINGS = {"rnb": "R&B"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One field's values, now and afterwards."""
+
+    field: str
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePlan:
+    """What would become of one file.
+
+    Attributes
+    ----------
+    path : str
+    changes : tuple of Change
+        Empty where nothing is decided or every field is taken.
+    refused : str or None
+        Why it cannot be written.
+    size, mtime_ns : int
+        The file the plan was made for; one that differs when it is written is left alone.
+    """
+
+    path: str
+    changes: tuple[Change, ...] = ()
+    refused: str | None = None
+    size: int = 0
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritePlan:
+    """What would become of many files.
+
+    Attributes
+    ----------
+    files : tuple of FilePlan
+    model, digest : str
+        The weights whose words they are; the digest is empty where it is not known.
+    fields : tuple of str
+    mode : {"empty", "add", "replace"}
+    """
+
+    files: tuple[FilePlan, ...]
+    model: str
+    digest: str
+    fields: tuple[str, ...]
+    mode: Mode
+
+    @property
+    def changed(self) -> tuple[FilePlan, ...]:
+        """The files that would change."""
+        return tuple(file for file in self.files if file.changes)
+
+
+def plan_writes(
+    database: Database,
+    weights: Weights,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    records: Mapping[str, Scores] | None = None,
+    fields: Sequence[str] = ("genre", "mood"),
+    mode: Mode = "empty",
+) -> WritePlan:
+    """What would be written into the files, and why not into some.
+
+    Parameters
+    ----------
+    database : Database
+    weights : Weights
+        Whose words, categories and cut-offs.
+    paths : sequence of str or path
+        Files and folders.
+    records : mapping, optional
+        Scores by absolute path, from `records_of`; None for those of the index.
+    fields : sequence of str
+        Of `WRITABLE`.
+    mode : {"empty", "add", "replace"}
+
+    Raises
+    ------
+    UsageError
+        A field is unknown, or mutagen is missing.
+    """
+    need_mutagen()
+    unknown = [field for field in fields if field not in WRITABLE]
+    if unknown:
+        raise UsageError(f"unknown field {unknown[0]!r}: choose {', '.join(WRITABLE)}")
+    scores_of = _from_index(database, weights) if records is None else _from_records(records)
+    planner = _Planner(weights, tuple(fields), mode, scores_of)
+    files = [planner.plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))]
+    return WritePlan(
+        files=tuple(files), model=weights.name, digest=weights.digest, fields=tuple(fields), mode=mode
+    )
+
+
+def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str, Scores]:
+    """The scores in a file of records that ``samptag tag --format jsonl`` wrote, by absolute path.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, or holds other words than the weights.
+    """
+    import base64
+
+    found: dict[str, Scores] = {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {os.fspath(path)}: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            name = base64.b64decode(record["path_bytes"]) if "path_bytes" in record else record["path"]
+            scores = {str(item["tag"]): float(item["score"]) for item in record["tags"]}
+        except (ValueError, TypeError, KeyError):
+            raise UsageError(f"{os.fspath(path)}, line {number}: no record of 'samptag tag --format jsonl'") from None
+        for tag in scores:
+            vocabulary.place(tag)
+        found[os.path.abspath(os.fsdecode(name))] = scores
+    return found
+
+
+def _from_index(database: Database, weights: Weights) -> Callable[[str, os.stat_result], Scores]:
+    def scores_of(path: str, status: os.stat_result) -> Scores:
+        name = os.fsencode(path)
+        rows = select(database, weights, Condition(sql="s.path = ?", values=(name,)))
+        known = database.rows("SELECT size, mtime_ns, error FROM songs WHERE path = ?", name)
+        if known and known[0][2]:
+            raise SamptagError(f"{path}: it could not be heard")
+        if not rows:
+            raise SamptagError(f"{path}: not in the index: run 'samptag index' first")
+        if known[0][:2] != (status.st_size, status.st_mtime_ns):
+            raise SamptagError(f"{path}: it changed since it was indexed: run 'samptag index' first")
+        return song_of(rows[0], weights).scores
+
+    return scores_of
+
+
+def _from_records(records: Mapping[str, Scores]) -> Callable[[str, os.stat_result], Scores]:
+    def scores_of(path: str, status: os.stat_result) -> Scores:
+        if path not in records:
+            raise SamptagError(f"{path}: no record of it")
+        return records[path]
+
+    return scores_of
+
+
+@dataclass(frozen=True)
+class _Planner:
+    weights: Weights
+    fields: tuple[str, ...]
+    mode: Mode
+    scores_of: Callable[[str, os.stat_result], Scores]
+
+    def plan(self, path: str, error: SamptagError | None) -> FilePlan:
+        try:
+            if error is not None:
+                raise error
+            status = os.stat(path)
+            changes = self._changes(path, self.scores_of(path, status))
+            return FilePlan(path=path, changes=changes, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        except SamptagError as refusal:
+            return FilePlan(path=path, refused=str(refusal))
+        except OSError as refusal:
+            return FilePlan(path=path, refused=f"cannot open {path!r}: {refusal.strerror}")
+
+    def _changes(self, path: str, scores: Scores) -> tuple[Change, ...]:
+        vocabulary = self.weights.vocabulary
+        decided = [word for word, _ in vocabulary.decided([scores.get(tag, 0.0) for tag in vocabulary.tags])]
+        tags = TagFile(path)
+        changes = []
+        for field in self.fields:
+            if field == "samptag":
+                continue
+            old = tags.get(field)
+            new = _merged(field, old, _wanted(field, decided), self.mode)
+            if new != old:
+                changes.append(Change(field=field, old=tuple(old), new=tuple(new)))
+        # What was written is explained beside it; by itself that is a reason to touch a file only where asked for.
+        if changes or "samptag" in self.fields:
+            old, new = tags.get("samptag"), [self._explanation(scores)]
+            if new != old:
+                changes.append(Change(field="samptag", old=tuple(old), new=tuple(new)))
+        return tuple(changes)
+
+    def _explanation(self, scores: Scores) -> str:
+        content = {
+            "model": self.weights.name,
+            "weights": self.weights.digest,
+            "scores": {tag: round(score, 3) for tag, score in scores.items()},
+        }
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _wanted(field: str, decided: Sequence[Word]) -> list[str]:
+    """The values that decided words give a field."""
+    if field in ("genre", "mood"):
+        return [_spelled(word.tag) for word in decided if word.category == field]
+    words = [word.tag for word in decided if field == "grouping" or word.category != "genre"]
+    if not words:
+        return []
+    return ["; ".join(words) if field == "grouping" else f"[MOOD: {'; '.join(words)}]"]
+
+
+def _merged(field: str, old: list[str], wanted: list[str], mode: Mode) -> list[str]:
+    if not wanted or (mode == "empty" and old):
+        return old
+    if mode == "replace" or not old:
+        return wanted
+    if field in ("genre", "mood"):
+        known = {fold(value) for value in old}
+        return old + [value for value in wanted if fold(value) not in known]
+    return old if wanted[0] in old[0] else [f"{old[0]} {wanted[0]}", *old[1:]]
+
+
+def _spelled(tag: str) -> str:
+    """The word as genres are written in files: "new age" as New Age; a word with capitals of its own stays."""
+    return _SPELLINGS.get(tag, tag.title() if tag.islower() else tag)
+
+
+def words_of(plan: Iterable[FilePlan]) -> dict[tuple[str, str], int]:
+    """How many files would get each value of genre and mood, by (field, value)."""
+    counts: dict[tuple[str, str], int] = {}
+    for file in plan:
+        for change in file.changes:
+            if change.field != "samptag":
+                for value in set(change.new) - set(change.old):
+                    counts[change.field, value] = counts.get((change.field, value), 0) + 1
+    return counts

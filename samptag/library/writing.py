@@ -1,0 +1,372 @@
+"""Tags written into music files, so that no file is ever half-written and every run can be undone.
+
+Each file is copied beside itself, the copy gets the tags, is read back and compared (the fields as planned, every other
+field and picture as before, the sound by its digest), flushed to the disk, and only then takes the file's name. The
+journal in the index knows of each step before it happens:
+
+    copying    the copy named there may exist; the file is the old one
+    ready      the copy is whole; the file is the old one, or the copy if its inode is the one named there
+    done       the file is the new one; what it was is under `old`
+    undoing, undo-ready, undone       the same for the way back
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samptag.errors import LibraryError, SamptagError
+from samptag.library.audio_bytes import audio_digest
+from samptag.library.database import Database
+from samptag.library.fields import TagFile, need_mutagen
+from samptag.library.plan import FilePlan, WritePlan
+
+__all__ = ["Outcome", "Run", "recover", "runs", "undo_run", "write_plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes
+    ----------
+    path : str
+    error : str or None
+        Why it is as it was before; None where it was written.
+    """
+
+    path: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One agreed-to run of `write`.
+
+    Attributes
+    ----------
+    id : int
+    began : float
+        Seconds since 1970.
+    weights : str
+        Name of the weights.
+    fields, mode : str
+    files : int
+        How many it wrote.
+    undone : int
+        How many of them were set back.
+    """
+
+    id: int
+    began: float
+    weights: str
+    fields: str
+    mode: str
+    files: int
+    undone: int
+
+
+def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> Iterator[tuple[int, Outcome]]:
+    """Write what the plan says, one file after the other.
+
+    Parameters
+    ----------
+    database : Database
+        Held for writing by the caller.
+    plan : WritePlan
+    touch : bool
+        Give the files the present time, so that players that look at times read them again.
+
+    Yields
+    ------
+    (int, Outcome)
+        The number of the run, and what became of a file.
+    """
+    need_mutagen()
+    recover(database)
+    if not plan.changed:
+        return
+    with database.transaction() as connection:
+        cursor = connection.execute(
+            "INSERT INTO runs (began, weights, fields, mode) VALUES (?, ?, ?, ?)",
+            (time.time(), plan.model, ",".join(plan.fields), plan.mode),
+        )
+        run = int(cursor.lastrowid or 0)
+    for file in plan.changed:
+        yield run, _attempt(file.path, lambda file=file: _write_file(database, run, file, touch))  # type: ignore[misc]
+
+
+def undo_run(database: Database, run: int | None) -> Iterator[tuple[int, Outcome]]:
+    """Put back what a run changed, its last file first; files that changed since are left alone.
+
+    Parameters
+    ----------
+    database : Database
+        Held for writing by the caller.
+    run : int or None
+        Its number; None for the last that is not undone.
+
+    Yields
+    ------
+    (int, Outcome)
+
+    Raises
+    ------
+    LibraryError
+        There is no such run, or nothing left of it to undo.
+    """
+    need_mutagen()
+    recover(database)
+    known = [item for item in runs(database) if run in (None, item.id)]
+    if not known:
+        raise LibraryError("nothing was written yet" if run is None else f"there is no run {run}: see --runs")
+    open_runs = [item for item in known if item.undone < item.files]
+    if not open_runs:
+        raise LibraryError("everything that was written is undone" if run is None else f"run {run} is undone already")
+    number = open_runs[-1].id
+    rows = database.rows(
+        "SELECT id, path, old, new, size, mtime_ns FROM writes WHERE run = ? AND state = 'done' ORDER BY id DESC", number
+    )
+    for row in rows:
+        yield number, _attempt(os.fsdecode(row[1]), lambda row=row: _undo_file(database, row))  # type: ignore[misc]
+
+
+def runs(database: Database) -> list[Run]:
+    """All runs of `write`, the oldest first; those that wrote nothing are left out."""
+    rows = database.rows(
+        "SELECT r.id, r.began, r.weights, r.fields, r.mode, count(*), sum(w.state = 'undone') "
+        "FROM runs r JOIN writes w ON w.run = r.id WHERE w.state IN ('done', 'undone') GROUP BY r.id ORDER BY r.id"
+    )
+    names = ("id", "began", "weights", "fields", "mode", "files", "undone")
+    return [Run(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def recover(database: Database) -> None:
+    """Bring the journal to what the files say, after a run that was killed; its copies are removed."""
+    rows = database.rows(
+        "SELECT id, path, state, copy, copy_inode FROM writes WHERE state NOT IN ('done', 'undone')"
+    )
+    for number, path, state, copy, inode in rows:
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(copy)
+            found = os.stat(path).st_ino
+        except FileNotFoundError:
+            found = None
+        except OSError:
+            continue
+        if found is None and not os.path.isdir(os.path.dirname(path)):
+            continue  # a drive that is not there: it is looked at when it is back
+        undoing = state.startswith("undo")
+        if state.endswith("ready") and found == inode:
+            _settle(database, number, "undone" if undoing else "done", path)
+        else:
+            _give_up(database, number, undoing=undoing)
+
+
+def _attempt(path: str, action: Callable[[], None]) -> Outcome:
+    try:
+        action()
+    except LibraryError:
+        raise
+    except SamptagError as error:
+        return Outcome(path=path, error=str(error))
+    except OSError as error:
+        return Outcome(path=path, error=f"{path}: cannot be written: {error.strerror or error}; it is as it was")
+    return Outcome(path=path)
+
+
+def _write_file(database: Database, run: int, file: FilePlan, touch: bool) -> None:
+    target = os.path.realpath(file.path)
+    status = _checked(file.path, target, file.size, file.mtime_ns)
+    fields = [change.field for change in file.changes]
+    tags = TagFile(target, source=file.path)
+    for change in file.changes:
+        if tuple(tags.get(change.field)) != change.old:
+            raise SamptagError(f"{file.path}: its {change.field} changed after the plan was made")
+    old = {"had_tags": tags.had_tags, "fields": {field: tags.raw(field) for field in fields}}
+    new = {change.field: list(change.new) for change in file.changes}
+    with database.transaction() as connection:
+        cursor = connection.execute(
+            "INSERT INTO writes (run, path, state, old, new, copy) VALUES (?, ?, 'copying', ?, ?, ?)",
+            (run, os.fsencode(file.path), json.dumps(old), json.dumps(new), os.fsencode(_copy_name(target))),
+        )
+        number = int(cursor.lastrowid or 0)
+
+    def alter(copy: TagFile) -> None:
+        for field, values in new.items():
+            copy.set(field, values)
+        copy.save()
+
+    def check(copy: TagFile) -> bool:
+        return all(copy.get(field) == values for field, values in new.items())
+
+    _replace(database, number, file.path, target, status, fields, alter, check, states=("ready", "done"), touch=touch)
+
+
+def _undo_file(database: Database, row: tuple[Any, ...]) -> None:
+    number, name, old_text, new_text, size, mtime_ns = row
+    path = os.fsdecode(name)
+    target = os.path.realpath(path)
+    status = _checked(path, target, size, mtime_ns)
+    old, new = json.loads(old_text), json.loads(new_text)
+    tags = TagFile(target, source=path)
+    if any(tags.get(field) != values for field, values in new.items()):
+        raise SamptagError(f"{path}: it changed since it was written and is left alone")
+    wanted = {field: [(name, value) for name, value in raw] for field, raw in old["fields"].items()}
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE writes SET state = 'undoing', copy = ? WHERE id = ?", (os.fsencode(_copy_name(target)), number)
+        )
+
+    def alter(copy: TagFile) -> None:
+        for field, raw in wanted.items():
+            copy.restore(field, raw)
+        copy.save()
+        if not old["had_tags"]:
+            copy.strip()
+
+    def check(copy: TagFile) -> bool:
+        return all(copy.raw(field) == raw for field, raw in wanted.items())
+
+    states = ("undo-ready", "undone")
+    _replace(database, number, path, target, status, list(wanted), alter, check, states=states, touch=False)
+
+
+def _replace(
+    database: Database,
+    number: int,
+    path: str,
+    target: str,
+    status: os.stat_result,
+    fields: list[str],
+    alter: Callable[[TagFile], None],
+    check: Callable[[TagFile], bool],
+    *,
+    states: tuple[str, str],
+    touch: bool,
+) -> None:
+    """Put an altered copy of the file in its place, or leave everything as it was."""
+    ready, done = states
+    copy = os.fsdecode(database.rows("SELECT copy FROM writes WHERE id = ?", number)[0][0])
+    replaced = False
+    try:
+        made = _altered_copy(path, target, copy, status, fields, alter, check, touch)
+        if _identity(os.stat(target)) != _identity(status):
+            raise SamptagError(f"{path}: it changed while it was being written and is left alone")
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE writes SET state = ?, copy_inode = ?, copy_size = ?, copy_mtime_ns = ? WHERE id = ?",
+                (ready, made.st_ino, made.st_size, made.st_mtime_ns, number),
+            )
+        os.replace(copy, target)
+        replaced = True
+    except BaseException:
+        if not replaced:
+            with suppress(OSError):
+                os.unlink(copy)
+            with suppress(sqlite3.Error):  # the next run finds out
+                _give_up(database, number, undoing=done == "undone")
+        raise
+    _sync(os.path.dirname(target), os.O_RDONLY)
+    _settle(database, number, done, os.fsencode(path))
+
+
+def _altered_copy(
+    path: str,
+    target: str,
+    copy: str,
+    status: os.stat_result,
+    fields: list[str],
+    alter: Callable[[TagFile], None],
+    check: Callable[[TagFile], bool],
+    touch: bool,
+) -> os.stat_result:
+    sound = audio_digest(target)
+    shutil.copyfile(target, copy)
+    before = TagFile(copy, source=path)
+    others = before.others(fields)
+    alter(before)
+    after = TagFile(copy, source=path)
+    if not check(after) or after.others(fields) != others or audio_digest(copy) != sound:
+        raise SamptagError(f"{path}: what was written into a copy does not read back as it should; the file is untouched")
+    shutil.copystat(target, copy)
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(copy, status.st_uid, status.st_gid)
+            os.chmod(copy, stat.S_IMODE(status.st_mode))
+    if touch:
+        os.utime(copy)
+    _sync(copy, os.O_RDWR)
+    return os.stat(copy)
+
+
+def _checked(path: str, target: str, size: int, mtime_ns: int) -> os.stat_result:
+    """The file's status, if it is the expected one and may be replaced.
+
+    Raises
+    ------
+    SamptagError
+    OSError
+    """
+    status = os.stat(target)
+    if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
+        raise SamptagError(f"{path}: it changed since and is left alone")
+    if not stat.S_IMODE(status.st_mode) & 0o222:
+        raise SamptagError(f"{path}: it is read-only and is left alone")
+    if status.st_nlink > 1:
+        raise SamptagError(
+            f"{path}: it has {status.st_nlink} names (hard links), which a new file would part; it is left alone"
+        )
+    return status
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _copy_name(target: str) -> str:
+    """A name beside the file that nothing else has: hidden, and with the suffix by which formats are told."""
+    path = Path(target)
+    return os.path.join(os.path.dirname(target), f".samptag-{secrets.token_hex(8)}{path.suffix[:16]}")
+
+
+def _settle(database: Database, number: int, state: str, path: bytes) -> None:
+    """Note that the copy has taken the file's place, in the journal and among the songs."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE writes SET state = ?, size = copy_size, mtime_ns = copy_mtime_ns WHERE id = ?", (state, number)
+        )
+        connection.execute(
+            "UPDATE songs SET (size, mtime_ns) = (SELECT size, mtime_ns FROM writes WHERE id = ?) WHERE path = ?",
+            (number, path),
+        )
+
+
+def _give_up(database: Database, number: int, *, undoing: bool) -> None:
+    """Note that the file is as it was."""
+    statement = "UPDATE writes SET state = 'done' WHERE id = ?" if undoing else "DELETE FROM writes WHERE id = ?"
+    with database.transaction() as connection:
+        connection.execute(statement, (number,))
+
+
+def _sync(path: str, flags: int) -> None:
+    """Put a file, or a folder's names, on the disk; systems that cannot open a folder leave it at that."""
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
