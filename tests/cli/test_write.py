@@ -1,0 +1,450 @@
+"""`samptag write` on real files of every format: planned, written, read back by others, undone, and killed."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import av
+import mutagen
+import numpy as np
+import pytest
+import soundfile
+from mutagen import id3
+from music_library import FORMATS, MEDIA
+
+import samptag as package
+from samptag.library.audio_bytes import audio_digest
+from samptag.library.fields import FIELDS, TagFile
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+SCORES = {"techno": 0.9, "quiet": 0.7, "guitar": 0.6, "piano": 0.1}
+KILLS = int(os.environ.get("SAMPTAG_TEST_KILLS", "24"))
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
+    """An index that knows the tiny weights; what is decided comes from records."""
+    path = tmp_path_factory.mktemp("write") / "library.db"
+    with package.Library(path) as library:
+        library.index([MEDIA / "bay.wav"], model=tiny_weights, device="cpu")
+    return path
+
+
+@pytest.fixture
+def db(index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copyfile(index, tmp_path / "library.db"))
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """One file of every format."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name in FORMATS:
+        shutil.copyfile(MEDIA / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def write(samptag: Run, db: Path, tmp_path: Path) -> Run:
+    """``samptag write`` where techno, quiet and guitar are decided for every file named or in a folder named."""
+
+    def run(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+        paths = [Path(argument) for argument in arguments if os.path.exists(argument)]
+        files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+        tags = [{"tag": tag, "score": score} for tag, score in SCORES.items()]
+        records = [json.dumps({"path": str(file), "tags": tags}) for file in files]
+        (tmp_path / "tags.jsonl").write_text("\n".join(records))
+        return samptag("write", "--db", db, "--from", tmp_path / "tags.jsonl", *arguments, **options)
+
+    return run
+
+
+@pytest.fixture
+def undo(samptag: Run, db: Path) -> Run:
+    return lambda *arguments, **options: samptag("write", "--undo", "--db", db, *arguments, **options)
+
+
+def decoded(path: Path) -> np.ndarray:
+    with av.open(path) as container:
+        return np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
+
+
+def everything(path: Path) -> tuple[Any, ...]:
+    """All that mutagen and we find in a file's tags, its bits of sound, and its mode and time."""
+    tags, status = TagFile(str(path)), path.stat()
+    fields = {field: tags.raw(field) for field in FIELDS}
+    return fields, tags.others(FIELDS), tags.had_tags, audio_digest(path), status.st_mode, status.st_mtime_ns
+
+
+def error(done: "subprocess.CompletedProcess[bytes]") -> str:
+    lines = [line for line in done.stderr.decode().splitlines() if line.startswith("samptag: error")]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_plan_touches_nothing(write: Run, music: Path):
+    before = {path: path.read_bytes() for path in music.iterdir()}
+    done = write(music)
+    assert done.stdout.decode().count("  genre     (empty) -> Techno\n  mood      (empty) -> Quiet\n") == len(FORMATS)
+    assert b"nothing is written yet: --yes does it" in done.stderr
+    assert {path: path.read_bytes() for path in music.iterdir()} == before
+
+
+def test_round_trip_of_every_format(write: Run, undo: Run, samptag: Run, db: Path, music: Path):
+    before = {path: everything(path) for path in music.iterdir()}
+    sound = {path: decoded(path) for path in before}
+    done = write(music, "--yes", "--fields", "genre,mood,grouping,comment,samptag")
+    assert f"{len(FORMATS)} files written" in done.stderr.decode()
+    for path in before:
+        tags = TagFile(str(path))
+        assert (tags.get("genre"), tags.get("mood"), tags.get("grouping")) == (["Techno"], ["Quiet"], ["techno; quiet; guitar"])
+        assert tags.get("comment") == ["[MOOD: quiet; guitar]"]
+        explained = json.loads(tags.get("samptag")[0])
+        assert explained["scores"] == SCORES
+        assert len(explained["weights"]) == 64
+        assert np.array_equal(decoded(path), sound[path])
+        assert everything(path)[3:] == before[path][3:]
+        with av.open(path) as container:  # a reader that is not mutagen
+            found = {**container.metadata, **container.streams.audio[0].metadata}
+        assert "Techno" in {value for name, value in found.items() if name.lower() in ("genre", "tcon")}, found
+    (run,) = json.loads(samptag("write", "--runs", "--json", "--db", db).stdout)["runs"]
+    assert (run["files"], run["undone"]) == (len(FORMATS), 0)
+    assert f"{len(FORMATS)} files set back, 0 left alone" in undo().stderr.decode()
+    assert {path: everything(path) for path in music.iterdir()} == before
+    assert all(np.array_equal(decoded(path), sound[path]) for path in before)
+    assert "everything that was written is undone" in error(undo(check=5))
+
+
+def test_names_of_fields_are_those_that_players_read(write: Run, music: Path):
+    write(music, "--yes")
+    assert mutagen.File(music / "calm-before-the-storm.flac").tags["mood"] == ["Quiet"]
+    assert mutagen.File(music / "void-sensor.ogg").tags["GENRE"] == ["Techno"]
+    mp4 = mutagen.File(music / "honor-bound.m4a").tags
+    assert (mp4["\xa9gen"], mp4["----:com.apple.iTunes:MOOD"]) == (["Techno"], [b"Quiet"])
+    asf = mutagen.File(music / "honor-bound.wma").tags
+    assert [str(value) for value in asf["WM/Mood"]] == ["Quiet"]
+    for name in ("eastern-dreams.mp3", "bay.wav", "calm-before-the-storm.aiff"):
+        tags = mutagen.File(music / name).tags
+        assert (tags["TCON"].text, tags["TMOO"].text, tags.version) == (["Techno"], ["Quiet"], (2, 4, 0))
+
+
+def test_id3v2_3_stays_2_3(write: Run, undo: Run, music: Path):
+    song = music / "eastern-dreams.mp3"
+    tags = id3.ID3()
+    tags.add(id3.TPE1(encoding=3, text=["AC/DC", "Größe"]))
+    tags.add(id3.TYER(encoding=0, text=["1999"]))
+    tags.add(id3.APIC(encoding=0, mime="image/png", type=3, desc="cover", data=bytes(range(256)) * 300))
+    tags.save(song, v2_version=3, v23_sep=None)
+    before = everything(song)
+    write(song, "--yes")
+    after = id3.ID3(song, translate=False)
+    assert (after.version, after["TXXX:MOOD"].text, "TMOO" in after) == ((2, 3, 0), ["Quiet"], False)
+    assert (after["TPE1"].text, after["TYER"].text) == (["AC/DC", "Größe"], ["1999"])
+    assert after["APIC:cover"].data == bytes(range(256)) * 300
+    undo()
+    assert everything(song) == before
+
+
+def test_only_empty_fields_unless_asked(write: Run, undo: Run, music: Path):
+    song = music / "calm-before-the-storm.flac"
+    file = mutagen.File(song)
+    file["genre"], file["artist"] = ["techno", "Jazz"], ["Somebody"]
+    file.save()
+    assert "genre" not in write(song).stdout.decode().replace("samptag", "")
+    write(song, "--yes", "--add")
+    assert mutagen.File(song)["genre"] == ["techno", "Jazz"]  # techno was there, in another case
+    undo()
+    write(song, "--yes", "--replace")
+    assert mutagen.File(song)["genre"] == ["Techno"]
+    assert mutagen.File(song)["artist"] == ["Somebody"]
+    undo()
+    assert mutagen.File(song).tags.as_dict() == {"genre": ["techno", "Jazz"], "artist": ["Somebody"]}
+
+
+def test_profile_of_djs(write: Run, music: Path):
+    song = music / "eastern-dreams.mp3"
+    tags = id3.ID3()
+    tags.add(id3.COMM(encoding=3, lang="eng", desc="", text=["8A - Energy 5"]))
+    tags.save(song)
+    write(song, "--yes", "--profile", "rekordbox", "--add")
+    assert mutagen.File(song).tags["COMM::eng"].text == ["8A - Energy 5 [MOOD: quiet; guitar]"]
+    write(song, "--yes", "--profile", "rekordbox", "--add")
+    assert mutagen.File(song).tags["COMM::eng"].text == ["8A - Energy 5 [MOOD: quiet; guitar]"]
+
+
+def test_from_the_index_after_it_heard_the_file(samptag: Run, tiny_weights: Path, music: Path, tmp_path: Path):
+    db = tmp_path / "own.db"
+    samptag("index", "--db", db, "--model", tiny_weights, music)
+    shutil.copyfile(MEDIA / "set" / "calm-01-honor-bound.opus", music / "new.opus")
+    done = samptag("write", "--db", db, "--json", "--fields", "grouping", music, check=1)
+    files = {Path(file["path"]).name: file for file in json.loads(done.stdout)["files"]}
+    assert "not in the index" in files.pop("new.opus")["error"]
+    found = json.loads(samptag("find", "--db", db, "--json").stdout)["songs"]
+    for song in found:
+        decided = [tag for tag, score in sorted(song["scores"].items(), key=lambda item: -item[1]) if score >= 0.5]
+        grouping = [c["new"] for c in files[Path(song["path"]).name]["changes"] if c["field"] == "grouping"]
+        assert grouping == ([["; ".join(decided)]] if decided else [])
+    samptag("write", "--db", db, "--yes", "--fields", "grouping", music, check=1)
+    os.utime(music / "bay.wav")
+    done = samptag("write", "--db", db, "--fields", "grouping", "--replace", music / "bay.wav", check=1)
+    assert "changed since it was indexed" in error(done)
+    (music / "new.opus").unlink()
+    assert b"0 songs heard" in samptag("index", "--db", db, "--model", tiny_weights, music).stderr
+
+
+def test_files_that_are_left_alone(write: Run, undo: Run, music: Path, tmp_path: Path):
+    read_only, linked = music / "bay.wav", music / "lava.opus"
+    read_only.chmod(0o444)
+    os.link(linked, tmp_path / "other name.opus")
+    done = write(music, "--yes", check=1)
+    lines = done.stderr.decode()
+    assert "bay.wav: it is read-only" in lines
+    assert "lava.opus: it has 2 names (hard links)" in lines
+    assert f"{len(FORMATS) - 2} files written" in lines
+    assert read_only.read_bytes() == (MEDIA / "bay.wav").read_bytes()
+    assert os.path.samefile(linked, tmp_path / "other name.opus")
+
+
+def test_undo_refuses_what_changed_since(write: Run, undo: Run, music: Path):
+    write(music, "--yes")
+    edited = mutagen.File(music / "lava.opus")
+    edited["title"] = "Edited"
+    edited.save()
+    done = undo(check=1)
+    assert "lava.opus" in error(done)
+    assert f"{len(FORMATS) - 1} files set back, 1 left alone" in done.stderr.decode()
+    assert mutagen.File(music / "lava.opus")["genre"] == ["Techno"]
+
+
+def test_undo_by_number(write: Run, undo: Run, music: Path):
+    write(music / "bay.wav", "--yes")
+    write(music / "lava.opus", "--yes")
+    undo("1")
+    assert mutagen.File(music / "bay.wav").tags is None
+    assert mutagen.File(music / "lava.opus")["genre"] == ["Techno"]
+    assert "run 1 is undone already" in error(undo("1", check=5))
+    assert "there is no run 7" in error(undo("7", check=5))
+    assert "takes the number of a run" in error(undo("x", check=2))
+
+
+def test_a_symbolic_link_stays_one(write: Run, music: Path, tmp_path: Path):
+    link = tmp_path / "link.opus"
+    link.symlink_to(music / "lava.opus")
+    write(link, "--yes")
+    assert link.is_symlink()
+    assert mutagen.File(music / "lava.opus")["genre"] == ["Techno"]
+
+
+def test_a_file_that_is_playing_plays_on(write: Run, music: Path):
+    song = music / "eastern-dreams.mp3"
+    with song.open("rb") as player:
+        start = player.read(1000)
+        write(song, "--yes")
+        assert start + player.read() == (MEDIA / "eastern-dreams.mp3").read_bytes()
+    assert mutagen.File(song).tags["TCON"].text == ["Techno"]
+
+
+def test_mode_and_time_stay_unless_touched(write: Run, music: Path):
+    song = music / "lava.opus"
+    song.chmod(0o640)
+    os.utime(song, ns=(10**18, 10**18 + 7))
+    write(song, "--yes")
+    assert (song.stat().st_mode & 0o777, song.stat().st_mtime_ns) == (0o640, 10**18 + 7)
+    write(song, "--yes", "--replace", "--fields", "grouping", "--touch")
+    assert song.stat().st_mtime > time.time() - 100
+
+
+def test_formats_and_files_that_cannot_be_written_are_told(write: Run, music: Path):
+    with av.open(music / "x.aac", "w", format="adts") as out:
+        stream = out.add_stream("aac", rate=44_100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.rate = 44_100
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            out.mux(packet)
+    assert ".aac files have no tags that samptag can write" in error(write(music / "x.aac", check=1))
+    (music / "empty.mp3").write_bytes(b"")
+    assert "empty.mp3" in error(write(music / "empty.mp3", check=1))
+    broken = (MEDIA / "calm-before-the-storm.flac").read_bytes()
+    (music / "broken.flac").write_bytes(broken[:4] + b"\x84\xff\xff\xff" + broken[8:])
+    assert "broken.flac" in error(write(music / "broken.flac", check=1))
+    assert "cannot open" in error(write("none.mp3", check=1))
+
+
+def odd_mp3(path: Path, kind: str) -> None:
+    data = (MEDIA / "eastern-dreams.mp3").read_bytes()
+    id3v1 = b"TAG" + b"Title that is long".ljust(30, b"\0") + b"Artist".ljust(30, b"\0") + bytes(64) + b"\xff"
+    item = b"\x03\x00\x00\x00\x00\x00\x00\x00Genre\x00Pop"
+    size = (len(item) + 32).to_bytes(4, "little")
+    ape = item + b"APETAGEX" + (2000).to_bytes(4, "little") + size + b"\x01\x00\x00\x00" + bytes(12)
+    path.write_bytes(
+        {
+            "id3v1": data + id3v1,
+            "apev2": data + ape,
+            "broken id3": b"ID3\x04\x00\x00\x00\x00\x01\x00TPE1\x00\x00\x7f\x7f\x00\x00" + bytes(114) + data,
+            "id3 twice": b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + data,
+        }[kind]
+    )
+
+
+@pytest.mark.parametrize("kind", ["id3v1", "apev2", "broken id3", "id3 twice"])
+def test_odd_tags_of_mp3(kind: str, write: Run, undo: Run, music: Path):
+    song = music / "odd.mp3"
+    odd_mp3(song, kind)
+    before, data = everything(song), song.read_bytes()
+    done = write(song, "--yes", "--fields", "genre,mood")
+    assert "1 file written" in done.stderr.decode()
+    assert audio_digest(song) == before[3]
+    if kind == "id3v1":
+        assert song.read_bytes()[-128:] == data[-128:]
+        assert mutagen.File(song).tags["TPE1"].text == ["Artist"]
+    if kind == "apev2":  # its genre counts: only the empty mood was filled
+        assert "TCON" not in mutagen.File(song).tags
+        assert b"APETAGEX" in song.read_bytes()
+    assert TagFile(str(song)).get("mood") == ["Quiet"]
+    undo()
+    assert everything(song) == before
+    if kind in ("id3v1", "apev2"):
+        assert song.read_bytes() == data
+
+
+def test_odd_tags_of_flac_and_mp4(write: Run, undo: Run, music: Path):
+    flac = music / "id3.flac"
+    flac.write_bytes(b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + (MEDIA / "calm-before-the-storm.flac").read_bytes())
+    many = mutagen.File(music / "lava.opus")
+    many["performer"] = [f"Player {number}" for number in range(5000)]
+    many.save()
+    data = (MEDIA / "honor-bound.m4a").read_bytes()
+    m4a = music / "odd.m4a"
+    place = data.index(b"ilst") + 4
+    sizes = {name: data.rindex(name, 0, place) - 4 for name in (b"moov", b"udta", b"meta", b"ilst")}
+    atom = (20).to_bytes(4, "big") + b"zzzz" + (12).to_bytes(4, "big") + b"dataabcd"
+    changed = bytearray(data[:place] + atom + data[place:])
+    for start in sizes.values():
+        changed[start : start + 4] = (int.from_bytes(changed[start : start + 4], "big") + len(atom)).to_bytes(4, "big")
+    if data.index(b"mdat") > data.index(b"moov"):
+        pytest.fail("the clip's index is in front, so that its offsets would have to move")
+    m4a.write_bytes(changed)
+    before = {path: everything(path) for path in music.iterdir()}
+    write(music, "--yes")
+    assert flac.read_bytes()[:3] == b"ID3"
+    assert b"zzzz" in m4a.read_bytes()
+    assert len(mutagen.File(music / "lava.opus")["performer"]) == 5000
+    undo()
+    assert {path: everything(path) for path in music.iterdir()} == before
+
+
+def test_covers_are_kept(write: Run, undo: Run, music: Path):
+    picture = mutagen.flac.Picture()
+    picture.data, picture.mime = os.urandom(40_000), "image/jpeg"
+    flac = mutagen.File(music / "calm-before-the-storm.flac")
+    flac.add_picture(picture)
+    flac.save()
+    mp4 = mutagen.File(music / "honor-bound.m4a")
+    mp4["covr"] = [mutagen.mp4.MP4Cover(picture.data)]
+    mp4.save()
+    write(music, "--yes")
+    assert mutagen.File(music / "calm-before-the-storm.flac").pictures[0].data == picture.data
+    assert bytes(mutagen.File(music / "honor-bound.m4a")["covr"][0]) == picture.data
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(write: Run, music: Path):
+    resource = pytest.importorskip("resource")
+    big = music / "big.wav"
+    samples, rate = soundfile.read(MEDIA / "eastern-dreams.mp3")
+    soundfile.write(big, samples[: rate * 8], rate)
+    data = big.read_bytes()
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = write(big, music / "bay.wav", "--yes", check=1, preexec_fn=limit)
+    assert "big.wav: cannot be written: File too large; it is as it was" in error(done)
+    assert big.read_bytes() == data
+    assert mutagen.File(music / "bay.wav").tags["TCON"].text == ["Techno"]
+    assert not list(music.glob(".samptag-*"))
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(write: Run, music: Path):
+    music.chmod(0o555)
+    try:
+        done = write(music / "bay.wav", "--yes", check=1)
+    finally:
+        music.chmod(0o755)
+    assert "cannot be written: Permission denied" in error(done)
+
+
+def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):
+    assert "unknown field 'genra'" in error(write(music, "--fields", "genra", check=2))
+    assert "unknown profile 'plex'" in error(write(music, "--profile", "plex", check=2))
+    assert "exclude each other" in error(write(music, "--add", "--replace", check=2))
+    assert "nothing to write to" in error(samptag("write", "--db", db, check=2))
+    assert "nothing was written yet" in error(samptag("write", "--undo", "--db", db, check=5))
+    (tmp_path / "bad.jsonl").write_text('{"path": "x"}\n')
+    assert "line 1: no record" in error(samptag("write", "--db", db, "--from", tmp_path / "bad.jsonl", music, check=2))
+    (tmp_path / "other.jsonl").write_text('{"path": "x", "tags": [{"tag": "jazz", "score": 1}]}\n')
+    done = samptag("write", "--db", db, "--from", tmp_path / "other.jsonl", music, check=2)
+    assert "unknown word 'jazz'" in error(done)
+
+
+BACK_AND_FORTH = """
+import sys, samptag
+library = samptag.Library(sys.argv[1])
+begun = False
+while True:
+    for step in (lambda: library.write(library.plan([sys.argv[2]], records=sys.argv[3])), library.undo):
+        try:
+            for run, outcome in step():
+                assert outcome.error is None, outcome
+                if not begun:
+                    begun = print("begun", flush=True) is None
+        except samptag.LibraryError as error:
+            if "undone" not in str(error) and "nothing was written" not in str(error):
+                raise
+"""
+
+
+def test_kills_at_any_moment_lose_nothing(db: Path, music: Path, tmp_path: Path, cli_environment: dict[str, str]):
+    """SAMPTAG_TEST_KILLS says how many times; each is at a moment of its own while files are written and set back."""
+    before = {path: everything(path) for path in music.iterdir()}
+    tags = [{"tag": tag, "score": score} for tag, score in SCORES.items()]
+    (tmp_path / "tags.jsonl").write_text("\n".join(json.dumps({"path": str(p), "tags": tags}) for p in before))
+    command = [sys.executable, "-c", BACK_AND_FORTH, db, music, tmp_path / "tags.jsonl"]
+    moments = random.Random(20)
+    caught = set()
+    for _ in range(KILLS):
+        process = subprocess.Popen(command, env=cli_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n", process.communicate()
+        time.sleep(moments.uniform(0, 0.2))
+        assert process.poll() is None, process.communicate()
+        process.kill()
+        process.communicate()
+        with closing(sqlite3.connect(db)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            states = "SELECT state FROM writes WHERE state NOT IN ('done', 'undone')"
+            caught |= {state for (state,) in connection.execute(states)}
+        assert {path for path in music.iterdir() if not path.name.startswith(".samptag-")} == set(before)
+        for path, (_, others, _, sound, mode, mtime_ns) in before.items():
+            now = everything(path)
+            assert now[0]["genre"] in ([], before[path][0]["genre"]) or TagFile(str(path)).get("genre") == ["Techno"]
+            assert (now[1], *now[3:]) == (others, sound, mode, mtime_ns)
+    with package.Library(db) as library:
+        while True:
+            try:
+                assert all(outcome.error is None for _, outcome in library.undo())
+            except package.LibraryError as error:
+                assert "everything that was written is undone" in str(error)
+                break
+    assert {path: everything(path) for path in music.iterdir()} == before
+    assert caught, "no kill came while a file was being written: the test says nothing"
