@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import samptag
-from samptag.cli import data, evaluate, find, index, info, report, schema, similar, tag, train, weights, write
+from samptag.cli import data, evaluate, find, index, info, learn, report, schema, similar, tag, train, weights, write
 from samptag.cli.config import config_path, configured_defaults
 from samptag.cli.console import error, note, say, speak_from
 from samptag.cli.pages import polished
@@ -41,6 +41,7 @@ app.command("report")(report.report)
 app.command("index")(index.index)
 app.command("find")(find.find)
 app.command("similar")(similar.similar)
+app.command("learn")(learn.learn)
 app.command("write")(write.write)
 app.command("info")(info.info)
 app.command("train")(train.train)

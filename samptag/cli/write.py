@@ -91,7 +91,9 @@ def write(
             "--undo", metavar="", help="Put back what the last run, or run PATH, changed.", rich_help_panel=BACK
         ),
     ] = False,
-    runs: Annotated[bool, typer.Option("--runs", metavar="", help="List what was written.", rich_help_panel=BACK)] = False,
+    runs: Annotated[
+        bool, typer.Option("--runs", metavar="", help="List what was written.", rich_help_panel=BACK)
+    ] = False,
     db: Db = None,
     model: Heard = None,
     as_json: AsJson = False,

@@ -33,7 +33,7 @@ CREATE TABLE songs (
 CREATE INDEX songs_by_audio ON songs (audio);
 CREATE TABLE weights (
     id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, tags TEXT NOT NULL,
-    space INTEGER NOT NULL, used REAL NOT NULL
+    space INTEGER NOT NULL, used REAL NOT NULL, head BLOB
 );
 CREATE TABLE heard (
     weights INTEGER NOT NULL, audio INTEGER NOT NULL, scores BLOB NOT NULL, PRIMARY KEY (weights, audio)

@@ -21,10 +21,22 @@ from samptag.library.words import Vocabulary
 from samptag.tagging.files import Input, expand_inputs
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from samptag.core.card import ModelCard
     from samptag.tagging import Tagger, TrackResult
 
-__all__ = ["IndexReport", "Observer", "index_folders", "prune", "remember_weights", "weights_id"]
+__all__ = [
+    "IndexReport",
+    "Observer",
+    "head_bytes",
+    "head_scores",
+    "index_folders",
+    "prune",
+    "remember_weights",
+    "weights_id",
+]
 
 # A batch is one transaction: what a kill can cost, and how often the disk is waited for.
 _BATCH_SONGS, _BATCH_SECONDS = 64, 2.0
@@ -123,7 +135,9 @@ def weights_id(database: Database, digest: str) -> int | None:
     return int(rows[0][0]) if rows else None
 
 
-def remember_weights(database: Database, digest: str, card: ModelCard, *, space: int | None = None) -> int:
+def remember_weights(
+    database: Database, digest: str, card: ModelCard, *, space: int | None = None, head: bytes | None = None
+) -> int:
     """The number of weights that the index is to know from now on; call it inside a transaction.
 
     Parameters
@@ -134,14 +148,17 @@ def remember_weights(database: Database, digest: str, card: ModelCard, *, space:
     card : ModelCard
     space : int, optional
         The number of weights with the same body, whose embeddings are the same; None for a body of their own.
+    head : bytes, optional
+        The classifier of weights that were learned on that body, see `head_bytes`: what the body hears, they score.
     """
     known = weights_id(database, digest)
     if known is not None:
         return known
     words = json.dumps(Vocabulary.of_card(card).to_json(), ensure_ascii=False)
     cursor = database.connection.execute(
-        "INSERT INTO weights (digest, name, tags, space, used) VALUES (?, ?, ?, ?, ?)",
-        (digest, card.name, words, space or 0, time.time()),
+        "INSERT INTO weights (digest, name, tags, space, used, head) VALUES (?, ?, ?, ?, ?, ?)",
+        # Learned weights are asked for by name: those that hear stay the ones that are meant without.
+        (digest, card.name, words, space or 0, time.time() if space is None else 0.0, head),
     )
     number = int(cursor.lastrowid or 0)
     if space is None:
@@ -383,6 +400,10 @@ class _Run:
             space = ask("SELECT space FROM weights WHERE id = ?", (self.weights,)).fetchone()[0]
             vector = np.asarray(result.embedding, dtype="<f2").tobytes()
             ask("INSERT OR REPLACE INTO embeddings (space, audio, vector) VALUES (?, ?, ?)", (space, audio, vector))
+            learned = "SELECT id, head FROM weights WHERE space = ? AND head NOT NULL AND id != ?"
+            for number, head in ask(learned, (space, self.weights)).fetchall():
+                packed = head_scores(head, np.asarray(result.embedding)[None])[0].tobytes()
+                ask("INSERT OR IGNORE INTO heard VALUES (?, ?, ?)", (number, audio, packed))
         self.heard.add(audio)
         self.report.heard += 1
         self.report.seconds += result.duration
@@ -411,6 +432,22 @@ class _Run:
             (song.name, *values),
         )
         return False
+
+
+def head_bytes(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:
+    """A classifier, (words, size) and (words,), as the index keeps it."""
+    import numpy as np
+
+    return np.concatenate([weight, bias[:, None]], axis=1).astype("<f4").tobytes()
+
+
+def head_scores(head: bytes, embeddings: NDArray[np.float32]) -> NDArray[np.float16]:
+    """What a classifier from `head_bytes` says of embeddings, (songs, size): scores (songs, words), big-endian."""
+    import numpy as np
+
+    table = np.frombuffer(head, "<f4").reshape(-1, embeddings.shape[1] + 1)
+    logits = embeddings.astype(np.float64) @ table[:, :-1].T + table[:, -1]
+    return np.asarray(0.5 * (1 + np.tanh(logits / 2)), dtype=">f2")
 
 
 def prune(database: Database, names: Sequence[str | os.PathLike[str]]) -> int:

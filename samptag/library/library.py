@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from samptag.library.indexing import IndexReport, Observer
+    from samptag.library.learning import Lesson
     from samptag.library.plan import Mode, WritePlan
     from samptag.library.query import Condition
     from samptag.library.songs import Song, Weights
@@ -254,6 +255,87 @@ class Library:
             away = [embedding_of(database, weights, song, make_tagger) for song in unlike]
             return similar_songs(database, weights, seeds, unlike=away, n=n, condition=condition, per_artist=per_artist)
 
+    def learn(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        force: bool = False,
+        suggest: int = 0,
+        model: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> tuple[Lesson, Mapping[str, list[tuple[str, float]]]]:
+        """Learn words from songs that bear them, on what the index holds of these songs.
+
+        Parameters
+        ----------
+        source : str or path
+            A folder of playlists, or of folders that are the words; a playlist; a table with the columns path and tag;
+            or "genre", "mood" or "grouping" for the files' own fields.
+        name : str, optional
+            Install the result as weights of this name, and score every song of the index with it.
+        force : bool
+            Replace weights of that name.
+        suggest : int
+            For each word, so many songs whose label would help most.
+        model : str or path, optional
+            On whose embeddings; None for the weights of the last `index`.
+        seed : int
+            Of the folds of the examination.
+
+        Returns
+        -------
+        Lesson
+            How well each word was learned; `path` is where the weights are.
+        mapping from str to list of (path, score)
+            The suggestions.
+
+        Raises
+        ------
+        UsageError
+            The labels cannot be read, or the name is taken.
+        LibraryError
+            No labelled song is in the index, or no word was learned.
+
+        Examples
+        --------
+        >>> lesson, _ = library.learn("playlists/", name="mine")  # doctest: +SKIP
+        >>> [(word.word, round(word.roc_auc, 2)) for word in lesson.learned]  # doctest: +SKIP
+        [('running', 0.91), ('sunday', 0.84)]
+        """
+        import dataclasses
+        import tempfile
+
+        from samptag.errors import LibraryError
+        from samptag.library.labels import read_labels
+        from samptag.library.learning import learn_words, remember_learned, save_learned, songs_to_label
+        from samptag.pretrained import open_store
+        from samptag.pretrained.adopt import import_file
+        from samptag.pretrained.checksums import file_sha256
+
+        database = self._reading()
+        with database.explained():
+            weights = self.weights(model)
+            paths = [os.fsdecode(p) for (p,) in database.rows("SELECT path FROM songs WHERE audio NOT NULL")]
+            labels = read_labels(os.fspath(source), paths)
+            lesson = learn_words(database, weights, labels, seed=seed)
+            suggestions = songs_to_label(database, weights, lesson, labels, n=suggest) if suggest else {}
+        if name is None:
+            return lesson, suggestions
+        if not lesson.learned:
+            raise LibraryError(
+                "no word was learned: " + "; ".join(f"{word.word}: {word.refused}" for word in lesson.words[:5])
+            )
+        base = _Once(weights, model, "cpu").checked()
+        with tempfile.TemporaryDirectory(prefix="samptag-") as folder:
+            made = Path(folder) / f"{name}.safetensors"
+            card = save_learned(lesson, base=base, name=name, source=os.fspath(source), path=made)
+            installed = import_file(made, name=name, store=open_store(), force=force)
+        database = self._writing()
+        with database.explained(), database.writing("learn"):
+            remember_learned(database, weights, lesson, card, file_sha256(installed))
+        return dataclasses.replace(lesson, path=installed), suggestions
+
     def plan(
         self,
         paths: Sequence[str | os.PathLike[str]],
@@ -394,18 +476,23 @@ class _Once:
 
     def __call__(self) -> Tagger:
         if self._made is None:
-            from samptag.errors import LibraryError
-            from samptag.pretrained import resolve
-            from samptag.pretrained.checksums import file_sha256
             from samptag.tagging import Tagger
 
-            if file_sha256(resolve(self._model)) != self._weights.digest:
-                raise LibraryError(
-                    f"the weights {self._model} are not those that the songs of the index were heard with: "
-                    "embeddings of two models cannot be compared; index again, or name the old file with --model"
-                )
-            self._made = Tagger.from_pretrained(self._model, device=self._device)
+            self._made = Tagger.from_pretrained(self.checked(), device=self._device)
         return self._made
+
+    def checked(self) -> str | Path:
+        """The weights' name or file, once its content is known to be what the index was made with."""
+        from samptag.errors import LibraryError
+        from samptag.pretrained import resolve
+        from samptag.pretrained.checksums import file_sha256
+
+        if file_sha256(resolve(self._model)) != self._weights.digest:
+            raise LibraryError(
+                f"the weights {self._model} are not those that the songs of the index were heard with: "
+                "embeddings of two models cannot be compared; index again, or name the old file with --model"
+            )
+        return self._model
 
 
 def _name_or_path(value: str | os.PathLike[str]) -> str | Path:

@@ -126,9 +126,7 @@ def plan_writes(
     scores_of = _from_index(database, weights) if records is None else _from_records(records)
     planner = _Planner(weights, tuple(fields), mode, scores_of)
     files = [planner.plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))]
-    return WritePlan(
-        files=tuple(files), model=weights.name, digest=weights.digest, fields=tuple(fields), mode=mode
-    )
+    return WritePlan(files=tuple(files), model=weights.name, digest=weights.digest, fields=tuple(fields), mode=mode)
 
 
 def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str, Scores]:

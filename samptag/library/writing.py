@@ -135,7 +135,8 @@ def undo_run(database: Database, run: int | None) -> Iterator[tuple[int, Outcome
         raise LibraryError("everything that was written is undone" if run is None else f"run {run} is undone already")
     number = open_runs[-1].id
     rows = database.rows(
-        "SELECT id, path, old, new, size, mtime_ns FROM writes WHERE run = ? AND state = 'done' ORDER BY id DESC", number
+        "SELECT id, path, old, new, size, mtime_ns FROM writes WHERE run = ? AND state = 'done' ORDER BY id DESC",
+        number,
     )
     for row in rows:
         yield number, _attempt(os.fsdecode(row[1]), lambda row=row: _undo_file(database, row))  # type: ignore[misc]
@@ -153,9 +154,7 @@ def runs(database: Database) -> list[Run]:
 
 def recover(database: Database) -> None:
     """Bring the journal to what the files say, after a run that was killed; its copies are removed."""
-    rows = database.rows(
-        "SELECT id, path, state, copy, copy_inode FROM writes WHERE state NOT IN ('done', 'undone')"
-    )
+    rows = database.rows("SELECT id, path, state, copy, copy_inode FROM writes WHERE state NOT IN ('done', 'undone')")
     for number, path, state, copy, inode in rows:
         try:
             with suppress(FileNotFoundError):
@@ -299,7 +298,9 @@ def _altered_copy(
     alter(before)
     after = TagFile(copy, source=path)
     if not check(after) or after.others(fields) != others or audio_digest(copy) != sound:
-        raise SamptagError(f"{path}: what was written into a copy does not read back as it should; the file is untouched")
+        raise SamptagError(
+            f"{path}: what was written into a copy does not read back as it should; the file is untouched"
+        )
     shutil.copystat(target, copy)
     if hasattr(os, "chown"):
         with suppress(PermissionError):

@@ -107,7 +107,11 @@ def test_round_trip_of_every_format(write: Run, undo: Run, samptag: Run, db: Pat
     assert f"{len(FORMATS)} files written" in done.stderr.decode()
     for path in before:
         tags = TagFile(str(path))
-        assert (tags.get("genre"), tags.get("mood"), tags.get("grouping")) == (["Techno"], ["Quiet"], ["techno; quiet; guitar"])
+        assert (tags.get("genre"), tags.get("mood"), tags.get("grouping")) == (
+            ["Techno"],
+            ["Quiet"],
+            ["techno; quiet; guitar"],
+        )
         assert tags.get("comment") == ["[MOOD: quiet; guitar]"]
         explained = json.loads(tags.get("samptag")[0])
         assert explained["scores"] == SCORES
@@ -291,7 +295,11 @@ def odd_mp3(path: Path, kind: str) -> None:
             "id3v1": data + id3v1,
             "apev2": data + ape,
             "broken id3": b"ID3\x04\x00\x00\x00\x00\x01\x00TPE1\x00\x00\x7f\x7f\x00\x00" + bytes(114) + data,
-            "id3 twice": b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + data,
+            "id3 twice": b"ID3\x03\x00\x00\x00\x00\x00\x0a"
+            + bytes(10)
+            + b"ID3\x04\x00\x00\x00\x00\x00\x0a"
+            + bytes(10)
+            + data,
         }[kind]
     )
 
@@ -319,7 +327,9 @@ def test_odd_tags_of_mp3(kind: str, write: Run, undo: Run, music: Path):
 
 def test_odd_tags_of_flac_and_mp4(write: Run, undo: Run, music: Path):
     flac = music / "id3.flac"
-    flac.write_bytes(b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + (MEDIA / "calm-before-the-storm.flac").read_bytes())
+    flac.write_bytes(
+        b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + (MEDIA / "calm-before-the-storm.flac").read_bytes()
+    )
     many = mutagen.File(music / "lava.opus")
     many["performer"] = [f"Player {number}" for number in range(5000)]
     many.save()
@@ -374,7 +384,9 @@ def test_a_full_disk_leaves_the_file_as_it_was(write: Run, music: Path):
     assert not list(music.glob(".samptag-*"))
 
 
-@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(
+    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
 def test_a_read_only_folder(write: Run, music: Path):
     music.chmod(0o555)
     try:

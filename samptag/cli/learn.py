@@ -1,0 +1,122 @@
+"""`samptag learn`: a person's own words, from songs that bear them."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samptag.cli.library_options import AsJson, Db, Heard, count, open_library, print_json
+
+if TYPE_CHECKING:
+    from samptag.library.learning import LearnedWord, Lesson
+
+__all__ = ["learn"]
+
+SCHEMA = "samptag.learn/1"
+
+
+def learn(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="LABELS",
+            help="A folder of playlists or of folders, a playlist, a table (path,tag), or genre, mood or grouping.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Install what was learned as weights of this name."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", metavar="", help="Replace weights of that name.")] = False,
+    suggest: Annotated[
+        int, typer.Option("--suggest", metavar="N", min=0, help="Name N songs a word whose label would help most.")
+    ] = 0,
+    db: Db = None,
+    model: Heard = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the examination.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Learn your own words from your own songs, and see how well each was learned.
+
+    Each word is examined on artists it was not learned from. What is not learned is refused, not guessed. With --as the
+    words become weights that tag, find, eval and write take, and all songs of the index are scored at once.
+
+    Examples: samptag learn --from playlists/ --as mine, then samptag find --model mine 'running and not sunday'
+    """
+    from samptag.cli.console import note
+
+    with open_library(db) as library:
+        lesson, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
+    if lesson.strangers:
+        shown = ", ".join(repr(entry) for entry in lesson.strangers[:3])
+        note(f"{count(len(lesson.strangers), 'labelled song')} not in the index, such as {shown}")
+    if as_json:
+        print_json(_document(lesson, suggestions))
+    else:
+        _show(lesson, suggestions)
+    refused = len(lesson.words) - len(lesson.learned)
+    note(f"{count(len(lesson.learned), 'word')} learned from {count(lesson.songs, 'song')}, {refused} refused")
+    if lesson.path is not None:
+        note(f"installed as {name}: 'samptag find --model {name}' and 'samptag tag --model {name}' use it")
+
+
+def _show(lesson: Lesson, suggestions: Any) -> None:
+    lines = []
+    width = max((len(word.word) for word in lesson.words), default=0)
+    for word in lesson.words:
+        if word.refused is not None:
+            lines.append(f"{word.word:<{width}}  refused: {word.refused}")
+            continue
+        roc, pr = _figure(word.roc_auc, word.roc_interval), _figure(word.pr_auc, word.pr_interval)
+        lines.append(
+            f"{word.word:<{width}}  {word.songs} songs by {word.artists} artists  "
+            f"ROC-AUC {roc}  PR-AUC {pr}  cut-off {word.cutoff:.2f}"
+        )
+        for path, bears, score in word.wrong:
+            lines.append(f"{'':<{width}}    {'missed' if bears else 'wrongly'} at {score:.2f}: {path}")
+        for path, score in suggestions.get(word.word, ()):
+            lines.append(f"{'':<{width}}    please label, {score:.2f}: {path}")
+    data = "".join(line + "\n" for line in lines)
+    sys.stdout.write(data.encode("utf-8", "backslashreplace").decode())
+
+
+def _figure(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _document(lesson: Lesson, suggestions: Any) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "songs": lesson.songs,
+        "not_in_index": len(lesson.strangers),
+        "weights": None if lesson.path is None else str(lesson.path),
+        "words": [_word(word, suggestions.get(word.word, ())) for word in lesson.words],
+    }
+
+
+def _word(word: LearnedWord, suggestions: Any) -> dict[str, Any]:
+    from samptag.tagging.result import valid_text
+
+    def number(value: float) -> float | None:
+        return None if math.isnan(value) else round(value, 4)
+
+    return {
+        "word": word.word,
+        "songs": word.songs,
+        "artists": word.artists,
+        "learned": word.refused is None,
+        "refused": word.refused,
+        "roc_auc": number(word.roc_auc),
+        "roc_auc_interval": [number(end) for end in word.roc_interval],
+        "pr_auc": number(word.pr_auc),
+        "pr_auc_interval": [number(end) for end in word.pr_interval],
+        "cutoff": None if word.refused else number(word.cutoff),
+        "most_wrong": [
+            {"path": valid_text(path), "bears_word": bears, "score": number(score)} for path, bears, score in word.wrong
+        ],
+        "suggestions": [{"path": valid_text(path), "score": number(score)} for path, score in suggestions],
+    }

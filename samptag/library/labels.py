@@ -1,0 +1,134 @@
+"""Which songs a person calls what, from where people keep it: folders, playlists, a table, or the files' own fields."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samptag.errors import UsageError
+from samptag.library.fields import TagFile, need_mutagen
+from samptag.library.playlists import PLAYLIST_SUFFIXES, read_m3u
+
+__all__ = ["OWN_FIELDS", "Labels", "read_labels"]
+
+OWN_FIELDS = ("genre", "mood", "grouping")
+
+
+@dataclass
+class Labels:
+    """Words and the songs that bear them.
+
+    Attributes
+    ----------
+    songs : dict
+        Word to the paths of its songs, which are in the index.
+    strangers : list of str
+        Entries that are no song of the index, as they stand in their source.
+    category : str or None
+        What the words are, where the source says it.
+    """
+
+    songs: dict[str, set[str]] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
+    category: str | None = None
+
+    def add(self, word: str, path: str | None, entry: str, known: Mapping[str, str]) -> None:
+        """Note that the song at `path` is called `word`; `known` leads from a path to the index's path of that file."""
+        word = " ".join(word.split())
+        found = None if path is None else known.get(path) or known.get(os.path.realpath(path))
+        if found is None:
+            self.strangers.append(entry)
+        elif word:
+            self.songs.setdefault(word, set()).add(found)
+
+
+def read_labels(source: str, paths: Sequence[str]) -> Labels:
+    """The labels in `source`.
+
+    Parameters
+    ----------
+    source : str
+        "genre", "mood" or "grouping" for the files' own fields; an M3U playlist, whose name is the word; a folder of
+        such playlists; a folder whose folders are the words; or a table, CSV or TSV, with the columns path and tag, in
+        which a song may have several rows.
+    paths : sequence of str
+        The songs of the index, absolute.
+
+    Raises
+    ------
+    UsageError
+        There is nothing of that kind.
+    """
+    if source in OWN_FIELDS and not os.path.exists(source):
+        return _of_fields(source, paths)
+    place = Path(source)
+    known = {path: path for path in paths}
+    if place.is_dir():
+        playlists = sorted(path for path in place.iterdir() if path.suffix.lower() in PLAYLIST_SUFFIXES)
+        return _of_playlists(playlists, known) if playlists else _of_folders(place, paths)
+    suffix = place.suffix.lower()
+    readers: dict[str, Callable[[], Labels]] = {
+        **{name: lambda: _of_playlists([place], known) for name in PLAYLIST_SUFFIXES},
+        ".csv": lambda: _of_table(place, ",", known),
+        ".tsv": lambda: _of_table(place, "\t", known),
+    }
+    if not place.is_file() or suffix not in readers:
+        raise UsageError(
+            f"cannot take labels from {source!r}: name a folder, a playlist (.m3u8), a table (.csv, .tsv), "
+            f"or one of the files' own fields: {', '.join(OWN_FIELDS)}"
+        )
+    return readers[suffix]()
+
+
+def _of_fields(name: str, paths: Iterable[str]) -> Labels:
+    from samptag.errors import SamptagError
+
+    need_mutagen()
+    labels = Labels(category=None if name == "grouping" else name)
+    for path in paths:
+        try:
+            values = TagFile(path).get(name)
+        except (SamptagError, OSError):
+            continue
+        for value in values:
+            labels.add(value, path, path, {path: path})
+    return labels
+
+
+def _of_playlists(playlists: Iterable[Path], known: Mapping[str, str]) -> Labels:
+    labels = Labels()
+    for playlist in playlists:
+        for entry in read_m3u(playlist):
+            labels.add(playlist.stem, entry.path, entry.text, known)
+    return labels
+
+
+def _of_folders(folder: Path, paths: Iterable[str]) -> Labels:
+    labels = Labels()
+    top = os.path.abspath(folder)
+    for path in paths:
+        parts = path.removeprefix(top + os.sep).split(os.sep) if path.startswith(top + os.sep) else []
+        if len(parts) > 1:
+            labels.add(parts[0], path, path, {path: path})
+    if not labels.songs:
+        raise UsageError(f"no song of the index lies in a folder of {folder}: 'samptag index {folder}' hears them")
+    return labels
+
+
+def _of_table(table: Path, delimiter: str, known: Mapping[str, str]) -> Labels:
+    labels = Labels()
+    try:
+        with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file, delimiter=delimiter)
+            if not {"path", "tag"} <= set(rows.fieldnames or ()):
+                raise UsageError(f"{table}: its first line must name the columns path and tag")
+            for row in rows:
+                text = row["path"] or ""
+                path = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(table)), text))
+                labels.add(row["tag"] or "", path, text, known)
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"cannot read the labels {table}: {error}") from None
+    return labels

@@ -1,0 +1,349 @@
+"""A person's own words, learned from songs that bear them: one logistic regression a word on embeddings in the index.
+
+Nothing is decoded again. Every word is examined on artists that its classifier has not seen, and one that was not
+learned is refused. The result is an ordinary weights file: the same body with another classifier.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samptag.errors import LibraryError
+from samptag.library.database import Database
+from samptag.library.indexing import head_bytes, head_scores, remember_weights, weights_id
+from samptag.library.labels import Labels
+from samptag.library.similar import all_embeddings
+from samptag.library.songs import Weights
+from samptag.library.words import fold
+
+__all__ = ["LearnedWord", "Lesson", "learn_words", "remember_learned", "save_learned", "songs_to_label"]
+
+MIN_SONGS, MIN_ARTISTS = 10, 3
+"""A word needs so many songs, by so many artists, for the words of its examination to mean anything."""
+
+_FOLDS = 5
+_RESAMPLES = 1000
+# Of the standardised embedding: chosen on docs/results.md's tracks, where 0.003 to 0.1 are within .01 of ROC-AUC.
+_STRENGTH = 0.01
+_WRONG = 5
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedWord:
+    """One word and how well it was learned.
+
+    Attributes
+    ----------
+    word : str
+    songs, artists : int
+        Songs that bear it, and by how many artists (albums, where songs name no artist).
+    refused : str or None
+        Why it was not learned; the figures below are then NaN or those that speak against it.
+    roc_auc, pr_auc : float
+        ROC-AUC and average precision on songs of artists that the classifier had not seen.
+    roc_interval, pr_interval : tuple of float
+        95 % bootstrap intervals, artists drawn again.
+    cutoff : float
+        Score from which the word is decided: best F1 in the examination.
+    wrong : tuple of (str, bool, float)
+        Songs that it got most wrong: path, whether the song bears the word, its score.
+    """
+
+    word: str
+    songs: int
+    artists: int
+    refused: str | None = None
+    roc_auc: float = float("nan")
+    pr_auc: float = float("nan")
+    roc_interval: tuple[float, float] = (float("nan"), float("nan"))
+    pr_interval: tuple[float, float] = (float("nan"), float("nan"))
+    cutoff: float = 0.5
+    wrong: tuple[tuple[str, bool, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What was learned.
+
+    Attributes
+    ----------
+    words : tuple of LearnedWord
+        All that the labels had, in alphabetical order.
+    songs : int
+        Songs that were learned from.
+    strangers : tuple of str
+        Labelled entries that are no song of the index.
+    category : str or None
+        What the words are.
+    weight, bias : ndarray, (learned words, embedding size) and (learned words,), float32
+        The classifier of the words that were not refused.
+    path : Path or None
+        Where the weights were installed.
+    """
+
+    words: tuple[LearnedWord, ...]
+    songs: int
+    strangers: tuple[str, ...]
+    category: str | None
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    path: Path | None = None
+
+    @property
+    def learned(self) -> tuple[LearnedWord, ...]:
+        """The words that were not refused, in the order of the classifier's rows."""
+        return tuple(word for word in self.words if word.refused is None)
+
+
+@dataclass(frozen=True)
+class _Songs:
+    paths: list[str]
+    groups: list[str]
+    embeddings: Floats  # standardised
+    mean: Floats
+    scale: Floats
+
+
+def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: int = 0) -> Lesson:
+    """Learn and examine the words of `labels`.
+
+    A song counts as a "no" for every word that it does not bear. Where there is one word alone, all other songs of the
+    index are its "no".
+
+    Parameters
+    ----------
+    database : Database
+    weights : Weights
+        On whose embeddings.
+    labels : Labels
+    seed : int
+        Of the folds and the intervals.
+
+    Raises
+    ------
+    LibraryError
+        No labelled song is in the index.
+    """
+    wanted = set().union(*labels.songs.values()) if labels.songs else set()
+    songs = _songs(database, weights, None if len(labels.songs) == 1 else wanted)
+    if not wanted & set(songs.paths):
+        raise LibraryError(
+            f"none of the labelled songs was heard with {weights.name}: index them first"
+            + (f" ({labels.strangers[0]!r} is not in the index)" if labels.strangers else "")
+        )
+    examined = [_examine(word, labels.songs[word], songs, seed) for word in sorted(labels.songs, key=fold)]
+    learned = [item.word for item in examined if item.refused is None]
+    size = songs.embeddings.shape[1]
+    weight, bias = np.zeros((len(learned), size)), np.zeros(len(learned))
+    for row, word in enumerate(learned):
+        bears = np.array([path in labels.songs[word] for path in songs.paths])
+        model = _fit(songs.embeddings, bears)
+        weight[row] = model.coef_[0] / songs.scale
+        bias[row] = model.intercept_[0] - weight[row] @ songs.mean
+    return Lesson(
+        words=tuple(examined),
+        songs=len(songs.paths),
+        strangers=tuple(labels.strangers),
+        category=labels.category,
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
+    )
+
+
+def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _Songs:
+    """The songs to learn from, one a sound, with their groups: the artist, else the folder."""
+    rows = database.rows(
+        "SELECT s.audio, s.path, s.artist FROM songs s JOIN embeddings e ON e.audio = s.audio AND e.space = ? "
+        "ORDER BY s.path",
+        weights.space,
+    )
+    chosen: dict[int, tuple[str, str]] = {}
+    for audio, path, artist in rows:
+        name = os.fsdecode(path)
+        if wanted is None or name in wanted:
+            chosen.setdefault(audio, (name, fold(artist) or f"folder {os.path.dirname(name)}"))
+    vectors: dict[int, NDArray[np.float32]] = {}
+    for numbers, block in all_embeddings(database, weights.space):
+        vectors.update((int(n), block[i]) for i, n in enumerate(numbers) if int(n) in chosen)
+    if not chosen:
+        raise LibraryError(f"none of the labelled songs was heard with {weights.name}: index them first")
+    table = np.stack([vectors[audio] for audio in chosen]).astype(np.float64)
+    mean, scale = table.mean(axis=0), np.maximum(table.std(axis=0), 1e-3)
+    paths, groups = zip(*chosen.values(), strict=True)
+    return _Songs(list(paths), list(groups), (table - mean) / scale, mean, scale)
+
+
+def _fit(embeddings: Floats, bears: NDArray[np.bool_]) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a score are not worth the time
+        # Balanced: whatever the share of songs that bear it, a score of .5 lies between those that do and do not.
+        return LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=200).fit(embeddings, bears)
+
+
+def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedWord:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    from samptag.evaluation.bootstrap import interval, resample
+
+    bears = np.array([path in bearers for path in songs.paths])
+    groups = np.array(songs.groups)
+    n_songs, n_artists = int(bears.sum()), len(set(groups[bears]))
+    n_others, n_other_artists = int((~bears).sum()), len(set(groups[~bears]))
+    fact = {"word": word, "songs": n_songs, "artists": n_artists}
+    if n_songs < MIN_SONGS or n_artists < MIN_ARTISTS:
+        return LearnedWord(**fact, refused=f"{_songs_by(n_songs, n_artists)}: not yet")
+    if n_others < MIN_SONGS or n_other_artists < MIN_ARTISTS:
+        return LearnedWord(**fact, refused=f"only {_songs_by(n_others, n_other_artists)} without it: not yet")
+    folds = StratifiedGroupKFold(min(_FOLDS, n_artists, n_other_artists), shuffle=True, random_state=seed)
+    scores = np.full(len(bears), np.nan)
+    for train, test in folds.split(songs.embeddings, bears, groups):
+        if 0 < bears[train].sum() < len(train):
+            scores[test] = _fit(songs.embeddings[train], bears[train]).predict_proba(songs.embeddings[test])[:, 1]
+    heard = ~np.isnan(scores)
+    scores, bears, groups = scores[heard], bears[heard], groups[heard]
+    paths = [path for path, is_heard in zip(songs.paths, heard, strict=True) if is_heard]
+    roc, pr = float(roc_auc_score(bears, scores)), float(average_precision_score(bears, scores))
+    drawn = resample(bears[:, None], scores[:, None], groups=list(groups), resamples=_RESAMPLES, seed=seed)
+    roc_interval = interval(drawn.roc_auc, estimate=roc)
+    refused = None
+    if not roc_interval[0] > 0.5:
+        low, high = roc_interval
+        refused = f"not told from the rest (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})"
+    return LearnedWord(
+        **fact,
+        refused=refused,
+        roc_auc=roc,
+        pr_auc=pr,
+        roc_interval=roc_interval,
+        pr_interval=interval(drawn.pr_auc, estimate=pr),
+        cutoff=_best_cutoff(bears, scores),
+        wrong=_most_wrong(paths, bears, scores),
+    )
+
+
+def _songs_by(songs: int, artists: int) -> str:
+    return f"{songs} song{'s' * (songs != 1)} by {artists} artist{'s' * (artists != 1)}"
+
+
+def _best_cutoff(bears: NDArray[np.bool_], scores: Floats) -> float:
+    """The score from which on F1 is highest."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, cutoffs = precision_recall_curve(bears, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(cutoffs[int(np.argmax(f1[:-1]))])
+
+
+def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) -> tuple[tuple[str, bool, float], ...]:
+    order = np.argsort(-np.abs(bears - scores), kind="stable")[:_WRONG]
+    return tuple((paths[i], bool(bears[i]), float(scores[i])) for i in order if (scores[i] > 0.5) != bears[i])
+
+
+def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, path: Path) -> Any:
+    """Write the weights file of a lesson and give its card.
+
+    Parameters
+    ----------
+    lesson : Lesson
+        With at least one learned word.
+    base : str or Path
+        The weights whose body it has.
+    name : str
+    source : str
+        Where the labels came from, for the card.
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ModelCard
+    """
+    import torch
+
+    from samptag.core.card import ModelCard
+    from samptag.core.checkpoint import save_model
+    from samptag.core.model import SampleCNN
+    from samptag.pretrained import load_model
+
+    body = load_model(base)
+    config = dataclasses.replace(body.card.config, n_tags=len(lesson.learned))
+    model = SampleCNN(config)
+    state = dict(body.model.state_dict())
+    state["head.weight"], state["head.bias"] = torch.from_numpy(lesson.weight), torch.from_numpy(lesson.bias)
+    model.load_state_dict(state)
+    metrics: dict[str, float | str] = {"examined on": "songs of artists not learned from, by cross-validation"}
+    for word in lesson.learned:
+        metrics[f"{word.word}: songs"] = word.songs
+        metrics[f"{word.word}: roc_auc"] = round(word.roc_auc, 4)
+        metrics[f"{word.word}: pr_auc"] = round(word.pr_auc, 4)
+    card = ModelCard(
+        name=name,
+        config=config,
+        tags=tuple(word.word for word in lesson.learned),
+        licence=body.card.licence,
+        training_data=f"{lesson.songs} songs labelled by {source}; body of {body.card.name}: {body.card.training_data}",
+        description=f"{len(lesson.learned)} words learned by samptag learn on {body.card.name}",
+        metrics=metrics,
+        source="samptag learn",
+        tag_categories=None if lesson.category is None else (lesson.category,) * len(lesson.learned),
+        cutoffs={word.word: round(word.cutoff, 4) for word in lesson.learned},
+    )
+    save_model(path, model.eval(), card=card)
+    return card
+
+
+def remember_learned(database: Database, weights: Weights, lesson: Lesson, card: Any, digest: str) -> int:
+    """Score every song of the index with what was learned; how many. Older weights of the same name are forgotten."""
+    head = head_bytes(lesson.weight, lesson.bias)
+    count = 0
+    with database.transaction() as connection:
+        stale = "SELECT id FROM weights WHERE name = ? AND head NOT NULL AND digest != ?"
+        for (number,) in connection.execute(stale, (card.name, digest)).fetchall():
+            connection.execute("DELETE FROM heard WHERE weights = ?", (number,))
+            connection.execute("DELETE FROM weights WHERE id = ?", (number,))
+        number = weights_id(database, digest) or remember_weights(
+            database, digest, card, space=weights.space, head=head
+        )
+        for numbers, vectors in all_embeddings(database, weights.space):
+            scores = head_scores(head, vectors)
+            rows = [(number, int(audio), row.tobytes()) for audio, row in zip(numbers, scores, strict=True)]
+            connection.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?)", rows)
+            count += len(rows)
+    return count
+
+
+def songs_to_label(
+    database: Database, weights: Weights, lesson: Lesson, labels: Labels, *, n: int = 5
+) -> Mapping[str, list[tuple[str, float]]]:
+    """For each learned word the songs without any label that it is least sure of, with their scores."""
+    labelled = set().union(*labels.songs.values())
+    paths: dict[int, str] = {}
+    for audio, path in database.rows("SELECT audio, path FROM songs WHERE audio NOT NULL AND NOT missing"):
+        paths.setdefault(audio, os.fsdecode(path))
+    best: dict[str, list[tuple[str, float]]] = {word.word: [] for word in lesson.learned}
+    head = head_bytes(lesson.weight, lesson.bias)
+    for numbers, vectors in all_embeddings(database, weights.space):
+        scores = head_scores(head, vectors).astype(np.float64)
+        for column, word in enumerate(lesson.learned):
+            new = [
+                (paths[int(audio)], float(score))
+                for audio, score in zip(numbers, scores[:, column], strict=True)
+                if int(audio) in paths and paths[int(audio)] not in labelled
+            ]
+            best[word.word] = sorted(best[word.word] + new, key=lambda item: abs(item[1] - 0.5))[:n]
+    return best
