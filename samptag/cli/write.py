@@ -13,7 +13,6 @@ from samptag.cli.library_options import AsJson, Db, Heard, count, open_library, 
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
-    from samptag.library import Library
     from samptag.library.plan import Change, WritePlan
     from samptag.library.writing import Outcome, Run
 

@@ -137,11 +137,9 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
     """
     wanted = set().union(*labels.songs.values()) if labels.songs else set()
     songs = _songs(database, weights, None if len(labels.songs) == 1 else wanted)
-    if not wanted & set(songs.paths):
-        raise LibraryError(
-            f"none of the labelled songs was heard with {weights.name}: index them first"
-            + (f" ({labels.strangers[0]!r} is not in the index)" if labels.strangers else "")
-        )
+    if songs is None or not wanted & set(songs.paths):
+        example = f" ({labels.strangers[0]!r} is not in the index)" if labels.strangers else ""
+        raise LibraryError(f"none of the labelled songs was heard with {weights.name}: index them first{example}")
     examined = [_examine(word, labels.songs[word], songs, seed) for word in sorted(labels.songs, key=fold)]
     learned = [item.word for item in examined if item.refused is None]
     size = songs.embeddings.shape[1]
@@ -161,7 +159,7 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
     )
 
 
-def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _Songs:
+def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _Songs | None:
     """The songs to learn from, one a sound, with their groups: the artist, else the folder."""
     rows = database.rows(
         "SELECT s.audio, s.path, s.artist FROM songs s JOIN embeddings e ON e.audio = s.audio AND e.space = ? "
@@ -177,7 +175,7 @@ def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _So
     for numbers, block in all_embeddings(database, weights.space):
         vectors.update((int(n), block[i]) for i, n in enumerate(numbers) if int(n) in chosen)
     if not chosen:
-        raise LibraryError(f"none of the labelled songs was heard with {weights.name}: index them first")
+        return None
     table = np.stack([vectors[audio] for audio in chosen]).astype(np.float64)
     mean, scale = table.mean(axis=0), np.maximum(table.std(axis=0), 1e-3)
     paths, groups = zip(*chosen.values(), strict=True)
@@ -204,7 +202,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     groups = np.array(songs.groups)
     n_songs, n_artists = int(bears.sum()), len(set(groups[bears]))
     n_others, n_other_artists = int((~bears).sum()), len(set(groups[~bears]))
-    fact = {"word": word, "songs": n_songs, "artists": n_artists}
+    fact: dict[str, Any] = {"word": word, "songs": n_songs, "artists": n_artists}
     if n_songs < MIN_SONGS or n_artists < MIN_ARTISTS:
         return LearnedWord(**fact, refused=f"{_songs_by(n_songs, n_artists)}: not yet")
     if n_others < MIN_SONGS or n_other_artists < MIN_ARTISTS:
