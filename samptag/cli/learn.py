@@ -99,7 +99,7 @@ def _document(lesson: Lesson, suggestions: Any) -> dict[str, Any]:
 
 
 def _word(word: LearnedWord, suggestions: Any) -> dict[str, Any]:
-    from samptag.tagging.result import valid_text
+    from samptag.text import valid_text
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else round(value, 4)

@@ -201,6 +201,7 @@ def _show(songs: Iterable[Song], shown: Sequence[str]) -> None:
     from rich.text import Text
 
     from samptag.cli.table import clock
+    from samptag.text import printable
 
     console = Console(markup=False, highlight=False, emoji=False)
     for song in songs:
@@ -208,6 +209,5 @@ def _show(songs: Iterable[Song], shown: Sequence[str]) -> None:
         if song.similarity is not None:
             facts.append(f"alike {song.similarity:.2f}")
         facts += [f"{word} {song.scores[word]:.2f}" for word in shown]
-        path = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in song.path)
         console.print(Text.assemble((song.label, "bold cyan"), "  ", (" · ".join(facts), "dim")), no_wrap=True)
-        console.print(Text(f"  {path}", style="bright_black"), soft_wrap=True)
+        console.print(Text(f"  {printable(song.path)}", style="bright_black"), soft_wrap=True)

@@ -174,7 +174,7 @@ def _run_number(paths: Sequence[str] | None) -> int | None:
 def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool, as_json: bool) -> None:
     from samptag.cli.console import note
     from samptag.library.plan import words_of
-    from samptag.tagging.result import valid_text
+    from samptag.text import valid_text
 
     failed = {outcome.path: outcome.error for _, outcome in outcomes if outcome.error}
     if as_json:
@@ -222,13 +222,13 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
 
 
 def _text_or_none(text: str | None) -> str | None:
-    from samptag.tagging.result import valid_text
+    from samptag.text import valid_text
 
     return None if text is None else valid_text(text)
 
 
 def _line(change: Change) -> str:
-    from samptag.tagging.result import valid_text
+    from samptag.text import valid_text
 
     def shown(values: Sequence[str]) -> str:
         text = "; ".join(" ".join(value.split()) for value in values[:8]) + ("; ..." if len(values) > 8 else "")
@@ -240,7 +240,7 @@ def _line(change: Change) -> str:
 
 def _report(outcomes: list[tuple[int, Outcome]], as_json: bool, *, done: str) -> None:
     from samptag.cli.console import note
-    from samptag.tagging.result import valid_text
+    from samptag.text import valid_text
 
     failed = [outcome.error for _, outcome in outcomes if outcome.error]
     if as_json:

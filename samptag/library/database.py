@@ -6,11 +6,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from samptag.errors import LibraryError
+from samptag.files import locked, os_reason
 
 __all__ = ["Database", "default_path"]
 
@@ -85,7 +86,7 @@ class Database:
                 if create:
                     path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise LibraryError(f"cannot make the folder {path.parent}: {error.strerror or error}") from None
+                raise LibraryError(f"cannot make the folder {path.parent}: {os_reason(error)}") from None
             self.connection = self._open(create)
             try:
                 self._check(create)
@@ -181,25 +182,17 @@ class Database:
         LibraryError
             Another process is in such a block; the message says which.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(f"{self.path}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            holder = self.fact("writer") or "another process"
-            raise LibraryError(f"the index {self.path} is held by {holder}: wait until it ends") from None
-        except OSError as error:
-            raise LibraryError(f"cannot write the index {self.path}: {error.strerror or error}") from None
-        try:
-            began = time.strftime("%H:%M:%S")
-            self.connection.execute(
-                "INSERT OR REPLACE INTO facts VALUES ('writer', ?)",
-                (f"'samptag {command}' (process {os.getpid()}, since {began})",),
-            )
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(Path(f"{self.path}.lock"), waiting_for=None))
+            except BlockingIOError:
+                holder = self.fact("writer") or "another process"
+                raise LibraryError(f"the index {self.path} is held by {holder}: wait until it ends") from None
+            except OSError as error:
+                raise LibraryError(f"cannot write the index {self.path}: {os_reason(error)}") from None
+            holder = f"'samptag {command}' (process {os.getpid()}, since {time.strftime('%H:%M:%S')})"
+            self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('writer', ?)", (holder,))
             yield
-        finally:
-            lock.release()
 
     def fact(self, name: str) -> str | None:
         """The text remembered under `name`, or None."""

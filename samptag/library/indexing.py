@@ -40,6 +40,7 @@ __all__ = [
 
 # A batch is one transaction: what a kill can cost, and how often the disk is waited for.
 _BATCH_SONGS, _BATCH_SECONDS = 64, 2.0
+_BYTES_A_SECOND = 16_000  # of MP3 at 128 kbit/s, for a guess at how much music there is
 
 
 @dataclass
@@ -171,7 +172,7 @@ def index_folders(
     names: Sequence[str | os.PathLike[str]],
     *,
     digest: str,
-    make_tagger: Callable[[], Tagger],
+    make_tagger: Callable[[float], Tagger],
     observer: Observer,
 ) -> IndexReport:
     """Bring the index up to date with folders and files.
@@ -185,7 +186,7 @@ def index_folders(
     digest : str
         The sha256 of the weights file.
     make_tagger : callable
-        Gives the Tagger of these weights; called only where there is something to hear.
+        Gives the Tagger of these weights for about so many seconds of music; called only where there is any to hear.
     observer : Observer
 
     Returns
@@ -210,7 +211,7 @@ class _Run:
         database: Database,
         roots: list[str],
         digest: str,
-        make_tagger: Callable[[], Tagger],
+        make_tagger: Callable[[float], Tagger],
         observer: Observer,
     ) -> None:
         self.database, self.roots, self.observer = database, roots, observer
@@ -311,13 +312,13 @@ class _Run:
         batch: list[tuple[_Song, TrackResult | None]] = []
         try:
             if first is not None:
-                self._hear(chain([first], to_hear), batch)
+                expected = sum(song.size for song in songs) / _BYTES_A_SECOND
+                self._hear(self.make_tagger(expected), chain([first], to_hear), batch)
         finally:
             batch += self._drain()
             self._store(batch)
 
-    def _hear(self, inputs: Iterator[Input], batch: list[tuple[_Song, TrackResult | None]]) -> None:
-        tagger = self.make_tagger()
+    def _hear(self, tagger: Tagger, inputs: Iterator[Input], batch: list[tuple[_Song, TrackResult | None]]) -> None:
         if self.weights is None:
             with self.database.transaction():
                 self.weights = remember_weights(self.database, self.digest, tagger.card)

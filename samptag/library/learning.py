@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.core.weights import ModelCard, save_model
 from samptag.errors import LibraryError
 from samptag.library.database import Database
 from samptag.library.indexing import head_bytes, head_scores, remember_weights, weights_id
@@ -24,6 +25,7 @@ from samptag.library.labels import Labels
 from samptag.library.similar import all_embeddings
 from samptag.library.songs import Weights
 from samptag.library.words import fold
+from samptag.pretrained import load_weights
 
 __all__ = ["LearnedWord", "Lesson", "learn_words", "remember_learned", "save_learned", "songs_to_label"]
 
@@ -252,7 +254,7 @@ def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) 
     return tuple((paths[i], bool(bears[i]), float(scores[i])) for i in order if (scores[i] > 0.5) != bears[i])
 
 
-def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, path: Path) -> Any:
+def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, path: Path) -> ModelCard:
     """Write the weights file of a lesson and give its card.
 
     Parameters
@@ -271,19 +273,8 @@ def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, pa
     -------
     ModelCard
     """
-    import torch
-
-    from samptag.core.card import ModelCard
-    from samptag.core.checkpoint import save_model
-    from samptag.core.model import SampleCNN
-    from samptag.pretrained import load_model
-
-    body = load_model(base)
+    body = load_weights(base)
     config = dataclasses.replace(body.card.config, n_tags=len(lesson.learned))
-    model = SampleCNN(config)
-    state = dict(body.model.state_dict())
-    state["head.weight"], state["head.bias"] = torch.from_numpy(lesson.weight), torch.from_numpy(lesson.bias)
-    model.load_state_dict(state)
     metrics: dict[str, float | str] = {"examined on": "songs of artists not learned from, by cross-validation"}
     for word in lesson.learned:
         metrics[f"{word.word}: songs"] = word.songs
@@ -301,11 +292,12 @@ def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, pa
         tag_categories=None if lesson.category is None else (lesson.category,) * len(lesson.learned),
         cutoffs={word.word: round(word.cutoff, 4) for word in lesson.learned},
     )
-    save_model(path, model.eval(), card=card)
+    # In float32, which holds whatever the body is stored in: its embeddings must stay the same to the last bit.
+    save_model(path, {**body.tensors, "head.weight": lesson.weight, "head.bias": lesson.bias}, card=card)
     return card
 
 
-def remember_learned(database: Database, weights: Weights, lesson: Lesson, card: Any, digest: str) -> int:
+def remember_learned(database: Database, weights: Weights, lesson: Lesson, card: ModelCard, digest: str) -> int:
     """Score every song of the index with what was learned; how many. Older weights of the same name are forgotten."""
     head = head_bytes(lesson.weight, lesson.bias)
     count = 0

@@ -105,17 +105,17 @@ class Library:
         >>> library.index(["/home/me/Music"]).heard  # doctest: +SKIP
         1203
         """
+        from samptag.fetch import file_sha256
         from samptag.library.indexing import Observer, index_folders
         from samptag.pretrained import DEFAULT, resolve
-        from samptag.pretrained.checksums import file_sha256
 
         wanted = DEFAULT if model is None else model
         digest = file_sha256(resolve(wanted))
 
-        def make_tagger() -> Tagger:
+        def make_tagger(seconds: float) -> Tagger:
             from samptag.tagging import Tagger
 
-            return Tagger.from_pretrained(_name_or_path(wanted), device=device, jobs=jobs)
+            return Tagger.from_pretrained(_name_or_path(wanted), device=device, jobs=jobs, expected_seconds=seconds)
 
         database = self._writing()
         with database.explained(), database.writing("index"):
@@ -307,11 +307,11 @@ class Library:
         import tempfile
 
         from samptag.errors import LibraryError
+        from samptag.fetch import file_sha256
         from samptag.library.labels import read_labels
         from samptag.library.learning import learn_words, remember_learned, save_learned, songs_to_label
         from samptag.pretrained import open_store
         from samptag.pretrained.adopt import import_file
-        from samptag.pretrained.checksums import file_sha256
 
         database = self._reading()
         with database.explained():
@@ -484,8 +484,8 @@ class _Once:
     def checked(self) -> str | Path:
         """The weights' name or file, once its content is known to be what the index was made with."""
         from samptag.errors import LibraryError
+        from samptag.fetch import file_sha256
         from samptag.pretrained import resolve
-        from samptag.pretrained.checksums import file_sha256
 
         if file_sha256(resolve(self._model)) != self._weights.digest:
             raise LibraryError(
@@ -500,7 +500,7 @@ def _name_or_path(value: str | os.PathLike[str]) -> str | Path:
 
 
 def _status(database: Database) -> dict[str, Any]:
-    from samptag.tagging.result import valid_text
+    from samptag.text import valid_text
 
     def text(path: bytes) -> str:
         return valid_text(os.fsdecode(path))

@@ -107,7 +107,7 @@ def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> 
             return Weights(id=number, name=name, digest=digest, space=space, vocabulary=vocabulary)
     names = [str(row[1]) for row in rows]
     if os.path.isfile(model or ""):
-        from samptag.pretrained.checksums import file_sha256
+        from samptag.fetch import file_sha256
 
         digest = file_sha256(Path(model or ""))
         for row in rows:
@@ -217,7 +217,7 @@ def song_record(song: Song) -> dict[str, Any]:
     """The song as JSON: schema samptag.song/1; a path that is not Unicode has its bytes in base64 under path_bytes."""
     import base64
 
-    from samptag.tagging.result import valid_text
+    from samptag.text import valid_text
 
     path = valid_text(song.path)
     record: dict[str, Any] = {"schema": SCHEMA, "path": path}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from samptag.core.card import ModelCard
 from samptag.errors import UsageError
+from samptag.text import did_you_mean
 
 __all__ = ["DEFAULT_CUTOFF", "Vocabulary", "Word", "fold", "near"]
 
@@ -130,11 +130,7 @@ def fold(value: str | bytes | None) -> str:
 
 def near(name: str, known: Sequence[str]) -> str:
     """A hint at the known names that are like `name`, or a few of them where none is."""
-    spelled = {word.casefold(): word for word in reversed(known)}
-    close = difflib.get_close_matches(name.casefold(), list(spelled), n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(repr(spelled[match]) for match in close)}?"
-    return f"there is {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+    return did_you_mean(name, known) or f"there is {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
 
 
 def _known_category(tag: str) -> str | None:
