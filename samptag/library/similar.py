@@ -164,11 +164,13 @@ def _floats(packed: bytes, rows: int = 1) -> Vectors:
     """Float16 numbers as float32, (rows, size).
 
     By their bits: NumPy's own conversion took twenty times as long (100 000 embeddings: 1.0 s against 0.05 s), most of
-    the time of a whole search. Sign and the other bits are moved to their places, and the exponent's other origin is
-    made up for by a factor, which is exact.
+    the time of a whole search. The bits are moved to their places, all copies of the sign but one are cleared, and the
+    exponent's other origin is made up for by a factor, which is exact.
     """
-    bits = np.frombuffer(packed, "<u2").reshape(rows, -1).astype(np.uint32)
-    values = ((bits & 0x8000) << 16 | (bits & 0x7FFF) << 13).view(np.float32)
+    bits = np.frombuffer(packed, "<i2").reshape(rows, -1).astype(np.int32)
+    bits <<= 13
+    bits &= np.array(0x8FFF_E000, np.uint32).view(np.int32)
+    values: Vectors = bits.view(np.float32)
     values *= np.float32(2.0**112)
     return values
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from samptag.core.card import ModelCard
 from samptag.errors import UsageError
 from samptag.text import did_you_mean
+
+if TYPE_CHECKING:
+    from samptag.core.card import ModelCard
 
 __all__ = ["DEFAULT_CUTOFF", "Vocabulary", "Word", "fold", "near"]
 

@@ -1,0 +1,188 @@
+"""The goals of the library, measured: sizes with made-up rows, everything else with real music.
+
+::
+
+    python -m bench.library_index [--songs 100000] [--repeat 5] [--skip-tag]
+
+Wall time of whole processes, the best of `--repeat` (a machine that does other things only adds to it), and their peak
+memory.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from bench.process import timed
+from samptag import Library
+from samptag.library.database import Database
+
+MEDIA = Path(__file__).parents[1] / "tests" / "media"
+WORDS = 50
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--songs", type=int, default=100_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument(
+        "--skip-tag", action="store_true", help="leave out index against tag, the one that takes minutes"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        _unchanged(folder, options.repeat)
+        _big(folder, options.songs, options.repeat)
+        _learn(folder, options.repeat)
+        if not options.skip_tag:
+            _against_tag(folder, options.repeat)
+
+
+def _time(repeat: int, *arguments: object) -> tuple[float, float]:
+    """Seconds and megabytes of ``samptag *arguments``, the best and the most of `repeat` runs."""
+    runs = [timed([sys.executable, "-m", "samptag", *map(str, arguments)]) for _ in range(repeat)]
+    return min(run["wall_seconds"] for run in runs), max(run["peak_bytes"] for run in runs) / 1e6
+
+
+def _row(what: str, goal: str, seconds: float, memory: float) -> None:
+    print(f"| {what} | {goal} | {seconds:.2f} s | {memory:.0f} MB |", flush=True)
+
+
+def _unchanged(folder: Path, repeat: int) -> None:
+    """A second index over 10 000 files: real clips, each with its own last byte so that their digests differ."""
+    music = folder / "many"
+    clip = (MEDIA / "bay.wav").read_bytes()[:20_000]
+    for number in range(10_000):
+        path = music / f"{number // 100:03}" / f"{number:05}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(clip[:-4] + number.to_bytes(4, "little"))
+    db = folder / "many.db"
+    with Library(db) as library:
+        library.index([MEDIA / "bay.wav"])
+        _pretend_heard(library, music)
+    _row("second `index` over 10 000 unchanged files", "2 s", *_time(repeat, "index", "--db", db, music))
+
+
+def _pretend_heard(library: Library, music: Path) -> None:
+    """Rows of every file in `music` as if it had been heard: hearing them is not what is measured."""
+    database = library._writing()
+    weights = library.weights()
+    scores, vector = np.zeros(WORDS, ">f2").tobytes(), np.zeros(512, "<f2").tobytes()
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO folders VALUES (?, 0)", (os.fsencode(music),))
+        for number, path in enumerate(sorted(music.rglob("*.wav")), start=100):
+            status = path.stat()
+            connection.execute("INSERT INTO audio VALUES (?, ?, 1.0)", (number, number.to_bytes(32, "big")))
+            connection.execute(
+                "INSERT INTO songs (path, size, mtime_ns, audio, reader) VALUES (?, ?, ?, ?, 2)",
+                (os.fsencode(path), status.st_size, status.st_mtime_ns, number),
+            )
+            connection.execute("INSERT INTO heard VALUES (?, ?, ?)", (weights.id, number, scores))
+            connection.execute(
+                "INSERT INTO embeddings (space, audio, vector) VALUES (?, ?, ?)", (weights.space, number, vector)
+            )
+
+
+def _big(folder: Path, songs: int, repeat: int) -> None:
+    """Find and similar on made-up rows."""
+    db = folder / "big.db"
+    seed = folder / "seed.wav"
+    shutil.copyfile(MEDIA / "bay.wav", seed)
+    make_rows(db, songs, seed)
+    print(f"| ({songs} made-up songs: {db.stat().st_size / 1e6:.0f} MB on the disk) | | | |")
+    expression = "piano > .7 and not (word3 > .5) and duration < 300"
+    for what, arguments in (
+        ("`find` on 100 000 songs, 50 given", ("find", expression, "--sort", "piano", "-n", "50")),
+        ("`find`, all that are found given", ("find", expression)),
+        ("`find artist ~ ...`", ("find", 'artist ~ "artist 77"')),
+    ):
+        _row(what, "0.4 s", *_time(repeat, *arguments, "--db", db))
+    _row("`similar` on 100 000 songs", "0.6 s", *_time(repeat, "similar", seed, "--db", db))
+    _row("`similar --path-to`", "", *_time(repeat, "similar", seed, "--path-to", seed, "--db", db))
+
+
+def make_rows(path: Path, songs: int, seed: Path) -> None:
+    """An index of made-up songs, 12 an artist, the first of which is the file `seed`."""
+    database, generator = Database(path, create=True), np.random.default_rng(0)
+    words = [{"tag": f"word{i}", "category": None, "cutoff": 0.3} for i in range(WORDS - 1)]
+    words.append({"tag": "piano", "category": "instrument", "cutoff": 0.3})
+    status = seed.stat()
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO weights VALUES (1, ?, 'made-up', ?, 1, 1, NULL)", ("0" * 64, json.dumps(words)))
+        for start in range(1, songs + 1, 1000):
+            numbers = range(start, min(start + 1000, songs + 1))
+            scores = (generator.random((len(numbers), WORDS)) ** 3).astype(">f2")
+            vectors = np.maximum(generator.normal(size=(len(numbers), 512)), 0).astype("<f2")
+            for number, score, vector in zip(numbers, scores, vectors, strict=True):
+                name = (
+                    f"/music/Artist {number // 12}/Album {number // 6}/{number % 12:02} A title {number}.mp3".encode()
+                )
+                file = (
+                    (name, 5_000_000, 10**18) if number > 1 else (os.fsencode(seed), status.st_size, status.st_mtime_ns)
+                )
+                labels = (f"Artist {number // 12}", f"A title {number}", f"Album {number // 6}")
+                connection.execute(
+                    "INSERT INTO audio VALUES (?, ?, ?)", (number, generator.bytes(32), 100 + number % 300)
+                )
+                connection.execute(
+                    "INSERT INTO songs (path, size, mtime_ns, audio, artist, title, album, reader) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, 2)",
+                    (*file, number, *labels),
+                )
+                connection.execute("INSERT INTO heard VALUES (1, ?, ?)", (number, score.tobytes()))
+                connection.execute(
+                    "INSERT INTO embeddings (space, audio, vector) VALUES (1, ?, ?)", (number, vector.tobytes())
+                )
+    database.close()
+
+
+def _learn(folder: Path, repeat: int) -> None:
+    """Ten words on 1 000 songs by 100 artists; the rows of real clips' embeddings would be learned as fast."""
+    db = folder / "learn.db"
+    make_rows(db, 1000, folder / "seed.wav")
+    with Library(db) as library:
+        songs = library.find()
+    generator = np.random.default_rng(0)
+    table = folder / "labels.csv"
+    lines = [
+        f'"{song.path}",{word}' for song in songs for word in generator.choice(list("abcdefghij"), 2, replace=False)
+    ]
+    table.write_text("path,tag\n" + "\n".join(lines) + "\n")
+    _row("`learn` on 1 000 songs, 10 words", "10 s", *_time(repeat, "learn", "--from", table, "--db", db))
+
+
+def _against_tag(folder: Path, repeat: int) -> None:
+    """Index and tag of the same real files, in turn."""
+    music = folder / "music"
+    for copy in range(8):
+        for clip in sorted((MEDIA / "set").iterdir()):
+            target = music / str(copy) / clip.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            data = bytearray(clip.read_bytes())
+            data[8] = copy  # of the serial number: other bytes, the same sound to a decoder that does not look at it
+            target.write_bytes(data)
+    shutil.copyfile(MEDIA / "eastern-dreams.mp3", music / "dreams.mp3")
+    db = folder / "again.db"
+
+    def forget() -> None:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{db}{suffix}").unlink(missing_ok=True)
+
+    tag, index = [], []
+    for _ in range(repeat):
+        tag.append(_time(1, "tag", music, "-o", folder / "tags.jsonl")[0])
+        forget()
+        index.append(_time(1, "index", music, "--db", db))
+    ratio = min(seconds for seconds, _ in index) / min(tag)
+    print(f"| `index` against `tag`, wall time | 1.03 | {ratio:.3f} ({min(tag):.2f} s of tag) | {index[0][1]:.0f} MB |")
+
+
+if __name__ == "__main__":
+    main()
