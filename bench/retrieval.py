@@ -60,7 +60,7 @@ def main() -> None:
         described[f"{name}, cosine"] = table
     generator = np.random.default_rng(0)
     noise = [measures(generator.random((len(names), len(names))), artists, genres) for _ in range(20)]
-    report("chance", *(np.nanmean([pair[i] for pair in noise], axis=0) for i in (0, 1)), artists)
+    report("chance", *(np.mean([pair[i] for pair in noise], axis=0) for i in (0, 1)), artists)
     for name, table in described.items():
         unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
         report(name, *measures(unit @ unit.T, artists, genres), artists)
