@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from samptag.cli.library_options import (
-    AsJson,
     Db,
     Heard,
     check_output,
@@ -16,6 +15,7 @@ from samptag.cli.library_options import (
     give_songs,
     open_library,
 )
+from samptag.cli.options import Json
 
 __all__ = ["find"]
 
@@ -30,7 +30,7 @@ Output = Annotated[
         help="Write a playlist (.m3u8, .m3u; .nsp for Navidrome) or records (.jsonl) instead of paths.",
     ),
 ]
-Null = Annotated[bool, typer.Option("--null", "-0", metavar="", help="End each path with NUL, for xargs -0.")]
+Null = Annotated[bool, typer.Option("--null", "-0", help="End each path with NUL, for xargs -0.")]
 PerArtist = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most N songs of one artist.")]
 
 
@@ -59,7 +59,7 @@ def find(
     per_artist: PerArtist = None,
     output: Output = None,
     null: Null = False,
-    as_json: AsJson = False,
+    json: Json = False,
 ) -> None:
     """Find songs in the index by what they sound like and what they are called.
 
@@ -67,10 +67,10 @@ def find(
     artist, title, album, path (with = != ~ !~, where ~ means contains) and duration (seconds). Without an expression
     all songs are found.
 
-    Examples: samptag find 'piano > .5 and not "female vocal"' -o quiet.m3u8, or
-    samptag find 'techno and duration < 300' --sort techno -n 20
+    $ samptag find 'piano > .5 and not "female vocal"' -o quiet.m3u8
+    $ samptag find 'techno and duration < 300' --sort techno -n 20
     """
-    check_output(output, null=null, as_json=as_json)
+    check_output(output, null=null, as_json=json)
     with open_library(db) as library:
         weights = library.weights(model)
         songs = library.find(expression, model=model, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
@@ -89,4 +89,4 @@ def find(
                 f"the weights {weights.name} store no cut-offs: a word alone means a score of at least {DEFAULT_CUTOFF}"
             )
         shown = [weights.vocabulary.words[place].tag for place in condition.words]
-        give_songs(songs, library=library, document=document, output=output, null=null, as_json=as_json, shown=shown)
+        give_songs(songs, library=library, document=document, output=output, null=null, as_json=json, shown=shown)

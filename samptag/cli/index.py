@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
 
-from samptag.cli.library_options import AsJson, Db, count, open_library, print_json
-from samptag.cli.tag import _weights_names
+from samptag.cli.console import counted, note
+from samptag.cli.library_options import Db, open_library, print_json
+from samptag.cli.options import Device, Json, Model, Progress
 from samptag.errors import UsageError
 
 __all__ = ["index"]
@@ -23,25 +23,15 @@ def index(
         typer.Argument(metavar="[DIR]...", help="Folders of music, or files; none for the folders indexed before."),
     ] = None,
     db: Db = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|FILE",
-            help="Weights by name ('samptag weights list') or file.",
-            show_default="samplecnn-3-9-mtat50",
-            autocompletion=_weights_names,
-        ),
-    ] = None,
+    model: Model = None,
     prune: Annotated[
         bool, typer.Option("--prune", metavar="", help="Then forget the songs that are missing from these folders.")
     ] = False,
     status: Annotated[
         bool, typer.Option("--status", metavar="", help="Only show what the index holds; nothing is heard.")
     ] = False,
-    as_json: AsJson = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    json: Json = False,
+    device: Device = "auto",
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -49,21 +39,18 @@ def index(
             "-j",
             metavar="N",
             min=1,
-            help="Files decoded at the same time.",
-            show_default="by device and cores",
+            help="Files decoded at the same time; by default what suits device and cores.",
         ),
     ] = None,
-    progress: Annotated[
-        bool | None,
-        typer.Option("--progress/--no-progress", help="Show progress on standard error.", show_default="on a terminal"),
-    ] = None,
+    progress: Progress = None,
 ) -> None:
     """Hear your music once and keep what was heard in one file, for find, similar, learn and write.
 
     A second run hears only what is new or changed and follows files that were moved. Stopped at any moment, it goes on
     where it was. A file that cannot be heard is remembered and left alone until it changes.
 
-    Examples: samptag index ~/Music, then samptag index from time to time; samptag index --status
+    $ samptag index ~/Music
+    $ samptag index --status
     """
     if status and (paths or prune):
         raise UsageError("--status only looks: leave out the folders and --prune")
@@ -71,7 +58,7 @@ def index(
         failed = 0
         if not status:
             failed = _update(library, paths or [], model, prune, device=device, jobs=jobs, progress=progress)
-        if as_json:
+        if json:
             print_json(library.status())
         elif status:
             _show(library.status())
@@ -89,27 +76,28 @@ def _update(
     progress: bool | None,
 ) -> int:
     """How many files failed, after the index is up to date."""
-    from samptag.cli.console import note
+    from samptag.cli.console import error, warn
     from samptag.cli.output import quiet_codecs
-    from samptag.cli.progress import Meter, tagging_progress
+    from samptag.cli.progress import progress_bar
     from samptag.library import Observer
 
     quiet_codecs()
-    with ExitStack() as stack:
-        meters: list[Meter] = []
+    total = done = 0
+    with progress_bar(progress) as bar:
 
         def begin(songs: int) -> None:
-            meters.append(stack.enter_context(tagging_progress(songs, asked=progress)))
+            nonlocal total
+            total = songs
+            bar("hearing", 0, total)
 
-        observer = Observer(
-            begin=begin,
-            seconds=lambda amount: meters[0].seconds(amount),
-            warn=lambda message: note(f"warning: {message}"),
-            fail=lambda message: note(f"error: {message}"),
-            done=lambda: meters[0].file_done(),
-        )
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bar("hearing", done, total)
+
+        observer = Observer(begin=begin, warn=warn, fail=error, done=advance)
         report = library.index(paths, model=model, device=device, jobs=jobs, observer=observer)
-    parts = [count(report.heard, "song") + " heard", f"{report.unchanged} unchanged"]
+    parts = [counted(report.heard, "song") + " heard", f"{report.unchanged} unchanged"]
     parts += [f"{n} {what}" for n, what in ((report.moved, "moved"), (report.known, "with new tags or names")) if n]
     parts += [f"{report.failed} failed"] * bool(report.failed)
     if report.still_broken:
@@ -118,7 +106,7 @@ def _update(
         parts.append(f"{report.missing} missing" + ("" if prune else " (--prune forgets them)"))
     note(", ".join(parts))
     if prune:
-        note(f"{count(library.prune(paths), 'missing song')} forgotten")
+        note(f"{counted(library.prune(paths), 'missing song')} forgotten")
     return int(report.failed)
 
 
@@ -134,7 +122,7 @@ def _show(status: dict[str, Any]) -> None:
     lines += [f"folder   {folder}" for folder in status["folders"]]
     for weights in status["weights"]:
         cutoffs = "with" if weights["cutoffs"] else "without"
-        songs = count(weights["songs"], "song")
+        songs = counted(weights["songs"], "song")
         lines.append(f"weights  {weights['name']}: {songs}, {weights['words']} words {cutoffs} cut-offs")
     lines += [f"broken   {broken['error']}" for broken in status["broken"]]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.library_options import AsJson, Db, Heard, count, open_library, print_json
+from samptag.cli.library_options import Db, Heard, open_library, print_json
 
 if TYPE_CHECKING:
     from samptag.library.learning import LearnedWord, Lesson
+
+from samptag.cli.options import Json
 
 __all__ = ["learn"]
 
@@ -31,35 +33,36 @@ def learn(
         str | None,
         typer.Option("--as", metavar="NAME", help="Install what was learned as weights of this name."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", metavar="", help="Replace weights of that name.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace weights of that name.")] = False,
     suggest: Annotated[
         int, typer.Option("--suggest", metavar="N", min=0, help="Name N songs a word whose label would help most.")
     ] = 0,
     db: Db = None,
     model: Heard = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the examination.")] = 0,
-    as_json: AsJson = False,
+    json: Json = False,
 ) -> None:
     """Learn your own words from your own songs, and see how well each was learned.
 
     Each word is examined on artists it was not learned from. What is not learned is refused, not guessed. With --as the
     words become weights that tag, find, eval and write take, and all songs of the index are scored at once.
 
-    Examples: samptag learn --from playlists/ --as mine, then samptag find --model mine 'running and not sunday'
+    $ samptag learn --from playlists/ --as mine
+    $ samptag find --model mine 'running and not sunday'
     """
-    from samptag.cli.console import note
+    from samptag.cli.console import counted, note
 
     with open_library(db) as library:
         lesson, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
     if lesson.strangers:
         shown = ", ".join(repr(entry) for entry in lesson.strangers[:3])
-        note(f"{count(len(lesson.strangers), 'labelled song')} not in the index, such as {shown}")
-    if as_json:
+        note(f"{counted(len(lesson.strangers), 'labelled song')} not in the index, such as {shown}")
+    if json:
         print_json(_document(lesson, suggestions))
     else:
         _show(lesson, suggestions)
     refused = len(lesson.words) - len(lesson.learned)
-    note(f"{count(len(lesson.learned), 'word')} learned from {count(lesson.songs, 'song')}, {refused} refused")
+    note(f"{counted(len(lesson.learned), 'word')} learned from {counted(lesson.songs, 'song')}, {refused} refused")
     if lesson.path is not None:
         note(f"installed as {name}: 'samptag find --model {name}' and 'samptag tag --model {name}' use it")
 

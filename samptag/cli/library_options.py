@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from samptag.library import Library, Song
 
 __all__ = [
-    "AsJson",
     "Db",
     "Heard",
     "check_output",
     "complete_expression",
     "complete_sort",
-    "count",
     "give_songs",
     "open_library",
     "print_json",
@@ -109,7 +107,6 @@ Heard = Annotated[
         autocompletion=_heard_weights,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.")]
 
 
 def print_json(document: Any) -> None:
@@ -172,7 +169,7 @@ def give_songs(
 
 
 def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any], output: str) -> None:
-    from samptag.cli.console import note
+    from samptag.cli.console import counted, note
     from samptag.cli.output import binary_file
     from samptag.library.playlists import m3u8_bytes, nsp_bytes
     from samptag.library.songs import song_record
@@ -188,12 +185,7 @@ def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any
     with binary_file(output) as file:
         file.write(content)
     if sys.stderr is not None and sys.stderr.isatty():
-        note(f"{count(len(songs), 'song')} in {output}")
-
-
-def count(number: int, thing: str) -> str:
-    """The number with its noun, in the plural where it is one."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+        note(f"{counted(len(songs), 'song')} in {output}")
 
 
 def _show(songs: Iterable[Song], shown: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ import typer
 
 from samptag.cli.find import Null, Output, PerArtist
 from samptag.cli.library_options import (
-    AsJson,
     Db,
     Heard,
     check_output,
@@ -16,6 +15,7 @@ from samptag.cli.library_options import (
     give_songs,
     open_library,
 )
+from samptag.cli.options import Device, Json
 
 __all__ = ["similar"]
 
@@ -45,17 +45,17 @@ def similar(
     model: Heard = None,
     output: Output = None,
     null: Null = False,
-    as_json: AsJson = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    json: Json = False,
+    device: Device = "auto",
 ) -> None:
     """Find the songs of the index that sound most like one or several others.
 
     Copies and near-identical recordings of a song come once. A song that is not in the index is heard on the spot.
 
-    Examples: samptag similar song.mp3 -o radio.m3u8, or
-    samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'not live' -o evening.m3u8
+    $ samptag similar song.mp3 -o radio.m3u8
+    $ samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'path !~ live' -o evening.m3u8
     """
-    check_output(output, null=null, as_json=as_json)
+    check_output(output, null=null, as_json=json)
     with open_library(db) as library:
         weights = library.weights(model)
         found = library.similar(
@@ -69,4 +69,4 @@ def similar(
             device=device,
         )
         document = {"schema": SCHEMA, "weights": {"name": weights.name, "sha256": weights.digest}}
-        give_songs(found, library=library, document=document, output=output, null=null, as_json=as_json)
+        give_songs(found, library=library, document=document, output=output, null=null, as_json=json)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.library_options import AsJson, Db, Heard, count, open_library, print_json
+from samptag.cli.console import counted, error, note
+from samptag.cli.library_options import Db, Heard, open_library, print_json
+from samptag.cli.options import Json
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,36 +68,27 @@ def write(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    add: Annotated[
-        bool, typer.Option("--add", metavar="", help="Add to fields that have values.", rich_help_panel=WHAT)
-    ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", metavar="", help="Replace what fields have.", rich_help_panel=WHAT)
-    ] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add to fields that have values.", rich_help_panel=WHAT)] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace what fields have.", rich_help_panel=WHAT)] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", metavar="", help="Do it; without this it is only shown.", rich_help_panel=HOW)
+        bool, typer.Option("--yes", "-y", help="Do it; without this it is only shown.", rich_help_panel=HOW)
     ] = False,
     touch: Annotated[
         bool,
         typer.Option(
             "--touch",
-            metavar="",
             help="Give the files the present time, for players that look at times.",
             rich_help_panel=HOW,
         ),
     ] = False,
     undo: Annotated[
         bool,
-        typer.Option(
-            "--undo", metavar="", help="Put back what the last run, or run PATH, changed.", rich_help_panel=BACK
-        ),
+        typer.Option("--undo", help="Put back what the last run, or run PATH, changed.", rich_help_panel=BACK),
     ] = False,
-    runs: Annotated[
-        bool, typer.Option("--runs", metavar="", help="List what was written.", rich_help_panel=BACK)
-    ] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List what was written.", rich_help_panel=BACK)] = False,
     db: Db = None,
     model: Heard = None,
-    as_json: AsJson = False,
+    json: Json = False,
 ) -> None:
     """Write decided genres and moods into your music files.
 
@@ -103,16 +96,18 @@ def write(
     only into fields that are empty. Each file is changed as a copy that is read back and compared before it takes the
     file's place; the sound never changes, and --undo puts the old values back.
 
-    Examples: samptag write ~/Music, then samptag write ~/Music --yes; samptag write --undo
+    $ samptag write ~/Music
+    $ samptag write ~/Music --yes
+    $ samptag write --undo
     """
     _check(paths, records, fields, profile, add=add, replace=replace, yes=yes, undo=undo, runs=runs)
     with open_library(db) as library:
         if runs:
-            _list_runs(library.runs(), as_json)
+            _list_runs(library.runs(), json)
             return
         if undo:
             outcomes = list(library.undo(_run_number(paths)))
-            _report(outcomes, as_json, done="set back")
+            _report(outcomes, json, done="set back")
         else:
             plan = library.plan(
                 paths or [],
@@ -122,7 +117,7 @@ def write(
                 model=model,
             )
             outcomes = list(library.write(plan, touch=touch)) if yes else []
-            _report_plan(plan, outcomes, yes, as_json)
+            _report_plan(plan, outcomes, yes, json)
         refused = any(outcome.error for _, outcome in outcomes)
         if not undo:
             refused = refused or any(file.refused for file in plan.files)
@@ -172,7 +167,6 @@ def _run_number(paths: Sequence[str] | None) -> int | None:
 
 
 def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool, as_json: bool) -> None:
-    from samptag.cli.console import note
     from samptag.library.plan import words_of
     from samptag.text import valid_text
 
@@ -203,10 +197,10 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
         for file in plan.changed if not yes else ():
             sys.stdout.write("\n".join([valid_text(file.path), *map(_line, file.changes)]) + "\n")
     for message in [file.refused for file in plan.files if file.refused] + list(failed.values()):
-        note(f"error: {message}")
+        error(message)
     n_refused = sum(file.refused is not None for file in plan.files) + len(failed)
     parts = [
-        f"{count(len(plan.changed) - len(failed), 'file')} {'written' if yes else 'would change'}",
+        f"{counted(len(plan.changed) - len(failed), 'file')} {'written' if yes else 'would change'}",
         f"{len(plan.files) - len(plan.changed) - n_refused + len(failed)} stay as they are",
         *([f"{n_refused} refused"] if n_refused else []),
     ]
@@ -239,7 +233,6 @@ def _line(change: Change) -> str:
 
 
 def _report(outcomes: list[tuple[int, Outcome]], as_json: bool, *, done: str) -> None:
-    from samptag.cli.console import note
     from samptag.text import valid_text
 
     failed = [outcome.error for _, outcome in outcomes if outcome.error]
@@ -250,8 +243,8 @@ def _report(outcomes: list[tuple[int, Outcome]], as_json: bool, *, done: str) ->
         ]
         print_json({"schema": "samptag.undo/1", "run": outcomes[0][0], "files": files})
     for message in failed:
-        note(f"error: {message}")
-    note(f"run {outcomes[0][0]}: {count(len(outcomes) - len(failed), 'file')} {done}, {len(failed)} left alone")
+        error(message)
+    note(f"run {outcomes[0][0]}: {counted(len(outcomes) - len(failed), 'file')} {done}, {len(failed)} left alone")
 
 
 def _list_runs(runs: list[Run], as_json: bool) -> None:
@@ -262,5 +255,5 @@ def _list_runs(runs: list[Run], as_json: bool) -> None:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began))
         undone = f", {run.undone} undone" if run.undone else ""
         sys.stdout.write(
-            f"{run.id}\t{began}\t{count(run.files, 'file')}{undone}\t{run.fields} ({run.mode})\t{run.weights}\n"
+            f"{run.id}\t{began}\t{counted(run.files, 'file')}{undone}\t{run.fields} ({run.mode})\t{run.weights}\n"
         )

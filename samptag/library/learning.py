@@ -219,8 +219,10 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     scores, bears, groups = scores[heard], bears[heard], groups[heard]
     paths = [path for path, is_heard in zip(songs.paths, heard, strict=True) if is_heard]
     roc, pr = float(roc_auc_score(bears, scores)), float(average_precision_score(bears, scores))
-    drawn = resample(bears[:, None], scores[:, None], groups=list(groups), resamples=_RESAMPLES, seed=seed)
-    roc_interval = interval(drawn.roc_auc, estimate=roc)
+    drawn_roc, drawn_pr = resample(
+        bears[:, None], scores[:, None], groups=list(groups), resamples=_RESAMPLES, seed=seed
+    )
+    roc_interval = interval(drawn_roc, estimate=roc)
     refused = None
     if not roc_interval[0] > 0.5:
         low, high = roc_interval
@@ -231,7 +233,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
         roc_auc=roc,
         pr_auc=pr,
         roc_interval=roc_interval,
-        pr_interval=interval(drawn.pr_auc, estimate=pr),
+        pr_interval=interval(drawn_pr, estimate=pr),
         cutoff=_best_cutoff(bears, scores),
         wrong=_most_wrong(paths, bears, scores),
     )

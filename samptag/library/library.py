@@ -311,7 +311,7 @@ class Library:
         from samptag.library.labels import read_labels
         from samptag.library.learning import learn_words, remember_learned, save_learned, songs_to_label
         from samptag.pretrained import open_store
-        from samptag.pretrained.adopt import import_file
+        from samptag.pretrained.importing import import_file
 
         database = self._reading()
         with database.explained():
