@@ -48,7 +48,7 @@ def learn(
     words become weights that tag, find, eval and write take, and all songs of the index are scored at once.
 
     $ samptag learn --from playlists/ --as mine
-    $ samptag find --model mine 'running and not sunday'
+    $ samptag learn --from genre --suggest 5
     """
     from samptag.cli.console import counted, note
 
