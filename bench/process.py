@@ -7,16 +7,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
 Figures = dict[str, float]
 
+LOOK_SECONDS = 0.005
+
 
 def timed(command: Sequence[str | Path]) -> Figures:
     """`wall_seconds`, `cpu_seconds` and `peak_bytes` of `command`, its output thrown away.
 
-    The processor time is that of all processes it starts, the memory that of the largest one.
+    The processor time is that of all processes it starts, the memory that of itself, looked at often.
 
     Raises
     ------
@@ -28,9 +31,13 @@ def timed(command: Sequence[str | Path]) -> Figures:
         started = time.perf_counter()
         child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         try:
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
+            peak = 0
+            while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
+                peak = max(peak, _peak_bytes(child.pid))
+                time.sleep(LOOK_SECONDS)
             wall = time.perf_counter() - started
+            _, status, usage = ended
+            child.returncode = os.waitstatus_to_exitcode(status)
         except BaseException:
             if child.returncode is None:
                 # With all it has started: nothing may compute on beside what follows.
@@ -41,8 +48,18 @@ def timed(command: Sequence[str | Path]) -> Figures:
             errors.seek(0)
             told = errors.read().decode(errors="replace")
             sys.exit(f"{' '.join(words)}\nended with {child.returncode}:\n{told}")
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"wall_seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": peak}
+
+
+def _peak_bytes(pid: int) -> int:
+    """The most memory that a process has had so far; 0 where only Linux could tell, and once it has ended.
+
+    Not what wait4 tells: that is never less than what this process had when it started the other.
+    """
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return 0
 
 
 class Rounds:

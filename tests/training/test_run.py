@@ -126,7 +126,7 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
     padded = json.loads(prepared.splits.cache.report_path.read_text())["padded"]
     assert {item["split"]: item["seconds"] for item in padded} == {"train": 0.05, "valid": 0.05}
     assert [Path(item["path"]).name for item in padded] == ["train.wav", "valid.wav"]
-    assert padded[0]["message"] == "0.050 s, zeros fill it up to a segment of 0.099 s"
+    assert padded[0]["message"] == "0.050 s, padded with zeros to a segment of 0.099 s"
     with display(False) as (show, _):
         show(prepared)
     told = " ".join(capsys.readouterr().err.split())
