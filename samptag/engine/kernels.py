@@ -81,8 +81,16 @@ class CompiledPasses:
 
 
 def compile_passes(cache: str) -> CompiledPasses:
-    """The passes, compiled or read from the folder `cache`, where they are kept for the next process."""
+    """The passes, compiled or read from the folder `cache`, where they are kept for the next process.
+
+    Raises
+    ------
+    RuntimeError
+        Under ``NUMBA_DISABLE_JIT``.
+    """
     settings: Any = numba.config  # it has its names from the environment, which no type checker sees
+    if settings.DISABLE_JIT:
+        raise RuntimeError("numba is told not to compile: the loops would run in Python, hundreds of times slower")
     before, settings.CACHE_DIR = settings.CACHE_DIR, cache
     try:
         return CompiledPasses(

@@ -1,6 +1,7 @@
 """The convolution with 4 products for 9 against the convolution itself, and its compiled passes against NumPy's."""
 
 import itertools
+import os
 import subprocess
 import sys
 
@@ -93,6 +94,16 @@ def test_compiled_passes_give_the_same_digits(tmp_path):
         for ours, theirs in zip(first, second, strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert np.isnan(results[1][1]).any(), "what is not a number must not be hidden by the ReLU"
+
+
+def test_loops_that_numba_would_leave_to_python_are_not_taken(tmp_path):
+    script = (
+        "from samptag.engine import compiled, winograd\n"
+        "compiled.fetch()\n"
+        "assert isinstance(winograd.current(), winograd.NumpyPasses)\n"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "SAMPTAG_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 
 
 def test_long_jobs_fetch_the_compiled_passes_once(monkeypatch):
