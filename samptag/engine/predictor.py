@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,8 +158,13 @@ class _Threads:
 
     def __init__(self, models: list[CpuModel]) -> None:
         self._models = models
+        self.start()
+        _alive.add(self)
+
+    def start(self) -> None:
+        """Have threads; a forked process, which inherits none, calls this again."""
         # The calling thread is one of them.
-        self._pool = ThreadPoolExecutor(max(1, len(models) - 1), "samptag-model")
+        self._pool = ThreadPoolExecutor(max(1, len(self._models) - 1), "samptag-model")
         self._one_at_a_time = Lock()
 
     def embed(self, segments: Floats) -> Floats:
@@ -180,6 +186,18 @@ class _Threads:
         if self._models[0].compilable:
             compiled.count(len(segments))
         return np.stack(results)
+
+
+_alive: WeakSet[_Threads] = WeakSet()
+
+
+def _start_again() -> None:
+    for threads in _alive:
+        threads.start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_again)
 
 
 def _drain(model: CpuModel, indices: Iterator[int], segments: Floats, results: list[Any]) -> None:

@@ -1,5 +1,8 @@
 """The engines against the plain module: the same scores for every network of the family."""
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +173,28 @@ def test_cuda_keeps_the_scores(name: str, music):
         scores, embeddings = Predictor(model, device="cuda:0", batch_size=batch_size)(segments)
         assert np.abs(scores - plain).max() < 3e-3
         assert embeddings.shape == (150, config.embedding_size)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own():
+    # In a process of its own: pytest's may have threads that do not survive a fork.
+    script = f"""
+import os, signal
+import numpy as np
+from pathlib import Path
+from samptag.core.weights import read_weights
+from samptag.engine.predictor import Predictor
+weights = read_weights(Path({str(DEFAULT_WEIGHTS)!r}))
+predictor = Predictor(weights, threads=2)
+segments = np.random.default_rng(0).normal(0, 0.1, (4, weights.card.config.input_length)).astype(np.float32)
+expected = predictor(segments)[0]
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if (predictor(segments)[0] == expected).all() else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], check=True)
 
 
 @pytest.fixture(scope="module")
