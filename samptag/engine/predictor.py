@@ -136,10 +136,11 @@ class Predictor:
             return np.empty((0, self._config.n_tags), np.float32), np.empty(
                 (0, self._config.embedding_size), np.float32
             )
-        with one_thread():
+        # What overflows becomes a score that is not a number, which is told apart later.
+        with one_thread(), np.errstate(all="ignore"):
             embeddings = self._backend.embed(segments)
             logits = embeddings.astype(np.float64) @ self._head_weight + self._head_bias
-        return np.exp(-np.logaddexp(0, -logits)).astype(np.float32), embeddings
+            return np.exp(-np.logaddexp(0, -logits)).astype(np.float32), embeddings
 
 
 def _numpy_models(config: ModelConfig, tensors: Mapping[str, NDArray[Any]], threads: int) -> list[CpuModel] | None:
@@ -202,7 +203,6 @@ if hasattr(os, "register_at_fork"):
 
 def _drain(model: CpuModel, indices: Iterator[int], segments: Floats, results: list[Any]) -> None:
     """Compute segments as long as `indices`, which all threads share, has more."""
-    # What overflows becomes a score that is not a number, which is told apart later.
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # a setting of each thread's own
         for i in indices:
             results[i] = model(segments[i]).copy()

@@ -234,6 +234,12 @@ def test_silence_and_full_scale_have_scores(small_net: SampleCNN):
     assert_same(predictor(segments), plain_scores(small_net, segments))
 
 
+def test_what_overflows_is_not_a_number_and_warns_of_nothing(small_net: SampleCNN, music):
+    # pytest makes an error of NumPy's warning.
+    segments = mono_segments(music.samples, small_net.config.input_length, 1)
+    assert np.isnan(Predictor(small_net)(segments * np.float32(1e38))[0]).any()
+
+
 def test_one_segment_leaves_nothing_behind_for_the_next(small_net: SampleCNN, music):
     quiet = mono_segments(music.samples, small_net.config.input_length, 1)
     predictor = Predictor(small_net, threads=1)
