@@ -42,22 +42,22 @@ def gpu_possible() -> bool:
 
     Where this cannot be known, it is taken to be possible.
     """
+    spec = find_spec("torch")
+    if spec is None:
+        return False
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     if sys.platform == "linux" and not any(map(os.path.exists, _DRIVER_FILES)):
         return False
-    return not _is_cpu_build()
+    return spec.origin is None or not _is_cpu_build(Path(spec.origin))
 
 
-def _is_cpu_build() -> bool:
-    """Whether the installed torch says of itself that it knows neither CUDA nor ROCm."""
-    spec = find_spec("torch")
-    if spec is None or spec.origin is None:
-        return False
+def _is_cpu_build(torch: Path) -> bool:
+    """Whether the installed `torch` says of itself that it knows neither CUDA nor ROCm."""
     try:
-        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+        text = (torch.parent / "version.py").read_text(encoding="utf-8")
     except OSError:
         return False
     found = dict(re.findall(r"^(cuda|hip)\b[^=]*=\s*(.+?)\s*$", text, re.MULTILINE))
@@ -104,12 +104,14 @@ def choose_device(name: str, *, seconds: float | None = None) -> str:
 
 
 def available_devices() -> tuple[str, ...]:
-    """The names `select_device` takes on this machine, ``cpu`` first, such as ``("cpu", "cuda:0", "cuda:1")``."""
-    names = ["cpu"]
-    if not gpu_possible():
-        return tuple(names)
+    """The devices of this machine, ``cpu`` first, such as ``("cpu", "cuda:0")``; see `gpu_possible`."""
+    return _devices_of_torch() if gpu_possible() else ("cpu",)
+
+
+def _devices_of_torch() -> tuple[str, ...]:
     import torch
 
+    names = ["cpu"]
     if torch.cuda.is_available():
         names += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -132,7 +134,8 @@ def select_device(name: str) -> torch.device:
     """
     import torch
 
-    there = available_devices()
+    # Not `available_devices`: torch is imported now, and knows better than any file of a driver (Jetson has others).
+    there = _devices_of_torch()
     if name == "auto":
         return _best_of(there)
     full = "cuda:0" if name == "cuda" else name

@@ -36,7 +36,7 @@ def test_a_device_that_cannot_be_used_is_passed_over_by_auto_and_refused_by_name
     # Without a driver torch really refuses the first tensor on a device it was told to list.
     if torch.cuda.is_available():
         pytest.skip("needs a machine without CUDA")
-    monkeypatch.setattr(device, "gpu_possible", lambda: True)
+    monkeypatch.setattr(device, "gpu_possible", lambda: False)  # as where the driver has other files
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     try:
@@ -113,3 +113,10 @@ def test_a_gpu_needs_a_driver_and_a_torch_that_knows_it(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_possible() is possible
+
+
+def test_without_torch_there_is_no_gpu(monkeypatch):
+    monkeypatch.setattr(device, "find_spec", lambda name: None)
+    monkeypatch.setattr(device, "_DRIVER_FILES", (__file__,))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not gpu_possible()
