@@ -10,39 +10,33 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["one_thread", "one_thread_for_the_process"]
 
-# What the BLAS libraries that NumPy is built with read when they are loaded. Not MKL's, which would also bind torch.
+# What the BLAS libraries that NumPy's wheels are built with read when they are loaded; Accelerate, the last one, has no
+# other switch. Not MKL's, which would also bind torch.
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 _lock = threading.Lock()
 _users = 0
 _limits: Any = None
 _controller: Any = None
-_bound = False
 
 
 def one_thread_for_the_process() -> None:
-    """Bind NumPy's BLAS to one thread for good; for a command, before it imports NumPy.
+    """Let NumPy's BLAS start no threads that would never be used; for a command, before it imports NumPy.
 
-    It starts no threads then, and `one_thread` has nothing left to do.
+    Not every BLAS heeds it (conda's is MKL), so that `one_thread` is needed all the same.
     """
-    global _bound
-    if "numpy" not in sys.modules and sys.platform == "linux":
+    if "numpy" not in sys.modules:
         os.environ.update(dict.fromkeys(_VARIABLES, "1"))
-        _bound = True
-
-
-def one_thread() -> AbstractContextManager[None]:
-    """Keep BLAS to one thread a call for the time of a with block, in all threads; blocks may overlap."""
-    return nullcontext() if _bound else _limited()
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Keep BLAS to one thread a call for the time of a with block, in all threads; blocks may overlap."""
     global _users, _limits, _controller
     with _lock:
         if _users == 0:
