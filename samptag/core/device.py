@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +29,27 @@ SECONDS_PER_CORE_SECOND = 100.0
 
 # Where drivers show themselves on Linux: NVIDIA's, and AMD's, whose torch calls its devices cuda, too.
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+# Where a container finds the control group that it is in.
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """The cores that this process may use: on Linux those it is bound to, elsewhere all there are."""
+    """The cores that this process may use: those it is bound to and has the time of on Linux, elsewhere all there are.
+
+    A container that may use the time of 2 of 64 cores (``docker run --cpus 2``) is bound to none of them.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
+        return min(len(os.sched_getaffinity(0)), _granted_cores() or sys.maxsize)
     return os.cpu_count() or 1
+
+
+def _granted_cores() -> int | None:
+    """How many cores' time the control group of a container grants, rounded up; None where it sets no limit."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2, version 1
+        with suppress(OSError, ValueError):
+            quota, period = map(int, " ".join((_CONTROL_GROUP / name).read_text() for name in names).split())
+            return -(-quota // period) if quota > 0 and period > 0 else None
+    return None
 
 
 def gpu_possible() -> bool:

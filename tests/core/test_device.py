@@ -1,13 +1,21 @@
 """Devices by name, here and on machines that have others."""
 
 import importlib.machinery
+import os
 import sys
 
 import pytest
 import torch
 
 from samptag.core import device
-from samptag.core.device import available_devices, choose_device, gpu_possible, select_device, worth_a_gpu
+from samptag.core.device import (
+    available_cores,
+    available_devices,
+    choose_device,
+    gpu_possible,
+    select_device,
+    worth_a_gpu,
+)
 from samptag.errors import DeviceError
 
 
@@ -120,3 +128,26 @@ def test_without_torch_there_is_no_gpu(monkeypatch):
     monkeypatch.setattr(device, "_DRIVER_FILES", (__file__,))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert not gpu_possible()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone binds processes to cores")
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "5000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu.max": "6400000 100000"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_containers_share_of_time_limits_its_cores(tmp_path, monkeypatch, files: dict[str, str], cores: int):
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content + "\n")
+    monkeypatch.setattr(device, "_CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    assert available_cores() == cores
