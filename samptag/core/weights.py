@@ -215,7 +215,8 @@ def _metadata(path: Path, file: Any) -> tuple[Mapping[str, Any], str]:
     try:
         metadata = json.loads(text)
         schema, digest, description = metadata["schema"], metadata["sha256"], metadata["card"]
-    except (ValueError, TypeError, KeyError):
+        _canonical(description)  # Python reads NaN and 1e999, which JSON does not have
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise WeightsError(f"{path} has metadata that cannot be read; get the file again") from None
     if schema != SCHEMA:
         raise WeightsError(f"{path} has the format {schema!r}; this samptag reads {SCHEMA!r}")

@@ -158,7 +158,14 @@ def test_safetensors_of_somebody_else(saved: Path):
     assert_refused(saved, "not one of samptag's")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"x"', '{"schema": "samptag.weights/1"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '"x"', '{"schema": "samptag.weights/1"}', pytest.param("[" * 100_000, id="nested")]
+    + [
+        f'{{"schema": "samptag.weights/1", "sha256": "", "card": {{"metrics": {{"x": {x}}}}}}}'
+        for x in ("NaN", "1e999")
+    ],
+)
 def test_metadata_that_is_none(saved: Path, text: str):
     rewrite(saved, metadata=text)
     assert_refused(saved, "has metadata that cannot be read")
