@@ -104,5 +104,5 @@ def compile_passes(cache: str) -> CompiledPasses:
 def _compiled(signature: str, function: Callable[..., None]) -> Any:
     try:
         return numba.njit(signature, nogil=True, cache=True, boundscheck=False)(function)
-    except (OSError, RuntimeError):  # a cache that cannot be written, or a source that numba cannot find
+    except Exception:  # a cache that cannot be written or is damaged, or a source that numba cannot find
         return numba.njit(signature, nogil=True, boundscheck=False)(function)
