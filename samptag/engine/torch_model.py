@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 import numpy as np
@@ -48,6 +49,11 @@ class TorchModel:
         Precision; None for the one that keeps scores within 1e-3 of float32 at the device's best speed: float16 on
         CUDA (its 11 significant bits keep the scores, bfloat16's 8 do not), float32 elsewhere (on the CPU bfloat16
         measured slower even with AVX-512, and MPS gains little).
+
+    Raises
+    ------
+    MemoryError
+        The device is out of memory.
     """
 
     def __init__(
@@ -56,9 +62,10 @@ class TorchModel:
         place = torch.device(device)
         dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
         self.batch_size = batch_size or BATCH[place.type]
-        # Folding shares the tensors that it does not change.
-        self._exact = copy.deepcopy(fold(model)).to(place)
-        self._half = None if dtype == torch.float32 else copy.deepcopy(self._exact).to(dtype)
+        with _memory_errors():
+            # Folding shares the tensors that it does not change.
+            self._exact = copy.deepcopy(fold(model)).to(place)
+            self._half = None if dtype == torch.float32 else copy.deepcopy(self._exact).to(dtype)
         self._move: Callable[[Tensor], Tensor] = _Staging(place) if place.type == "cuda" else lambda x: x.to(place)
         self._one_at_a_time = Lock()
 
@@ -72,18 +79,10 @@ class TorchModel:
         MemoryError
             The device is out of memory.
         """
-        try:
-            with self._one_at_a_time, torch.inference_mode():
-                waveforms = torch.from_numpy(np.require(segments, requirements=["C", "W"]))
-                embeddings: Floats = self._embed(waveforms).numpy()
-                return embeddings
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(str(error)) from error
-        except RuntimeError as error:
-            # PyTorch's CPU allocator has no exception of its own.
-            if "allocate memory" in str(error) or "not enough memory" in str(error):
-                raise MemoryError(str(error)) from error
-            raise
+        with _memory_errors(), self._one_at_a_time, torch.inference_mode():
+            waveforms = torch.from_numpy(np.require(segments, requirements=["C", "W"]))
+            embeddings: Floats = self._embed(waveforms).numpy()
+            return embeddings
 
     def _embed(self, waveforms: Tensor) -> Tensor:
         if self._half is None:
@@ -107,6 +106,19 @@ class TorchModel:
         # CUDA's convolutions would otherwise round float32 to the 11 significant bits of half precision.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return torch.cat([self._exact.embed(self._move(batch)) for batch in batches]).cpu()
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Raise as a MemoryError what PyTorch raises when memory gives out."""
+    try:
+        yield
+    except RuntimeError as error:
+        # The allocators of the CPU, of MPS and of pinned memory have no exception of their own.
+        words = ("allocate memory", "not enough memory", "out of memory")
+        if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 class _Staging:

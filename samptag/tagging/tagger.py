@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, get_args
 
@@ -57,7 +57,7 @@ class Tagger:
     Raises
     ------
     DeviceError
-        When the device is not there.
+        When the device is not there, or has no memory left for the model.
     UsageError
         When a number is out of its range.
 
@@ -95,7 +95,8 @@ class Tagger:
             _check_at_least_one("jobs", jobs)
         self.device = choose_device(device, seconds=expected_seconds)
         model = loaded if isinstance(loaded, Weights) else loaded.model
-        self._predictor = Predictor(model, device=self.device, batch_size=batch_size)
+        with _memory_of(self.device):
+            self._predictor = Predictor(model, device=self.device, batch_size=batch_size)
         self.jobs = jobs or _default_jobs(self.device)
 
     @classmethod
@@ -261,11 +262,18 @@ class Tagger:
         return segments
 
     def _predict(self, segments: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        try:
+        with _memory_of(self.device):
             return self._predictor(segments)
-        except MemoryError as error:
-            advice = "use a smaller --batch-size" if self.device != "cpu" else "OMP_NUM_THREADS=1 needs the least"
-            raise DeviceError(f"out of memory on {self.device}; {advice}") from error
+
+
+@contextmanager
+def _memory_of(device: str) -> Iterator[None]:
+    """Raise a DeviceError with advice where the memory of `device` gives out."""
+    try:
+        yield
+    except MemoryError as error:
+        advice = "use a smaller --batch-size" if device != "cpu" else "OMP_NUM_THREADS=1 needs the least"
+        raise DeviceError(f"out of memory on {device}; {advice}") from error
 
 
 def _as_input(source: Source) -> Input:

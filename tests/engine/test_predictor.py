@@ -302,9 +302,13 @@ def test_a_weights_file_needs_no_module(music):
 def test_memory_that_gave_out_is_a_memory_error(small_net: SampleCNN, monkeypatch):
     module = TorchModel(small_net, "cpu")
     segments = np.zeros((1, small_net.config.input_length), np.float32)
-    for error in (torch.OutOfMemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+    for error in (
+        torch.OutOfMemoryError("no room"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory"),
+    ):
         monkeypatch.setattr(module._exact, "embed", Raising(error))
-        with pytest.raises(MemoryError, match=r"no room|allocate memory"):
+        with pytest.raises(MemoryError, match=r"no room|allocate memory|out of memory"):
             module.embed(segments)
 
 
