@@ -122,6 +122,8 @@ class CpuModel:
 
     def _add_pooled(self, block: Plain, source: Frames, target: Floats, *, rectify: bool = False) -> None:
         """The convolution and pooling of `block`; with `rectify`, its input has ReLU still before it."""
+        if block.pool != block.convolution.kernel:
+            raise NotImplementedError(f"pooling of {block.pool} frames has no form beside {block.convolution}")
         filters = self._bank.filters(block.convolution)
         if steps.WinogradConvolution.suits(block.convolution, target):
             self._steps.append(

@@ -92,7 +92,14 @@ def test_a_block_without_a_numpy_form_is_computed_by_torch(music, monkeypatch):
     config = config_from_name("samplecnn-3-5")
     segments = mono_segments(music.samples, config.input_length, 3)
     model = settled_net(config, segments)
-    for part in ({"top": BlockOfTheFuture()}, {"body": (BlockOfTheFuture(),) * 5}, {"front": BlockOfTheFuture()}):
+    usual = layout(config).body
+    wider = tuple(replace(block, convolution=replace(block.convolution, kernel=5, pads=(2, 2))) for block in usual)
+    for part in (
+        {"top": BlockOfTheFuture()},
+        {"body": (BlockOfTheFuture(),) * 5},
+        {"front": BlockOfTheFuture()},
+        {"body": wider},
+    ):
         monkeypatch.setattr(predictor_module, "layout", lambda config, part=part: replace(layout(config), **part))
         predictor = Predictor(model)
         assert not is_numpy(predictor)
