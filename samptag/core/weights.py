@@ -178,7 +178,7 @@ def model_tensors(model: SampleCNN) -> dict[str, NDArray[Any]]:
 class _FileTensors(Mapping[str, NDArray[Any]]):
     """The tensors of an open safetensors file, which maps them into memory and copies one when it is asked for.
 
-    The file may be replaced while it is in use: the old one stays mapped.
+    The file may be replaced while it is in use: the old one stays mapped. Windows refuses to replace it until then.
     """
 
     def __init__(self, file: Any) -> None:

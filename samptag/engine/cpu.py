@@ -64,6 +64,7 @@ class CpuModel:
         for block, (source, output) in zip(layout.body[1:], pairwise(outputs), strict=True):
             self._add_block(block, source, output.inside)
         self._add_end(layout, outputs)
+        del self._bank  # with the file of weights, which it would keep open; the steps have their filters
 
     def __call__(self, segment: Floats) -> Floats:
         """The embedding of one segment, (embedding_size,), of samples, (input_length,); the next call overwrites it."""

@@ -1,9 +1,11 @@
 """The engines against the plain module: the same scores for every network of the family."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -304,6 +306,15 @@ def test_a_weights_file_needs_no_module(music):
     segments = mono_segments(music.samples, weights.card.config.input_length, 3)
     for ours, module in zip(Predictor(weights)(segments), Predictor(weights.to_module())(segments), strict=True):
         np.testing.assert_array_equal(ours, module)
+
+
+def test_a_weights_file_is_let_go_of():
+    weights = read_weights(DEFAULT_WEIGHTS)
+    file, predictor = weakref.ref(weights.tensors), Predictor(weights)
+    del weights
+    gc.collect()
+    assert file() is None
+    assert is_numpy(predictor)
 
 
 def test_memory_that_gave_out_is_a_memory_error(small_net: SampleCNN, monkeypatch):
