@@ -1,6 +1,6 @@
 """Weights by name: the registry, the cache, downloads and imports.
 
-Importing this package loads no torch, so that names can be listed and fetched quickly; loading a network does.
+Importing this package loads no torch; `load_model` does, and whatever has to convert a published ``.pth`` first.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""From a path to a result: inputs in order, decode workers feeding one net, frozen results.
+"""From a path to a result: inputs in order, decode workers feeding one model, frozen results.
 
-The names below are imported when first used, so that listing inputs does not wait for torch.
+The names below are imported when first used, so that listing inputs waits for nothing.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The Tagger: the only place that joins audio, segmenter and net."""
+"""The Tagger: the only place that joins audio, segmenter and model."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Tagger:
         on_seconds : callable, optional
             Called, from other threads, with the further seconds of audio that have been decoded.
         transform : callable, optional
-            Changes an input's mono waveform at the model's rate on its way to the net: called, in other threads, with
+            Changes an input's mono waveform at the model's rate on its way to the model: called, in other threads, with
             the input's path and an iterable of blocks, it gives an iterable of blocks.
 
         Yields
@@ -299,9 +299,9 @@ def _check_at_least_one(name: str, value: int) -> None:
 
 
 def _default_jobs(device: str) -> int:
-    """Half the cores beside a net on the CPU, all of them beside any other.
+    """Half the cores beside a model on the CPU, all of them beside any other.
 
-    Decoding and resampling took 0.11 of the CPU time that the 3^9 net takes for the same music (MP3, 44.1 kHz stereo),
+    Decoding and resampling took 0.11 of the CPU time that the 3^9 model takes for the same music (44.1 kHz stereo MP3),
     so half the cores never let it wait; a worker that is ahead sleeps, and two of them keep a slow file from holding
     up the rest.
     """

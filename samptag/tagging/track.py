@@ -85,7 +85,7 @@ class Track:
         Returns
         -------
         TrackResult
-            With `error` set where decoding failed, or where the net gave something that is not a number.
+            With `error` set where decoding failed, or where the model gave something that is not a number.
         """
         if self.error is None and self._score_sum is not None and not np.isfinite(self._score_sum).all():
             self.error = AudioError(f"{self.input.path}: the weights {model!r} gave scores that are not numbers")
