@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -155,7 +156,7 @@ def _numpy_models(config: ModelConfig, tensors: Mapping[str, NDArray[Any]], thre
 
 
 class _Threads:
-    """Models that take segments as they get done, each called by a thread of its own."""
+    """Models that take segments as they get done, each in the hands of one thread at a time."""
 
     def __init__(self, models: list[CpuModel]) -> None:
         self._models = models
@@ -167,6 +168,10 @@ class _Threads:
         # The calling thread is one of them.
         self._pool = ThreadPoolExecutor(max(1, len(self._models) - 1), "samptag-model")
         self._one_at_a_time = Lock()
+        # Threads of a call that was interrupted twice, so that it did not wait for them, still hold models in the next.
+        self._idle: SimpleQueue[CpuModel] = SimpleQueue()
+        for model in self._models:
+            self._idle.put(model)
 
     def embed(self, segments: Floats) -> Floats:
         """The embeddings of segments, (k, embedding_size); calls from several threads take turns."""
@@ -176,10 +181,10 @@ class _Threads:
     def _embed(self, segments: Floats) -> Floats:
         results: list[Any] = [None] * len(segments)
         indices = iter(range(len(segments)))
-        helpers = self._models[1 : len(segments)]
-        futures = [self._pool.submit(_drain, model, indices, segments, results) for model in helpers]
+        helpers = min(len(self._models), len(segments)) - 1
+        futures = [self._pool.submit(self._drain, indices, segments, results) for _ in range(helpers)]
         try:
-            _drain(self._models[0], indices, segments, results)
+            self._drain(indices, segments, results)
         finally:
             wait(futures)
         for future in futures:
@@ -187,6 +192,16 @@ class _Threads:
         if self._models[0].compilable:
             compiled.count(len(segments))
         return np.stack(results)
+
+    def _drain(self, indices: Iterator[int], segments: Floats, results: list[Any]) -> None:
+        """Compute segments as long as `indices`, which all threads share, has more."""
+        model = self._idle.get()
+        try:
+            with np.errstate(all="ignore"):  # a setting of each thread's own
+                for i in indices:
+                    results[i] = model(segments[i]).copy()
+        finally:
+            self._idle.put(model)
 
 
 _alive: WeakSet[_Threads] = WeakSet()
@@ -199,10 +214,3 @@ def _start_again() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_again)
-
-
-def _drain(model: CpuModel, indices: Iterator[int], segments: Floats, results: list[Any]) -> None:
-    """Compute segments as long as `indices`, which all threads share, has more."""
-    with np.errstate(all="ignore"):  # a setting of each thread's own
-        for i in indices:
-            results[i] = model(segments[i]).copy()

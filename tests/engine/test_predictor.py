@@ -285,6 +285,19 @@ def test_calls_from_many_threads_take_turns(small_net: SampleCNN, music):
         np.testing.assert_array_equal(results[i], expected[i:])
 
 
+def test_a_call_that_was_interrupted_leaves_nothing_to_the_next(small_net: SampleCNN, music, monkeypatch):
+    segments = mono_segments(music.samples, small_net.config.input_length, 60)
+    predictor = Predictor(small_net, threads=4)
+    expected = predictor(segments[:12])[0]
+    for _ in range(5):
+        with monkeypatch.context() as impatient:
+            # A second Ctrl-C ends the wait for the other threads.
+            impatient.setattr(predictor_module, "wait", Raising(KeyboardInterrupt()))
+            with pytest.raises(KeyboardInterrupt):
+                predictor(segments[::-1])
+        np.testing.assert_array_equal(predictor(segments[:12])[0], expected)
+
+
 @pytest.mark.parametrize("block", ["plain", "se"])
 def test_the_model_is_left_as_it_is_and_read_once(block: str, music):
     config = ModelConfig(n=6, first_filter=3, first_stride=3, n_tags=5, block=block)
@@ -331,7 +344,7 @@ def test_memory_that_gave_out_is_a_memory_error(small_net: SampleCNN, monkeypatc
 
 
 class Raising:
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def __call__(self, *_: object) -> None:
