@@ -171,8 +171,9 @@ def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype
 
 
 def model_tensors(model: SampleCNN) -> dict[str, NDArray[Any]]:
-    """Every tensor of a module by its name, in float32 on the CPU."""
-    return {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+    """Every tensor of a module by its name, on the CPU, in float32 (the counters as they are)."""
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in state.items()}
 
 
 class _FileTensors(Mapping[str, NDArray[Any]]):

@@ -13,7 +13,7 @@ from settled_nets import mono_segments, settled_net
 from samptag.core.card import ModelCard, read_card
 from samptag.core.config import ModelConfig, config_from_name
 from samptag.core.model import SampleCNN
-from samptag.core.weights import LoadedModel, load_model_file, save_model
+from samptag.core.weights import LoadedModel, load_model_file, read_weights, save_model
 from samptag.errors import OutputError, WeightsError
 
 CONFIG = ModelConfig(n=3, first_filter=27, first_stride=27, n_tags=3)
@@ -91,6 +91,13 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path, sav
         assert state[name].dtype == tensor.dtype
         stored = tensor.half().float() if tensor.ndim >= 2 else tensor
         assert torch.equal(state[name], stored), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_is_kept_in_float32(saved: Path, dtype: torch.dtype):
+    loaded = load_model_file(saved)
+    save_model(saved, loaded.model.to(dtype), card=loaded.card)
+    assert {tensor.dtype for tensor in read_weights(saved).tensors.values()} == {np.dtype("f4"), np.dtype("i8")}
 
 
 @pytest.mark.parametrize("name", ["samplecnn-3-3-27-rese-multi", "samplecnn-3-3-27-won-rese", "frame-mel-3-3-243-243"])
