@@ -108,7 +108,7 @@ class Pipeline:
         """
         self._workers = self._jobs
         threads = [
-            threading.Thread(target=_with_one_blas_thread, args=(target,), name=f"samptag-{role}-{number}", daemon=True)
+            threading.Thread(target=target, name=f"samptag-{role}-{number}", daemon=True)
             for role, target, count in (
                 ("decode", self._decode_all, self._jobs),
                 ("model", self._score_all, 1),
@@ -144,8 +144,9 @@ class Pipeline:
 
     def _decode_all(self) -> None:
         try:
-            while (track := self._claim()) is not None:
-                self._decode_one(track)
+            with one_thread():  # resampling is matrix products, too
+                while (track := self._claim()) is not None:
+                    self._decode_one(track)
         except BaseException as error:  # an error of the caller's iterable belongs to the caller
             self._fail(error)
         finally:
@@ -265,9 +266,3 @@ class Pipeline:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-
-
-def _with_one_blas_thread(work: Callable[[], None]) -> None:
-    """Do the work of one thread; resampling is matrix products, too."""
-    with one_thread():
-        work()

@@ -88,8 +88,8 @@ def test_scores_that_are_not_numbers_become_an_error():
     assert "not numbers" in track.result(model="m", tags=("a", "b")).error.message
 
 
-@pytest.mark.parametrize("where", ["predict", "inputs"])
-def test_an_error_outside_decoding_ends_the_run_in_the_callers_thread(where):
+@pytest.mark.parametrize("where", ["predict", "inputs", "blas"])
+def test_an_error_outside_decoding_ends_the_run_in_the_callers_thread(where, monkeypatch):
     def failing_predict(segments):
         raise RuntimeError("net")
 
@@ -97,8 +97,13 @@ def test_an_error_outside_decoding_ends_the_run_in_the_callers_thread(where):
         yield from inputs([1, 1])
         raise RuntimeError("inputs")
 
-    run = make(inputs([3, 3]), predict=failing_predict) if where == "predict" else make(failing_inputs())
-    with pytest.raises(RuntimeError, match=r"net|inputs"):
+    def failing_limit():
+        raise RuntimeError("blas")
+
+    if where == "blas":
+        monkeypatch.setattr(pipeline_module, "one_thread", failing_limit)
+    run = make(failing_inputs()) if where == "inputs" else make(inputs([3, 3]), predict=failing_predict)
+    with pytest.raises(RuntimeError, match="net" if where == "predict" else where):
         list(run.tracks())
     assert_no_workers()
 
