@@ -21,8 +21,8 @@ _VARIABLES = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREAD
 
 _lock = threading.Lock()
 _users = 0
-_limits: Any = None
-_controller: Any = None
+_libraries: list[Any] | None = None
+_threads_before: list[int] = []
 
 
 def one_thread_for_the_process() -> None:
@@ -36,15 +36,15 @@ def one_thread_for_the_process() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread a call for the time of a with block, in all threads; blocks may overlap."""
-    global _users, _limits, _controller
+    """Keep BLAS to one thread a call for the time of a with block, in all threads; blocks may overlap.
+
+    A limit that the program sets in the meantime, in whatever way, is lost when the last block ends.
+    """
+    global _users
     with _lock:
         if _users == 0:
-            if _controller is None:
-                from threadpoolctl import ThreadpoolController
-
-                _controller = ThreadpoolController()
-            _limits = _controller.limit(limits=1, user_api="blas")
+            _threads_before[:] = [library.num_threads for library in _blas()]
+            _set_threads([1] * len(_threads_before))
         _users += 1
     try:
         yield
@@ -52,4 +52,21 @@ def one_thread() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                _limits.restore_original_limits()
+                _set_threads(_threads_before)
+
+
+def _blas() -> list[Any]:
+    """The BLAS libraries of this process, as threadpoolctl controls them."""
+    global _libraries
+    if _libraries is None:
+        from threadpoolctl import ThreadpoolController
+
+        _libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    return _libraries
+
+
+def _set_threads(numbers: list[int]) -> None:
+    for library, number in zip(_blas(), numbers, strict=True):
+        # Since 3.7 only the first thread that set a limit may set another, and the others' calls do nothing. Here one
+        # thread makes a Tagger, and others use it.
+        getattr(library, "_real_set_num_threads", library.set_num_threads)(number)

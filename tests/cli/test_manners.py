@@ -12,14 +12,14 @@ import typer.main
 from terminals import on_a_terminal, plain_lines
 from tiny_weights import TINY_TAGS
 
-from samptag.cli.app import app
+from samptag.cli.app import application
 from samptag.cli.over_time import scores_by_column, strip
 from samptag.tagging import Tagger
 
 
 def commands(group=None, *names):
     """Every command with its words."""
-    group = group or typer.main.get_command(app)
+    group = group or typer.main.get_command(application())
     for name, command in group.commands.items():
         if getattr(command, "commands", None):
             yield from commands(command, *names, name)
