@@ -8,25 +8,38 @@ import threading
 from samptag.engine import winograd
 from samptag.files import cache_folder
 
-__all__ = ["count"]
+__all__ = ["count", "fetch", "worth"]
 
 logger = logging.getLogger("samptag")
 
-# numba and the kernels take 0.6 s of one core from the cache and 1.3 s the first time; they save a quarter of what a
-# segment takes, some 7 ms. A job that has come this far has about as much left to save.
-AFTER_SEGMENTS = 192
+# numba and the kernels take 0.4 to 0.6 s of one core from the cache and 1.3 s the first time; they save half of 35 ms
+# that a segment takes, two threads at work. A job that has come this far has about as much left to save.
+AFTER_SEGMENTS = 96
 
 _lock = threading.Lock()
 _seen = 0
 _begun = False
 
 
-def count(segments: int) -> None:
-    """Take note of computed segments; once there are enough of them in this process, fetch the compiled passes."""
+def worth(segments: float | None) -> bool:
+    """Whether a job of so many segments is known to be long enough for the compiled passes; None: it is not known."""
+    return segments is not None and segments > 2 * AFTER_SEGMENTS
+
+
+def count(segments: int, *, long_job: bool) -> None:
+    """Take note of computed segments; fetch the compiled passes once, as soon as they are worth it.
+
+    Parameters
+    ----------
+    segments : int
+        How many have just been computed.
+    long_job : bool
+        Whether it is known that many are to come.
+    """
     global _seen, _begun
     with _lock:
         _seen += segments
-        if _begun or _seen < AFTER_SEGMENTS:
+        if _begun or (_seen < AFTER_SEGMENTS and not long_job):
             return
         _begun = True
     # A daemon: a command that is done must not wait for what it no longer needs.

@@ -61,6 +61,8 @@ class Predictor:
         Threads to compute with on the CPU; None takes `default_threads`.
     batch_size : int or None
         Segments in one pass of the torch module; None takes what suits the device. NumPy takes them one by one.
+    expected_segments : float or None
+        How many are to come, where that is known: many are worth compiling for after the first call.
 
     Attributes
     ----------
@@ -85,6 +87,7 @@ class Predictor:
         device: str = "cpu",
         threads: int | None = None,
         batch_size: int | None = None,
+        expected_segments: float | None = None,
     ) -> None:
         self.device = device
         if isinstance(model, Weights):
@@ -94,7 +97,7 @@ class Predictor:
         numpy = _numpy_models(self._config, tensors, threads or default_threads()) if device == "cpu" else None
         self._backend: _Threads | TorchModel
         if numpy is not None:
-            self._backend = _Threads(numpy)
+            self._backend = _Threads(numpy, long_job=compiled.worth(expected_segments))
             self.batch_size = max(SEGMENTS_PER_THREAD * len(numpy), LEAST_SEGMENTS)
         else:
             from samptag.engine import torch_model
@@ -158,8 +161,8 @@ def _numpy_models(config: ModelConfig, tensors: Mapping[str, NDArray[Any]], thre
 class _Threads:
     """Models that take segments as they get done, each in the hands of one thread at a time."""
 
-    def __init__(self, models: list[CpuModel]) -> None:
-        self._models = models
+    def __init__(self, models: list[CpuModel], *, long_job: bool) -> None:
+        self._models, self._long_job = models, long_job
         self.start()
         _alive.add(self)
 
@@ -190,7 +193,7 @@ class _Threads:
         for future in futures:
             future.result()
         if self._models[0].compilable:
-            compiled.count(len(segments))
+            compiled.count(len(segments), long_job=self._long_job)
         return np.stack(results)
 
     def _drain(self, indices: Iterator[int], segments: Floats, results: list[Any]) -> None:

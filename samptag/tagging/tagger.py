@@ -96,7 +96,8 @@ class Tagger:
         self.device = choose_device(device, seconds=expected_seconds)
         model = loaded if isinstance(loaded, Weights) else loaded.model
         with _memory_of(self.device):
-            self._predictor = Predictor(model, device=self.device, batch_size=batch_size)
+            expected = None if expected_seconds is None else expected_seconds * self.sample_rate / self.hop
+        self._predictor = Predictor(model, device=self.device, batch_size=batch_size, expected_segments=expected)
         self.jobs = jobs or _default_jobs(self.device)
 
     @classmethod

@@ -117,11 +117,25 @@ def test_long_jobs_fetch_the_compiled_passes_once(monkeypatch):
     monkeypatch.setattr(compiled, "_begun", False)
     started = []
     monkeypatch.setattr(compiled.threading, "Thread", lambda target, **_: started.append(target) or Started(target))
-    compiled.count(compiled.AFTER_SEGMENTS - 1)
+    compiled.count(compiled.AFTER_SEGMENTS - 1, long_job=False)
     assert not started
-    compiled.count(1)
-    compiled.count(1000)
+    compiled.count(1, long_job=False)
+    compiled.count(1000, long_job=False)
     assert len(fetched) == 1
+
+
+def test_a_job_that_is_known_to_be_long_fetches_them_after_its_first_call(monkeypatch):
+    monkeypatch.setattr(compiled, "_seen", 0)
+    monkeypatch.setattr(compiled, "_begun", False)
+    started = []
+    monkeypatch.setattr(compiled.threading, "Thread", lambda target, **_: started.append(target) or Started(list))
+    assert not compiled.worth(None)
+    assert not compiled.worth(12.0)
+    assert compiled.worth(1000.0)
+    compiled.count(1, long_job=compiled.worth(12.0))
+    assert not started
+    compiled.count(1, long_job=compiled.worth(1000.0))
+    assert started == [compiled.fetch]
 
 
 class Started:
