@@ -1,8 +1,12 @@
-"""Bars of ``bench tag --json FILE`` against the machine's limit: ``python -m bench.plot FILE ... PICTURE.png``."""
+"""Bars of ``bench tag --json FILE``: shares of the machine's limit, and start-up.
+
+Usage: ``python -m bench.plot FILE ... PICTURE.png``.
+"""
 
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -11,6 +15,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 NOT_CONTENDERS = ("limit", "times real time")
+STARTS = {"samptag, one 30 s clip": "clip", "earlier, one 30 s clip": "earlier", "import torch": "torch"}
 ROOM = 80  # up to here a figure fits between the bar and 100 %
 OURS, OTHERS, LINE = "#2a6f97", "#b8c4cc", "#c1121f"
 
@@ -24,10 +29,13 @@ def shares(figures: dict[str, float]) -> dict[str, float]:
 
 
 def draw(figures: dict[str, Any], picture: Path) -> None:
-    """Write one panel of bars a format to `picture`."""
+    """Write one panel of bars a format, and one of start-up, to `picture`."""
     formats = [name for name in ("mp3", "flac", "ogg") if name in figures]
-    figure, axes = plt.subplots(1, len(formats), figsize=(4.6 * len(formats), 3.2), sharex=True, squeeze=False)
-    for axis, name in zip(axes[0], formats, strict=True):
+    panels = len(formats) + ("start" in figures)
+    figure, axes = plt.subplots(1, panels, figsize=(4.9 * panels, 3.2), squeeze=False)
+    if "start" in figures:
+        draw_start(figures["start_rounds"], axes[0, -1])
+    for axis, name in zip(axes[0], formats, strict=False):
         bars = shares(figures[name])
         labels, values = list(bars), [100 * value for value in bars.values()]
         axis.barh(labels, values, color=[OURS if label == "samptag" else OTHERS for label in labels])
@@ -47,6 +55,18 @@ def draw(figures: dict[str, Any], picture: Path) -> None:
     figure.savefig(picture, dpi=160)
 
 
+def draw_start(rounds: dict[str, Any], axis: Any) -> None:
+    """One bar of seconds a command, medians."""
+    labels = [label for label, name in STARTS.items() if name in rounds]
+    values = [median(rounds[STARTS[label]]["wall_seconds"]) for label in labels]
+    axis.barh(labels, values, color=[OURS if label.startswith("samptag") else OTHERS for label in labels])
+    for place, value in enumerate(values):
+        axis.text(value + 0.02, place, f"{value:.2f} s", va="center", fontsize=9)
+    axis.set(title="Start-up, whole processes", xlim=(0, 1.2 * max(values)), xlabel="seconds")
+    axis.invert_yaxis()
+    axis.spines[["top", "right"]].set_visible(False)
+
+
 def main() -> None:
     """Draw the files that are named into the picture named last; formats may come from different runs."""
     *files, picture = sys.argv[1:] or [""]
@@ -54,7 +74,8 @@ def main() -> None:
         sys.exit(f"usage: {__doc__}")
     figures: dict[str, Any] = {}
     for file in files:
-        figures |= json.loads(Path(file).read_text(encoding="utf-8"))
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        figures |= found | ({"start_rounds": found["rounds"]["start"]} if "start" in found else {})
     draw(figures, Path(picture))
 
 
