@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from music_library import MEDIA, make_music, set_fields
 
+KILLS = int(os.environ.get("SAMPTAG_TEST_KILLS", "4"))
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
@@ -151,6 +153,38 @@ def test_a_killed_run_goes_on_where_it_was(index: Run, tiny_weights: Path, music
     assert integrity(db) == "ok"
     done = index(music)
     assert summary(done) == f"{162 - before} songs heard, {before} unchanged"
+
+
+def test_killed_at_any_moment_it_ends_with_what_one_run_finds(
+    index: Run, samptag: Run, tiny_weights: Path, music: Path, db: Path, tmp_path: Path, cli_environment: Any
+):
+    """SAMPTAG_TEST_KILLS says how many times."""
+    index(music)
+    whole = contents(db)
+    command = [sys.executable, "-m", "samptag", "index", "--db", db, "--model", tiny_weights, music]
+    moments = random.Random(7)
+    for _ in range(KILLS):
+        if heard(db) == len(whole):
+            for path in db.parent.glob(f"{db.name}*"):
+                path.unlink()
+        process = subprocess.Popen(command, env=cli_environment, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(0.2, 1.2))
+        process.kill()
+        process.wait()
+        assert not db.exists() or integrity(db) == "ok"
+    index(music)
+    assert contents(db) == whole
+
+
+def contents(db: Path) -> list[tuple[Any, ...]]:
+    """Scores and embeddings by the digest of their sound."""
+    with closing(sqlite3.connect(db)) as connection:
+        return sorted(
+            connection.execute(
+                "SELECT digest, scores, vector FROM heard JOIN audio ON audio.id = heard.audio "
+                "JOIN embeddings ON embeddings.audio = heard.audio"
+            )
+        )
 
 
 def heard(db: Path) -> int:
