@@ -1,13 +1,15 @@
-"""Make docs/terminal.svg from a real run on a pseudo-terminal: ``python docs/picture.py``, from the checkout."""
+"""Make terminal.svg and library.svg from real runs on a pseudo-terminal: ``python docs/picture.py``."""
 
 import fcntl
 import os
 import pty
 import re
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from pathlib import Path
 
@@ -17,26 +19,42 @@ from rich.text import Text
 COLUMNS, LINES = 76, 60
 FOLDER = Path(__file__).resolve().parent
 MEDIA = FOLDER.parent / "tests" / "media"
-COMMANDS = (
-    "samptag tag eastern-dreams.mp3",
-    "samptag tag void-sensor.ogg bay.wav --top 3",
-    "samptag tag set/ --tags techno | sort -rk3 | head -3",
-)
+PICTURES = {
+    "terminal.svg": (
+        "samptag tag eastern-dreams.mp3",
+        "samptag tag void-sensor.ogg bay.wav --top 3",
+        "samptag tag Music/ --tags techno | sort -rk3 | head -3",
+    ),
+    "library.svg": (
+        "samptag index Music",
+        "samptag find 'techno > .2 and not classical' --sort techno -n 2",
+        "samptag similar Music/calm-01-honor-bound.opus -n 2",
+        "samptag find 'guitar > .3' -o guitars.m3u8 && head -3 guitars.m3u8",
+        "samptag write Music/driving-06-lava.opus",
+    ),
+}
+HOME = "/home/ann"
 
 
-def terminal_output(command: str) -> str:
-    """What `command` prints, colours included, on a terminal of `COLUMNS` columns."""
+def terminal_output(command: str, folder: Path) -> str:
+    """What `command` prints in `folder`, colours included, on a terminal of `COLUMNS` columns; then its messages."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     real = command.replace("samptag", f"{shlex.quote(sys.executable)} -m samptag", 1)
     child = subprocess.Popen(
         real,
         shell=True,
-        cwd=MEDIA,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=follower,
         stderr=subprocess.PIPE,
-        env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(FOLDER.parent)},
+        env={
+            **os.environ,
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+            "PYTHONPATH": str(FOLDER.parent),
+            "SAMPTAG_DB": str(folder / "library.db"),
+        },
     )
     os.close(follower)
     found = b""
@@ -53,22 +71,33 @@ def terminal_output(command: str) -> str:
     complaint = child.stderr.read().decode()
     if child.wait():
         sys.exit(f"{command}: {complaint}")
-    return found.decode().replace("\r\n", "\n")
+    return (found.decode().replace("\r\n", "\n") + complaint).replace(str(folder), HOME)
 
 
-def main() -> None:
-    """Run the commands and write the picture."""
+def draw(name: str, commands: tuple[str, ...], folder: Path) -> None:
+    """Run the commands in `folder` and write the picture `name`."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
-        for number, command in enumerate(COMMANDS):
+        for number, command in enumerate(commands):
             if number:
                 console.print()
             console.print(Text.assemble(("$ ", "bright_black"), (command, "bold")), soft_wrap=True)
-            console.print(Text.from_ansi(terminal_output(command).rstrip("\n")), soft_wrap=True)
+            console.print(Text.from_ansi(terminal_output(command, folder).rstrip("\n")), soft_wrap=True)
     picture = console.export_svg(title="samptag", unique_id="samptag")
     # Rich names web fonts; a picture in a README may load nothing, and any monospaced font will do.
     picture = re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL)
-    (FOLDER / "terminal.svg").write_text(picture + "\n", encoding="utf-8")
+    (FOLDER / name).write_text(picture + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Make both pictures in a folder that has the clips of the tests."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        shutil.copytree(MEDIA / "set", folder / "Music")
+        for clip in ("eastern-dreams.mp3", "void-sensor.ogg", "bay.wav"):
+            shutil.copyfile(MEDIA / clip, folder / clip)
+        for name, commands in PICTURES.items():
+            draw(name, commands, folder)
 
 
 if __name__ == "__main__":
