@@ -24,7 +24,7 @@ logger = logging.getLogger("samptag")
 # What a GPU costs before its first segment: importing torch takes 1.4 s (measured, CPU build), starting CUDA and
 # moving the weights about as much again (not measured here: no GPU was at hand).
 GPU_START_SECONDS = 3.0
-# Seconds of music that one core tags in a second with 3^9 (198 on two cores, docs/benchmarks.md).
+# Seconds of music that one core tags in a second with 3^9 (225 on two cores, docs/benchmarks.md).
 SECONDS_PER_CORE_SECOND = 100.0
 
 # Where drivers show themselves on Linux: NVIDIA's, and AMD's, whose torch calls its devices cuda, too.
