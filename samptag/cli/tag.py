@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["expected_seconds", "open_tagger", "tag", "tell"]
 
 SOME_FAILED = 1
-# Of an MP3 of 128 kbit/s, and of a FLAC of a CD.
-BYTES_A_SECOND = {False: 16_000, True: 100_000}
-LOSSLESS = (".flac", ".wav", ".aif", ".aiff", ".caf", ".w64", ".rf64", ".au")
 TABLE = "table"
 BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio"
 # Tags of a file drawn as a table, and on a line of its own: folders, lists, and more files than this get lines.
@@ -396,11 +393,11 @@ def _inputs(paths: list[str], files_from: str | None, *, null: bool, ranks: Rank
 
 def expected_seconds(inputs: Sequence[Input]) -> float | None:
     """About how much music there is, by the sizes of the files; None where a stream is among it."""
-    from samptag.tagging.files import STDIN
+    from samptag.tagging.files import STDIN, guessed_seconds
 
     if any(item.path == STDIN for item in inputs):
         return None
-    return sum(item.size / BYTES_A_SECOND[item.path.lower().endswith(LOSSLESS)] for item in inputs)
+    return sum(guessed_seconds(item.path, item.size) for item in inputs)
 
 
 def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:

@@ -89,6 +89,10 @@ class Weights:
         model.load_state_dict(state, assign=True)
         return model.eval()
 
+    def loaded(self) -> LoadedModel:
+        """The network as a torch module, with its card."""
+        return LoadedModel(self.to_module(), self.card)
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -124,8 +128,7 @@ def read_weights(path: Path) -> Weights:
 
 def load_model_file(path: Path) -> LoadedModel:
     """The network, as a torch module, and the card in the weights file `path`; errors as of `read_weights`."""
-    weights = read_weights(path)
-    return LoadedModel(weights.to_module(), weights.card)
+    return read_weights(path).loaded()
 
 
 def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:

@@ -18,7 +18,7 @@ from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.fields import read_fields, reader_rank
 from samptag.library.words import Vocabulary
-from samptag.tagging.files import Input, expand_inputs
+from samptag.tagging.files import Input, expand_inputs, guessed_seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,6 @@ __all__ = [
 
 # A batch is one transaction: what a kill can cost, and how often the disk is waited for.
 _BATCH_SONGS, _BATCH_SECONDS = 64, 2.0
-_BYTES_A_SECOND = 16_000  # of MP3 at 128 kbit/s, for a guess at how much music there is
 
 
 @dataclass
@@ -312,7 +311,7 @@ class _Run:
         batch: list[tuple[_Song, TrackResult | None]] = []
         try:
             if first is not None:
-                expected = sum(song.size for song in songs) / _BYTES_A_SECOND
+                expected = sum(guessed_seconds(song.path, song.size) for song in songs)
                 self._hear(self.make_tagger(expected), chain([first], to_hear), batch)
         finally:
             batch += self._drain()

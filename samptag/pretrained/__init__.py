@@ -74,10 +74,7 @@ def load_model(
     DownloadError
         The weights are not installed and cannot be fetched; the message says how to do it by hand.
     """
-    from samptag.core.weights import LoadedModel
-
-    weights = load_weights(name_or_path, offline=offline, progress=progress)
-    return LoadedModel(weights.to_module(), weights.card)
+    return load_weights(name_or_path, offline=offline, progress=progress).loaded()
 
 
 def resolve(

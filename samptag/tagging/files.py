@@ -13,9 +13,12 @@ from samptag.audio.walk import Found, walk_audio
 from samptag.errors import AudioError, UsageError
 from samptag.files import os_reason
 
-__all__ = ["STDIN", "Input", "expand_inputs", "read_list"]
+__all__ = ["STDIN", "Input", "expand_inputs", "guessed_seconds", "read_list"]
 
 STDIN = "-"
+# Of an MP3 of 128 kbit/s, and of a FLAC of a CD.
+_BYTES_A_SECOND = {False: 16_000, True: 100_000}
+_LOSSLESS = (".flac", ".wav", ".aif", ".aiff", ".caf", ".w64", ".rf64", ".au")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,11 @@ class Input:
             return os.stat(self.source).st_size if isinstance(self.source, str) else 1
         except OSError:
             return 1
+
+
+def guessed_seconds(path: str, size: int) -> float:
+    """About how long a file of so many bytes plays, by its suffix; enough to tell a song from a library."""
+    return size / _BYTES_A_SECOND[path.lower().endswith(_LOSSLESS)]
 
 
 def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
