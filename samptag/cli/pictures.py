@@ -9,6 +9,7 @@ from samptag.cli.extras import require_extra
 from samptag.cli.labels import require_one
 from samptag.cli.output import binary_file
 from samptag.cli.writers import About, Writer
+from samptag.core.config import ModelConfig
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def write_filters(path: Path, loaded: LoadedModel) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in KINDS:
         raise UsageError(f"--filters {path}: the name must end in .png or .svg")
-    if loaded.card.config.front_end != "raw":
+    config = loaded.card.config
+    if not isinstance(config, ModelConfig) or config.front_end != "raw":
         raise UsageError(f"{loaded.card.name} listens through mel bands, which are not learned: it has no such filters")
     _require_matplotlib()
     from samptag.core.spectra import filter_spectra

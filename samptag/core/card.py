@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from samptag.core.config import ModelConfig
 from samptag.core.json_types import Kind, check_kind
+from samptag.core.spectrogram import Config, config_from_dict
 from samptag.errors import WeightsError
 from samptag.files import os_reason
 
@@ -29,7 +29,7 @@ class ModelCard:
     ----------
     name : str
         Name of the weights, such as ``samplecnn-3-9-mtat50``.
-    config : ModelConfig
+    config : ModelConfig or SpectrogramConfig
         The network they belong to; its sample rate is the one they were trained at.
     tags : tuple of str
         One name an output, in the order of the outputs; no name twice.
@@ -61,7 +61,7 @@ class ModelCard:
     """
 
     name: str
-    config: ModelConfig
+    config: Config
     tags: tuple[str, ...]
     licence: str
     training_data: str
@@ -126,7 +126,7 @@ class ModelCard:
         return cls(
             **{
                 **values,
-                "config": ModelConfig.from_dict(values["config"]),
+                "config": config_from_dict(values["config"]),
                 "tags": tuple(values["tags"]),
                 "tag_categories": None if categories is None else tuple(categories),
             }

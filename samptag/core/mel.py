@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from samptag.core.config import ModelConfig
 
-__all__ = ["COMPRESSION", "mel_filters", "mel_window"]
+__all__ = ["COMPRESSION", "htk_filters", "mel_filters", "mel_window"]
 
 # Magnitudes A are compressed to log(1 + 10 A), as is usual in music tagging.
 COMPRESSION = 10.0
@@ -44,8 +44,18 @@ def mel_filters(sample_rate: int, *, n_fft: int, n_bands: int) -> NDArray[np.flo
     highest = _KNEE_MEL + np.log(nyquist / _KNEE_HZ) / _LOG_STEP if nyquist > _KNEE_HZ else nyquist / _HZ_PER_MEL
     mels = np.linspace(0, highest, n_bands + 2)
     corners = np.where(mels < _KNEE_MEL, mels * _HZ_PER_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mels - _KNEE_MEL)))
+    heights = 2 / (corners[2:] - corners[:-2])
+    return (_triangles(corners, sample_rate, n_fft) * heights[:, None]).astype(np.float32)
+
+
+def htk_filters(sample_rate: int, *, n_fft: int, n_bands: int) -> NDArray[np.float32]:
+    """As `mel_filters`, on HTK's scale, 2595 log10(1 + f / 700), every band of height 1: torchaudio's defaults."""
+    mels = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), n_bands + 2)
+    return _triangles(700 * (10 ** (mels / 2595) - 1), sample_rate, n_fft).astype(np.float32)
+
+
+def _triangles(corners: NDArray[np.float64], sample_rate: int, n_fft: int) -> NDArray[np.float64]:
+    """Triangles of height 1 over every three neighbours of `corners` (Hz), (len(corners) - 2, n_fft // 2 + 1)."""
     low, centre, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
-    triangles = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
-    filters: NDArray[np.float32] = (triangles * (2 / (high - low))).astype(np.float32)
-    return filters
+    return np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))

@@ -6,6 +6,8 @@ frame: a front end that makes m^n frames of a segment, n modules that each pool 
 the single frame left, and a linear classifier.
 """
 
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,8 +16,10 @@ from samptag.core.baselines import MelFrontEnd
 from samptag.core.blocks import PlainBlock, ResidualBlock
 from samptag.core.config import ModelConfig, config_from_name
 from samptag.core.layout import Block, Mel, Plain, layout
+from samptag.core.spectrogram import Config, SpectrogramConfig
+from samptag.core.spectrogram_model import SpectrogramModel
 
-__all__ = ["ModelConfig", "SampleCNN", "config_from_name"]
+__all__ = ["Model", "ModelConfig", "SampleCNN", "build_model", "config_from_name"]
 
 
 class SampleCNN(nn.Module):
@@ -98,6 +102,15 @@ class SampleCNN(nn.Module):
         """The logits, (batch, n_tags), of embeddings, (batch, embedding_size)."""
         logits: Tensor = self.head(self.dropout(embedding))
         return logits
+
+
+Model: TypeAlias = SampleCNN | SpectrogramModel
+"""A network that samptag can run."""
+
+
+def build_model(config: Config) -> Model:
+    """The network that `config` describes, with random weights."""
+    return SpectrogramModel(config) if isinstance(config, SpectrogramConfig) else SampleCNN(config)
 
 
 class HiddenLayer(nn.Module):

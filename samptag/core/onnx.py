@@ -10,7 +10,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from samptag.core.model import SampleCNN
+from samptag.core.model import Model
 from samptag.core.weights import LoadedModel
 
 __all__ = ["write_onnx"]
@@ -67,7 +67,7 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
 class _ScoresAndEmbedding(nn.Module):
     """What goes out: the sigmoid belongs to the scores, and a runtime needs both outputs from one pass."""
 
-    def __init__(self, model: SampleCNN) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from samptag.core.blocks import PlainBlock, ResidualBlock
 from samptag.core.config import ModelConfig
-from samptag.core.model import SampleCNN
+from samptag.core.model import Model, SampleCNN
 
 __all__ = ["LayerSpectra", "filter_spectra"]
 
@@ -48,7 +48,7 @@ class LayerSpectra:
     centres: NDArray[np.float64]
 
 
-def filter_spectra(model: SampleCNN, *, seed: int = 0) -> list[LayerSpectra]:
+def filter_spectra(model: Model, *, seed: int = 0) -> list[LayerSpectra]:
     """The spectra of every filter, for each layer that a sound of about 729 samples reaches.
 
     Parameters
@@ -74,9 +74,9 @@ def filter_spectra(model: SampleCNN, *, seed: int = 0) -> list[LayerSpectra]:
     >>> [layer.magnitudes.shape for layer in layers]
     [(128, 365), (128, 365), (128, 365), (256, 365), (256, 365), (256, 365)]
     """
+    if not isinstance(model, SampleCNN) or model.config.front_end != "raw":
+        raise ValueError(f"{model.config.name} has a mel spectrogram in front, whose bands are not learned")
     config = model.config
-    if config.front_end != "raw":
-        raise ValueError(f"{config.name} has a mel spectrogram in front, whose bands are not learned")
     depth = round(np.log(INPUT_SAMPLES / config.first_stride) / np.log(config.m))
     layers = [model.front, *model.body][: max(depth, 1) + 1]
     # As far as a filter of the layer hears, so that nothing of the noise is left beside what it wants to hear.

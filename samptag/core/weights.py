@@ -24,12 +24,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from samptag.core.card import METADATA_KEY, ModelCard
+from samptag.core.config import ModelConfig
 from samptag.core.layout import layout
+from samptag.core.spectrogram import Config
 from samptag.errors import OutputError, WeightsError
 from samptag.files import atomic_write, os_errors_as
 
 if TYPE_CHECKING:
-    from samptag.core.model import SampleCNN
+    from samptag.core.model import Model
 
 __all__ = [
     "LoadedModel",
@@ -73,15 +75,15 @@ class Weights:
     tensors: Tensors
     sha256: str
 
-    def to_module(self) -> SampleCNN:
+    def to_module(self) -> Model:
         """The network as a torch module, in evaluation mode, on the CPU in float32."""
         import torch
 
-        from samptag.core.model import SampleCNN
+        from samptag.core.model import build_model
 
         # On the meta device the network is only a list of shapes: no random weights are drawn that might stay.
         with torch.device("meta"):
-            model = SampleCNN(self.card.config)
+            model = build_model(self.card.config)
         state = {
             name: torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
             for name, array in self.tensors.items()
@@ -98,7 +100,7 @@ class Weights:
 class LoadedModel:
     """A network with its weights, in evaluation mode, on the CPU in float32; and what the file says about them."""
 
-    model: SampleCNN
+    model: Model
     card: ModelCard
 
 
@@ -114,7 +116,7 @@ def read_weights(path: Path) -> Weights:
     file = _open(path)
     description, digest = _metadata(path, file)
     card = _card(path, description)
-    problem = _misfit(file, layout(card.config).shapes())
+    problem = _misfit(file, _shapes(card.config))
     if problem is not None:
         raise WeightsError(f"{path} does not hold a {card.config.name}: {problem}")
     tensors = _FileTensors(file)
@@ -131,14 +133,14 @@ def load_model_file(path: Path) -> LoadedModel:
     return read_weights(path).loaded()
 
 
-def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
+def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
     """Write `model` and `card` to one file, atomically.
 
     Parameters
     ----------
     path : Path
         The file; an old one is replaced.
-    model : SampleCNN or Mapping of str to ndarray
+    model : SampleCNN, SpectrogramModel or Mapping of str to ndarray
         The network, on any device, or its tensors by name.
     card : ModelCard
         What to say about it; its config must be the model's.
@@ -158,7 +160,7 @@ def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype
         raise ValueError(f"weights are stored as float32 or float16, not {dtype}")
     tensors = model if isinstance(model, Mapping) else model_tensors(model)
     same = isinstance(model, Mapping) or model.config == card.config
-    if not same or {name: tensor.shape for name, tensor in tensors.items()} != layout(card.config).shapes():
+    if not same or {name: tensor.shape for name, tensor in tensors.items()} != _shapes(card.config):
         raise ValueError(f"the card describes {card.config.name}, the model is another one")
     arrays = {}
     with np.errstate(over="ignore"):
@@ -173,7 +175,7 @@ def save_model(path: Path, model: SampleCNN | Tensors, *, card: ModelCard, dtype
         file.write(content)
 
 
-def model_tensors(model: SampleCNN) -> dict[str, NDArray[Any]]:
+def model_tensors(model: Model) -> dict[str, NDArray[Any]]:
     """Every tensor of a module by its name, on the CPU, in float32 (the counters as they are)."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in state.items()}
@@ -232,6 +234,19 @@ def _card(path: Path, description: Mapping[str, Any]) -> ModelCard:
         return ModelCard.from_dict(description)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path} cannot be used: {error}") from None
+
+
+def _shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
+    """The shape of every tensor of the network that `config` describes, by its name."""
+    if isinstance(config, ModelConfig):
+        return layout(config).shapes()
+    # These networks are torch modules and nothing else.
+    import torch
+
+    from samptag.core.model import build_model
+
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in build_model(config).state_dict().items()}
 
 
 def _misfit(file: Any, expected: Mapping[str, tuple[int, ...]]) -> str | None:

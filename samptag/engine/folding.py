@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from samptag.core.blocks import Convolution, PlainBlock, ResidualBlock, Shortcut
-from samptag.core.model import HiddenLayer, SampleCNN
+from samptag.core.model import HiddenLayer, Model, build_model
 
 __all__ = ["fold", "folded_filters"]
 
@@ -34,13 +34,13 @@ def folded_filters(layer: Convolution | nn.Linear, norm: nn.BatchNorm1d | nn.Bat
     return weight.float().detach(), bias.float().detach()
 
 
-def fold(model: SampleCNN) -> SampleCNN:
+def fold(model: Model) -> Model:
     """A copy of `model` in evaluation mode whose batch normalisations are folded away; on the model's device.
 
     Its forward gives the same numbers up to rounding. It cannot be trained or saved.
     """
     with torch.device("meta"):
-        folded = SampleCNN(model.config)
+        folded = build_model(model.config)
     folded.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)
     folded.to(model.head.weight.device)
     for module in list(folded.modules()):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from samptag.core.config import ModelConfig
 from samptag.core.device import available_cores
 from samptag.core.layout import layout
+from samptag.core.spectrogram import Config
 from samptag.core.weights import Weights, model_tensors
 from samptag.engine import compiled
 from samptag.engine.blas import one_thread
@@ -23,7 +24,7 @@ from samptag.engine.cpu import CpuModel
 from samptag.engine.steps import FilterBank
 
 if TYPE_CHECKING:
-    from samptag.core.model import SampleCNN
+    from samptag.core.model import Model
     from samptag.engine.torch_model import TorchModel
 
 __all__ = ["Predictor", "default_threads"]
@@ -53,7 +54,7 @@ class Predictor:
 
     Parameters
     ----------
-    model : Weights or SampleCNN
+    model : Weights, SampleCNN or SpectrogramModel
         The network; it is left as it is.
     device : str
         Where to compute, as `samptag.core.device.choose_device` names it.
@@ -82,7 +83,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Weights | SampleCNN,
+        model: Weights | Model,
         *,
         device: str = "cpu",
         threads: int | None = None,
@@ -147,8 +148,10 @@ class Predictor:
             return np.exp(-np.logaddexp(0, -logits)).astype(np.float32), embeddings
 
 
-def _numpy_models(config: ModelConfig, tensors: Mapping[str, NDArray[Any]], threads: int) -> list[CpuModel] | None:
+def _numpy_models(config: Config, tensors: Mapping[str, NDArray[Any]], threads: int) -> list[CpuModel] | None:
     """A model for every thread, or None where the network has no NumPy form."""
+    if not isinstance(config, ModelConfig):
+        return None
     try:
         layers = layout(config)
         bank = FilterBank(config, tensors)

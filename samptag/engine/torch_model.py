@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samptag.core.model import SampleCNN
+from samptag.core.model import Model, SampleCNN
 from samptag.engine.folding import fold
 
 __all__ = ["BATCH", "TorchModel"]
@@ -39,7 +39,7 @@ class TorchModel:
 
     Parameters
     ----------
-    model : SampleCNN
+    model : SampleCNN or SpectrogramModel
         The network; it is left as it is, and later changes to it do not reach this copy.
     device : str
         Where to compute.
@@ -57,10 +57,12 @@ class TorchModel:
     """
 
     def __init__(
-        self, model: SampleCNN, device: str, *, batch_size: int | None = None, dtype: torch.dtype | None = None
+        self, model: Model, device: str, *, batch_size: int | None = None, dtype: torch.dtype | None = None
     ) -> None:
         place = torch.device(device)
-        dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
+        # Spectra in half precision would overflow on loud music.
+        half = place.type == "cuda" and isinstance(model, SampleCNN)
+        dtype = dtype or (torch.float16 if half else torch.float32)
         self.batch_size = batch_size or BATCH[place.type]
         with _memory_errors():
             # Folding shares the tensors that it does not change.
@@ -97,7 +99,7 @@ class TorchModel:
         return embeddings
 
     @staticmethod
-    def _embed_in_half(model: SampleCNN, batch: Tensor) -> Tensor:
+    def _embed_in_half(model: Model, batch: Tensor) -> Tensor:
         """Embeddings in float32, NaN where half precision may not be trusted."""
         loud = ~(batch.abs().amax(dim=1, keepdim=True) <= HALF_PEAK)
         return model.embed(batch.to(model.head.weight.dtype)).float().masked_fill(loud, torch.nan)

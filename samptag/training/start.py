@@ -26,7 +26,7 @@ def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainC
     Raises
     ------
     UsageError
-        When the model that was asked for is not the one of `init_from`.
+        When the model that was asked for is not the one of `init_from`, or that is no network to train.
     WeightsError
         When `init_from` cannot be used.
     """
@@ -39,7 +39,11 @@ def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainC
     if stored is not None and stored.model is not None:
         return SampleCNN(stored.model if wanted is None or _alike(wanted, stored.model) else wanted)
     loaded = load_model(config.init_from)
-    theirs = replace(loaded.card.config, n_tags=len(tags))
+    if not isinstance(loaded.model, SampleCNN):
+        raise UsageError(
+            f"{config.init_from} is a {loaded.card.config.name}, which samptag does not train; it can teach: --teacher"
+        )
+    theirs = replace(loaded.model.config, n_tags=len(tags))
     if wanted is not None and not _alike(wanted, theirs):
         raise UsageError(
             f"{config.init_from} holds a {theirs.name} at {theirs.sample_rate} Hz, not the {wanted.name} at "
