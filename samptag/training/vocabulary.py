@@ -1,0 +1,283 @@
+"""Which words a student learns, and what its teachers' tags say about each of them.
+
+A vocabulary file is a CSV table, one row a word::
+
+    word,category,sources
+    rock,genre,mtat50:rock; msd50:rock; jamendo50:genre---rock
+    female vocals,voice,mtat50:female; mtat50:woman; msd50:female vocalists
+    happy,mood,msd50:happy
+
+A source is ``TEACHER:tag``. TEACHER is a teacher's name, or what the names of several end in: ``mtat50`` stands for
+``musicnn-mtat50`` and ``vgg-mtat50``, whose scores are averaged. Tags of one TEACHER are synonyms: the word holds where
+any of them does. Several TEACHERs are opinions: the word's logit is the mean of theirs. Columns of other names are for
+people.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from samptag.data.tables import read_rows, require_columns
+from samptag.errors import DatasetError
+from samptag.text import did_you_mean, first_names
+
+__all__ = ["Merger", "TaughtWord", "Vocabulary", "read_vocabulary", "side_by_side"]
+
+_Matrix = npt.NDArray[np.float32]
+
+# Scores of exactly 0 and 1 have no logit. Float16, in which scores are kept, has 6e-8 next to 0 and .9995 next to 1.
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaughtWord:
+    """A word and the tags that it is made of.
+
+    Attributes
+    ----------
+    word : str
+    category : str
+        "genre", "mood", ...; "" where the vocabulary has no categories.
+    sources : Mapping of str to tuple of str
+        TEACHER -> its tags that mean this word. Beside what a file may say, TEACHER may be whole names joined by "+".
+    line : int
+        Where the word stands in its file; 0 for none.
+    """
+
+    word: str
+    category: str = ""
+    sources: Mapping[str, tuple[str, ...]]
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Merger:
+    """A vocabulary made ready for certain teachers.
+
+    Attributes
+    ----------
+    teachers : tuple of str
+        Whose scores are taken, side by side in this order.
+    average : ndarray of float32, (tags of all teachers, sources)
+        The mean over the teachers that a source stands for.
+    synonyms : ndarray of float32, (sources, opinions)
+        1 where a source is one of the tags that make an opinion.
+    share : ndarray of float32, (opinions, words)
+        The share of an opinion in a word.
+    """
+
+    teachers: tuple[str, ...]
+    average: _Matrix
+    synonyms: _Matrix
+    share: _Matrix
+
+    def __call__(self, scores: Mapping[str, npt.NDArray[np.floating]]) -> _Matrix:
+        """What the teachers' scores (n, tags), in [0, 1], say about every word: (n, words), in [0, 1]."""
+        side_by_side = np.concatenate([scores[name].astype(np.float32) for name in self.teachers], axis=1)
+        sources = np.clip(side_by_side @ self.average, _LEAST, 1 - _LEAST)
+        no_synonym = np.log1p(-sources) @ self.synonyms  # the logarithm of 1 - p, where p is that any tag holds
+        logits = (np.log(-np.expm1(no_synonym)) - no_synonym) @ self.share
+        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The words that a student learns, in the order of its outputs.
+
+    Attributes
+    ----------
+    words : tuple of TaughtWord
+    name : str
+        The file it was read from, for messages.
+    """
+
+    words: tuple[TaughtWord, ...]
+    name: str = "the vocabulary"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words alone."""
+        return tuple(word.word for word in self.words)
+
+    @property
+    def categories(self) -> tuple[str, ...] | None:
+        """The category of every word; None where the vocabulary has none."""
+        return tuple(word.category for word in self.words) if self.words[0].category else None
+
+    def merger(self, tags: Mapping[str, Sequence[str]]) -> Merger:
+        """How these teachers' scores become those of the words.
+
+        Parameters
+        ----------
+        tags : Mapping of str to sequence of str
+            Teacher's name -> its tags, in the order of its scores.
+
+        Raises
+        ------
+        DatasetError
+            A source names a teacher that is not there or a tag that it does not have, or no word has a source of a
+            teacher.
+        """
+        starts = dict(zip(tags, np.cumsum([0, *map(len, tags.values())]), strict=False))
+        averages: list[tuple[list[int], float]] = []
+        synonyms: list[int] = []
+        shares: list[tuple[int, float]] = []
+        for place, word in enumerate(self.words):
+            for teacher, names in word.sources.items():
+                nets = _teachers_called(teacher, tags)
+                if not nets:
+                    raise DatasetError(
+                        f"{self._where(word)}: no teacher is called {teacher!r} or ends in '-{teacher}'; "
+                        f"there is {', '.join(tags)}"
+                    )
+                for name in names:
+                    rows = [starts[net] + self._column(word, net, tags[net], name) for net in nets]
+                    averages.append((rows, 1 / len(nets)))
+                    synonyms.append(len(shares))
+                shares.append((place, 1 / len(word.sources)))
+        merger = Merger(
+            teachers=tuple(tags),
+            average=np.zeros((sum(map(len, tags.values())), len(averages)), dtype=np.float32),
+            synonyms=np.zeros((len(averages), len(shares)), dtype=np.float32),
+            share=np.zeros((len(shares), len(self.words)), dtype=np.float32),
+        )
+        for source, (rows, weight) in enumerate(averages):
+            merger.average[rows, source] = weight
+            merger.synonyms[source, synonyms[source]] = 1
+        for opinion, (place, weight) in enumerate(shares):
+            merger.share[opinion, place] = weight
+        for name, start in starts.items():
+            if not merger.average[start : start + len(tags[name])].any():
+                raise DatasetError(f"{self.name}: no word has a source of the teacher {name}; leave it out")
+        return merger
+
+    def merge(
+        self, scores: Mapping[str, npt.NDArray[np.floating]], *, tags: Mapping[str, Sequence[str]]
+    ) -> npt.NDArray[np.float32]:
+        """What teachers say about every word, segment by segment.
+
+        Parameters
+        ----------
+        scores : Mapping of str to ndarray, (n, tags)
+            Teacher's name -> its scores in [0, 1].
+        tags : Mapping of str to sequence of str
+            As for `merger`, whose errors these are.
+
+        Returns
+        -------
+        ndarray of float32, (n, words)
+            In [0, 1].
+
+        Examples
+        --------
+        >>> word = TaughtWord(word="jazz", sources={"msd50": ("jazz",), "jamendo50": ("genre---jazz",)})
+        >>> scores = {"a-msd50": np.array([[0.5]]), "b-jamendo50": np.array([[0.9]])}
+        >>> tags = {"a-msd50": ["jazz"], "b-jamendo50": ["genre---jazz"]}
+        >>> Vocabulary(words=(word,)).merge(scores, tags=tags).round(3)  # the logits are 0 and log 9
+        array([[0.75]], dtype=float32)
+        """
+        return self.merger(tags)(scores)
+
+    def known_to(self, teachers: Sequence[str]) -> "Vocabulary":
+        """The words that have a source of these teachers, with those sources alone."""
+        kept = []
+        for word in self.words:
+            sources = {name: tags for name, tags in word.sources.items() if _teachers_called(name, teachers)}
+            if sources:
+                kept.append(TaughtWord(word=word.word, category=word.category, sources=sources, line=word.line))
+        return Vocabulary(words=tuple(kept), name=self.name)
+
+    def _column(self, word: TaughtWord, teacher: str, tags: Sequence[str], name: str) -> int:
+        if name not in tags:
+            hint = did_you_mean(name, tags) or f"it has {first_names(list(tags))}"
+            raise DatasetError(f"{self._where(word)}: {teacher} has no tag {name!r}; {hint}")
+        return list(tags).index(name)
+
+    def _where(self, word: TaughtWord) -> str:
+        return f"{self.name}, line {word.line}" if word.line else f"{self.name}, {word.word!r}"
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The vocabulary in a CSV file; see the module for what its columns hold.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, a column is missing, or a row is not a word with sources; the message names the line.
+    """
+    rows = list(read_rows(path, delimiter=","))
+    if not rows:
+        raise DatasetError(f"{path}: empty; the first row should be word,category,sources")
+    header = [name.strip() for name in rows[0][1]]
+    require_columns(path, header, ("word", "category", "sources"))
+    words = tuple(_parse(path, line, header, fields) for line, fields in rows[1:])
+    if not words:
+        raise DatasetError(f"{path}: no words below the header")
+    lines: dict[str, int] = {}
+    for word in words:
+        if word.word.casefold() in lines:
+            raise DatasetError(
+                f"{path}, line {word.line}: {word.word!r} appears in line {lines[word.word.casefold()]} already"
+            )
+        lines[word.word.casefold()] = word.line
+        if bool(word.category) != bool(words[0].category):
+            raise DatasetError(f"{path}, line {word.line}: give every word a category, or none of them")
+    return Vocabulary(words=words, name=str(path))
+
+
+def side_by_side(tags: Mapping[str, Sequence[str]]) -> Vocabulary:
+    """Every tag of every teacher as a word, in the order in which they first appear.
+
+    Teachers that have the very same tags are averaged, and a tag that several lists share is one word.
+
+    Parameters
+    ----------
+    tags : Mapping of str to sequence of str
+        Teacher's name -> its tags.
+
+    Examples
+    --------
+    >>> side_by_side({"a": ["rock", "pop"], "b": ["pop", "rock"], "c": ["jazz", "rock"]}).words[0].sources
+    {'a+b': ('rock',), 'c': ('rock',)}
+    """
+    lists: dict[frozenset[str], list[str]] = {}
+    for name, known in tags.items():
+        lists.setdefault(frozenset(known), []).append(name)
+    words: dict[str, dict[str, tuple[str, ...]]] = {}
+    for known in tags.values():
+        for tag in known:
+            words[tag] = {"+".join(names): (tag,) for each, names in lists.items() if tag in each}
+    return Vocabulary(words=tuple(TaughtWord(word=word, sources=sources) for word, sources in words.items()))
+
+
+def _parse(path: Path, line: int, header: Sequence[str], fields: Sequence[str]) -> TaughtWord:
+    if len(fields) != len(header):
+        raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
+    row = {name: field.strip() for name, field in zip(header, fields, strict=True)}
+    if not row["word"]:
+        raise DatasetError(f"{path}, line {line}: the word is empty")
+    sources: dict[str, tuple[str, ...]] = {}
+    for teacher, tag in _sources(f"{path}, line {line}", row["sources"]):
+        if tag in sources.get(teacher, ()):
+            raise DatasetError(f"{path}, line {line}: the source {teacher}:{tag} appears twice")
+        sources[teacher] = (*sources.get(teacher, ()), tag)
+    return TaughtWord(word=row["word"], category=row["category"], sources=sources, line=line)
+
+
+def _sources(where: str, text: str) -> Iterator[tuple[str, str]]:
+    """(teacher, tag) of every source in a cell."""
+    for source in text.split(";"):
+        teacher, colon, tag = (part.strip() for part in source.partition(":"))
+        if not (teacher and colon and tag):
+            raise DatasetError(
+                f"{where}: {source.strip()!r} is not a source; write TEACHER:tag, and ';' between several"
+            )
+        yield teacher, tag
+
+
+def _teachers_called(name: str, teachers: Sequence[str] | Mapping[str, object]) -> list[str]:
+    """The teachers that a TEACHER stands for."""
+    return [teacher for teacher in teachers if teacher in name.split("+") or teacher.endswith(f"-{name}")]
