@@ -52,6 +52,25 @@ def train(
     subset: Annotated[
         str | None, typer.Option("--subset", metavar="NAME", help="MTG-Jamendo's subset.", rich_help_panel=_DATA)
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="NAME|FILE[,...]",
+            help="Weights to learn from, in place of labels: any music will do.",
+            autocompletion=complete_weights,
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(
+            "--vocabulary",
+            metavar="FILE.csv",
+            help="The words to learn, made of the teachers' tags; else all of those.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Where decoded audio is kept.", rich_help_panel=_DATA),
@@ -115,9 +134,23 @@ def train(
     freeze_encoder: Annotated[
         bool | None, typer.Option("--freeze-encoder", help="Train the classifier alone.", rich_help_panel=_MODEL)
     ] = None,
+    freeze_modules: Annotated[
+        int | None,
+        typer.Option(
+            "--freeze-modules",
+            min=0,
+            metavar="N",
+            help="Keep the front end and the N lowest modules of --init-from.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", metavar="NAME", help="modern (the default), tune (with --init-from), paper or kim."),
+        typer.Option(
+            "--recipe",
+            metavar="NAME",
+            help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim.",
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, metavar="N", help="At most so many.", rich_help_panel=_BUDGET)
@@ -186,6 +219,7 @@ def train(
     $ samptag train --data mtat/ --out run/
     $ samptag train --resume --out run/
     $ samptag train --data my-music/ --out mine/ --init-from samplecnn-3-9-mtat50
+    $ samptag train --data any-music/ --out small/ --teacher musicnn-mtat50,vgg-mtat50 --model frame-mel-729-243
 
     Ctrl-C saves and stops; the same command with --resume goes on. Several GPUs or machines: torchrun
     --nproc-per-node N -m samptag train ...
@@ -197,8 +231,8 @@ def train(
     geometry = {name: given.pop(name) for name in ("m", "n", "first_filter", "first_stride", "block", "multi_level")}
     given["model"] = _model(given["model"], sample_rate=given.pop("sample_rate"), **geometry)
     as_json, progress = given.pop("as_json"), given.pop("progress")
-    with display(progress) as (listener, cache_progress):
-        result = run(**given, listener=listener, cache_progress=cache_progress)
+    with display(progress) as (listener, preparing):
+        result = run(**given, listener=listener, preparing=preparing)
     _conclude(result, as_json=as_json)
 
 

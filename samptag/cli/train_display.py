@@ -13,20 +13,20 @@ from samptag.ranks import Ranks
 
 if TYPE_CHECKING:
     from samptag.training import Event, Prepared, StepDone
+    from samptag.training.splits import Splits
 
 __all__ = ["display", "scores"]
 
 
 def scores(record: Mapping[str, Any]) -> str:
     """The validation figures of an epoch's record."""
-    return (
-        f"loss {record['valid_loss']:.4f}, ROC-AUC {record['valid_roc_auc']:.4f}, PR-AUC {record['valid_pr_auc']:.4f}"
-    )
+    names = {"loss": "valid_loss", "ROC-AUC": "valid_roc_auc", "PR-AUC": "valid_pr_auc", "agreement": "valid_agreement"}
+    return ", ".join(f"{word} {record[key]:.4f}" for word, key in names.items() if math.isfinite(record[key]))
 
 
 @contextmanager
-def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[int, int], None] | None]]:
-    """The two callbacks of a training: what is shown of it, and of the decoding before it."""
+def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[str, int, int], None] | None]]:
+    """The two callbacks of a training: what is shown of it, and of what is prepared before it."""
     if not Ranks.from_environment().leads:
         logger = logging.getLogger("samptag")
         if not logger.isEnabledFor(logging.DEBUG):
@@ -34,7 +34,7 @@ def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Calla
         yield lambda event: None, None
         return
     with _Display(wants_progress(asked)) as shown:
-        yield shown.show, shown.show_decoding
+        yield shown.show, shown.show_preparing
 
 
 class _Display:
@@ -53,8 +53,8 @@ class _Display:
         if self._bars is not None:
             self._bars.stop()
 
-    def show_decoding(self, done: int, total: int) -> None:
-        self._advance("decoding audio", done, total, "")
+    def show_preparing(self, what: str, done: int, total: int) -> None:
+        self._advance(what, done, total, "")
 
     def show(self, event: Event) -> None:
         from samptag.training import Prepared, StepDone
@@ -105,8 +105,10 @@ def _introduce(event: Prepared) -> None:
         f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps an epoch), {len(splits.valid)} "
         "validation clips"
     )
-    counts = zip(dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
-    note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))
+    if splits.teachers is not None:
+        note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers.names)}")
+    else:
+        _count_clips(splits)
     if splits.left_out:
         note(f"{splits.left_out} listed clips cannot be used; {splits.cache.report_path} says why")
     for caution in splits.cautions:
@@ -118,3 +120,8 @@ def _introduce(event: Prepared) -> None:
         )
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")
+
+
+def _count_clips(splits: Splits) -> None:
+    counts = zip(splits.dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
+    note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))

@@ -67,7 +67,7 @@ class Dataset:
     Attributes
     ----------
     format : str
-        "mtat", "msd", "jamendo", "manifest" or "folders".
+        "mtat", "msd", "jamendo", "manifest", "folders" or "music".
     root : Path
         The folder or manifest it was opened from.
     split_name : str
@@ -155,15 +155,13 @@ def make_dataset(
     Raises
     ------
     DatasetError
-        No clip is left, or there is no tag.
+        No clip is left.
     """
     ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
     found = list(problems)
     if not ordered:
         first = f": {found[0].message}" if found else ""
         raise DatasetError(f"{root}: no clip of {split_name} can be used{first}")
-    if not tags:
-        raise DatasetError(f"{root}: no tag is listed")
     dataset = Dataset(
         format=format,
         root=root,

@@ -31,6 +31,8 @@ __all__ = [
     "consecutive_segments",
     "epoch_segments",
 ]
+# "shifted" segments are moved by at most this share of their length.
+LARGEST_SHIFT = 1 / 16
 # A subset loses up to a batch less one segment an epoch: 1 % of so many batches. The authors' subsets have 179.
 LEAST_BATCHES_OF_A_SUBSET = 100
 
@@ -101,6 +103,16 @@ def _random_segments(
     return Segments(every.clips, cache.starts[clips][every.clips] + np.minimum(offsets, room), every.lengths)
 
 
+def _shifted_segments(
+    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, rng: np.random.Generator
+) -> Segments:
+    """`every`, each moved by at most `LARGEST_SHIFT` of its length inside its clip."""
+    first = cache.starts[clips][every.clips]
+    room = np.maximum(cache.lengths[clips][every.clips] - input_length, 0)
+    shifts = np.rint(rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, len(every)) * input_length).astype(np.int64)
+    return Segments(every.clips, first + np.clip(every.starts - first + shifts, 0, room), every.lengths)
+
+
 def epoch_segments(
     cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
 ) -> Segments:
@@ -109,6 +121,8 @@ def epoch_segments(
     segments = consecutive_segments(cache, clips, model=model, per_clip=recipe.segments_per_clip)
     if recipe.segments == "random":
         segments = _random_segments(segments, cache, clips, input_length=model.input_length, rng=rng)
+    elif recipe.segments == "shifted":
+        segments = _shifted_segments(segments, cache, clips, input_length=model.input_length, rng=rng)
     size = recipe.batch_size
     subsets = max(1, min(recipe.subsets, len(segments) // (LEAST_BATCHES_OF_A_SUBSET * size)))
     orders = [rng.permutation(np.flatnonzero(segments.clips % subsets == subset)) for subset in range(subsets)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from samptag.core.config import ModelConfig, config_from_name
 from samptag.errors import UsageError, WeightsError
-from samptag.training.recipe import MODERN, TUNE, Recipe, recipe_named
+from samptag.training.recipe import DISTIL, MODERN, TUNE, Recipe, recipe_named
 
 __all__ = ["TrainConfig", "check_same", "settle"]
 
@@ -16,15 +16,22 @@ _BUDGET = ("epochs", "max_steps", "max_minutes")
 # How the result is computed, not what it is: no part of a checkpoint's own settings.
 _SAID_ANEW = ("device", "jobs", "resident", "compiled", "save_every_minutes")
 # The clips themselves are compared by the split's name and hash, the weights to start from are in the checkpoint.
-_MAY_DIFFER = ("data", "format", "split", "subset", "init_from", "cache", "name", "licence", *_BUDGET, *_SAID_ANEW)
+# The teachers are compared by their digests, the vocabulary by its words.
+_MAY_DIFFER = (
+    *("data", "format", "split", "subset", "teacher", "vocabulary", "init_from", "cache", "name", "licence"),
+    *_BUDGET,
+    *_SAID_ANEW,
+)
 # In the order of comparison: each may change those that follow.
 _WORDS = {
     "freeze_encoder": "--freeze-encoder",
+    "freeze_modules": "--freeze-modules",
     "recipe": "recipe",
     "model": "model",
     "tags": "list of tags",
     "split_name": "split",
     "split_hash": "list of clips",
+    "teachers": "list of teachers",
 }
 
 
@@ -41,12 +48,19 @@ class TrainConfig:
         Folder or manifest; see `samptag.data.open_dataset`, also for `format`, `split` and `subset`.
     model : ModelConfig or None
         None: that of `init_from`, else samplecnn-3-9. Its number of tags is the data set's.
+    teacher : str or None
+        Names or paths of weights, between commas, whose scores are learned in place of labels.
+    vocabulary : str or None
+        Table of the words to learn and of the teachers' tags that they are made of; see
+        `samptag.training.vocabulary`. None: the teachers' tags.
     recipe : Recipe
-        Given by name: "modern" is the default, with `init_from` "tune".
+        Given by name: "modern" is the default, with `init_from` "tune", with `teacher` "distil".
     init_from : str or None
         Name or path of weights to start from; a classifier for other tags starts anew.
     freeze_encoder : bool
         Train the classifier alone, on embeddings that are computed once.
+    freeze_modules : int or None
+        Keep the front end and so many of the lowest modules as `init_from` has them: most of a step's cost on the CPU.
     pos_weight : float, "balanced" or None
         Weight of positives in the loss; "balanced": negatives / positives of each tag, at most 100.
     seed : int
@@ -78,10 +92,13 @@ class TrainConfig:
     format: str | None = None
     split: str | None = None
     subset: str | None = None
+    teacher: str | None = None
+    vocabulary: str | None = None
     model: ModelConfig | None = None
     recipe: Recipe = MODERN
     init_from: str | None = None
     freeze_encoder: bool = False
+    freeze_modules: int | None = None
     pos_weight: float | str | None = None
     seed: int = 0
     epochs: int | None = None
@@ -100,7 +117,7 @@ class TrainConfig:
         """Plain data, for checkpoints; paths are absolute, since a training may be resumed from another folder."""
         paths = {
             name: None if value is None else str(Path(value).absolute())
-            for name, value in (("data", self.data), ("cache", self.cache))
+            for name, value in (("data", self.data), ("cache", self.cache), ("vocabulary", self.vocabulary))
         }
         model = None if self.model is None else self.model.to_dict()
         return {**asdict(self), **paths, "model": model, "recipe": self.recipe.to_dict()}
@@ -157,19 +174,42 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
     settled = before | values
     if "data" not in settled:
         raise UsageError("no data set: say --data DIR")
-    for name in ("data", "cache", "init_from"):
+    for name in ("data", "cache", "init_from", "vocabulary"):
         settled[name] = None if settled.get(name) is None else str(settled[name])
     settled["pos_weight"] = _pos_weight(settled.get("pos_weight"))
-    recipe = settled.get("recipe", TUNE if settled["init_from"] else MODERN)
+    _check_teaching(settled)
+    if settled.get("freeze_modules") is not None:
+        if settled["init_from"] is None:
+            raise UsageError("--freeze-modules keeps what weights have learned: give them with --init-from")
+        if settled.get("freeze_encoder"):
+            raise UsageError("--freeze-encoder keeps all modules: leave out --freeze-modules")
+    default = DISTIL if settled.get("teacher") else TUNE if settled["init_from"] else MODERN
+    recipe = settled.get("recipe", default)
     settled["recipe"] = recipe_named(recipe) if isinstance(recipe, str) else recipe
     if isinstance(settled.get("model"), str):
         settled["model"] = config_from_name(settled["model"])
     config = TrainConfig(**settled)
+    if config.init_from is not None and config.recipe is DISTIL:
+        config = replace(config, recipe=replace(DISTIL, norm_warmup_steps=0))  # their running statistics are kept
     recipe = config.recipe.for_classifier() if config.freeze_encoder else config.recipe
     recipe = _adapted(recipe, batch_size=batch_size, learning_rate=learning_rate)
     config = replace(config, recipe=recipe)
     bounded = any(getattr(config, name) is not None for name in _BUDGET)
     return config if bounded else replace(config, epochs=recipe.epochs)
+
+
+def _check_teaching(settled: dict[str, Any]) -> None:
+    """Refuse what makes no sense with or without teachers; make paths of teachers absolute."""
+    if settled.get("teacher") is None:
+        if settled["vocabulary"] is not None:
+            raise UsageError("--vocabulary says what teachers' tags mean: give --teacher too")
+        return
+    if settled["pos_weight"] is not None:
+        raise UsageError("--pos-weight weighs labels, and with --teacher there are none: leave it out")
+    names = [name.strip() for name in str(settled["teacher"]).split(",")]
+    if not all(names):
+        raise UsageError(f"--teacher {settled['teacher']}: a name between the commas is empty")
+    settled["teacher"] = ",".join(str(Path(name).absolute()) if Path(name).is_file() else name for name in names)
 
 
 def _pos_weight(value: Any) -> float | str | None:

@@ -30,6 +30,7 @@ from torch.autograd.function import once_differentiable
 from samptag.core.baselines import MelFrontEnd
 from samptag.core.blocks import Convolution
 from samptag.core.model import SampleCNN
+from samptag.engine.folding import folded_filters
 from samptag.training.distributed import Processes, synchronise_norms
 
 __all__ = ["Buffers", "FusedForward", "FusedLayer", "Workers", "training_forward"]
@@ -199,20 +200,60 @@ class FusedLayer:
     workers : Workers
     reduce : Reduce or None
         Makes the batch statistics those of all processes together.
+    frozen : torch.dtype or None
+        The layer is not trained: it normalises by its running statistics, no gradient goes through it, and it computes
+        in this precision. None: it is trained.
     """
 
     def __init__(
-        self, convolution: Any, norm: Any, *, geometry: Geometry, workers: Workers, reduce: Reduce | None = None
+        self,
+        convolution: Any,
+        norm: Any,
+        *,
+        geometry: Geometry,
+        workers: Workers,
+        reduce: Reduce | None = None,
+        frozen: torch.dtype | None = None,
     ) -> None:
         self.convolution, self.norm, self.geometry = convolution, norm, geometry
-        self.workers, self.reduce = workers, reduce
+        self.workers, self.reduce, self.frozen = workers, reduce, frozen
         self.buffers = Buffers()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(batch, rows, in) float32, contiguous -> (batch, pad + frames / phases + pad, out), zeros in the pads."""
+        """(batch, rows, in), contiguous -> (batch, pad + frames / phases + pad, out), zeros in the pads; float32.
+
+        What a frozen layer takes and gives may have its precision instead.
+        """
+        if self.frozen is not None:
+            return self._frozen(x.to(self.frozen))
         weight, gamma, beta = self.convolution.weight, self.norm.weight, self.norm.bias
+        x = x.to(weight.dtype)
         result: Tensor = _Fused.apply(x, weight, gamma, beta, self)  # type: ignore[no-untyped-call]
         return result
+
+    def _frozen(self, x: Tensor) -> Tensor:
+        """The output by the running statistics, without what a backward pass would need."""
+        filters, bias = folded_filters(self.convolution, self.norm)
+        bias = bias.to(x.dtype)
+        columns = filters.transpose(1, 2).reshape(len(filters), -1).t().contiguous().to(x.dtype)
+        g, (left, right), rows = self.geometry, self.geometry.out_pads, self.pooled_rows(x.shape[1])
+        out = self.buffers.zeros_at_first("out", len(x), left + rows + right, len(filters), dtype=x.dtype)
+        shares = self.shares(len(x), rows, len(filters))
+
+        def compute(part: int) -> None:
+            scratch = self.workers.scratch[part]
+            for piece in shares[part]:
+                best, other = (scratch.get(name, piece.rows, len(filters), dtype=x.dtype) for name in ("best", "other"))
+                for phase in range(g.phases):
+                    a = self.matrix(x, phase, piece)
+                    torch.mm(a.reshape(-1, a.shape[2]), columns, out=other if phase else best)
+                    if phase:
+                        torch.maximum(best, other, out=best)
+                inner = out[piece.first : piece.last, left + piece.start : left + piece.stop]
+                inner.copy_(best.add_(bias).relu_().view(inner.shape))
+
+        self.workers.run(compute, len(shares))
+        return out
 
     def pooled_rows(self, rows: int) -> int:
         """Rows of the output, without pads, for `rows` rows of input."""
@@ -427,9 +468,19 @@ def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def training_forward(
-    model: SampleCNN, *, device: torch.device, processes: Processes, workers: Workers, frozen_encoder: bool
+    model: SampleCNN,
+    *,
+    device: torch.device,
+    processes: Processes,
+    workers: Workers,
+    frozen_encoder: bool,
+    frozen_modules: int | None = None,
+    mixed_precision: bool = False,
 ) -> Callable[[Tensor], Tensor]:
     """Waveforms (batch, input_length), or embeddings of a frozen encoder, -> logits (batch, n_tags), for training.
+
+    `frozen_modules` is the number of body modules that are kept as they are, with the front end; None: none is. With
+    `mixed_precision` the CPU computes those in bfloat16 where it multiplies that in hardware.
 
     The model's batch norms are replaced where several processes share a batch, and on CUDA its filters are laid out
     channels-last. With `frozen_encoder` only the classifier runs.
@@ -440,7 +491,22 @@ def training_forward(
         return model.classify
     fast = device.type == "cpu" and model.config.block in ("plain", "se")
     synchronise_norms(model, processes, device=device)
-    return FusedForward(model, processes=processes, workers=workers) if fast else model
+    if not fast:
+        return model
+    precision = torch.bfloat16 if mixed_precision and _multiplies_bfloat16() else None
+    return FusedForward(
+        model, processes=processes, workers=workers, frozen_modules=frozen_modules, frozen_precision=precision
+    )
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this processor has Intel's AMX.
+
+    There, with the four lowest modules of 3^9 frozen, a step is 2.3 times as fast as in float32, and scores of real
+    music move by 0.0003 on average, 0.003 at most.
+    """
+    supported: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return supported()
 
 
 def _lay_out_channels_last(model: SampleCNN) -> None:
@@ -460,24 +526,35 @@ class FusedForward:
     The model's parameters are used, and its running statistics updated.
     """
 
-    def __init__(self, model: SampleCNN, *, processes: Processes, workers: Workers) -> None:
+    def __init__(
+        self,
+        model: SampleCNN,
+        *,
+        processes: Processes,
+        workers: Workers,
+        frozen_modules: int | None = None,
+        frozen_precision: torch.dtype | None = None,
+    ) -> None:
         self.model = model
         config = model.config
         lowest: Any = model.body[0]
         self.pads: tuple[int, int] = lowest.conv.pads
         reduce = processes.add if processes.world_size > 1 else None
 
-        def fuse(block: Any, geometry: Geometry) -> FusedLayer:
-            return FusedLayer(block.conv, block.bn, geometry=geometry, workers=workers, reduce=reduce)
+        def fuse(block: Any, geometry: Geometry, *, frozen: bool = False) -> FusedLayer:
+            precision = (frozen_precision or model.head.weight.dtype) if frozen else None
+            return FusedLayer(block.conv, block.bn, geometry=geometry, workers=workers, reduce=reduce, frozen=precision)
 
         excited = config.block == "se"
         self.front = None
         if not isinstance(model.front, MelFrontEnd):
-            self.front = fuse(model.front, Geometry(config.first_filter, config.first_stride, 1, self.pads))
+            geometry = Geometry(config.first_filter, config.first_stride, 1, self.pads)
+            self.front = fuse(model.front, geometry, frozen=frozen_modules is not None)
         # What squeeze and excitation multiplies must not be padded yet, nor what leaves the body.
         pads = [(0, 0) if excited or i == config.n - 1 else self.pads for i in range(config.n)]
         self.body = [
-            fuse(block, Geometry(config.m, 1, config.m, pad)) for block, pad in zip(model.body, pads, strict=True)
+            fuse(block, Geometry(config.m, 1, config.m, pad), frozen=number < (frozen_modules or 0))
+            for number, (block, pad) in enumerate(zip(model.body, pads, strict=True))
         ]
         self.top = None if model.top is None else fuse(model.top, Geometry(1, 1, 1))
 
@@ -485,16 +562,16 @@ class FusedForward:
         """The logits, (batch, n_tags)."""
         model = self.model
         x = self._front(waveforms)
-        maxima = []
+        maxima, dtype = [], model.head.weight.dtype
         for number, (layer, block) in enumerate(zip(self.body, model.body, strict=True)):
             x = layer(x)
             if block.se is not None:
-                x = _excite(x, block.se)
+                x = _excite(x.to(dtype), block.se)
                 if number + 1 < len(self.body):
                     x = F.pad(x, (0, 0, *self.pads))
             if self.top is None and number + 3 >= len(self.body):
                 # pads are zeros, which a maximum over rectified values does not see
-                maxima.append(x.amax(1))
+                maxima.append(x.amax(1).to(dtype))
         embedding = torch.cat(maxima, dim=1) if self.top is None else self.top(x).flatten(1)
         if model.hidden is not None:
             embedding = model.hidden(embedding)

@@ -19,7 +19,8 @@ __all__ = ["CURVES", "METRICS", "EpochDone", "Event", "Pace", "Prepared", "StepD
 logger = logging.getLogger("samptag")
 
 METRICS, CURVES, EVENTS = "metrics.jsonl", "curves.png", "tensorboard"
-_SCALARS = ("train_loss", "valid_loss", "valid_roc_auc", "valid_pr_auc", "learning_rate", "segments_per_second")
+_FIGURES = ("valid_roc_auc", "valid_pr_auc", "valid_agreement")
+_SCALARS = ("train_loss", "valid_loss", *_FIGURES, "learning_rate", "segments_per_second")
 
 
 # A run whose steps wait longer than this share of their time for segments says so.
@@ -174,8 +175,8 @@ def _draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     figure = Figure(figsize=(9, 4), layout="constrained")
     losses, rankings = figure.subplots(1, 2)
     epochs = [record["epoch"] for record in records]
-    for axes, names in ((losses, ("train_loss", "valid_loss")), (rankings, ("valid_roc_auc", "valid_pr_auc"))):
-        for name in names:
+    for axes, names in ((losses, ("train_loss", "valid_loss")), (rankings, _FIGURES)):
+        for name in (name for name in names if math.isfinite(records[-1][name])):
             axes.plot(epochs, [record[name] for record in records], marker=".", label=name.replace("_", " "))
         axes.set_xlabel("epoch")
         axes.legend()

@@ -27,6 +27,7 @@ from samptag.training.distributed import Processes
 from samptag.training.log import Callback
 from samptag.training.splits import decode
 from samptag.training.start import starting_model
+from samptag.training.teachers import Teachers
 from samptag.training.trainer import Trainer
 
 __all__ = ["TrainResult", "train"]
@@ -64,7 +65,7 @@ def train(
     out: str | Path,
     resume: bool = False,
     listener: Callback | None = None,
-    cache_progress: Callable[[int, int], None] | None = None,
+    preparing: Callable[[str, int, int], None] | None = None,
     **options: Any,
 ) -> TrainResult:
     """Train a model on a data set.
@@ -79,8 +80,8 @@ def train(
         Go on from the checkpoint in `out`; options left out are those it was started with.
     listener : callable, optional
         Called with `Prepared`, `StepDone` and `EpochDone` of `samptag.training` as they happen.
-    cache_progress : callable, optional
-        Called with (clips done, clips in all) while audio is decoded.
+    preparing : callable, optional
+        Called with (what is done, done, in all) while audio is decoded and teachers hear it.
     **options
         Fields of `TrainConfig`, with ``recipe`` and ``model`` by name if you like, and ``batch_size`` (segments a step
         over all processes) and ``learning_rate`` (the recipe's first or highest; the others keep their ratio to it).
@@ -105,22 +106,37 @@ def train(
         device = processes.training_device(config.device)
         stack.callback(restore_random_state, random_state())
         stack.enter_context(processes.training_on(device))
-        dataset = open_dataset(config.data, format=config.format, split=config.split, subset=config.subset)
+        teachers = None
+        if config.teacher is not None:
+            vocabulary = None if config.vocabulary is None else Path(config.vocabulary)
+            teachers = Teachers(config.teacher.split(","), vocabulary=vocabulary)
+        dataset = open_dataset(
+            config.data, format=config.format, split=config.split, subset=config.subset, labelled=teachers is None
+        )
+        if teachers is not None:
+            dataset = teachers.relabel(dataset)
         config = replace(config, recipe=config.recipe.for_format(dataset.format))
         model = starting_model(config, tags=dataset.tags, stored=before).to(device)
         config = replace(config, model=model.config)
+        if (config.freeze_modules or 0) > model.config.n:
+            name, n = model.config.name, model.config.n
+            raise UsageError(f"--freeze-modules {config.freeze_modules}: {name} has {n} modules")
         splits = decode(
             dataset,
             model=model.config,
             recipe=config.recipe,
             directory=None if config.cache is None else Path(config.cache),
             jobs=config.jobs,
-            progress=cache_progress,
+            teachers=teachers,
+            progress=_telling(preparing, "decoding audio"),
         )
         if state is not None:
             stored, now = state["config"] | state["facts"], config.to_dict() | splits.facts
             check_same(folder / LAST, stored, now)
             model.load_state_dict(state["stepper"]["model"])
+        if teachers is not None:
+            progress = _telling(preparing, "hearing the teachers")
+            splits = splits.taught_by(teachers, device=device, processes=processes, progress=progress)
         load: Callable[[Segments], Tensor] = splits.source(device, resident=config.resident)
         if config.freeze_encoder:
             every = splits.consecutive(splits.train).then(splits.consecutive(splits.valid))
@@ -147,6 +163,10 @@ def train(
             best=None if trainer.best is None else trainer.best["record"],
             stopped_by=stopped_by,
         )
+
+
+def _telling(preparing: Callable[[str, int, int], None] | None, what: str) -> Callable[[int, int], None] | None:
+    return None if preparing is None else lambda done, total: preparing(what, done, total)
 
 
 def _stored(folder: Path, *, resume: bool) -> dict[str, Any] | None:

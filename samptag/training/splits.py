@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ from samptag.core.config import ModelConfig
 from samptag.data import AudioCache, Dataset, build_cache
 from samptag.errors import DatasetError
 from samptag.training.batches import MappedSource, ResidentSource, Segments, consecutive_segments, epoch_segments
+from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
+from samptag.training.teachers import Taught, Teachers
 
 __all__ = ["Splits", "decode"]
 
@@ -39,7 +41,10 @@ class Splits:
     train, valid : ndarray of int64
         Places of the clips that have sound, in `Dataset.clips`.
     train_labels, valid_labels : ndarray of float32, (clips, tags)
-        In [0, 1].
+        In [0, 1]; zeros where teachers give the labels.
+    teachers : Teachers or None
+    taught : Taught or None
+        What they say about all these clips.
     """
 
     dataset: Dataset
@@ -50,6 +55,8 @@ class Splits:
     valid: NDArray[np.int64]
     train_labels: NDArray[np.float32]
     valid_labels: NDArray[np.float32]
+    teachers: Teachers | None = None
+    taught: Taught | None = None
 
     def epoch(self, number: int, *, seed: int) -> Segments:
         """The training segments of an epoch in their order; their `clips` are rows of `train_labels`."""
@@ -58,6 +65,29 @@ class Splits:
     def consecutive(self, clips: NDArray[np.int64]) -> Segments:
         """The segments of `clips` (`train` or `valid`) end to end, as many of each as the recipe takes."""
         return consecutive_segments(self.cache, clips, model=self.model, per_clip=self.recipe.segments_per_clip)
+
+    def taught_by(
+        self,
+        teachers: Teachers,
+        *,
+        device: torch.device,
+        processes: Processes,
+        progress: Callable[[int, int], None] | None,
+    ) -> "Splits":
+        """These clips with what `teachers` say about them."""
+        clips = np.concatenate([self.train, self.valid])
+        taught = teachers.teach(
+            self.cache, clips, model=self.model, device=device, processes=processes, progress=progress
+        )
+        return replace(self, taught=taught)
+
+    def train_targets(self, segments: Segments) -> NDArray[np.float32]:
+        """What the student should say about segments of `train`, (n, tags)."""
+        return self.train_labels[segments.clips] if self.taught is None else self.taught(self.train, segments)
+
+    def valid_targets(self, segments: Segments) -> NDArray[np.float32]:
+        """What the student should say about segments of `valid`, (n, tags)."""
+        return self.valid_labels[segments.clips] if self.taught is None else self.taught(self.valid, segments)
 
     def source(self, device: torch.device, *, resident: bool | None) -> MappedSource | ResidentSource:
         """Where waveforms come from; None: the device's memory when it is CUDA's with room."""
@@ -71,9 +101,10 @@ class Splits:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What a resumed training must find again: the tags, and the split with its clips."""
+        """What a resumed training must find again: the tags, the split with its clips, and the teachers."""
         names = {"tags": list(self.dataset.tags), "split_name": self.dataset.split_name}
-        return {**names, "split_hash": self.cache.split_hash}
+        digests = None if self.teachers is None else list(self.teachers.digests)
+        return {**names, "split_hash": self.cache.split_hash, "teachers": digests}
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -104,14 +135,15 @@ def decode(
     recipe: Recipe,
     directory: Path | None,
     jobs: int | None,
+    teachers: Teachers | None,
     progress: Callable[[int, int], None] | None,
 ) -> Splits:
-    """The data set's audio at the model's rate.
+    """The data set's audio at the model's rate; `teachers` have still to hear it.
 
     Raises
     ------
     DatasetError
-        When training or validation has no clip with sound, or training has no positive of any tag.
+        When training or validation has no clip with sound, or training has no positive of any tag and no teacher.
     """
     chosen = {split: dataset.select(split) for split in ("train", "valid")}
     cache = build_cache(
@@ -131,6 +163,8 @@ def decode(
             raise DatasetError(f"{dataset.root}: no {split} clip can be decoded; {cache.report_path} says why")
     labels = {s: np.stack([dataset.clips[place].labels for place in kept[s]]).astype(np.float32) for s in kept}
     silent = [tag for tag, count in zip(dataset.tags, labels["train"].sum(axis=0), strict=True) if count == 0]
+    if teachers is not None:
+        silent = []
     if len(silent) == len(dataset.tags):
         raise DatasetError(f"{dataset.root}: no training clip has any of the {len(silent)} tags")
     if silent:
@@ -144,4 +178,5 @@ def decode(
         valid=kept["valid"],
         train_labels=labels["train"],
         valid_labels=labels["valid"],
+        teachers=teachers,
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from samptag.errors import UsageError
 from samptag.pretrained import load_model
 from samptag.training.config import TrainConfig
 
-__all__ = ["balanced_weights", "initialise", "pos_weights", "starting_model"]
+__all__ = ["LabelLoss", "balanced_weights", "initialise", "pos_weights", "starting_model"]
 
 # A tag with one positive in a thousand would outweigh everything else.
 HIGHEST_BALANCED_WEIGHT = 100.0
@@ -91,6 +92,24 @@ def pos_weights(choice: float | str | None, labels: NDArray[np.float32]) -> Tens
     if choice == "balanced":
         return torch.from_numpy(balanced_weights(labels))
     return torch.full((labels.shape[1],), float(choice))
+
+
+class LabelLoss:
+    """Binary cross-entropy summed over segments and tags; labels may be soft.
+
+    Parameters
+    ----------
+    weights : Tensor or None
+        Of each tag's positives, (tags,).
+    """
+
+    def __init__(self, weights: Tensor | None) -> None:
+        self._weights = weights
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of logits (n, tags) against labels (n, tags) in [0, 1]."""
+        weights = None if self._weights is None else self._weights.to(logits.device)
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum", pos_weight=weights)
 
 
 def balanced_weights(labels: NDArray[np.float32]) -> NDArray[np.float32]:

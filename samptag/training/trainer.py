@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from samptag import __version__
@@ -38,7 +37,8 @@ from samptag.training.log import Callback, EpochDone, Pace, Prepared, StepDone, 
 from samptag.training.optimise import MovingAverage, NormWarmUp, make_optimiser, restore_optimiser
 from samptag.training.schedule import EpochVerdict, StagedSchedule, schedule_for
 from samptag.training.splits import Splits
-from samptag.training.start import pos_weights
+from samptag.training.start import LabelLoss, pos_weights
+from samptag.training.teachers import TeacherLoss
 from samptag.training.validate import Stopped, Validation, validate
 
 __all__ = ["Position", "Stepper", "Trainer"]
@@ -60,8 +60,8 @@ class Stepper:
         Its recipe, and whether the encoder is frozen and the forward pass compiled.
     device : torch.device
     processes : Processes
-    pos_weight : Tensor or None
-        Weight of each tag's positives in the loss, (tags,).
+    objective : callable
+        Logits and labels, both (segments, tags) -> the loss, summed over segments and tags.
 
     Attributes
     ----------
@@ -78,18 +78,28 @@ class Stepper:
         *,
         device: torch.device,
         processes: Processes,
-        pos_weight: Tensor | None = None,
+        objective: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         recipe, frozen = config.recipe, config.freeze_encoder
+        lowest = config.freeze_modules
+        self._frozen = [] if lowest is None else [model.front, *model.body[:lowest]]
         self.model, self.recipe, self.device, self.processes = model, recipe, device, processes
         self.frozen_encoder = frozen
-        self.pos_weight = None if pos_weight is None else pos_weight.to(device)
+        self.loss = objective
         if frozen:
             model.requires_grad_(False)
             model.head.requires_grad_(True)
+        for module in self._frozen:
+            module.requires_grad_(False)
         self.workers = Workers()
         forward = training_forward(
-            model, device=device, processes=processes, workers=self.workers, frozen_encoder=frozen
+            model,
+            device=device,
+            processes=processes,
+            workers=self.workers,
+            frozen_encoder=frozen,
+            frozen_modules=lowest,
+            mixed_precision=recipe.mixed_precision,
         )
         self.fast_path = isinstance(forward, FusedForward)
         self._compiled = config.compiled and not self.fast_path
@@ -99,7 +109,8 @@ class Stepper:
         self.schedule = schedule_for(recipe)
         decay = recipe.ema_decay
         self._average = None if decay is None else MovingAverage(model.state_dict(), decay=decay)
-        self._norms = NormWarmUp(model, steps=0 if frozen else recipe.norm_warmup_steps)
+        keeps_norms = frozen or lowest is not None
+        self._norms = NormWarmUp(model, steps=0 if keeps_norms else recipe.norm_warmup_steps)
         self.rate = 0.0
 
     def step(
@@ -155,9 +166,11 @@ class Stepper:
             self._average.update(self.model.state_dict(), step=number)
         return loss.detach()
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Binary cross-entropy summed over segments and tags; labels may be soft."""
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum", pos_weight=self.pos_weight)
+    def prepare(self) -> None:
+        """Put the model in training mode, but for what is frozen."""
+        self.model.train()
+        for module in self._frozen:
+            module.eval()
 
     def threads(self) -> AbstractContextManager[None]:
         """Who may use the processor's cores during steps: the fused layers' workers, or each operation."""
@@ -182,9 +195,9 @@ class Stepper:
         """What the schedule makes of an epoch's validation."""
         if isinstance(self.schedule, StagedSchedule):
             return self.schedule.epoch_done(validation.loss)
-        # A ranking needs positives and negatives of some tag; without, the loss has to do.
-        by_loss = self.recipe.monitor == "loss" or np.isnan(validation.roc_auc)
-        score = -validation.loss if by_loss else validation.roc_auc
+        score = -validation.loss if self.recipe.monitor == "loss" else getattr(validation, self.recipe.monitor)
+        # A ranking needs positives and negatives of some tag, agreement a teacher; without, the loss has to do.
+        score = -validation.loss if np.isnan(score) else score
         return self.schedule.epoch_done(score, valid_loss=validation.loss)
 
     def start_stage(self, weights: Mapping[str, Tensor]) -> None:
@@ -281,7 +294,8 @@ class Trainer:
         self.device, self.processes = device, processes
         self._callback = callback if callback is not None and processes.leads else lambda event: None
         weights = pos_weights(config.pos_weight, splits.train_labels)
-        self.stepper = Stepper(model, config, device=device, processes=processes, pos_weight=weights)
+        objective = LabelLoss(weights) if splits.taught is None else TeacherLoss(splits.taught)
+        self.stepper = Stepper(model, config, objective=objective, device=device, processes=processes)
         self._eval_model = SampleCNN(model.config).to(device).eval()
         self.best: dict[str, Any] | None = None
         self.position = Position()
@@ -333,7 +347,7 @@ class Trainer:
         loader = Prefetcher(self.load, [segments.take(self.processes.rows(*bound)) for bound in bounds])
         started = reported = time.monotonic()
         done = 0
-        self.stepper.model.train()
+        self.stepper.prepare()
         with self.stepper.threads():
             for (batch, waveforms), (first, last) in zip(loader, bounds, strict=True):
                 self._step(batch, waveforms, last - first)
@@ -352,7 +366,7 @@ class Trainer:
 
     def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
         p = self.position
-        labels = torch.from_numpy(self.splits.train_labels[batch.clips]).to(self.device)
+        labels = torch.from_numpy(self.splits.train_targets(batch)).to(self.device)
         self._loss += self.stepper.step(
             waveforms,
             labels,
@@ -506,7 +520,8 @@ class Trainer:
         return validate(
             self._eval_model.classify if self.config.freeze_encoder else self._eval_model,
             self.splits.consecutive(self.splits.valid),
-            self.splits.valid_labels,
+            None if self.splits.taught is not None else self.splits.valid_labels,
+            targets=self.splits.valid_targets,
             load=self.load,
             loss=self.stepper.loss,
             batch_size=self.config.recipe.batch_size,
@@ -527,6 +542,7 @@ class Trainer:
             "valid_loss": validation.loss,
             "valid_roc_auc": validation.roc_auc,
             "valid_pr_auc": validation.pr_auc,
+            "valid_agreement": validation.agreement,
             "best": best,
             "segments_per_second": self._pace.segments_per_second,
             "wait_share": self._pace.wait_share,
@@ -537,8 +553,10 @@ class Trainer:
         """Write the best weights as a model file."""
         config, dataset = self.config, self.splits.dataset
         model = self._eval_model.config
+        teachers = self.splits.teachers
+        taught = "" if teachers is None else f", taught by {', '.join(teachers.names)}"
         start = "" if config.init_from is None else f", starting from {Path(config.init_from).name}"
-        names = ("valid_roc_auc", "valid_pr_auc", "valid_loss", "epoch")
+        names = ("valid_roc_auc", "valid_pr_auc", "valid_agreement", "valid_loss", "epoch")
         card = ModelCard(
             name=config.name or self.out.resolve().name,
             config=model,
@@ -546,7 +564,7 @@ class Trainer:
             tag_categories=dataset.tag_categories,
             licence=config.licence,
             training_data=f"{len(self.splits.train)} clips of {dataset.root.absolute().name} ({dataset.format}, train "
-            f"of {dataset.split_name})",
+            f"of {dataset.split_name}){taught}",
             description=f"{model.name}, recipe {config.recipe.name} of samptag {__version__}{start}",
             split=dataset.split_name,
             split_hash=self.splits.cache.split_hash,

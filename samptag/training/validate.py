@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samptag.evaluation.metrics import macro, pr_auc, roc_auc
+from samptag.evaluation.metrics import agreement, macro, pr_auc, roc_auc
 from samptag.training.batches import Segments
 from samptag.training.distributed import Processes
 
@@ -30,19 +30,23 @@ class Validation:
     roc_auc, pr_auc : float
         Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
         `samptag.evaluate` has them by default.
+    agreement : float
+        With teachers: the correlation of scores and targets over the segments, mean over tags. NaN without.
     """
 
     loss: float
     roc_auc: float
     pr_auc: float
+    agreement: float
 
 
 @torch.no_grad()
 def validate(
     predict: Callable[[Tensor], Tensor],
     segments: Segments,
-    labels: NDArray[np.float32],
+    labels: NDArray[np.float32] | None,
     *,
+    targets: Callable[[Segments], NDArray[np.float32]],
     load: Callable[[Segments], Tensor],
     loss: Callable[[Tensor, Tensor], Tensor],
     batch_size: int,
@@ -57,7 +61,10 @@ def validate(
         What `load` gives -> logits, as in tagging.
     segments : Segments
         Of the validation clips; their `clips` are rows of `labels`.
-    labels : ndarray, (clips, tags)
+    labels : ndarray, (clips, tags), or None
+        What clips are ranked by; None where teachers give the targets: then agreement takes the rankings' place.
+    targets : callable
+        Segments -> what the model should say about them, (n, tags).
     load : callable
         Segments -> waveforms (or embeddings) on the model's device.
     loss : callable
@@ -74,23 +81,28 @@ def validate(
         When `stopping` says so.
     """
     mine = segments.take(processes.rows(0, len(segments)))
-    totals = torch.zeros(labels.shape, dtype=torch.float64)
-    summed = torch.zeros(1, dtype=torch.float64)
+    said: list[NDArray[np.float32]] = []
+    wanted: list[NDArray[np.float32]] = []
+    summed = 0.0
     for first in range(0, len(mine), batch_size):
         part = mine.take(slice(first, first + batch_size))
         logits = predict(load(part)).float()
-        targets = torch.from_numpy(labels[part.clips]).to(logits.device)
-        summed += loss(logits, targets).cpu().double()
-        totals.index_add_(0, torch.from_numpy(part.clips), torch.sigmoid(logits).cpu().double())
+        wanted.append(targets(part))
+        summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
+        said.append(torch.sigmoid(logits).cpu().numpy())
         if stopping():
             raise Stopped
-    parts = processes.collect([summed.numpy(), totals.numpy()])
-    scores = sum(part[1] for part in parts) / np.bincount(segments.clips, minlength=len(labels))[:, None]
-    total = float(sum(part[0][0] for part in parts))
-    if not np.isfinite(scores).all():
-        return Validation(float("nan"), float("nan"), float("nan"))
-    return Validation(
-        loss=total / (len(segments) * labels.shape[1]),
-        roc_auc=macro(roc_auc(labels, scores)),
-        pr_auc=macro(pr_auc(labels, scores)),
+    sums = processes.collect(summed)
+    scores, aims = (
+        np.concatenate([each for part in processes.collect(parts) for each in part]) for parts in (said, wanted)
     )
+    nan = float("nan")
+    if not np.isfinite(scores).all():
+        return Validation(nan, nan, nan, nan)
+    total = sum(sums) / aims.size
+    if labels is None:
+        return Validation(total, nan, nan, agreement(scores, reference=aims, top=1).correlation)
+    clips = np.zeros(labels.shape)
+    np.add.at(clips, segments.clips, scores)
+    clips /= np.bincount(segments.clips, minlength=len(labels))[:, None]
+    return Validation(total, macro(roc_auc(labels, clips)), macro(pr_auc(labels, clips)), nan)

@@ -21,6 +21,7 @@ from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import Workers, training_forward
 from samptag.training.recipe import MODERN
+from samptag.training.start import LabelLoss
 from samptag.training.trainer import Stepper
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -139,7 +140,7 @@ def stepper(device: torch.device) -> Stepper:
     """A training on this machine's processor that lays its weights out as `device` would have them."""
     model, _ = network("samplecnn-3-4-9-won-rese")
     config = TrainConfig(data="songs", recipe=replace(MODERN, mixed_precision=False))
-    return Stepper(without_dropout(model), config, device=device, processes=Processes())
+    return Stepper(without_dropout(model), config, device=device, processes=Processes(), objective=LabelLoss(None))
 
 
 def take_step(training: Stepper, number: int) -> None:

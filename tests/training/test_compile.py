@@ -12,6 +12,7 @@ from samptag.training import trainer
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.recipe import MODERN, Recipe
+from samptag.training.start import LabelLoss
 from samptag.training.trainer import Stepper
 
 
@@ -34,7 +35,7 @@ def training(recipe: Recipe, *, compiled: bool) -> Stepper:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     config = TrainConfig(data="songs", recipe=recipe, compiled=compiled)
-    return Stepper(model, config, device=torch.device("cpu"), processes=Processes())
+    return Stepper(model, config, device=torch.device("cpu"), processes=Processes(), objective=LabelLoss(None))
 
 
 def test_one_graph_for_all_steps_and_batch_sizes(monkeypatch: pytest.MonkeyPatch):

@@ -158,3 +158,35 @@ def test_other_blocks_train_by_their_own_forward_pass(name: str, media: Path):
     forward(segments(media, length=model.config.input_length)).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     workers.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["samplecnn-3-4-9", "samplecnn-2-6-4-oddfront", "samplecnn-3-4-9-se-multi", "frame-mel-3-4-256-128"]
+)
+def test_frozen_modules_give_what_they_give_when_tagging(name: str, media: Path):
+    """In the precision of the model to rounding, in bfloat16 to its eight bits."""
+    model, twin = pair(name, torch.float64)
+    x = segments(media, length=model.config.input_length).double()
+    for _ in range(3):  # running statistics of real music
+        twin(x)
+    model.load_state_dict(twin.state_dict())
+    frozen = [model.front, *model.body[:3]]
+    for module in frozen:
+        module.eval().requires_grad_(False)
+    workers = Workers(2)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    exact = FusedForward(model, processes=Processes(), workers=workers, frozen_modules=3)
+    result = exact(x)
+    result.square().sum().backward()
+    expected = model(x)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+    assert all(p.grad is None for module in frozen for p in module.parameters())
+    assert all(p.grad is not None for p in model.body[3].conv.parameters() if p.ndim > 1)
+    for key, value in model.state_dict().items():
+        if key.startswith(("front.", "body.0.", "body.1.", "body.2.")):
+            assert torch.equal(value, before[key]), key
+    rough = FusedForward(
+        model, processes=Processes(), workers=workers, frozen_modules=3, frozen_precision=torch.bfloat16
+    )
+    assert 0 < (rough(x) - expected).abs().max() < 0.1 * expected.abs().max()
+    workers.close()

@@ -238,7 +238,7 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
 ):
     """The validation losses are given, so that a stage ends on any machine: four epochs after its best."""
     losses = iter([1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(trainer, "validate", lambda *given, **options: Validation(next(losses), 0.5, 0.5))
+    monkeypatch.setattr(trainer, "validate", lambda *given, **options: Validation(next(losses), 0.5, 0.5, math.nan))
     out = tmp_path / "out"
     stages: list[int] = []
     reloaded = []

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "detect_format", "open_dataset"]
 
-FORMATS = ("mtat", "msd", "jamendo", "manifest", "folders")
-"""In the order in which they are looked for."""
+FORMATS = ("mtat", "msd", "jamendo", "manifest", "folders", "music")
+"""In the order in which they are looked for; the last, without labels, only where none are needed."""
 
 _PUBLISHED = FORMATS[:3]
 
@@ -28,8 +28,10 @@ def _reader(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
-def detect_format(root: Path) -> str:
+def detect_format(root: Path, *, labelled: bool = True) -> str:
     """The format of what lies in `root` (one of `FORMATS`), by the files that only such a data set has.
+
+    Without the need of labels, folders are music, and their names no tags.
 
     Raises
     ------
@@ -45,10 +47,11 @@ def detect_format(root: Path) -> str:
     found = [name for name in _PUBLISHED if _reader(name).find(root)]
     if len(found) > 1:
         raise DatasetError(f"{root}: holds {' and '.join(found)}; choose one with --format")
-    for name in found or FORMATS[len(_PUBLISHED) :]:
+    others = ("manifest", "folders" if labelled else "music")
+    for name in found or others:
         if found or _reader(name).find(root):
             return name
-    expected = ", ".join(f"{_reader(name).EXPECTS} ({name})" for name in FORMATS)
+    expected = ", ".join(f"{_reader(name).EXPECTS} ({name})" for name in (*_PUBLISHED, *others))
     raise DatasetError(f"{root}: no data set recognised: expected {expected}")
 
 
@@ -58,6 +61,7 @@ def open_dataset(
     format: str | None = None,
     split: str | None = None,
     subset: str | None = None,
+    labelled: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """The data set in a folder (or listed by a manifest file) under one named split.
@@ -72,6 +76,8 @@ def open_dataset(
         The split's name, by default the format's first: mtat-clean-2017, msd-lee-2017, jamendo-0, manifest, folders.
     subset : str, optional
         MTG-Jamendo's subset: top50tags, full, genre, instrument, moodtheme.
+    labelled : bool
+        Whether a data set without tags is refused.
     progress : callable, optional
         Called with (done, total) while clip lengths are measured, which MagnaTagATune needs once.
 
@@ -87,7 +93,7 @@ def open_dataset(
     """
     root = Path(root)
     if format is None:
-        format = detect_format(root)
+        format = detect_format(root, labelled=labelled)
     elif format not in FORMATS:
         raise DatasetError(f"there is no format {format!r}: choose {', '.join(FORMATS)}")
     elif not root.exists():
@@ -96,4 +102,9 @@ def open_dataset(
     if subset is not None and not hasattr(reader, "SUBSETS"):
         raise DatasetError(f"{format} has no subsets; leave out {subset!r}")
     dataset: Dataset = reader.read(root, split=split, subset=subset, progress=progress)
+    if labelled and not dataset.tags:
+        raise DatasetError(
+            f"{root}: no tags: a manifest names them in a column 'tags', or in one column of numbers for each tag; "
+            "without any, a network can be taught by others: samptag train --teacher"
+        )
     return dataset

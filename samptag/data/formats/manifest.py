@@ -116,8 +116,6 @@ def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
     if not rows:
         raise DatasetError(f"{path}: lists no clips")
     tags = columns or tuple(sorted({tag for row in rows for tag in row.tags}))
-    if not tags:
-        raise DatasetError(f"{path}: no tags: give a column 'tags', or one column of numbers for each tag")
     return rows, tags, problems
 
 

@@ -1,0 +1,52 @@
+"""A folder of music without labels, for networks that are taught by others."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from samptag.data.dataset import Clip, Dataset, make_dataset
+from samptag.data.listing import list_audio
+from samptag.data.splits import choose_split, split_by_group
+from samptag.errors import DatasetError
+
+__all__ = ["EXPECTS", "find", "read"]
+
+EXPECTS = "audio files"
+
+# With fewer folders than this, folders are no albums, and one of them may be half of the music.
+LEAST_FOLDERS = 20
+
+
+def find(root: Path) -> Path | None:
+    """`root` itself, where audio lies in it."""
+    return root if list_audio(root).sizes else None
+
+
+def read(
+    root: Path,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Every audio file below `root`, without tags; a tenth is for validation, by album where folders are albums.
+
+    Raises
+    ------
+    DatasetError
+        There is no audio.
+    """
+    name = choose_split(split, known=("music",), format="music")
+    audio = list_audio(root)
+    keys = [key for key in sorted(audio.sizes) if audio.take(key) is not None]
+    if not keys:
+        raise DatasetError(f"{root}: no audio files")
+    folders = [str(PurePosixPath(key).parent) for key in keys]
+    groups = folders if len(set(folders)) >= LEAST_FOLDERS else keys
+    nothing = np.zeros(0, dtype=np.float32)
+    clips = [
+        Clip(path=root / key, key=key, split="valid" if part == "valid" else "train", labels=nothing, group=group)
+        for key, group, part in zip(keys, groups, split_by_group(groups), strict=True)
+    ]
+    return make_dataset(format="music", root=root, split_name=name, tags=(), clips=clips, problems=audio.problems)

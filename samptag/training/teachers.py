@@ -1,0 +1,300 @@
+"""Networks that teach: what they say about every segment of the music, heard once and kept beside the decoded audio.
+
+A teacher hears the sound that the student hears: a window of its own length around the middle of the student's segment,
+at its own sample rate. What it says is kept clip by clip, under the digest of its weights, so other students, other
+vocabularies and runs that were killed find it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samptag.audio.decode import SCALE
+from samptag.audio.resample import resample
+from samptag.core.config import ModelConfig
+from samptag.core.device import available_cores
+from samptag.core.weights import Weights
+from samptag.data import AudioCache, Dataset
+from samptag.errors import DatasetError, UsageError
+from samptag.files import atomic_write, os_errors_as
+from samptag.pretrained import load_weights
+from samptag.training.batches import Segments, consecutive_segments
+from samptag.training.distributed import Processes
+from samptag.training.vocabulary import read_vocabulary, side_by_side
+
+__all__ = ["Taught", "TeacherLoss", "Teachers"]
+
+Floats = NDArray[np.float32]
+
+# Samples in one pass. On the CPU two windows of musicnn's 3 s stay in the cache: with eight, a window took 1.4 times as
+# long, without huge pages 1.6 times (one thread). A GPU wants more; not measured.
+BATCH_SAMPLES = {"cpu": 2 * 48_128, "cuda": 64 * 48_128}
+# A teacher that hears more than this many segments at once hears windows half its length apart, and a segment is given
+# the nearest: one that hears 29 s would otherwise cost eleven times as much.
+LONG = 2
+# The loss: how much the logits weigh beside the cross-entropy of the scores; the lowest score that has a logit; and the
+# least spread of a tag's logits, because a tag that hardly moves would outweigh all others.
+LOGIT_SHARE = 0.125
+LEAST_SCORE = 1e-4
+LEAST_SPREAD = 0.1
+
+
+class Teachers:
+    """The networks that teach, and the words they teach.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names or paths of weights.
+    vocabulary : Path or None
+        A table of words (see `samptag.training.vocabulary`); None: the teachers' tags side by side.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What their weights files call them.
+    digests : tuple of str
+        sha256 of their networks and tensors, whatever else their weights files say.
+    tags : tuple of str
+    categories : tuple of str or None
+
+    Raises
+    ------
+    WeightsError, DownloadError
+        A teacher cannot be loaded.
+    DatasetError
+        The vocabulary cannot be read, or names what these teachers do not know.
+    """
+
+    def __init__(self, names: Sequence[str], *, vocabulary: Path | None = None) -> None:
+        self._weights = [load_weights(name) for name in names]
+        self.names = tuple(weights.card.name for weights in self._weights)
+        self.digests = tuple(_digest(weights) for weights in self._weights)
+        if len(set(self.digests)) < len(names):
+            raise UsageError(f"--teacher {','.join(names)}: a teacher is named twice")
+        known = {weights.card.name: weights.card.tags for weights in self._weights}
+        words = side_by_side(known) if vocabulary is None else read_vocabulary(vocabulary)
+        self._merge = words.merger(known)
+        self.tags, self.categories = words.tags, words.categories
+
+    def relabel(self, dataset: Dataset) -> Dataset:
+        """`dataset` with the taught words for tags, and without labels."""
+        nothing = np.zeros(len(self.tags), dtype=np.float32)
+        clips = tuple(replace(clip, labels=nothing) for clip in dataset.clips)
+        return replace(dataset, tags=self.tags, tag_categories=self.categories, clips=clips)
+
+    def teach(
+        self,
+        cache: AudioCache,
+        clips: NDArray[np.int64],
+        *,
+        model: ModelConfig,
+        device: torch.device,
+        processes: Processes,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Taught:
+        """What the teachers say about the consecutive segments of `clips`; what the cache lacks is heard first.
+
+        Parameters
+        ----------
+        cache : AudioCache
+        clips : ndarray of int64, (n,)
+            Places in the cache, each of a clip with at least one sample.
+        model : ModelConfig
+            The student's.
+        device : torch.device
+            Where the teachers compute.
+        processes : Processes
+            Each hears its share of the clips.
+        progress : callable, optional
+            Called with (done, total), counted in clips times teachers.
+
+        Raises
+        ------
+        DatasetError
+            The cache cannot be written or read.
+        """
+        counts = np.bincount(consecutive_segments(cache, clips, model=model).clips, minlength=len(clips))
+        wanted = [
+            _Wanted(place, n, _kept(cache, place, model, digest), teacher)
+            for place, n in zip(clips.tolist(), counts.tolist(), strict=True)
+            for teacher, digest in enumerate(self.digests)
+        ]
+        missing = [each for each in wanted if not each.file.exists()][processes.rank :: processes.world_size]
+        if missing:
+            self._hear(missing, cache, model=model, device=device, done=len(wanted) - len(missing), progress=progress)
+        processes.collect(len(missing))  # all have written theirs
+        scores = np.empty((int(counts.sum()), len(self.tags)), dtype=np.float32)
+        ends = np.cumsum(counts)
+        for said, end, count in zip(_rows(wanted, len(self.names)), ends, counts, strict=True):
+            with os_errors_as(DatasetError, "cannot read what the teachers said"):
+                logits = [np.load(each.file).astype(np.float32) for each in said]
+            given = {name: 1 / (1 + np.exp(-each)) for name, each in zip(self.names, logits, strict=True)}
+            scores[end - count : end] = self._merge(given)
+        first = np.zeros(len(cache.files), dtype=np.int64)
+        first[clips] = ends - counts
+        return Taught(scores=scores, first=first, starts=cache.starts, length=model.input_length)
+
+    def _hear(
+        self,
+        missing: Sequence[_Wanted],
+        cache: AudioCache,
+        *,
+        model: ModelConfig,
+        device: torch.device,
+        done: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Let the teachers hear what is missing, and keep what they say."""
+        listeners = [_Listener(weights, student=model, device=device) for weights in self._weights]
+        total = done + len(missing)
+
+        def hear(each: _Wanted) -> None:
+            waveform = np.divide(cache.clip(each.place), SCALE, dtype=np.float32)
+            logits = listeners[each.teacher](waveform, each.segments)
+            with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
+                np.save(file, logits.astype(np.float16))
+
+        # On the CPU every thread computes alone: a pass spread over all cores waits for itself.
+        threads = available_cores() if device.type == "cpu" else 1
+        with ThreadPoolExecutor(threads, "samptag-teacher", _start_thread) as pool:
+            try:
+                for number, _ in enumerate(pool.map(hear, missing), start=1):
+                    if progress is not None:
+                        progress(done + number, total)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _start_thread() -> None:
+    torch.set_num_threads(1)
+    # Nets that were trained with weight decay hold numbers next to nothing, whose products cost twenty times the time.
+    torch.set_flush_denormal(True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Taught:
+    """What the teachers say about segments.
+
+    Attributes
+    ----------
+    scores : ndarray of float32, (segments, tags)
+        In [0, 1], of consecutive segments, clip after clip.
+    first : ndarray of int64, (clips of the cache,)
+        The row of each clip's first segment.
+    starts : ndarray of int64, (clips of the cache,)
+        Where the clips begin; see `AudioCache`.
+    length : int
+        Samples of a segment.
+    """
+
+    scores: Floats
+    first: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    length: int
+
+    def __call__(self, clips: NDArray[np.int64], segments: Segments) -> Floats:
+        """The scores, (n, tags), of `segments`, whose `clips` are rows of `clips`: of the nearest consecutive ones."""
+        places = clips[segments.clips]
+        numbers = (segments.starts - self.starts[places] + self.length // 2) // self.length
+        found: Floats = self.scores[self.first[places] + numbers]
+        return found
+
+
+class TeacherLoss:
+    """How far a student is from its teachers, in scores and in logits.
+
+    The cross-entropy of the scores says little where they are close to zero, and ranking songs by a rare tag depends
+    on exactly those: so the squared distance of the logits is added, each tag's in units of its spread.
+
+    Parameters
+    ----------
+    taught : Taught
+        Gives the spread.
+    """
+
+    def __init__(self, taught: Taught) -> None:
+        logits = torch.logit(torch.from_numpy(taught.scores), LEAST_SCORE)
+        self._spread = logits.std(dim=0).clamp(min=LEAST_SPREAD)
+
+    def __call__(self, logits: Tensor, scores: Tensor) -> Tensor:
+        """The loss, summed over segments and tags, of logits (n, tags) against scores (n, tags) in [0, 1]."""
+        self._spread = self._spread.to(logits.device)
+        apart = (logits - torch.logit(scores, LEAST_SCORE)) / self._spread
+        entropy = F.binary_cross_entropy_with_logits(logits, scores, reduction="sum")
+        return entropy + LOGIT_SHARE * apart.square().sum()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One teacher's logits of one clip: the clip's place in the cache, its segments, the file they are kept in."""
+
+    place: int
+    segments: int
+    file: Path
+    teacher: int
+
+
+class _Listener:
+    """A teacher that hears whole clips at the student's sample rate."""
+
+    def __init__(self, weights: Weights, *, student: ModelConfig, device: torch.device) -> None:
+        config = weights.card.config
+        self._model: Any = weights.to_module().to(device).requires_grad_(False)
+        self._device, self._rate, self._window = device, config.sample_rate, config.input_length
+        self._student_rate = student.sample_rate
+        self._batch = max(1, BATCH_SAMPLES.get(device.type, BATCH_SAMPLES["cpu"]) // config.input_length)
+        self._segment = student.input_length * config.sample_rate / student.sample_rate
+
+    def __call__(self, waveform: Floats, n_segments: int) -> Floats:
+        """The logits, (n_segments, tags), of the consecutive segments of one clip, (samples,)."""
+        waveform = resample(waveform, self._student_rate, self._rate)
+        if len(waveform) < self._window:  # repeated, as silence would be heard too
+            waveform = np.resize(waveform, self._window)
+        room = len(waveform) - self._window
+        middles = (np.arange(n_segments) + 0.5) * self._segment
+        starts = np.clip(np.rint(middles - self._window / 2), 0, room).astype(np.int64)
+        rows = np.arange(n_segments)
+        if self._window > LONG * self._segment:
+            grid = np.append(np.arange(0, room, self._window // 2), room)
+            rows = np.abs(starts[:, None] - grid).argmin(axis=1)
+            starts = grid
+        windows = np.lib.stride_tricks.sliding_window_view(waveform, self._window)[starts]
+        with torch.inference_mode():
+            parts = torch.split(torch.from_numpy(windows), self._batch)
+            logits = [self._model(part.to(self._device)).cpu() for part in parts]
+        said: Floats = torch.cat(logits).numpy()[rows]
+        return said
+
+
+def _rows(wanted: Sequence[_Wanted], width: int) -> Iterator[Sequence[_Wanted]]:
+    """`wanted` clip by clip."""
+    for first in range(0, len(wanted), width):
+        yield wanted[first : first + width]
+
+
+def _digest(weights: Weights) -> str:
+    digest = hashlib.sha256(json.dumps(weights.card.config.to_dict(), sort_keys=True).encode())
+    for name in sorted(name for name in weights.tensors if not name.endswith("num_batches_tracked")):
+        digest.update(name.encode() + np.ascontiguousarray(weights.tensors[name], np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _kept(cache: AudioCache, place: int, model: ModelConfig, digest: str) -> Path:
+    audio = cache.files[place]
+    if audio is None:
+        raise ValueError(f"clip {place} of the cache is left out")
+    return audio.with_name(f"{audio.stem}-{model.input_length}-{digest[:16]}.npy")

@@ -1,0 +1,229 @@
+"""Teaching by other networks: what is heard, kept and learned, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import samptag
+from samptag.audio.resample import resample
+from samptag.core.model import config_from_name
+from samptag.core.spectrogram import SpectrogramConfig
+from samptag.core.spectrogram_model import SpectrogramModel
+from samptag.core.weights import ModelCard, load_model_file, save_model
+from samptag.data import AudioCache, Dataset, build_cache, open_dataset
+from samptag.errors import DatasetError, UsageError, WeightsError
+from samptag.pretrained import load_weights
+from samptag.training import Processes, TrainResult
+from samptag.training.batches import LARGEST_SHIFT, consecutive_segments, epoch_segments
+from samptag.training.checkpoints import load_checkpoint
+from samptag.training.recipe import DISTIL
+from samptag.training.teachers import Taught, Teachers
+
+TEACHER = "samplecnn-3-9-mtat50"
+STUDENT = "frame-mel-729-243"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
+    """A folder with eight clips of 6 s and no labels."""
+    folder = tmp_path_factory.mktemp("music")
+    for clip in sorted((media / "set").glob("*.opus"))[::3]:
+        (folder / clip.name).write_bytes(clip.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def music(unlabelled: Path, cache_dir: Path) -> tuple[Dataset, AudioCache]:
+    dataset = open_dataset(unlabelled, labelled=False)
+    return dataset, build_cache(dataset, sample_rate=22_050, directory=cache_dir)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, unlabelled: Path, cache_dir: Path) -> tuple[Path, TrainResult]:
+    """A short training of the mel system, taught by the bundled weights."""
+    out = tmp_path_factory.mktemp("taught") / "out"
+    options = {"cache": cache_dir, "device": "cpu", "batch_size": 8, "epochs": 12}
+    return out, samptag.train(unlabelled, out=out, teacher=TEACHER, model=STUDENT, **options)
+
+
+def everything(audio: AudioCache) -> np.ndarray:
+    return np.flatnonzero(audio.lengths > 0)
+
+
+def hear(teachers: Teachers, audio: AudioCache, model: str = STUDENT) -> Taught:
+    return teachers.teach(audio, everything(audio), model=config_from_name(model), device=CPU, processes=Processes())
+
+
+def test_a_student_learns_from_music_without_labels(taught: tuple[Path, TrainResult]):
+    out, result = taught
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["train_loss"] < 0.6 * records[0]["train_loss"]
+    assert result.best is not None
+    assert result.best["valid_agreement"] == max(record["valid_agreement"] for record in records)
+    assert records[-1]["valid_roc_auc"] is None
+    card = load_model_file(result.model_path).card
+    assert card.tags == load_weights(TEACHER).card.tags
+    assert card.training_data.endswith(f"taught by {TEACHER}")
+    assert card.metrics["valid_agreement"] == result.best["valid_agreement"]
+
+
+def test_the_teacher_says_what_it_says_when_it_tags(music: tuple[Dataset, AudioCache]):
+    dataset, audio = music
+    said = hear(Teachers([TEACHER]), audio)
+    segments = consecutive_segments(audio, everything(audio), model=config_from_name(STUDENT))
+    tagger = samptag.Tagger.from_pretrained(TEACHER, device="cpu", tail="drop")
+    expected = np.concatenate([tagger.tag(clip.path).taggram for clip in dataset.clips])
+    # The audio is kept as int16 and the logits as float16.
+    np.testing.assert_allclose(said(everything(audio), segments), expected, atol=5e-3)
+
+
+def test_a_spectrogram_teacher_hears_its_window_around_the_segment(music: tuple[Dataset, AudioCache], tmp_path: Path):
+    """Random weights will do: it matters what is heard, and when."""
+    _, audio = music
+    torch.manual_seed(0)
+    for architecture in ("musicnn", "won-fcn"):
+        model = SpectrogramModel(SpectrogramConfig(architecture=architecture, n_tags=3)).eval()
+        card = ModelCard(
+            name=f"{architecture}-x", config=model.config, tags=("a", "b", "c"), licence="none", training_data="none"
+        )
+        file = tmp_path / f"{architecture}.safetensors"
+        save_model(file, model, card=card)
+        said = hear(Teachers([str(file)]), audio)
+        first = audio.clip(int(everything(audio)[0])) / np.float32(32_768)
+        at_16k = resample(first.astype(np.float32), 22_050, 16_000)
+        if architecture == "won-fcn":  # 29 s of a clip of 6 s repeated, the same for both segments
+            window = np.resize(at_16k, 464_000)
+            assert np.array_equal(said.scores[0], said.scores[1])
+        else:
+            start = round(0.5 * 59_049 * 16_000 / 22_050 - 48_128 / 2)
+            assert start < 0
+            window = at_16k[:48_128]
+        with torch.no_grad():
+            expected = torch.sigmoid(model(torch.from_numpy(window)[None]))[0].numpy()
+        np.testing.assert_allclose(said.scores[0], expected, atol=2e-3)
+
+
+def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tuple[Dataset, AudioCache]):
+    _, audio = music
+    teachers = Teachers([TEACHER])
+    before = hear(teachers, audio)
+    kept = sorted(audio.folder.glob("*.npy"))
+    stamps = {file: file.stat().st_mtime_ns for file in kept}
+    kept[0].unlink()
+    heard: list[tuple[int, int]] = []
+    after = teachers.teach(
+        audio,
+        everything(audio),
+        model=config_from_name(STUDENT),
+        device=CPU,
+        processes=Processes(),
+        progress=lambda done, total: heard.append((done, total)),
+    )
+    assert heard == [(len(everything(audio)),) * 2]
+    assert np.array_equal(before.scores, after.scores)
+    assert {f: f.stat().st_mtime_ns for f in kept[1:]} == {f: stamps[f] for f in kept[1:]}
+
+
+def test_a_vocabulary_gives_the_words_and_their_categories(tmp_path: Path, unlabelled: Path, cache_dir: Path):
+    table = tmp_path / "words.csv"
+    table.write_text(
+        f"word,category,sources\ncalm,mood,mtat50:slow; mtat50:soft\nguitar,instrument,{TEACHER}:guitar\n",
+        encoding="utf-8",
+    )
+    result = samptag.train(
+        unlabelled, out=tmp_path / "out", teacher=TEACHER, vocabulary=table, model=STUDENT, max_steps=2,
+        cache=cache_dir, device="cpu",
+    )  # fmt: skip
+    card = load_model_file(result.model_path).card
+    assert (card.tags, card.tag_categories) == (("calm", "guitar"), ("mood", "instrument"))
+
+
+def test_a_training_goes_on_with_the_same_teachers_and_words_alone(taught: tuple[Path, TrainResult], tmp_path: Path):
+    out, result = taught
+    go_on = {"out": out, "resume": True, "device": "cpu"}
+    assert samptag.train(max_steps=result.steps + 1, **go_on).steps == result.steps + 1
+    weights = load_weights(TEACHER)
+    tensors = {name: weights.tensors[name] * (2 if name == "head.bias" else 1) for name in weights.tensors}
+    other = tmp_path / "other.safetensors"
+    save_model(other, tensors, card=replace(weights.card, name="other"))
+    with pytest.raises(WeightsError, match=r"its list of teachers is .*, not .*leave that option out"):
+        samptag.train(teacher=str(other), max_steps=99, **go_on)
+    renamed = tmp_path / "renamed.safetensors"
+    save_model(renamed, dict(weights.tensors), card=replace(weights.card, name="renamed"))
+    assert samptag.train(teacher=str(renamed), max_steps=result.steps + 2, **go_on).steps == result.steps + 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocabulary": "words.csv"}, "give --teacher too"),
+        ({"teacher": TEACHER, "pos_weight": 2}, "with --teacher there are none"),
+        ({"teacher": f"{TEACHER},,x"}, "a name between the commas is empty"),
+        ({"teacher": f"{TEACHER},{TEACHER}"}, "a teacher is named twice"),
+        ({"freeze_modules": 2}, "give them with --init-from"),
+        ({"freeze_modules": 2, "init_from": TEACHER, "freeze_encoder": True}, "leave out --freeze-modules"),
+        ({"teacher": TEACHER, "freeze_modules": 10, "init_from": TEACHER}, "has 9 modules"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, unlabelled: Path, cache_dir: Path, options: dict, message: str):
+    with pytest.raises(UsageError, match=message):
+        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", **options)
+
+
+def test_music_without_labels_needs_a_teacher(tmp_path: Path, unlabelled: Path, cache_dir: Path):
+    with pytest.raises(DatasetError, match="no data set recognised"):
+        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu")
+    with pytest.raises(DatasetError, match=r"no tags: .* samptag train --teacher"):
+        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", format="music")
+
+
+def test_albums_stay_on_one_side(tmp_path: Path, media: Path):
+    clip = media / "set" / "calm-01-honor-bound.opus"
+    for album in range(24):
+        (tmp_path / f"album {album}").mkdir()
+        for song in range(2):
+            (tmp_path / f"album {album}" / f"{song}.opus").symlink_to(clip)
+    dataset = open_dataset(tmp_path, labelled=False)
+    sides = {clip.group: set() for clip in dataset.clips}
+    for each in dataset.clips:
+        sides[each.group].add(each.split)
+    assert len(sides) == 24
+    assert all(len(side) == 1 for side in sides.values())
+    assert 0 < dataset.counts()["valid"] < dataset.counts()["train"]
+
+
+def test_shifted_segments_stay_in_their_clip_and_near_what_was_heard(music: tuple[Dataset, AudioCache]):
+    _, audio = music
+    clips, model = everything(audio), config_from_name(STUDENT)
+    still = consecutive_segments(audio, clips, model=model)
+    order = {(int(c), int(s)) for c, s in zip(still.clips, still.starts, strict=True)}
+    moved = epoch_segments(audio, clips, model=model, recipe=DISTIL, seed=0, epoch=3)
+    assert len(moved) == len(still)
+    shifts = []
+    for clip, start in zip(moved.clips.tolist(), moved.starts.tolist(), strict=True):
+        first, length = int(audio.starts[clips][clip]), int(audio.lengths[clips][clip])
+        assert first <= start <= first + length - model.input_length
+        nearest = min((place for c, place in order if c == clip), key=lambda place: abs(place - start))
+        shifts.append(abs(start - nearest))
+    assert 0 < max(shifts) <= LARGEST_SHIFT * model.input_length
+
+
+def test_frozen_modules_stay_as_they_are_and_the_others_learn(tmp_path: Path, small_set: Path, cache_dir: Path):
+    out = tmp_path / "out"
+    samptag.train(
+        small_set, out=out, init_from=TEACHER, freeze_modules=8, max_steps=1, batch_size=4, cache=cache_dir,
+        device="cpu",
+    )  # fmt: skip
+    before = load_weights(TEACHER).to_module().state_dict()
+    after = load_checkpoint(out / "last.pt")["stepper"]["model"]
+    kept = ("front.", *(f"body.{i}." for i in range(8)))
+    for name, tensor in after.items():
+        if name.startswith(kept):
+            assert torch.equal(tensor, before[name]), name
+    assert not torch.equal(after["body.8.conv.weight"], before["body.8.conv.weight"])
+    assert not torch.equal(after["body.8.bn.running_mean"], before["body.8.bn.running_mean"])
