@@ -73,6 +73,8 @@ class Recipe:
         sets that do not fill a hundred batches a subset.
     initialisation : {"he_uniform", "keras-1.1.0", "resemul"}
         How a new model's convolutions are drawn; see `samptag.training.start.initialise`.
+    dropout : float or None
+        Share of the embedding dropped in training; None: what the model says.
     bn_epsilon : float or None
     odd_zero : {"front", "end"} or None
         What a new model has of these fields of `ModelConfig` (`odd_zero` where m is even); None: what it says itself.
@@ -122,6 +124,7 @@ class Recipe:
     full_batches: bool = False
     subsets: int = 1
     initialisation: Literal["he_uniform", "keras-1.1.0", "resemul"] = "he_uniform"
+    dropout: float | None = None
     bn_epsilon: float | None = None
     odd_zero: OddZero | None = None
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -143,9 +146,14 @@ class Recipe:
 
     def adapt(self, config: ModelConfig) -> ModelConfig:
         """`config` with what the recipe's new models have."""
+        config = self.drop(config)
         if self.odd_zero is not None and config.m % 2 == 0:
             config = replace(config, odd_zero=self.odd_zero)
         return config if self.bn_epsilon is None else replace(config, bn_epsilon=self.bn_epsilon)
+
+    def drop(self, config: ModelConfig) -> ModelConfig:
+        """`config` with the recipe's dropout."""
+        return config if self.dropout is None else replace(config, dropout=self.dropout)
 
     def for_format(self, name: str) -> "Recipe":
         """The recipe as it is for data sets of this format."""
@@ -265,13 +273,15 @@ TUNE = replace(
     epochs=10,
 )
 
-# A student hears all of the music, close to what its teachers heard: musicnn's 3 s hold a segment of 3^9 that is moved
-# by a sixteenth. Noise and band limits stay rare, because the teachers have not heard them.
+# A teacher's scores are softer than labels, and there are many of them: less dropout, less decay. All of the music is
+# heard, close to what the teachers heard: musicnn's 3 s hold a segment of 3^9 that is moved by a sixteenth. Noise and
+# band limits stay rare, because the teachers have not heard them.
 DISTIL = replace(
     MODERN,
     name="distil",
     segments="shifted",
     segments_per_clip=None,
+    dropout=0.2,
     weight_decay=1e-3,
     monitor="agreement",
     augmentation=replace(MODERN.augmentation, mixup_probability=0.3, noise_probability=0.1, band_limit_probability=0.1),

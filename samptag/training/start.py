@@ -50,7 +50,7 @@ def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainC
             f"{config.init_from} holds a {theirs.name} at {theirs.sample_rate} Hz, not the {wanted.name} at "
             f"{wanted.sample_rate} Hz of --model; leave that out"
         )
-    model = SampleCNN(theirs)
+    model = SampleCNN(config.recipe.drop(theirs))
     state = loaded.model.state_dict()
     if loaded.card.tags != tags:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}

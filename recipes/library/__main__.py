@@ -1,0 +1,132 @@
+"""The library's weights, from folders of music to bundled files: every step is a command of samptag's, or prints one.
+
+    python -m recipes.library --music DIR [DIR ...] --work WORK [STEP ...]
+
+STEP is manifest, train, evaluate or publish; all of them, in this order, where none is named. What is done is not done
+again, and a step that was stopped goes on. See README.md beside this file.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.command import exit_code
+from recipes.library.evaluate import PERTURBATIONS, VOCABULARY, measure, text
+from recipes.library.music import Track, read_music
+from recipes.library.publish import publish
+from samptag.errors import SamptagError
+from samptag.files import atomic_write
+
+STEPS = ("manifest", "train", "evaluate", "publish")
+TEACHERS = (
+    *("musicnn-mtat50", "vgg-mtat50", "musicnn-msd50", "won-fcn-msd50"),
+    *("won-musicnn-jamendo50", "won-fcn-jamendo50"),
+)
+# One artist in so many chooses the best epoch.
+VALID_SHARE = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """One of the weights files: its name, and what `samptag train` is asked for beside teachers and music."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+STUDENTS = (
+    Student(name="frame-mel-729-243-library", options=("--model", "frame-mel-729-243", "--epochs", "16")),
+    # The lowest modules are those of the weights that it starts from: filters that tell frequencies apart, which took
+    # hours to learn. Without their backward pass a step costs a sixth.
+    Student(
+        name="samplecnn-3-9-library",
+        options=(
+            *("--init-from", "samplecnn-3-9-mtat50", "--freeze-modules", "4"),
+            *("--learning-rate", "1e-3", "--epochs", "7"),
+        ),
+    ),
+)
+
+
+def write_manifest(music: Sequence[Track], path: Path) -> None:
+    """List what students learn from; what figures are measured on is left out."""
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(("path", "split", "group"))
+    for track in music:
+        if track.split in ("train", "unlabelled") and not (track.tested and track.split == "unlabelled"):
+            number = int(hashlib.sha256(track.artist.encode()).hexdigest(), 16)
+            rows.writerow((track.path.resolve(), "train" if number % VALID_SHARE else "valid", track.artist))
+    with atomic_write(path) as file:
+        file.write(table.getvalue().encode())
+
+
+def train(student: Student, *, work: Path, teachers: Sequence[str], cache: Path | None) -> None:
+    """Train one student, or go on with it."""
+    out = work / student.name
+    command = [sys.executable, "-m", "samptag", "train", "--out", str(out)]
+    if cache is not None:
+        command += ["--cache", str(cache)]
+    if (out / "last.pt").exists():
+        command += ["--resume"]
+    else:
+        command += ["--data", str(work / "manifest.csv"), "--name", student.name, "--licence", "CC-BY-NC-SA-4.0"]
+        command += ["--teacher", ",".join(teachers), "--vocabulary", str(VOCABULARY), *student.options]
+    print(" ".join(command), file=sys.stderr)
+    done = subprocess.run(command, check=False).returncode
+    if done:
+        raise SamptagError(f"{student.name}: samptag train ended with {done}")
+
+
+def named(teachers: Sequence[str], folder: Path | None) -> tuple[str, ...]:
+    """The teachers, as files where `folder` has them."""
+    files = [None if folder is None else folder / f"{name}.safetensors" for name in teachers]
+    return tuple(str(file) if file and file.exists() else name for name, file in zip(teachers, files, strict=True))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m recipes.library", description=__doc__.split("\n")[0])
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
+    parser.add_argument("--music", type=Path, nargs="+", required=True, metavar="DIR", help="folders with tracks.csv")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--only", action="append", metavar="NAME", choices=[each.name for each in STUDENTS])
+    parser.add_argument("--teachers", type=Path, metavar="DIR", help="teachers' files; else fetched by their names")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="for decoded audio and what teachers say")
+    parser.add_argument("--publish-to", type=Path, metavar="DIR", default=Path(__file__).parents[2] / "weights")
+    options = parser.parse_args()
+    steps = options.steps or STEPS
+    if unknown := [step for step in steps if step not in STEPS]:
+        parser.error(f"no step is called {unknown[0]}; there are {', '.join(STEPS)}")
+
+    def work() -> None:
+        options.work.mkdir(parents=True, exist_ok=True)
+        music = [track for folder in options.music for track in read_music(folder)]
+        teachers = named(TEACHERS, options.teachers)
+        if "manifest" in steps and not (options.work / "manifest.csv").exists():
+            write_manifest(music, options.work / "manifest.csv")
+        for student in (each for each in STUDENTS if not options.only or each.name in options.only):
+            weights, figures = options.work / student.name / "model.safetensors", options.work / f"{student.name}.json"
+            if "train" in steps:
+                train(student, work=options.work, teachers=teachers, cache=options.cache)
+            if "evaluate" in steps:
+                found = measure(
+                    str(weights), music=music, teachers=teachers, cache=options.cache, perturbations=PERTURBATIONS
+                )
+                with atomic_write(figures) as file:
+                    file.write((json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+                print(text(found))
+            if "publish" in steps:
+                publish(weights, figures=json.loads(figures.read_text(encoding="utf-8")), folder=options.publish_to)
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

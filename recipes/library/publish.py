@@ -1,0 +1,144 @@
+"""A trained student put among the weights that samptag ships: file, registry entry and model card."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from recipes.register import register_bundled
+from samptag.core.evidence import Concept, CutoffEvidence, Evidence
+from samptag.core.weights import load_model_file, save_model
+from samptag.fetch import file_sha256
+from samptag.files import atomic_write
+
+__all__ = ["model_card", "publish"]
+
+SPLIT = "63 Magnatune tracks with listeners' tags, on which some of the teachers were trained"
+_DESCRIPTIONS = {
+    "samplecnn-3-9": "{n} words for a library of music, in categories; the paper's 3^9 SampleCNN",
+    "frame-mel-729-243": "{n} words for a library of music, in categories; small and quick, on log-mel bands",
+}
+_CITATION = (
+    "Lee, Park, Kim, Nam: Sample-level Deep Convolutional Neural Networks for Music Auto-tagging Using Raw Waveforms, "
+    "SMC 2017; teachers: Pons, Serra: musicnn, ISMIR LBD 2019; Won, Ferraro, Bogdanov, Serra: Evaluation of CNN-based "
+    "Automatic Music Tagging Models, SMC 2020"
+)
+
+
+def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
+    """Store trained weights in float16 with what is known of them, and enter them in the registry of `folder`.
+
+    Parameters
+    ----------
+    weights : Path
+        What `samptag train` exported.
+    figures : Mapping
+        What `evaluate.measure` found for them.
+    folder : Path
+        Has the ``registry.json``.
+
+    Returns
+    -------
+    Path
+        The weights file in `folder`.
+    """
+    loaded = load_model_file(weights)
+    known, macro = figures["words"], figures["words"]["human"]["macro"]
+    clips, _, taught = loaded.card.training_data.partition(", taught by ")
+    data = f"{clips.split(' of ')[0]}, taught by {taught}"
+    card = replace(
+        loaded.card,
+        description=_DESCRIPTIONS[loaded.card.config.name].format(n=len(loaded.card.tags)),
+        training_data=f"About 20 hours of freely licensed music (recipes/library/sources.csv): {data}",
+        citation=_CITATION,
+        source="recipes/library",
+        split=SPLIT,
+        split_hash=None,
+        metrics={"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"], "protocol": "all"},
+        cutoffs=known["cutoffs"],
+        cutoff_evidence={tag: CutoffEvidence(**each) for tag, each in known["cutoff_evidence"].items()},
+        evidence={tag: Evidence.from_dict(tag, each) for tag, each in known["evidence"].items()},
+        concepts={name: Concept.from_dict(name, each) for name, each in known["concepts"].items()},
+    )
+    target = folder / f"{card.name}.safetensors"
+    save_model(target, loaded.model, card=card, dtype=np.float16)
+    register_bundled(target)
+    words = dict(zip(card.tags, card.tag_categories or [""] * len(card.tags), strict=True))
+    page = model_card(card.name, figures=figures, sha256=file_sha256(target), words=words)
+    with atomic_write(folder / f"{card.name}.md") as file:
+        file.write(page.encode("utf-8"))
+    return target
+
+
+def model_card(name: str, *, figures: Mapping[str, Any], sha256: str, words: Mapping[str, str]) -> str:
+    """The page about some weights, from the figures that were measured.
+
+    Parameters
+    ----------
+    name : str
+        Of the weights; ``NAME.about.md`` beside this file says what is theirs alone.
+    figures : Mapping
+        What `evaluate.measure` found.
+    sha256 : str
+        Of the weights file.
+    words : Mapping of str to str
+        Every word with its category.
+    """
+    known = figures["words"]
+    evidence = {word: Evidence.from_dict(word, each) for word, each in known["evidence"].items()}
+    degraded = [("none", *_pair(known["human"]["macro"]), "", "")]
+    for condition, each in known["human"]["degraded"].items():
+        lost = [f"{-each[f'{area}_difference']:+.4f}" for area in ("roc_auc", "pr_auc")]
+        degraded.append((condition, *_pair(each["macro"]), *lost))
+    concepts = [(each, found["evidence"]) for each, found in known["concepts"].items()]
+    concepts += [(f"the genre folder {each}", found) for each, found in known["genres"].items()]
+    agreement = known["agreement"]
+    template = Template(Path(__file__).with_name("card.template.md").read_text(encoding="utf-8"))
+    return template.substitute(
+        name=name,
+        about=Path(__file__).with_name(f"{name}.about.md").read_text(encoding="utf-8").strip(),
+        sha256=sha256,
+        version=figures["samptag"],
+        n_words=len(words),
+        n_tested=len(known["human"]["tags"]),
+        clips=known["human"]["clips"],
+        roc_auc=_with_interval(known["human"]["macro"], "roc_auc"),
+        pr_auc=_with_interval(known["human"]["macro"], "pr_auc"),
+        held_out=agreement["tracks"],
+        segments=agreement["segments"],
+        by_track=f"{agreement['by_track']:.3f}",
+        by_segment=f"{agreement['by_segment']:.3f}",
+        degraded=_table(("degradation", "macro ROC-AUC", "macro PR-AUC", "ROC-AUC lost", "PR-AUC lost"), degraded),
+        concepts=_table(("what", "known of it"), [(what, Evidence.from_dict(what, each).text) for what, each in concepts]),
+        words=_table(
+            ("word", "category", "known of it", "cut-off"),
+            [
+                (word, category, evidence[word].text if word in evidence else "unverified", _cutoff(known, word))
+                for word, category in words.items()
+            ],
+        ),
+    )
+
+
+def _cutoff(known: Mapping[str, Any], word: str) -> str:
+    if word not in known["cutoffs"]:
+        return ""
+    of = known["cutoff_evidence"][word]
+    return f"{known['cutoffs'][word]:.3f}: right in {of['precision']:.0%} by {of['on']}"
+
+
+def _pair(macro: Mapping[str, Any]) -> list[str]:
+    return [f"{macro[area]:.4f}" for area in ("roc_auc", "pr_auc")]
+
+
+def _with_interval(macro: Mapping[str, Any], area: str) -> str:
+    low, high = macro[f"{area}_ci95"]
+    return f"{macro[area]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
