@@ -29,6 +29,8 @@ TEACHERS = (
     *("musicnn-mtat50", "vgg-mtat50", "musicnn-msd50", "won-fcn-msd50"),
     *("won-musicnn-jamendo50", "won-fcn-jamendo50"),
 )
+# Of each track; what follows in a long one sounds much like it, and six teachers hear all of it.
+SEGMENTS_PER_CLIP = 24
 # One artist in so many chooses the best epoch.
 VALID_SHARE = 20
 
@@ -78,6 +80,7 @@ def train(student: Student, *, work: Path, teachers: Sequence[str], cache: Path 
         command += ["--resume"]
     else:
         command += ["--data", str(work / "manifest.csv"), "--name", student.name, "--licence", "CC-BY-NC-SA-4.0"]
+        command += ["--segments-per-clip", str(SEGMENTS_PER_CLIP)]
         command += ["--teacher", ",".join(teachers), "--vocabulary", str(VOCABULARY), *student.options]
     print(" ".join(command), file=sys.stderr)
     done = subprocess.run(command, check=False).returncode

@@ -169,6 +169,10 @@ def train(
         int | None,
         typer.Option("--batch-size", min=2, metavar="N", help="Segments a step, over all processes."),
     ] = None,
+    segments_per_clip: Annotated[
+        int | None,
+        typer.Option("--segments-per-clip", min=1, metavar="N", help="At most so many of each clip in an epoch."),
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", min=1e-9, metavar="RATE", help="The recipe's first or highest rate."),

@@ -155,8 +155,8 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
     Parameters
     ----------
     given : Mapping
-        Fields of `TrainConfig`, the recipe and the model by name, and ``batch_size`` and ``learning_rate`` in place of
-        the recipe's; None: not given.
+        Fields of `TrainConfig`, the recipe and the model by name, and ``batch_size``, ``learning_rate`` and
+        ``segments_per_clip`` in place of the recipe's; None: not given.
     stored : TrainConfig or None
         The checkpoint's.
 
@@ -166,7 +166,7 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
         When there is no data set to train on, or a value makes no sense.
     """
     values = {name: value for name, value in given.items() if value is not None}
-    batch_size, learning_rate = values.pop("batch_size", None), values.pop("learning_rate", None)
+    changed = {name: values.pop(name, None) for name in ("batch_size", "learning_rate", "segments_per_clip")}
     before: dict[str, Any] = {}
     if stored is not None:
         dropped = {*_SAID_ANEW, *(_BUDGET if values.keys() & set(_BUDGET) else ())}
@@ -192,7 +192,7 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
     if config.init_from is not None and config.recipe is DISTIL:
         config = replace(config, recipe=replace(DISTIL, norm_warmup_steps=0))  # their running statistics are kept
     recipe = config.recipe.for_classifier() if config.freeze_encoder else config.recipe
-    recipe = _adapted(recipe, batch_size=batch_size, learning_rate=learning_rate)
+    recipe = _adapted(recipe, **changed)
     config = replace(config, recipe=recipe)
     bounded = any(getattr(config, name) is not None for name in _BUDGET)
     return config if bounded else replace(config, epochs=recipe.epochs)
@@ -221,8 +221,12 @@ def _pos_weight(value: Any) -> float | str | None:
     raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {value!r}")
 
 
-def _adapted(recipe: Recipe, *, batch_size: int | None, learning_rate: float | None) -> Recipe:
-    """`recipe` with another batch size, and its learning rates scaled so that the first is `learning_rate`."""
+def _adapted(
+    recipe: Recipe, *, batch_size: int | None, learning_rate: float | None, segments_per_clip: int | None
+) -> Recipe:
+    """`recipe` with other numbers, and its learning rates scaled so that the first is `learning_rate`."""
+    if segments_per_clip is not None:
+        recipe = replace(recipe, segments_per_clip=segments_per_clip)
     if batch_size is not None:
         recipe = replace(recipe, batch_size=batch_size, msd_batch_size=None)
     if learning_rate is not None:

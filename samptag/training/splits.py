@@ -77,17 +77,23 @@ class Splits:
         """These clips with what `teachers` say about them."""
         clips = np.concatenate([self.train, self.valid])
         taught = teachers.teach(
-            self.cache, clips, model=self.model, device=device, processes=processes, progress=progress
+            self.cache,
+            clips,
+            model=self.model,
+            per_clip=self.recipe.segments_per_clip,
+            device=device,
+            processes=processes,
+            progress=progress,
         )
         return replace(self, taught=taught)
 
     def train_targets(self, segments: Segments) -> NDArray[np.float32]:
         """What the student should say about segments of `train`, (n, tags)."""
-        return self.train_labels[segments.clips] if self.taught is None else self.taught(self.train, segments)
+        return self.train_labels[segments.clips] if self.taught is None else self.taught(segments)
 
     def valid_targets(self, segments: Segments) -> NDArray[np.float32]:
         """What the student should say about segments of `valid`, (n, tags)."""
-        return self.valid_labels[segments.clips] if self.taught is None else self.taught(self.valid, segments)
+        return self.valid_labels[segments.clips] if self.taught is None else self.taught(segments)
 
     def source(self, device: torch.device, *, resident: bool | None) -> MappedSource | ResidentSource:
         """Where waveforms come from; None: the device's memory when it is CUDA's with room."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,6 +101,7 @@ class Teachers:
         clips: NDArray[np.int64],
         *,
         model: ModelConfig,
+        per_clip: int | None = None,
         device: torch.device,
         processes: Processes,
         progress: Callable[[int, int], None] | None = None,
@@ -114,6 +115,8 @@ class Teachers:
             Places in the cache, each of a clip with at least one sample.
         model : ModelConfig
             The student's.
+        per_clip : int or None
+            At most so many segments of each clip, evenly spaced.
         device : torch.device
             Where the teachers compute.
         processes : Processes
@@ -126,26 +129,27 @@ class Teachers:
         DatasetError
             The cache cannot be written or read.
         """
-        counts = np.bincount(consecutive_segments(cache, clips, model=model).clips, minlength=len(clips))
+        segments = consecutive_segments(cache, clips, model=model, per_clip=per_clip)
+        ends = np.cumsum(np.bincount(segments.clips, minlength=len(clips)))
+        parts = np.split(segments.starts - cache.starts[clips][segments.clips], ends[:-1])
         wanted = [
-            _Wanted(place, n, _kept(cache, place, model, digest), teacher)
-            for place, n in zip(clips.tolist(), counts.tolist(), strict=True)
+            _Wanted(place, starts, _kept(cache, place, model, len(starts), digest), teacher)
+            for place, starts in zip(clips.tolist(), parts, strict=True)
             for teacher, digest in enumerate(self.digests)
         ]
         missing = [each for each in wanted if not each.file.exists()][processes.rank :: processes.world_size]
         if missing:
             self._hear(missing, cache, model=model, device=device, done=len(wanted) - len(missing), progress=progress)
         processes.collect(len(missing))  # all have written theirs
-        scores = np.empty((int(counts.sum()), len(self.tags)), dtype=np.float32)
-        ends = np.cumsum(counts)
-        for said, end, count in zip(_rows(wanted, len(self.names)), ends, counts, strict=True):
-            with os_errors_as(DatasetError, "cannot read what the teachers said"):
-                logits = [np.load(each.file).astype(np.float32) for each in said]
-            given = {name: 1 / (1 + np.exp(-each)) for name, each in zip(self.names, logits, strict=True)}
-            scores[end - count : end] = self._merge(given)
-        first = np.zeros(len(cache.files), dtype=np.int64)
-        first[clips] = ends - counts
-        return Taught(scores=scores, first=first, starts=cache.starts, length=model.input_length)
+        scores = [self._merged(wanted[i : i + len(self.names)]) for i in range(0, len(wanted), len(self.names))]
+        order = np.argsort(segments.starts)
+        return Taught(scores=np.concatenate(scores)[order], starts=segments.starts[order], length=model.input_length)
+
+    def _merged(self, said: Sequence[_Wanted]) -> Floats:
+        """What all teachers said about one clip, as scores of the words."""
+        with os_errors_as(DatasetError, "cannot read what the teachers said"):
+            logits = [np.load(each.file).astype(np.float32) for each in said]
+        return self._merge({name: 1 / (1 + np.exp(-each)) for name, each in zip(self.names, logits, strict=True)})
 
     def _hear(
         self,
@@ -163,7 +167,7 @@ class Teachers:
 
         def hear(each: _Wanted) -> None:
             waveform = np.divide(cache.clip(each.place), SCALE, dtype=np.float32)
-            logits = listeners[each.teacher](waveform, each.segments)
+            logits = listeners[each.teacher](waveform, each.starts)
             with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
                 np.save(file, logits.astype(np.float16))
 
@@ -192,25 +196,20 @@ class Taught:
     Attributes
     ----------
     scores : ndarray of float32, (segments, tags)
-        In [0, 1], of consecutive segments, clip after clip.
-    first : ndarray of int64, (clips of the cache,)
-        The row of each clip's first segment.
-    starts : ndarray of int64, (clips of the cache,)
-        Where the clips begin; see `AudioCache`.
+        In [0, 1].
+    starts : ndarray of int64, (segments,)
+        Where the segments start, counted as in `AudioCache.starts`, ascending; no two overlap.
     length : int
         Samples of a segment.
     """
 
     scores: Floats
-    first: NDArray[np.int64]
     starts: NDArray[np.int64]
     length: int
 
-    def __call__(self, clips: NDArray[np.int64], segments: Segments) -> Floats:
-        """The scores, (n, tags), of `segments`, whose `clips` are rows of `clips`: of the nearest consecutive ones."""
-        places = clips[segments.clips]
-        numbers = (segments.starts - self.starts[places] + self.length // 2) // self.length
-        found: Floats = self.scores[self.first[places] + numbers]
+    def __call__(self, segments: Segments) -> Floats:
+        """The scores, (n, tags), of segments that lie less than half their length from those that were heard."""
+        found: Floats = self.scores[np.searchsorted(self.starts, segments.starts - self.length // 2)]
         return found
 
 
@@ -240,10 +239,10 @@ class TeacherLoss:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """One teacher's logits of one clip: the clip's place in the cache, its segments, the file they are kept in."""
+    """One teacher's logits of one clip: its place in the cache, its segments' starts, the file they are kept in."""
 
     place: int
-    segments: int
+    starts: NDArray[np.int64]
     file: Path
     teacher: int
 
@@ -255,35 +254,28 @@ class _Listener:
         config = weights.card.config
         self._model: Any = weights.to_module().to(device).requires_grad_(False)
         self._device, self._rate, self._window = device, config.sample_rate, config.input_length
-        self._student_rate = student.sample_rate
         self._batch = max(1, BATCH_SAMPLES.get(device.type, BATCH_SAMPLES["cpu"]) // config.input_length)
-        self._segment = student.input_length * config.sample_rate / student.sample_rate
+        self._student = student
 
-    def __call__(self, waveform: Floats, n_segments: int) -> Floats:
-        """The logits, (n_segments, tags), of the consecutive segments of one clip, (samples,)."""
-        waveform = resample(waveform, self._student_rate, self._rate)
+    def __call__(self, waveform: Floats, starts: NDArray[np.int64]) -> Floats:
+        """The logits, (n, tags), of the student's segments that start at `starts` in one clip, (samples,)."""
+        student = self._student
+        waveform = resample(waveform, student.sample_rate, self._rate)
         if len(waveform) < self._window:  # repeated, as silence would be heard too
             waveform = np.resize(waveform, self._window)
-        room = len(waveform) - self._window
-        middles = (np.arange(n_segments) + 0.5) * self._segment
-        starts = np.clip(np.rint(middles - self._window / 2), 0, room).astype(np.int64)
-        rows = np.arange(n_segments)
-        if self._window > LONG * self._segment:
+        room, ratio = len(waveform) - self._window, self._rate / student.sample_rate
+        middles = (starts + student.input_length / 2) * ratio
+        places = np.clip(np.rint(middles - self._window / 2), 0, room).astype(np.int64)
+        if self._window > LONG * student.input_length * ratio:
             grid = np.append(np.arange(0, room, self._window // 2), room)
-            rows = np.abs(starts[:, None] - grid).argmin(axis=1)
-            starts = grid
-        windows = np.lib.stride_tricks.sliding_window_view(waveform, self._window)[starts]
+            places = grid[np.abs(places[:, None] - grid).argmin(axis=1)]
+        places, rows = np.unique(places, return_inverse=True)
+        windows = np.lib.stride_tricks.sliding_window_view(waveform, self._window)[places]
         with torch.inference_mode():
             parts = torch.split(torch.from_numpy(windows), self._batch)
             logits = [self._model(part.to(self._device)).cpu() for part in parts]
         said: Floats = torch.cat(logits).numpy()[rows]
         return said
-
-
-def _rows(wanted: Sequence[_Wanted], width: int) -> Iterator[Sequence[_Wanted]]:
-    """`wanted` clip by clip."""
-    for first in range(0, len(wanted), width):
-        yield wanted[first : first + width]
 
 
 def _digest(weights: Weights) -> str:
@@ -293,8 +285,8 @@ def _digest(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def _kept(cache: AudioCache, place: int, model: ModelConfig, digest: str) -> Path:
+def _kept(cache: AudioCache, place: int, model: ModelConfig, n_segments: int, digest: str) -> Path:
     audio = cache.files[place]
     if audio is None:
         raise ValueError(f"clip {place} of the cache is left out")
-    return audio.with_name(f"{audio.stem}-{model.input_length}-{digest[:16]}.npy")
+    return audio.with_name(f"{audio.stem}-{model.input_length}-{n_segments}-{digest[:16]}.npy")
