@@ -1,0 +1,96 @@
+"""What models say about music, segment by segment: weights that are judged, and the teachers that they learned from."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recipes.library.music import Track
+from samptag.core.config import ModelConfig
+from samptag.data import build_cache
+from samptag.data.dataset import Clip, make_dataset
+from samptag.errors import DatasetError
+from samptag.evaluation.perturb import Perturbation
+from samptag.tagging.files import Input
+from samptag.tagging.tagger import Tagger
+from samptag.training.distributed import Processes
+from samptag.training.teachers import Teachers
+
+__all__ = ["Progress", "Table", "hear", "teach"]
+
+Progress = Callable[[str, int, int], None]
+Table = dict[str, npt.NDArray[np.float32]]
+"""Track's key -> scores (segments, words)."""
+
+
+def hear(
+    tagger: Tagger,
+    tracks: Sequence[Track],
+    *,
+    perturbation: Perturbation | None = None,
+    progress: Progress | None = None,
+) -> Table:
+    """The scores of a model's own tags.
+
+    Raises
+    ------
+    DatasetError
+        A track cannot be read.
+    """
+
+    def changed(key: str, blocks: Iterable[npt.NDArray[np.float32]]) -> Iterable[npt.NDArray[np.float32]]:
+        return blocks if perturbation is None else perturbation.apply(blocks, sample_rate=tagger.sample_rate, key=key)
+
+    table: Table = {}
+    inputs = [Input(path=track.key, source=str(track.path)) for track in tracks]
+    for done, result in enumerate(tagger.tag_many(inputs, transform=changed), start=1):
+        if result.taggram is None:
+            raise DatasetError(f"{result.path}: {result.error.message if result.error else 'no scores'}")
+        table[result.path] = result.taggram
+        if progress is not None:
+            progress(f"hearing, {perturbation.name}" if perturbation else "hearing", done, len(inputs))
+    return table
+
+
+def teach(
+    teachers: Teachers,
+    tracks: Sequence[Track],
+    *,
+    model: ModelConfig,
+    cache: Path | None,
+    device: str,
+    progress: Progress | None = None,
+) -> Table:
+    """What teachers say of the words about the segments of a student, as in a training; heard once and kept.
+
+    Parameters
+    ----------
+    teachers : Teachers
+    tracks : sequence of Track
+    model : ModelConfig
+        The student's.
+    cache : Path or None
+        As for `build_cache`.
+    device : str
+        "auto", "cpu" or "cuda".
+    progress : callable or None
+    """
+    nothing = np.zeros(0, dtype=np.float32)
+    clips = [Clip(path=t.path, key=t.key, split="train", labels=nothing, group=t.artist) for t in tracks]
+    dataset = make_dataset(format="manifest", root=tracks[0].path.parent, split_name="music", tags=(), clips=clips)
+    audio = build_cache(dataset, sample_rate=model.sample_rate, directory=cache)
+    places = np.flatnonzero(audio.lengths)
+    processes = Processes()
+    taught = teachers.teach(
+        audio,
+        places,
+        model=model,
+        device=processes.training_device(device) if device != "cpu" else torch.device("cpu"),
+        processes=processes,
+        progress=None if progress is None else lambda done, total: progress("teachers", done, total),
+    )
+    ends = [*taught.first[places[1:]], len(taught.scores)]
+    keys = [dataset.clips[place].key for place in places]
+    return {key: taught.scores[taught.first[place] : end] for key, place, end in zip(keys, places, ends, strict=True)}
