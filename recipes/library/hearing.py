@@ -91,6 +91,5 @@ def teach(
         processes=processes,
         progress=None if progress is None else lambda done, total: progress("teachers", done, total),
     )
-    ends = [*taught.first[places[1:]], len(taught.scores)]
-    keys = [dataset.clips[place].key for place in places]
-    return {key: taught.scores[taught.first[place] : end] for key, place, end in zip(keys, places, ends, strict=True)}
+    of_track = np.split(taught.scores, np.searchsorted(taught.starts, audio.starts[places[1:]]))
+    return {dataset.clips[place].key: scores for place, scores in zip(places, of_track, strict=True)}

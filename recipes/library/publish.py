@@ -112,7 +112,7 @@ def model_card(name: str, *, figures: Mapping[str, Any], sha256: str, words: Map
         by_track=f"{agreement['by_track']:.3f}",
         by_segment=f"{agreement['by_segment']:.3f}",
         degraded=_table(("degradation", "macro ROC-AUC", "macro PR-AUC", "ROC-AUC lost", "PR-AUC lost"), degraded),
-        concepts=_table(("what", "known of it"), [(what, Evidence.from_dict(what, each).text) for what, each in concepts]),
+        concepts=_table(("what", "known of it"), [(what, Evidence.from_dict(what, x).text) for what, x in concepts]),
         words=_table(
             ("word", "category", "known of it", "cut-off"),
             [
