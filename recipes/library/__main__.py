@@ -44,14 +44,14 @@ class Student:
 
 
 STUDENTS = (
-    Student(name="frame-mel-729-243-library", options=("--model", "frame-mel-729-243", "--epochs", "16")),
+    Student(name="frame-mel-729-243-library", options=("--model", "frame-mel-729-243", "--epochs", "30")),
     # The lowest modules are those of the weights that it starts from: filters that tell frequencies apart, which took
     # hours to learn. Without their backward pass a step costs a sixth.
     Student(
         name="samplecnn-3-9-library",
         options=(
             *("--init-from", "samplecnn-3-9-mtat50", "--freeze-modules", "4"),
-            *("--learning-rate", "1e-3", "--epochs", "7"),
+            *("--learning-rate", "1e-3", "--epochs", "10"),
         ),
     ),
 )
