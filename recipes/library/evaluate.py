@@ -124,14 +124,13 @@ def measure(
     vocabulary = read_vocabulary(VOCABULARY)
     tested, compared = [track for track in music if track.tested], to_compare(music)
 
-    def taught(words: Path | None, tracks: Sequence[Track], model: ModelConfig) -> tuple[tuple[str, ...], Table]:
-        known = Teachers(teachers, vocabulary=words)
-        return known.tags, teach(known, tracks, model=model, cache=cache, device=device, progress=progress)
+    def taught(known: Teachers, tracks: Sequence[Track], model: ModelConfig) -> Table:
+        return teach(known, tracks, model=model, cache=cache, device=device, progress=progress)
 
     if weights is None:
-        words, table = taught(VOCABULARY, tested, _SEGMENTS)
-        judged = Judged(words=words, people=_meant(vocabulary), own=table)
-        return {"weights": {"name": ", ".join(teachers)}, "samptag": __version__, "words": judge(judged, music)}
+        known = Teachers(teachers, vocabulary=VOCABULARY)
+        judged = Judged(words=known.tags, people=_meant(vocabulary), own=taught(known, tested, _SEGMENTS))
+        return {"weights": {"name": ", ".join(known.names)}, "samptag": __version__, "words": judge(judged, music)}
     tagger = Tagger.from_pretrained(weights, device=device)
     name, config = tagger.card.name, tagger.card.config
     if not isinstance(config, ModelConfig):
@@ -148,15 +147,15 @@ def measure(
         own, *degraded = (
             {key: merger({name: each}) for key, each in table.items()} for table in (heard, *worse.values())
         )
-        theirs = taught(VOCABULARY if kind == "words" else None, compared, config) if teachers else ((), {})
+        known = Teachers(teachers, vocabulary=VOCABULARY if kind == "words" else None) if teachers else None
         judged = Judged(
             words=ours.tags,
             people=_meant(vocabulary) if kind == "words" else {tag: (tag,) for tag in ours.tags},
             own=own,
-            teachers=_wanted(*theirs, ours.tags),
+            teachers={} if known is None else _wanted(known.tags, taught(known, compared, config), ours.tags),
             degraded=dict(zip(worse, degraded, strict=True)),
         )
-        figures[kind] = judge(judged, music, teachers=teachers)
+        figures[kind] = judge(judged, music, teachers=() if known is None else known.names)
     return figures
 
 

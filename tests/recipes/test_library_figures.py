@@ -95,6 +95,7 @@ def test_people_test_the_words_that_their_tags_mean(figures, music):
 def test_other_words_are_compared_with_their_teachers(figures):
     jazz = figures["words"]["evidence"]["jazz"]
     assert jazz["kind"] == "teachers"
+    assert jazz["teachers"] == ["net-mtat50", "net-msd50", "net-jamendo50"]
     assert jazz["tracks"] == 2
     assert -1 <= jazz["correlation"] <= 1
 

@@ -1,12 +1,12 @@
 """Vocabulary files, and what teachers' scores say about their words."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from samptag.errors import DatasetError
+from samptag.pretrained import load_registry
 from samptag.training.vocabulary import read_vocabulary, side_by_side
 
 TAGS = {
@@ -118,12 +118,10 @@ def test_teachers_that_do_not_fit(tmp_path, source, message):
 
 
 def test_the_library_vocabulary_names_tags_that_its_teachers_have():
-    root = Path(__file__).parents[2]
-    vocabulary = read_vocabulary(root / "recipes" / "library" / "vocabulary.csv")
-    lists = json.loads((root / "weights" / "registry.json").read_text(encoding="utf-8"))["tag_lists"]
-    tags = {
-        f"net-{name}": lists[known] for name, known in (("mtat50", "mtat50-won"), ("msd50",) * 2, ("jamendo50",) * 2)
-    }
+    vocabulary = read_vocabulary(Path(__file__).parents[2] / "recipes" / "library" / "vocabulary.csv")
+    lists = load_registry().tag_lists
+    named = (("mtat50", "mtat50-won"), ("msd50", "msd50"), ("jamendo50", "jamendo50"))
+    tags = {f"net-{name}": lists[known].tags for name, known in named}
     scores = {name: np.full((1, len(known)), 0.5, dtype=np.float32) for name, known in tags.items()}
     assert vocabulary.merge(scores, tags=tags).shape == (1, len(vocabulary.tags))
     assert 80 <= len(vocabulary.tags) <= 120
