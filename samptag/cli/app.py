@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import samptag
-from samptag.cli.config import config_path, configured_defaults
+from samptag.cli.config import OPTIONS, config_path, configured_defaults
 from samptag.cli.console import error, note, say, speak_from
 from samptag.cli.pages import polished
 from samptag.engine.blas import one_thread_for_the_process
@@ -126,10 +126,10 @@ def _plug_closed_streams() -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        defaults = configured_defaults() if arguments[:1] == ["tag"] else {}
+        defaults = configured_defaults() if arguments and arguments[0] in OPTIONS else {}
         named = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
         command = polished(typer.main.get_command(application(named)))
-        code = command.main(args=arguments, prog_name="samptag", standalone_mode=False, default_map={"tag": defaults})
+        code = command.main(args=arguments, prog_name="samptag", standalone_mode=False, default_map=defaults)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             note("interrupted")
         return code if isinstance(code, int) else 0

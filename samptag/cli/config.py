@@ -1,9 +1,10 @@
-"""The user's own defaults for `samptag tag`, from a TOML file."""
+"""The user's own defaults for `samptag tag`, `train` and `eval`, from a TOML file."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,19 @@ from samptag.errors import UsageError
 from samptag.files import os_reason
 from samptag.text import did_you_mean
 
-__all__ = ["config_path", "configured_defaults"]
+__all__ = ["OPTIONS", "config_path", "configured_defaults"]
 
-# What a person may want every time. Inputs and outputs are not among them: a forgotten line would lead to a lost file.
-OPTIONS = ("batch-size", "device", "format", "hop", "jobs", "model", "progress", "tags", "tail", "threshold", "top")
+# What a person may want every time. Inputs and outputs are not among them, since a forgotten line would lead to a lost
+# file; nor what decides how good a model gets, or seems.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "tag": (
+        *("batch-size", "decide", "device", "format", "hop", "jobs", "model", "progress", "tags", "tail", "threshold"),
+        "top",
+    ),
+    "train": ("device", "progress"),
+    "eval": ("device", "progress"),
+}
+"""What can be set, by command."""
 
 
 def config_path() -> Path:
@@ -27,13 +37,13 @@ def config_path() -> Path:
     return user_config_path("samptag", appauthor=False) / "config.toml"
 
 
-def configured_defaults() -> dict[str, Any]:
-    """Values of the table [tag], by the names of the parameters; empty where there is no such file.
+def configured_defaults() -> dict[str, dict[str, Any]]:
+    """Values by command and the names of its parameters; empty where there is no such file.
 
     Raises
     ------
     UsageError
-        When the file cannot be read, is no TOML, or names something that is no option of `tag`.
+        When the file cannot be read, is no TOML, or names something that cannot be set.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -52,11 +62,15 @@ def configured_defaults() -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {os_reason(error)}") from error
     except ValueError as error:  # no TOML, or no UTF-8
         raise UsageError(f"{path} is not a TOML file: {error}") from error
-    values = content.pop("tag", {})
-    if content or not isinstance(values, dict):
-        raise UsageError(f"{path}: only the table [tag] is read, not {next(iter(content), 'tag')!r}")
-    for key in values:
-        if key.replace("_", "-") not in OPTIONS:
-            hint = did_you_mean(key, OPTIONS) or f"there is {', '.join(OPTIONS)}"
-            raise UsageError(f"{path}: {key!r} cannot be set in [tag]: {hint}")
-    return {key.replace("-", "_"): value for key, value in values.items()}
+    defaults = {}
+    for command, values in content.items():
+        if command not in OPTIONS or not isinstance(values, dict):
+            *others, last = (f"[{name}]" for name in OPTIONS)
+            raise UsageError(f"{path}: only the tables {', '.join(others)} and {last} are read, not {command!r}")
+        known = OPTIONS[command]
+        for key in values:
+            if key.replace("_", "-") not in known:
+                hint = did_you_mean(key, known) or f"there is {', '.join(known)}"
+                raise UsageError(f"{path}: {key!r} cannot be set in [{command}]: {hint}")
+        defaults[command] = {key.replace("-", "_"): value for key, value in values.items()}
+    return defaults

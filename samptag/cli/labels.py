@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from samptag.cli.writers import About, Writer
+from samptag.cli.writers import About, Selection, Writer
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
-    from samptag.tagging import TrackResult
+    from samptag.tagging import TagScore, TrackResult
 
 __all__ = ["LABELS", "AudacityLabels", "require_one"]
 
@@ -18,7 +18,8 @@ DEFAULT_THRESHOLD = 0.5
 class AudacityLabels(Writer):
     """A line for each stretch in which a selected tag scores at least the threshold: start, end (s), tag; tabs between.
 
-    Stretches are put together from segments, earliest first, and those that begin together by their tag's score.
+    Without a threshold it is the tag's cut-off, and one half for tags that have none. Stretches are put together from
+    segments, earliest first, and those that begin together by their tag's score.
     """
 
     def __init__(self, out: Any, about: About) -> None:
@@ -32,7 +33,6 @@ class AudacityLabels(Writer):
         if result.taggram is None or result.starts is None:
             return
         selection, card = self.about.selection, self.about.card
-        threshold = DEFAULT_THRESHOLD if selection.threshold is None else selection.threshold
         edges = segment_edges(
             result.starts,
             duration=result.duration,
@@ -40,11 +40,18 @@ class AudacityLabels(Writer):
         )
         found = [
             (start, end, item.tag)
-            for item in result.top(selection.top, tags=selection.tags)
-            for start, end in stretches(result.taggram[:, card.tags.index(item.tag)] >= threshold, edges)
+            for item in result.top(selection.top, tags=selection.tags, decided=selection.decide)
+            for start, end in stretches(
+                result.taggram[:, card.tags.index(item.tag)] >= _threshold(item, selection), edges
+            )
         ]
         found.sort(key=lambda label: label[0])
         self.out.writelines(f"{start:.6f}\t{end:.6f}\t{' '.join(tag.split())}\n" for start, end, tag in found)
+
+
+def _threshold(item: TagScore, selection: Selection) -> float:
+    asked = (selection.threshold, item.cutoff, DEFAULT_THRESHOLD)
+    return next(value for value in asked if value is not None)
 
 
 def require_one(about: About, what: str) -> None:

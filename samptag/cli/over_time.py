@@ -23,6 +23,8 @@ LABEL_CELLS = 24  # between two times on the axis, about
 class StripWriter(TableWriter):
     """Draws the selected tags of a file over time, in the width of the terminal."""
 
+    usually_decides = True
+
     def draw(self, result: TrackResult) -> None:
         """Draw a strip for each tag, the time below them, and what a column and a block stand for."""
         import numpy as np
@@ -34,19 +36,21 @@ class StripWriter(TableWriter):
         seconds = config.input_length / config.sample_rate
         cells = max(8, min(MOST_CELLS, self.console.width - TAG_CELLS - MARGIN_CELLS))
         items = self.about.selection.of(result)
+        if not self.some(items):
+            return
         columns = [self.about.card.tags.index(item.tag) for item in items]
         scores = scores_by_column(
             result.taggram[:, columns], result.starts, seconds=seconds, duration=result.duration, cells=cells
         )
-        peak = float(np.nanmax(scores)) if items and not np.isnan(scores).all() else 1.0
-        for (tag, score), row in zip(self.rows(result, room=TAG_CELLS), scores.T, strict=True):
-            line = Text.assemble(f"  {tag}  ", (strip(row, peak=peak), "green"), f"  {score:.3f}")
+        peak = 1.0 if np.isnan(scores).all() else float(np.nanmax(scores))
+        for item, row in zip(items, scores.T, strict=True):
+            word = self.word(item, TAG_CELLS)
+            line = Text.assemble(f"  {word}  ", (strip(row, peak=peak), "green"), f"  {item.score:.3f}")
             self.console.print(line, no_wrap=True)
-        if items:
-            self.console.print(" " * (TAG_CELLS + 4) + _axis(result.duration, cells), style="dim", no_wrap=True)
-            width = result.duration / cells
-            facts = f"█ is {peak:.2f} · a block covers {width:.1f} s, each score {seconds:.1f} s"
-            self.console.print(f"  {facts}", style="dim")
+        self.console.print(" " * (TAG_CELLS + 4) + _axis(result.duration, cells), style="dim", no_wrap=True)
+        width = result.duration / cells
+        facts = f"█ is {peak:.2f} · a block covers {width:.1f} s, each score {seconds:.1f} s"
+        self.console.print(f"  {facts}", style="dim")
 
 
 def scores_by_column(

@@ -1,9 +1,12 @@
-"""Results for people at a terminal, drawn by Rich: a small table a file, or a line a file."""
+"""Results for people at a terminal, drawn by Rich: a small table a file, or a line a file.
+
+Words that the weights leave undecided, where they decide others, have a question mark.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
@@ -15,22 +18,38 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from samptag.tagging import TrackResult
+    from samptag.tagging import TagScore, TrackResult
 
-__all__ = ["LineWriter", "TableWriter", "clock", "pad", "shorten", "terminal"]
+__all__ = ["CategoryWriter", "LineWriter", "TableWriter", "clock", "pad", "shorten", "terminal"]
 
 BAR_CELLS = 24
 TAG_CELLS = 16
 MARGIN_CELLS = 11  # what stands around tag and bar: three times two spaces and the score
+CATEGORY_CELLS = 12
+# What a line of a category shows beside its best tag and what is decided.
+MOST_BEST, LEAST_BEST = 3, 0.1
 
 
 class TableWriter(Writer):
-    """Draws a table of bars a file; names of files and tags are shortened in the middle to fit the terminal's width."""
+    """Draws a table of bars a file, sorted by categories where the weights have them.
+
+    Names of files and tags are shortened in the middle to fit the terminal's width.
+    """
 
     def __init__(self, out: Any, about: About) -> None:
         super().__init__(out, about)
         self.console = terminal(out)
         self._count = 0
+        tags, shown = about.card.tags, about.selection.tags
+        self.categories = list(
+            dict.fromkeys(
+                category
+                for tag, category in zip(tags, about.card.tag_categories or (), strict=False)
+                if shown is None or tag in shown
+            )
+        )
+        longest = max((cell_len(printable(category)) for category in self.categories), default=0)
+        self.label_cells = min(CATEGORY_CELLS, longest)
 
     def write(self, result: TrackResult) -> None:
         """Draw one table; a file that failed has none, its error goes to standard error."""
@@ -47,18 +66,38 @@ class TableWriter(Writer):
         """Draw what stands below the title: a bar for each tag."""
         from rich.text import Text
 
-        bar = max(4, min(BAR_CELLS, self.console.width - TAG_CELLS - MARGIN_CELLS))
-        for tag, score in self.rows(result, room=max(4, min(TAG_CELLS, self.console.width - bar - MARGIN_CELLS))):
-            line = Text.assemble(f"  {tag}", (f"  {score_bar(score, bar)}", "green"), f"  {score:.3f}")
-            self.console.print(line, no_wrap=True)
+        items = list(self.about.selection.of(result))
+        if not self.some(items):
+            return
+        if self.categories:
+            items.sort(key=lambda item: self.categories.index(item.category or ""))
+        width = self.console.width - (self.label_cells + 2 if self.categories else 0)
+        bar = max(4, min(BAR_CELLS, width - TAG_CELLS - MARGIN_CELLS))
+        room = max(4, min(TAG_CELLS, width - bar - MARGIN_CELLS))
+        before = None
+        for item in items:
+            label = self.label(item.category if item.category != before else "") if self.categories else Text()
+            before = item.category
+            line = Text.assemble(label, f"  {self.word(item, room)}", (f"  {score_bar(item.score, bar)}", "green"))
+            self.console.print(line.append(f"  {item.score:.3f}"), no_wrap=True)
 
-    def rows(self, result: TrackResult, *, room: int) -> Iterator[tuple[str, float]]:
-        """The selected tags in so many cells each, with their scores; a line says so where there is none."""
-        rows = self.about.selection.of(result)
-        if not rows:
-            self.console.print("  no tag scores that high", style="dim")
-        for item in rows:
-            yield pad(shorten(printable(item.tag), room), room), item.score
+    def some(self, items: Sequence[TagScore]) -> bool:
+        """Whether there are any to draw; a line says so where there are none."""
+        if not items:
+            decide = self.about.selection.decide
+            text = "unsure; --top 5 shows the best tags all the same" if decide else "no tag scores that high"
+            self.console.print(f"  {text}", style="dim")
+        return bool(items)
+
+    def word(self, item: TagScore, room: int) -> str:
+        """A tag in so many cells, with a question mark where it is not decided but others are."""
+        return pad(shorten(doubted(item, self.about), room), room)
+
+    def label(self, category: str | None) -> Text:
+        """The cells in front of a line, with the category it begins."""
+        from rich.text import Text
+
+        return Text(f"  {pad(shorten(printable(category or ''), self.label_cells), self.label_cells)}", style="dim")
 
     def _title(self, result: TrackResult) -> Text:
         from rich.text import Text
@@ -72,8 +111,44 @@ class TableWriter(Writer):
         return Text.assemble((folder + slash, "cyan"), (base, "bold cyan"), "  ", (facts, "dim"))
 
 
+class CategoryWriter(TableWriter):
+    """Draws a line a category: the decided tags, and unless these alone are asked for, at least the best few."""
+
+    usual_top = 0
+
+    def draw(self, result: TrackResult) -> None:
+        """Draw the categories in the order of the weights."""
+        from rich.text import Text
+
+        items, decide = self.about.selection.of(result), self.about.selection.decide
+        if not self.some(items):
+            return
+        for category in self.categories:
+            words = sorted((item for item in items if item.category == category), key=lambda item: not item.decided)
+            best = [
+                item
+                for place, item in enumerate(words)
+                if place == 0 or item.decided or (place < MOST_BEST and item.score >= LEAST_BEST)
+            ]
+            line = self.label(category)
+            indent = line.cell_len
+            for item in words if decide else best:
+                word = shorten(doubted(item, self.about), max(8, self.console.width - indent - 6))
+                part = scored(word, item, "bold" if item.decided else "")
+                if line.cell_len > indent and line.cell_len + part.cell_len > self.console.width:
+                    self.console.print(line, no_wrap=True)
+                    line = self.label("")
+                line.append_text(part)
+            if not words:
+                line.append_text(Text("  unsure", style="dim"))
+            self.console.print(line, no_wrap=True)
+
+
 class LineWriter(Writer):
     """Draws a line a file, for folders: its name below the folder that all have in common, and its best tags."""
+
+    usual_top = 3
+    usually_decides = True
 
     def __init__(self, out: Any, about: About) -> None:
         super().__init__(out, about)
@@ -98,16 +173,26 @@ class LineWriter(Writer):
         line = Text(pad(shorten(self._name(result.path), self._room), self._room), style="cyan")
         items = self.about.selection.of(result)
         for item in items:
-            part = Text.assemble(
-                ("  " + printable(item.tag), "default"), (" " + f"{item.score:.2f}".removeprefix("0"), "dim")
-            )
+            part = scored(doubted(item, self.about), item)
             if line.cell_len + part.cell_len > self._console.width:
                 break
             line.append_text(part)
         if not items:
-            line.append("  no tag scores that high", style="dim")
+            line.append("  unsure" if self.about.selection.decide else "  no tag scores that high", style="dim")
         self._console.print(line, no_wrap=True, overflow="ellipsis")
         self._console.file.flush()
+
+
+def doubted(item: TagScore, about: About) -> str:
+    """The tag, with a question mark where the weights decide tags but not this one."""
+    return printable(item.tag) + ("?" if about.card.cutoffs and not item.decided else "")
+
+
+def scored(word: str, item: TagScore, style: str = "") -> Text:
+    """A word and its score in a line of several, two spaces before it."""
+    from rich.text import Text
+
+    return Text.assemble((f"  {word}", style or "default"), (" " + f"{item.score:.2f}".removeprefix("0"), "dim"))
 
 
 def terminal(out: TextIO) -> Console:

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,13 @@ from samptag.cli.labels import LABELS
 from samptag.cli.options import Device, Model, complete_tags, weights_panel
 from samptag.cli.output import may_be_replaced, quiet_codecs
 from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
-from samptag.errors import UsageError
+from samptag.errors import UsageError, WeightsError
 from samptag.text import did_you_mean
 
 if TYPE_CHECKING:
     from samptag.cli.journal import Journal
     from samptag.cli.progress import Meter
+    from samptag.core.card import ModelCard
     from samptag.ranks import Ranks
     from samptag.tagging import Input, Tagger, TrackResult
 
@@ -35,8 +36,8 @@ __all__ = ["expected_seconds", "open_tagger", "tag", "tell"]
 SOME_FAILED = 1
 TABLE = "table"
 BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio"
-# Tags of a file drawn as a table, and on a line of its own: folders, lists, and more files than this get lines.
-TABLE_TOP, LINE_TOP, MOST_TABLES = 5, 3, 4
+# More files than this, folders and lists get a line a file.
+MOST_TABLES = 4
 
 INPUT, SHOW, WRITE, RUN = "Input", "What is shown", "Where it goes", "The run"
 
@@ -64,8 +65,8 @@ def tag(
             "--top",
             metavar="K",
             min=0,
-            help=f"At most K tags an input, best first, 0 for all; by default {TABLE_TOP}, {LINE_TOP} on the "
-            "lines of a folder, all with --threshold or --tags.",
+            help="At most K tags an input, best first, 0 for all; by default 5, 3 on the lines of a folder, all with "
+            "--decide, --threshold or --tags.",
             rich_help_panel=SHOW,
         ),
     ] = None,
@@ -90,6 +91,14 @@ def tag(
             rich_help_panel=SHOW,
         ),
     ] = None,
+    decide: Annotated[
+        bool,
+        typer.Option(
+            "--decide",
+            help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs.",
+            rich_help_panel=SHOW,
+        ),
+    ] = False,
     over_time: Annotated[
         bool,
         typer.Option("--over-time", help="Draw each tag's scores against time, on a terminal.", rich_help_panel=SHOW),
@@ -140,7 +149,8 @@ def tag(
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="Also write where each tag scores at least --threshold (or 0.5), to a .txt of labels for Audacity.",
+            help="Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
+            "for Audacity.",
             rich_help_panel=WRITE,
         ),
     ] = None,
@@ -222,6 +232,7 @@ def tag(
     """Tag music: files, whole folders, or a stream.
 
     $ samptag tag song.mp3
+    $ samptag tag song.mp3 --decide
     $ samptag tag song.mp3 --over-time --tags guitar,piano
     $ samptag tag ~/Music -o tags.jsonl --resume
     $ find . -name '*.flac' -print0 | samptag tag --files-from - -0 --json
@@ -291,11 +302,16 @@ def tag(
         )
     if over_time and (form != TABLE or not _on_terminal(output)):
         raise UsageError("--over-time draws on a terminal; --taggram FILE writes the same scores")
-    writer, usual_top = _writer(
-        form, output, over_time=over_time, tables=single or (files_from is None and len(inputs) <= MOST_TABLES)
+    plainly = top is None and threshold is None and not tags
+    writer = _writer(
+        form,
+        output,
+        over_time=over_time,
+        tables=single or (files_from is None and len(inputs) <= MOST_TABLES),
+        by_category=tagger.card.tag_categories is not None and (decide or plainly),
     )
     about = About(
-        selection=_selection(tags or [], top, threshold, known=tagger.tags, usual_top=usual_top),
+        selection=_selection(tags or [], top, threshold, decide, card=tagger.card, writer=writer),
         card=tagger.card,
         paths=tuple(item.path for item in inputs),
         single=single,
@@ -420,31 +436,40 @@ def _on_terminal(output: str | None) -> bool:
     return output is None and sys.stdout is not None and sys.stdout.isatty()
 
 
-def _writer(form: str, output: str | None, *, over_time: bool, tables: bool) -> tuple[type[Writer], int]:
-    """The writer, and how many tags it shows unless told otherwise."""
+def _writer(form: str, output: str | None, *, over_time: bool, tables: bool, by_category: bool) -> type[Writer]:
     if form != TABLE:
-        return FORMATS[form], TABLE_TOP
+        return FORMATS[form]
     if not _on_terminal(output):
-        return TsvWriter, TABLE_TOP
+        return TsvWriter
     from samptag.cli.over_time import StripWriter
-    from samptag.cli.table import LineWriter, TableWriter
+    from samptag.cli.table import CategoryWriter, LineWriter, TableWriter
 
     if over_time:
-        return StripWriter, TABLE_TOP
-    return (TableWriter, TABLE_TOP) if tables else (LineWriter, LINE_TOP)
+        return StripWriter
+    if not tables:
+        return LineWriter
+    return CategoryWriter if by_category else TableWriter
 
 
 def _selection(
-    asked: Sequence[str], top: int | None, threshold: float | None, *, known: Sequence[str], usual_top: int
+    asked: Sequence[str],
+    top: int | None,
+    threshold: float | None,
+    decide: bool,
+    *,
+    card: ModelCard,
+    writer: type[Writer],
 ) -> Selection:
     """What is shown of each result.
 
     Raises
     ------
     UsageError
-        When a tag is asked for that the weights do not have.
+        When a tag is asked for that the weights do not have, or a decision that they cannot take.
     """
-    wanted: list[str] = []
+    if decide and not card.cutoffs:
+        raise UsageError(f"--decide: the weights {card.name} store no cut-offs{_deciding_weights()}")
+    known, wanted = card.tags, list[str]()
     for text in asked:
         # A tag may hold a comma itself; nobody can then mean two tags by it.
         wanted += [text] if text in known else [part.strip() for part in text.split(",") if part.strip()]
@@ -457,9 +482,24 @@ def _selection(
             raise UsageError(f"unknown tag {name!r}: {hint}")
         chosen.append(tag)
     tags = tuple(dict.fromkeys(chosen)) or None
-    if top is None:
-        top = usual_top if tags is None and threshold is None else 0
-    return Selection(top=top or None, threshold=threshold, tags=tags)
+    if top is None and tags is None and threshold is None and not decide:
+        decide = writer.usually_decides and bool(card.cutoffs)
+        top = 0 if decide else writer.usual_top
+    return Selection(top=top or None, threshold=threshold, tags=tags, decide=decide)
+
+
+def _deciding_weights() -> str:
+    """Which weights on this machine have cut-offs, as the end of a sentence on some that have not."""
+    from samptag.core.card import read_card
+    from samptag.pretrained import open_store
+
+    store, names = open_store(offline=True), []
+    for name in (*store.registry.entries, *store.imported_names()):
+        path = store.present(name)
+        with suppress(WeightsError):
+            if path is not None and read_card(path).cutoffs:
+                names.append(name)
+    return f": take --model {' or '.join(names)}" if names else ", nor do any others that are installed"
 
 
 def _journal(output: str, tagger: Tagger, about: About, *, resume: bool) -> Journal:
@@ -474,6 +514,7 @@ def _journal(output: str, tagger: Tagger, about: About, *, resume: bool) -> Jour
         "top": selection.top,
         "threshold": selection.threshold,
         "tags": list(selection.tags) if selection.tags else None,
+        "decide": selection.decide or None,  # as in files of before there was --decide
     }
     journal = Journal(output, settings=settings, about=about, resume=resume)
     if resume:

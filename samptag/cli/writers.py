@@ -48,15 +48,18 @@ class Selection:
         Only scores of at least this.
     tags : tuple of str or None
         Only these, in this order where a format has columns.
+    decide : bool
+        Only those past their cut-offs.
     """
 
     top: int | None = 5
     threshold: float | None = None
     tags: tuple[str, ...] | None = None
+    decide: bool = False
 
     def of(self, result: TrackResult) -> tuple[TagScore, ...]:
         """The selected tags of a result, best first."""
-        return result.top(self.top, threshold=self.threshold, tags=self.tags)
+        return result.top(self.top, threshold=self.threshold, tags=self.tags, decided=self.decide)
 
     def record_line(self, result: TrackResult) -> str:
         """The JSON record of a result on one line: valid JSON and UTF-8 whatever the input's name, never NaN."""
@@ -64,7 +67,7 @@ class Selection:
 
     def record(self, result: TrackResult) -> dict[str, Any]:
         """The JSON record of a result."""
-        return result.to_record(top=self.top, threshold=self.threshold, tags=self.tags)
+        return result.to_record(top=self.top, threshold=self.threshold, tags=self.tags, decided=self.decide)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,10 @@ class Writer:
 
     help: ClassVar[str] = ""
     binary: ClassVar[bool] = False
+    # What is shown where nobody asks for anything: how many tags (0: all), and whether the decided ones where there are
+    # cut-offs to decide by.
+    usual_top: ClassVar[int] = 5
+    usually_decides: ClassVar[bool] = False
 
     def __init__(self, out: Any, about: About) -> None:
         self.out = out
@@ -193,7 +200,8 @@ class JsonlWriter(Writer):
 class CsvWriter(Writer):
     """A header and one row an input: path, then a column for each tag; the form `samptag eval --scores` reads.
 
-    Inputs that failed have no row: a row of zeros would be a claim about their tags.
+    Inputs that failed have no row: a row of zeros would be a claim about their tags. With --decide, the cells of tags
+    that are not past their cut-offs are empty.
     """
 
     help = "path and one column a tag"
@@ -210,27 +218,33 @@ class CsvWriter(Writer):
 
         if result.error is not None:
             return
-        scores = {item.tag: item.score for item in result.scores}
-        self._csv.writerow([valid_text(result.path), *(f"{scores[tag]:.{SCORE_DECIMALS}f}" for tag in self._tags)])
+        decide = self.about.selection.decide
+        cells = {item.tag: f"{item.score:.{SCORE_DECIMALS}f}" for item in result.scores if item.decided or not decide}
+        self._csv.writerow([valid_text(result.path), *(cells.get(tag, "") for tag in self._tags)])
         self.out.flush()
 
 
 class TsvWriter(Writer):
     r"""One line a tag: path, tag, score, separated by tabs, best tag first, without a header; for cut, sort and awk.
 
+    Weights that sort or decide their tags add the category, and yes, no or nothing where the tag has no cut-off.
     Backslash, tab, newline and carriage return in a path or tag are written \\, \t, \n and \r. Inputs that failed have
     no lines.
     """
 
-    help = "path, tag, score"
+    help = "path, tag, score, and category and decided where the weights say so"
 
     def write(self, result: TrackResult) -> None:
         """Write the lines of one result."""
         from samptag.tagging.result import SCORE_DECIMALS
 
+        card = self.about.card
         path = _tsv_field(result.path)
         for item in self.about.selection.of(result):
-            self.out.write(f"{path}\t{_tsv_field(item.tag)}\t{item.score:.{SCORE_DECIMALS}f}\n")
+            fields = [path, _tsv_field(item.tag), f"{item.score:.{SCORE_DECIMALS}f}"]
+            if card.tag_categories or card.cutoffs:
+                fields += [_tsv_field(item.category or ""), {True: "yes", False: "no", None: ""}[item.decided]]
+            self.out.write("\t".join(fields) + "\n")
         self.out.flush()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from samptag.core.evidence import Concept, CutoffEvidence, Evidence
 from samptag.core.json_types import Kind, check_kind
 from samptag.core.spectrogram import Config, config_from_dict
 from samptag.errors import WeightsError
@@ -52,7 +53,13 @@ class ModelCard:
     tag_categories : tuple of str or None
         One category an output ("genre", "instrument", ...), for data sets that sort their tags.
     cutoffs : Mapping or None
-        Score from which a tag counts as decided, by tag; tags without one are left out.
+        Score from which a tag counts as decided, by tag; tags without one are never decided.
+    cutoff_evidence : Mapping or None
+        How often a tag is right from its cut-off on, a `CutoffEvidence` by tag.
+    evidence : Mapping or None
+        What is known of each tag, an `Evidence` by tag; tags that are left out are unverified.
+    concepts : Mapping or None
+        What several tags mean together, a `Concept` by name ("anyone sings").
 
     Raises
     ------
@@ -73,6 +80,9 @@ class ModelCard:
     citation: str = ""
     tag_categories: tuple[str, ...] | None = None
     cutoffs: Mapping[str, float] | None = None
+    cutoff_evidence: Mapping[str, CutoffEvidence] | None = None
+    evidence: Mapping[str, Evidence] | None = None
+    concepts: Mapping[str, Concept] | None = None
 
     def __post_init__(self) -> None:
         """Refuse tags that do not fit the network."""
@@ -83,18 +93,29 @@ class ModelCard:
         for tag, cutoff in (self.cutoffs or {}).items():
             if tag not in self.tags or not 0 <= cutoff <= 1:
                 raise ValueError(f"its cut-off {cutoff} of {tag!r} is not a score of one of its tags")
+        for tag in self.cutoff_evidence or {}:
+            if tag not in (self.cutoffs or {}):
+                raise ValueError(f"it has evidence for a cut-off of {tag!r}, but no such cut-off")
+        concepts = (self.concepts or {}).values()
+        for tag in (*(self.evidence or {}), *(t for concept in concepts for t in (*concept.tags, *concept.against))):
+            if tag not in self.tags:
+                raise ValueError(f"it has evidence for {tag!r}, which is none of its tags")
         outputs = list(zip(self.tag_categories or self.tags, self.tags, strict=True))
         twice = sorted({tag for category, tag in outputs if outputs.count((category, tag)) > 1})
         if twice:
             raise ValueError(f"it lists the tag {twice[0]!r} twice")
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON holds them; cut-offs only where there are any: files without stay the same."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "cutoffs"}
+        """All fields as JSON holds them; of cut-offs and evidence only what there is: files without stay the same."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("cutoffs", *_RECORDS):
+            if values[name] is None:
+                del values[name]
+        for name in _RECORDS.keys() & values.keys():
+            values[name] = {key: record.to_dict() for key, record in values[name].items()}
         categories = None if self.tag_categories is None else list(self.tag_categories)
         return {
             **values,
-            **({} if self.cutoffs is None else {"cutoffs": dict(self.cutoffs)}),
             "config": self.config.to_dict(),
             "tags": list(self.tags),
             "metrics": dict(self.metrics),
@@ -123,9 +144,15 @@ class ModelCard:
         for tag, cutoff in (values.get("cutoffs") or {}).items():
             check_kind(f"the cut-off of {tag!r} in its card", cutoff, float)
         categories = values.get("tag_categories")
+        records = {
+            name: {key: kind.from_dict(key, record) for key, record in values[name].items()}
+            for name, kind in _RECORDS.items()
+            if values.get(name) is not None
+        }
         return cls(
             **{
                 **values,
+                **records,
                 "config": config_from_dict(values["config"]),
                 "tags": tuple(values["tags"]),
                 "tag_categories": None if categories is None else tuple(categories),
@@ -133,6 +160,11 @@ class ModelCard:
         )
 
 
+_RECORDS: Mapping[str, type[Evidence | Concept | CutoffEvidence]] = {
+    "cutoff_evidence": CutoffEvidence,
+    "evidence": Evidence,
+    "concepts": Concept,
+}
 _REQUIRED = ("name", "config", "tags", "licence", "training_data")
 _CARD_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("name", "licence", "training_data", "description", "source", "citation"), str),
@@ -140,7 +172,7 @@ _CARD_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("config", "metrics"), dict),
     "tags": list,
     "tag_categories": (list, None),
-    "cutoffs": (dict, None),
+    **dict.fromkeys(("cutoffs", *_RECORDS), (dict, None)),
 }
 
 

@@ -32,10 +32,21 @@ class TagScore:
         The tag as the weights spell it.
     score : float
         Sigmoid of the logit, averaged over the segments, in [0, 1].
+    category : str or None
+        "genre", "mood", "instrument", ...; None where the weights do not sort their tags.
+    cutoff : float or None
+        Score from which the tag is decided; None where the weights store none for it.
     """
 
     tag: str
     score: float
+    category: str | None = None
+    cutoff: float | None = None
+
+    @property
+    def decided(self) -> bool | None:
+        """Whether the score is past the cut-off; None where there is none."""
+        return None if self.cutoff is None else self.score >= self.cutoff
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,12 @@ class TrackResult:
     error: TrackError | None = None
 
     def top(
-        self, k: int | None = 5, *, threshold: float | None = None, tags: Collection[str] | None = None
+        self,
+        k: int | None = 5,
+        *,
+        threshold: float | None = None,
+        tags: Collection[str] | None = None,
+        decided: bool = False,
     ) -> tuple[TagScore, ...]:
         """The best tags, highest score first; equal scores keep the model's order.
 
@@ -115,6 +131,8 @@ class TrackResult:
             Only scores of at least this, in [0, 1].
         tags : collection of str, optional
             Only these tags.
+        decided : bool
+            Only tags past their cut-offs: none where the weights store no cut-offs.
 
         Returns
         -------
@@ -123,25 +141,32 @@ class TrackResult:
         chosen = [
             item
             for item in self.scores
-            if (tags is None or item.tag in tags) and (threshold is None or item.score >= threshold)
+            if (tags is None or item.tag in tags)
+            and (threshold is None or item.score >= threshold)
+            and (item.decided or not decided)
         ]
         chosen.sort(key=lambda item: -item.score)
         return tuple(chosen[:k])
 
     def to_record(
-        self, *, top: int | None = 5, threshold: float | None = None, tags: Collection[str] | None = None
+        self,
+        *,
+        top: int | None = 5,
+        threshold: float | None = None,
+        tags: Collection[str] | None = None,
+        decided: bool = False,
     ) -> dict[str, Any]:
         """The JSON record of schema samptag.tag/1, made of str, int, float, bool, list, dict and None only.
 
         Keys: schema, path, duration (seconds decoded), sample_rate (Hz, the input's own), model, weights ({name,
-        sha256}), segments, padded, tags (list of {tag, score}, best first), warnings (list of str), error (null or
-        {type, message}), version (samptag's).
+        sha256}), segments, padded, tags (list of {tag, score}, best first, with category and decided where the weights
+        say so), warnings (list of str), error (null or {type, message}), version (samptag's).
         A path that is not valid Unicode stands with U+FFFD for each byte that is not, and the key path_bytes, present
         only then, has the name's exact bytes in base64.
 
         Parameters
         ----------
-        top, threshold, tags
+        top, threshold, tags, decided
             As for the method `top`.
 
         Returns
@@ -160,12 +185,18 @@ class TrackResult:
             weights={"name": self.model, "sha256": self.weights_sha256},
             segments=self.segments,
             padded=self.padded,
-            tags=[
-                {"tag": item.tag, "score": round(item.score, SCORE_DECIMALS)}
-                for item in self.top(top, threshold=threshold, tags=tags)
-            ],
+            tags=[_tag_record(item) for item in self.top(top, threshold=threshold, tags=tags, decided=decided)],
             warnings=[valid_text(warning) for warning in self.warnings],
             error=error,
             version=__version__,
         )
         return record
+
+
+def _tag_record(item: TagScore) -> dict[str, Any]:
+    known = {"category": item.category, "decided": item.decided}
+    return {
+        "tag": item.tag,
+        "score": round(item.score, SCORE_DECIMALS),
+        **{name: value for name, value in known.items() if value is not None},
+    }

@@ -228,7 +228,7 @@ class Tagger:
         )
 
     def _result(self, track: Track) -> TrackResult:
-        return track.result(model=self.card.name, tags=self.tags, weights_sha256=self.weights_sha256)
+        return track.result(card=self.card, weights_sha256=self.weights_sha256)
 
     def _segments(
         self, track: Track, on_seconds: Callable[[float], None] | None, transform: Transform | None

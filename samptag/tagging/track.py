@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.core.card import ModelCard
 from samptag.errors import AudioError, SamptagError
 from samptag.tagging.files import Input
 from samptag.tagging.result import TagScore, TrackError, TrackResult
@@ -70,15 +70,13 @@ class Track:
             self._rows.append(scores.copy())
         self.scored += len(scores)
 
-    def result(self, *, model: str, tags: Sequence[str], weights_sha256: str | None = None) -> TrackResult:
+    def result(self, *, card: ModelCard, weights_sha256: str | None = None) -> TrackResult:
         """The result of the finished track.
 
         Parameters
         ----------
-        model : str
-            Name of the weights.
-        tags : sequence of str
-            The model's tags in order.
+        card : ModelCard
+            The weights' name, and their tags with categories and cut-offs.
         weights_sha256 : str or None
             The weights' digest.
 
@@ -88,27 +86,31 @@ class Track:
             With `error` set where decoding failed, or where the model gave something that is not a number.
         """
         if self.error is None and self._score_sum is not None and not np.isfinite(self._score_sum).all():
-            self.error = AudioError(f"{self.input.path}: the weights {model!r} gave scores that are not numbers")
+            self.error = AudioError(f"{self.input.path}: the weights {card.name!r} gave scores that are not numbers")
         if self.error is not None or self._score_sum is None or self._embedding_sum is None:
             return TrackResult(
                 path=self.input.path,
                 duration=self.duration,
                 sample_rate=self.sample_rate,
-                model=model,
+                model=card.name,
                 weights_sha256=weights_sha256,
                 warnings=tuple(self.warnings),
                 error=_describe(self.error or AudioError(f"{self.input.path}: no sound in it"), self.input.path),
             )
         mean = self._score_sum / self.scored
+        categories, cutoffs = card.tag_categories or (None,) * len(card.tags), card.cutoffs or {}
         return TrackResult(
             path=self.input.path,
             duration=self.duration,
             sample_rate=self.sample_rate,
-            model=model,
+            model=card.name,
             weights_sha256=weights_sha256,
             segments=self.scored,
             padded=self.padded,
-            scores=tuple(TagScore(tag, float(score)) for tag, score in zip(tags, mean, strict=True)),
+            scores=tuple(
+                TagScore(tag, float(score), category, cutoffs.get(tag))
+                for tag, score, category in zip(card.tags, mean, categories, strict=True)
+            ),
             taggram=np.concatenate(self._rows) if self.keep_taggram else None,
             starts=np.array(self.starts) if self.keep_taggram else None,
             embedding=(self._embedding_sum / self.scored).astype(np.float32),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deciding_weights import save_deciding_weights
 from tiny_weights import save_tiny_weights
 from warm import WarmProcesses
 
@@ -21,6 +22,12 @@ Result = subprocess.CompletedProcess[bytes]
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights file to be named by its path."""
     return save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def deciding_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real weights with categories, cut-offs and evidence, to be named by their path."""
+    return save_deciding_weights(tmp_path_factory.mktemp("deciding") / "deciding.safetensors")
 
 
 @pytest.fixture

@@ -37,8 +37,12 @@ def test_parquet_has_the_records_of_json(tag, media, broken_file, song, tmp_path
     table = parquet.read_table(tmp_path / "x.parquet")
     records = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()]
     assert set(table.column_names) == {"path_bytes", *records[0]}
-    assert str(table.schema.field("tags").type) == "list<element: struct<tag: string, score: double>>"
+    assert str(table.schema.field("tags").type) == (
+        "list<element: struct<tag: string, score: double, category: string, decided: bool>>"
+    )
     rows = table.to_pylist()
+    for row in rows:
+        row["tags"] = [{name: value for name, value in item.items() if value is not None} for item in row["tags"]]
     assert len(rows) == len(records) == 26
     assert rows == [{"path_bytes": None, **record} for record in records]
 

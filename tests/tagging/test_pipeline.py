@@ -7,12 +7,15 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from samptag.core.card import ModelCard
+from samptag.core.config import ModelConfig
 from samptag.errors import AudioError
 from samptag.tagging import Input
 from samptag.tagging import pipeline as pipeline_module
 from samptag.tagging.pipeline import Pipeline
 
 LENGTH = 4
+CARD = ModelCard(name="m", config=ModelConfig(n_tags=2), tags=("a", "b"), licence="CC0-1.0", training_data="none")
 
 
 def inputs(counts):
@@ -49,7 +52,7 @@ def make(sources, **changes) -> Pipeline:
 
 
 def rows_of(track):
-    return track.result(model="m", tags=("a", "b")).taggram[:, 0].tolist()
+    return track.result(card=CARD).taggram[:, 0].tolist()
 
 
 @pytest.mark.parametrize("fill_batches", [False, True])
@@ -63,7 +66,7 @@ def test_every_segment_comes_back_to_its_own_input_in_order(jobs, fill_batches):
 
 
 def test_a_broken_input_and_an_empty_one_fail_alone():
-    results = [track.result(model="m", tags=("a", "b")) for track in make(inputs([2, -1, 0, 3])).tracks()]
+    results = [track.result(card=CARD) for track in make(inputs([2, -1, 0, 3])).tracks()]
     assert [result.segments for result in results] == [2, 0, 0, 3]
     assert results[1].error.type == "AudioError"
     assert "1 is broken" in results[1].error.message
@@ -76,7 +79,7 @@ def test_a_bug_in_decoding_is_the_error_of_its_input_with_its_own_type():
             raise ZeroDivisionError("oh")
         yield from decode(track)
 
-    results = [track.result(model="m", tags=("a", "b")) for track in make(inputs([1, 1, 1]), decode=buggy).tracks()]
+    results = [track.result(card=CARD) for track in make(inputs([1, 1, 1]), decode=buggy).tracks()]
     assert [result.error and result.error.type for result in results] == [None, "ZeroDivisionError", None]
 
 
@@ -85,7 +88,7 @@ def test_scores_that_are_not_numbers_become_an_error():
         return np.full((len(segments), 2), np.nan, np.float32), segments[:, :1]
 
     (track,) = make(inputs([3]), predict=bad).tracks()
-    assert "not numbers" in track.result(model="m", tags=("a", "b")).error.message
+    assert "not numbers" in track.result(card=CARD).error.message
 
 
 @pytest.mark.parametrize("where", ["predict", "inputs", "blas"])

@@ -1,0 +1,209 @@
+"""`samptag tag` with weights that sort and decide their words, in every form, and the library beside it."""
+
+import csv
+import io
+import json
+import shutil
+
+import pytest
+from deciding_weights import CATEGORY_OF, CUTOFFS, save_deciding_weights
+from terminals import on_a_terminal, plain_lines
+
+from samptag.tagging import Tagger
+
+SONG = "eastern-dreams.mp3"
+
+
+@pytest.fixture(scope="module")
+def result(media, deciding_weights):
+    return Tagger.from_pretrained(deciding_weights, device="cpu").tag(media / SONG)
+
+
+@pytest.fixture
+def decide(samptag, deciding_weights):
+    def run(*arguments, **options):
+        return samptag("tag", "--model", deciding_weights, *arguments, **options)
+
+    return run
+
+
+@pytest.fixture
+def seen(deciding_weights, cli_environment):
+    """``seen(60, ...)``: the lines on a terminal of that width."""
+
+    def run(columns, *arguments):
+        command = ["tag", "--model", deciding_weights, *arguments, "--no-progress"]
+        text, code = on_a_terminal(command, {**cli_environment, "TERM": "xterm-256color"}, columns)
+        assert code == 0, text
+        lines = plain_lines(text)
+        assert max(map(len, lines)) <= columns
+        return lines
+
+    return run
+
+
+def test_a_result_knows_what_is_decided(result):
+    decided = result.top(None, decided=True)
+    assert {item.tag for item in decided} == {"guitar", "sitar"}
+    for item in result.scores:
+        assert item.category == CATEGORY_OF[item.tag]
+        assert item.cutoff == CUTOFFS.get(item.tag)
+        assert item.decided is (item.score >= CUTOFFS[item.tag] if item.tag in CUTOFFS else None)
+
+
+def test_every_form_says_what_is_decided(decide, media, result, valid, tmp_path):
+    song = media / SONG
+    record = json.loads(decide(song, "--json", "--top", "0").stdout)
+    valid("tag", record)
+    assert record == {**result.to_record(top=None), "path": str(song)}
+    items = {item["tag"]: item for item in record["tags"]}
+    sitar = items["sitar"]
+    assert sitar == {"tag": "sitar", "score": sitar["score"], "category": "instrument", "decided": True}
+    assert items["slow"]["decided"] is False
+    assert "decided" not in items["indian"]
+
+    only = json.loads(decide(song, "--json", "--decide").stdout)
+    valid("tag", only)
+    assert only["tags"] == [item for item in record["tags"] if item.get("decided")]
+    assert len(json.loads(decide(song, "--json", "--decide", "--top", "1").stdout)["tags"]) == 1
+    assert json.loads(decide(song, "--json", "--decide", "--tags", "slow,fast").stdout)["tags"] == []
+
+    lines = [line.split("\t") for line in decide(song, "--top", "0").stdout.decode().splitlines()]
+    word = {True: "yes", False: "no", None: ""}
+    for _, tag, score, category, decided in lines:
+        assert (float(score), category) == (items[tag]["score"], items[tag]["category"])
+        assert decided == word[items[tag].get("decided")]
+
+    header, row = csv.reader(io.StringIO(decide(song, "--format", "csv", "--decide").stdout.decode()))
+    filled = {tag: float(cell) for tag, cell in zip(header[1:], row[1:], strict=True) if cell}
+    assert filled == {item["tag"]: item["score"] for item in only["tags"]}
+
+
+def test_parquet_has_the_columns(decide, media, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    decide(media / SONG, "--decide", "-o", tmp_path / "x.parquet")
+    (row,) = parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    assert [(item["tag"], item["category"], item["decided"]) for item in row["tags"]] == [
+        ("guitar", "instrument", True),
+        ("sitar", "instrument", True),
+    ]
+
+
+@pytest.mark.parametrize("columns", [60, 100, 170])
+def test_a_song_is_a_line_a_category(seen, media, result, columns):
+    title, *lines = seen(columns, media / SONG)
+    assert title.endswith("0:30")
+    labels = [line.split()[0] for line in lines]
+    assert list(dict.fromkeys(labels)) == ["instrument", "genre", "pace", "voice", "mood"]
+    scores = {item.tag: f"{item.score:.2f}".removeprefix("0") for item in result.scores}
+    words = [f"guitar {scores['guitar']}", f"sitar {scores['sitar']}", f"strings? {scores['strings']}"]
+    assert lines[0].split("  ")[2:] == words
+    assert lines[1].split()[1:3] == ["indian?", scores["indian"]]
+
+    _, *lines = seen(columns, media / SONG, "--decide")
+    assert [line.split(maxsplit=1) for line in lines] == [
+        ["instrument", f"guitar {scores['guitar']}  sitar {scores['sitar']}"],
+        *([label, "unsure"] for label in ("genre", "pace", "voice", "mood")),
+    ]
+
+
+def test_long_lines_of_a_category_go_on_below(seen, media):
+    _, *lines = seen(30, media / SONG, "--decide")
+    assert len(lines[0]) - len(lines[0].lstrip()) == 2
+    assert lines[1].startswith(" " * 14 + "sitar ")
+
+
+def test_five_at_the_top_are_the_five_best_of_all_with_their_bars(seen, media, result):
+    _, *lines = seen(100, media / SONG, "--top", "5")
+    assert sorted(line.split()[-1] for line in lines) == sorted(f"{item.score:.3f}" for item in result.top(5))
+    assert [line.split()[0] for line in lines] == ["instrument", "sitar", "strings?", "genre", "pace"]
+    assert all("█" in line for line in lines[:4])
+
+
+def test_where_nothing_is_decided_it_is_unsure(seen, media):
+    for option in ((), ("--over-time",)):
+        _, line = seen(100, media / SONG, "--decide", "--tags", "slow,fast", *option)
+        assert line == "  unsure; --top 5 shows the best tags all the same"
+
+
+def test_a_folder_shows_decided_words_unless_told_otherwise(seen, media, deciding_weights):
+    lines = seen(100, media / "set")
+    results = list(Tagger.from_pretrained(deciding_weights).tag_many(sorted((media / "set").iterdir())))
+    for line, result in zip(lines, results, strict=False):
+        words = [f"{item.tag} {item.score:.2f}".replace(" 0.", " .") for item in result.top(None, decided=True)]
+        assert "  ".join(line.split("  ")[1:]).strip() == ("  ".join(words) or "unsure")
+    assert any("unsure" in line for line in lines)
+    best = seen(100, media / "set", "--top", "1")[0]
+    assert f"{results[0].top(1)[0].tag}" in best
+
+
+def test_strips_are_of_decided_words(seen, media):
+    _, guitar, sitar, axis, _facts = seen(100, media / SONG, "--over-time")
+    assert (guitar.split()[0], sitar.split()[0], axis.split()[0]) == ("guitar", "sitar", "0:00")
+    _, *strips, _, _ = seen(100, media / SONG, "--over-time", "--top", "3")
+    assert len(strips) == 3
+
+
+def test_labels_begin_at_the_cutoff_of_each_word(decide, media, tmp_path):
+    labels = tmp_path / "x.txt"
+    decide(media / SONG, "--decide", "--labels", labels)
+    lines = [line.split("\t") for line in labels.read_text().splitlines()]
+    # The sitar, whose cut-off is .2, is heard throughout; the guitar, at .5, most of the time.
+    assert ["0.000000", "30.040816", "sitar"] in lines
+    heard = sum(float(end) - float(start) for start, end, tag in lines if tag == "guitar")
+    assert 10 < heard < 30
+
+
+def test_weights_that_cannot_decide_name_those_that_can(tag, media, tmp_path):
+    line = tag(media / "bay.wav", "--decide", check=2).stderr.decode()
+    assert line == (
+        "samptag: error: --decide: the weights tiny-test store no cut-offs, nor do any others that are installed\n"
+    )
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    for name in ("mine", "other"):
+        save_deciding_weights(tmp_path / "cache" / f"{name}.safetensors", name=name)
+    save_deciding_weights(tmp_path / "cache" / "none.safetensors", name="none", cutoffs=None, cutoff_evidence=None)
+    line = tag(media / "bay.wav", "--decide", check=2).stderr.decode()
+    assert line.endswith("tiny-test store no cut-offs: take --model mine or other\n")
+
+
+def test_categories_alone_sort_but_decide_nothing(samptag, media, tmp_path, cli_environment):
+    weights = save_deciding_weights(tmp_path / "w.safetensors", cutoffs=None, cutoff_evidence=None)
+    item = json.loads(samptag("tag", "-m", weights, media / SONG, "--json", "--top", "1").stdout)["tags"][0]
+    assert item == {"tag": "guitar", "score": item["score"], "category": "instrument"}
+    command = ["tag", "-m", weights, media / SONG, "--no-progress"]
+    text, _ = on_a_terminal(command, {**cli_environment, "TERM": "xterm"}, 100)
+    assert plain_lines(text)[1].split()[0:2] == ["instrument", "guitar"]
+    assert "?" not in text
+
+
+def test_resume_does_not_mix_what_is_decided_with_what_is_not(decide, media, tmp_path):
+    target = tmp_path / "x.jsonl"
+    part = tmp_path / "x.jsonl.part"
+    decide(media / "bay.wav", tmp_path / "missing.wav", "-o", target, "--decide", "--fail-fast", check=1)
+    shutil.copy(target, part)
+    header = {"schema": "samptag.resume/1", "settings": {"model": "deciding"}}
+    weights = json.loads(target.read_text().splitlines()[0])["weights"]["sha256"]
+    settings = {"model": "deciding", "weights": weights, "hop": 59049, "tail": "overlap", "top": None}
+    settings |= {"threshold": None, "tags": None, "decide": True}
+    part.write_text(json.dumps({**header, "settings": settings}) + "\n" + target.read_text())
+    target.unlink()
+    refused = decide(media / "bay.wav", "-o", target, "--resume", "--top", "0", check=2).stderr.decode()
+    assert "was made with decide True, not None" in refused
+    again = decide(media / "bay.wav", "-o", target, "--resume", "--decide")
+    assert b"1 of 1 input was tagged before" in again.stderr
+
+
+def test_the_library_decides_as_tag_does(samptag, decide, media, deciding_weights, tmp_path):
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    for name in (SONG, "bay.wav", "void-sensor.ogg", "calm-before-the-storm.flac"):
+        shutil.copy(media / name, songs)
+    db = ("--db", tmp_path / "library.db")
+    samptag("index", songs, *db, "--model", deciding_weights)
+    records = json.loads(decide(songs, "--json", "--decide").stdout)
+    for word in ("guitar", "sitar", "slow", "techno"):
+        told = {record["path"] for record in records if word in {item["tag"] for item in record["tags"]}}
+        found = json.loads(samptag("find", word, *db, "--json").stdout)
+        assert {song["path"] for song in found["songs"]} == told
+        assert found["cutoffs"] == {word: CUTOFFS[word]}
