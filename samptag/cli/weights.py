@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from samptag import __version__
+from samptag.cli.console import counted
 from samptag.cli.options import Json, Progress, complete_weights
+from samptag.cli.vocabulary import has_words_to_explain, print_words, word_facts
 from samptag.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
+    from samptag.core.card import ModelCard
     from samptag.pretrained import Store, WeightsEntry
 
 __all__ = ["app"]
@@ -55,7 +58,7 @@ def list_weights(as_json: Json = False) -> None:
             str(len(record["tags"])),
             "" if record["sample_rate"] is None else str(record["sample_rate"]),
             record["licence"],
-            "; ".join(map(_test, record["scores"])) or "none",
+            _evidence(record),
             _installed(record),
         )
         for record in records
@@ -77,7 +80,7 @@ def show(
         ),
     ] = None,
 ) -> None:
-    """Show all that is known of one name: its words, figures, training data, licence and what to cite.
+    """Show all that is known of one name: its figures, training data, licence and what to cite, and of its words.
 
     $ samptag weights show samplecnn-3-9-mtat50
     $ samptag weights show samplecnn-3-9-mtat50 --json
@@ -111,9 +114,16 @@ def show(
         ("fetched from", record["url"] or ""),
         ("cite", record["citation"]),
         *(("figures", _figures(score)) for score in record["scores"]),
-        *((f"words: {category}" if category else "words", ", ".join(tags)) for category, tags in _words(record)),
     ]
+    card = _header(store.present(name))[0]
+    explained = card is not None and has_words_to_explain(card)
+    if card is not None and explained:
+        facts += word_facts(card)
+    else:
+        facts += [(f"words: {category}" if category else "words", ", ".join(tags)) for category, tags in _words(record)]
     _print_facts([(label, text) for label, text in facts if text])
+    if card is not None and explained:
+        print_words(card)
 
 
 @app.command()
@@ -264,13 +274,14 @@ def import_weights(
 def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
     problem = store.problem(entry)
     present = store.installed_path(entry.name).is_file()
-    file = store.present(entry.name)
+    card, digest = _header(store.present(entry.name))
     return {
         "schema": SCHEMA,
         "name": entry.name,
         "description": entry.description,
         "tags": entry.tags.tags,
-        "tag_categories": entry.tags.categories,
+        "tag_categories": entry.tags.categories or (None if card is None else card.tag_categories),
+        **_words_known(card),
         "sample_rate": entry.sample_rate,
         "training_data": entry.training_data,
         "licence": entry.licence,
@@ -281,7 +292,7 @@ def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
         "installed": problem is None,
         "problem": problem if present else None,
         "path": str(store.installed_path(entry.name)) if problem is None else None,
-        "sha256": None if file is None else _digest(file),
+        "sha256": digest,
         "version": __version__,
     }
 
@@ -298,11 +309,12 @@ def _import_record(store: Store, name: str) -> dict[str, Any]:
         unknown = {"description": "", "tags": (), "tag_categories": None, "sample_rate": None, "citation": ""}
         unread = {"training_data": "", "licence": "", "installed": False, "problem": str(error), "path": str(path)}
         unread["sha256"] = None
-        return record | unknown | unread
+        return record | unknown | unread | _words_known(None)
     return record | {
         "description": card.description,
         "tags": card.tags,
         "tag_categories": card.tag_categories,
+        **_words_known(card),
         "sample_rate": card.config.sample_rate,
         "training_data": card.training_data,
         "licence": card.licence,
@@ -314,14 +326,20 @@ def _import_record(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _digest(path: Path) -> str | None:
-    """The digest that the file holds of its content; None where it cannot be read, as its problem says."""
+def _header(path: Path | None) -> tuple[ModelCard | None, str | None]:
+    """The card in a file, and the digest that it holds of its content; None where there is none to be read."""
     from samptag.core.card import read_header
 
     try:
-        return read_header(path)[1]
+        return (None, None) if path is None else read_header(path)
     except WeightsError:
-        return None
+        return None, None
+
+
+def _words_known(card: ModelCard | None) -> dict[str, Any]:
+    """What a card says of its words beside their categories, as JSON holds it."""
+    values = {} if card is None else card.to_dict()
+    return {name: values.get(name) for name in ("cutoffs", "cutoff_evidence", "evidence", "concepts")}
 
 
 def _installed(record: Mapping[str, Any]) -> str:
@@ -332,6 +350,15 @@ def _figures(score: Mapping[str, Any]) -> str:
     """One test's figures, with the name of the test."""
     pr_auc = "" if score["pr_auc"] is None else f", PR-AUC {score['pr_auc']:.4f}"
     return f"ROC-AUC {score['roc_auc']:.4f}{pr_auc} on {_test(score)}"
+
+
+def _evidence(record: Mapping[str, Any]) -> str:
+    """On what the whole was tested, else how many words were by what."""
+    if record["scores"]:
+        return "; ".join(map(_test, record["scores"]))
+    kinds = [evidence["kind"] for evidence in (record["evidence"] or {}).values()]
+    counts = {"people's tags": kinds.count("human"), "its teachers": kinds.count("teachers")}
+    return ", ".join(f"{counted(count, 'word')} by {name}" for name, count in counts.items() if count) or "none"
 
 
 def _test(score: Mapping[str, Any]) -> str:

@@ -108,15 +108,14 @@ class Evidence:
             return f"people's tags: {figures}, on {self.n} of {self.of} tracks"
         if self.kind == "teachers":
             segments = f" ({self.segments} segments)" if self.segments is not None else ""
-            return f"its teachers: correlation {_share(self.correlation)} on {self.tracks} tracks{segments}"
+            published = f"; they themselves: {self.published}" if self.published else ""
+            return f"its teachers: correlation {_share(self.correlation)} on {self.tracks} tracks{segments}{published}"
         return "unverified"
 
     @property
     def source(self) -> str:
-        """Which tracks, or which teachers and how good they are; empty where nothing was tested."""
-        if self.kind == "teachers":
-            return ", ".join(self.teachers or ()) + (f"; {self.published}" if self.published else "")
-        return self.data or ""
+        """Which tracks, or which teachers; empty where nothing was tested."""
+        return self.data or ", ".join(self.teachers or ())
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that have a value, as JSON holds them."""

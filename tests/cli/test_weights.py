@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 import torch
 import weights_server as ws
+from deciding_weights import save_deciding_weights
 from foreign_checkpoints import sample_state
 
+from samptag.core.card import read_card
 from samptag.core.weights import read_weights
 from samptag.pretrained import Store, load_registry
 from samptag.pretrained.importing import import_file
@@ -161,6 +164,48 @@ def test_show_says_the_rest(house: House):
     listed = {record["name"]: record for record in json.loads(house.run("list", "--json").stdout)}
     assert json.loads(house.run("show", "mine", "--json").stdout) == listed["mine"]
     refused(house.run("show", "thiers"), 3, "did you mean 'theirs'")
+
+
+def test_show_has_what_is_known_of_every_word(house: House, valid):
+    bundled = save_deciding_weights(house.registry.with_name("known.safetensors"), name="known")
+    tags = read_card(bundled).tags
+    ws.write_registry(
+        house.registry.parent, ws.registry_entry("known", bundled.read_bytes(), tags=list(tags), scores=[])
+    )
+    house.cache.mkdir()
+    shutil.copy(bundled, house.cache / "own.safetensors")
+    records = json.loads(house.run("list", "--json").stdout)
+    valid("weights", records)
+    assert [record["name"] for record in records] == ["known", "own"]
+    for record in records:
+        assert record["cutoffs"]["guitar"] == 0.5
+        assert record["cutoff_evidence"]["guitar"] == {"precision": 0.8, "on": "human"}
+        assert record["evidence"]["guitar"]["roc_auc_interval"] == [0.85, 0.96]
+        assert record["concepts"]["female against male"]["against"] == ["male"]
+        assert record["tag_categories"][0] == "instrument"
+    assert [line.split("\t")[4] for line in house.run("list").stdout.splitlines()[1:]] == [
+        "1 word by people's tags, 1 word by its teachers"
+    ] * 2
+
+    lines = [line.split("\t") for line in house.run("show", "own").stdout.splitlines()]
+    facts = {line[0]: line[1] for line in lines if line[0] != "word"}
+    assert facts["people's tags"] == "63 tracks; their teacher had heard them"
+    assert facts["its teachers"] == "one, two"
+    assert "in so many pairs of a hundred" in facts["ROC-AUC"]
+    words = {line[2]: line[1:2] + line[3:] for line in lines if line[0] == "word"}
+    assert len(words) == 52
+    assert words["guitar"] == [
+        "instrument",
+        "people's tags: ROC-AUC .91 (.85 to .96), PR-AUC .80 (.70 to .88), on 21 of 63 tracks",
+        ".50, right in 80% by people",
+    ]
+    assert words["slow"] == ["pace", "unverified", ".10"]
+    assert words["anyone sings"] == ["together", "people's tags: ROC-AUC .97, on 30 of 63 tracks (singing, vocals)", ""]
+    for columns in (60, 100, 170):
+        text = on_a_terminal(["show", "known"], house.environment | {"COLUMNS": str(columns), "TERM": "xterm"})
+        assert max(map(len, text.splitlines())) <= columns
+        assert {"instrument", "pace", "together"} <= {line.strip() for line in text.splitlines()}
+    assert "guitar               people's tags: ROC-AUC .91 (.85 to .96), PR-AUC .80 (.70 to .88), on" in text
 
 
 def test_list_and_path_load_no_torch(house: House):

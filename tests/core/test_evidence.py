@@ -52,8 +52,8 @@ def test_a_card_comes_back_and_one_without_evidence_is_as_before():
         (TEACHERS, "its teachers: correlation .93 on 32 tracks", "one, two"),
         (
             {**TEACHERS, "correlation": -0.05, "segments": 1223, "published": "ROC-AUC .91 on theirs"},
-            "its teachers: correlation -.05 on 32 tracks (1223 segments)",
-            "one, two; ROC-AUC .91 on theirs",
+            "its teachers: correlation -.05 on 32 tracks (1223 segments); they themselves: ROC-AUC .91 on theirs",
+            "one, two",
         ),
         ({"kind": "none"}, "unverified", ""),
     ],
