@@ -1,22 +1,25 @@
 """Pages as `samptag report` makes them, for tests to look at."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from samptag.report import Report
+from samptag.report import Neighbour, Report
 from samptag.tagging import Tagger
 from samptag.tagging.files import expand_inputs
 
 SCRIPT_NAME = "<img src=x onerror=alert(1)>.mp3"
 
 
-def make_page(target: Path, paths: list[Path], tagger: Tagger, **options: Any) -> Path:
-    """The page of `paths`, as `samptag report` makes it."""
+def make_page(
+    target: Path, paths: list[Path], tagger: Tagger, *, alike: Sequence[Neighbour] = (), **options: Any
+) -> Path:
+    """The page of `paths`, as `samptag report` makes it, with the same neighbours for each."""
     inputs = expand_inputs(paths)
     report = _report(tagger, len(inputs))
     for result in tagger.tag_many(inputs, transform=report.listen):
-        report.add(result)
+        report.add(result, alike=alike)
     with target.open("wb") as out:
         report.write(out, folder=target.parent, **{"title": "Songs", **options})
     return target
@@ -34,5 +37,4 @@ def make_long_page(target: Path, clip: Path, tagger: Tagger, *, n_songs: int) ->
 
 
 def _report(tagger: Tagger, n_songs: int) -> Report:
-    seconds = tagger.length / tagger.sample_rate
-    return Report(tagger.tags, model=tagger.card.name, n_songs=n_songs, segment_seconds=seconds)
+    return Report(tagger.card, n_songs=n_songs)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import note
+from samptag.cli.console import detail, note
+from samptag.cli.library_options import Db
 from samptag.cli.options import Device, Model, Progress, weights_panel
 from samptag.cli.output import binary_file, quiet_codecs
 from samptag.cli.tag import expected_seconds, open_tagger, tell
-from samptag.errors import UsageError
+from samptag.errors import LibraryError, UsageError
 
 if TYPE_CHECKING:
-    from samptag.tagging import Input
+    from samptag.library.database import Database
+    from samptag.library.songs import Weights
+    from samptag.report import Neighbour
+    from samptag.tagging import Input, TrackResult
 
 __all__ = ["report"]
 
@@ -56,6 +62,7 @@ def report(
             rich_help_panel=weights_panel,
         ),
     ] = None,
+    db: Db = None,
     progress: Progress = None,
 ) -> None:
     """Make a web page of what the model hears: a player, the waveform, and words against time.
@@ -65,7 +72,8 @@ def report(
     $ samptag report demo/ -o demo.html --embed 20
 
     It is one file that needs no server and no network. A folder becomes a table to sort and filter, which opens its
-    songs. The exit code is 1 when some songs could not be tagged; the page says why.
+    songs. Up to 100 songs have beside them those of your index that sound most like them, if there is one that was
+    made with the same weights. The exit code is 1 when some songs could not be tagged; the page says why.
     """
     from samptag.cli.progress import Meter
     from samptag.cli.startup import without_collection
@@ -84,15 +92,14 @@ def report(
             model, device=device, hop_seconds=hop, expected_seconds=expected_seconds(inputs), progress=progress
         )
     quiet_codecs()
-    seconds = tagger.length / tagger.sample_rate
-    page = Report(tagger.tags, model=tagger.card.name, n_songs=len(inputs), segment_seconds=seconds)
-    meter = Meter(inputs, asked=progress)
+    page = Report(tagger.card, n_songs=len(inputs))
     # Opened first: that a page cannot be written is not found out after hours of tagging.
-    with binary_file(str(output)) as out:
+    with binary_file(str(output)) as out, _index(db, model, n_songs=len(inputs)) as alike:
+        meter = Meter(inputs, asked=progress)
         try:
             for result in tagger.tag_many(inputs, on_seconds=meter.seconds, transform=page.listen):
                 tell(result)
-                page.add(result)
+                page.add(result, alike=alike(result))
                 meter.finished(result)
         finally:
             meter.bar.clear()
@@ -100,6 +107,60 @@ def report(
     note(meter.overview(str(output)))
     if meter.n_failed:
         raise typer.Exit(SOME_FAILED)
+
+
+@contextmanager
+def _index(db: str | None, model: str | None, *, n_songs: int) -> Iterator[Callable[[TrackResult], list[Neighbour]]]:
+    """What finds the songs of the index that sound most like a result; none where there is no index to ask.
+
+    Raises
+    ------
+    LibraryError
+        The index that was named cannot be used, or knows nothing of these weights.
+    """
+    from samptag.library.database import Database, default_path
+    from samptag.pretrained import DEFAULT, resolve
+    from samptag.report import FEW_SONGS
+
+    path = default_path() if db is None else Path(db)
+    if n_songs > FEW_SONGS or (db is None and not path.is_file()):
+        yield lambda result: []
+        return
+    from samptag.library.songs import choose_weights
+
+    with ExitStack() as stack:
+        try:
+            database = Database(path, create=False)
+            stack.callback(database.close)
+            weights = choose_weights(database, resolve(model or DEFAULT))
+        except LibraryError as problem:
+            if db is not None:
+                raise
+            detail(f"no neighbours from the index: {problem}")
+            yield lambda result: []
+            return
+        yield partial(_nearest, database, weights)
+
+
+def _nearest(database: Database, weights: Weights, result: TrackResult) -> list[Neighbour]:
+    from samptag.library.similar import Seed, similar_songs
+    from samptag.report import N_NEIGHBOURS, Neighbour
+
+    if result.embedding is None:
+        return []
+    vocabulary = weights.vocabulary
+    with database.explained():
+        seed = Seed(path=result.path, vector=result.embedding, audio=None)
+        found = similar_songs(database, weights, [seed], n=N_NEIGHBOURS)
+    neighbours = []
+    for song in found:
+        if vocabulary.has_cutoffs:
+            decided = vocabulary.decided([song.scores[tag] for tag in vocabulary.tags])
+            words = [word.tag for word, _ in decided if word.cutoff is not None]
+        else:
+            words = sorted(song.scores, key=lambda tag: -song.scores[tag])
+        neighbours.append(Neighbour(name=song.label, words=" · ".join(words[:3]), path=song.path))
+    return neighbours
 
 
 def _title(paths: Sequence[str], inputs: Sequence[Input]) -> str:

@@ -1,5 +1,5 @@
 """What samptag hears, to be looked at: the report page, heat maps of words against time, spectra of learned filters."""
 
-from samptag.report.page import Report
+from samptag.report.page import FEW_SONGS, N_NEIGHBOURS, Neighbour, Report
 
-__all__ = ["Report"]
+__all__ = ["FEW_SONGS", "N_NEIGHBOURS", "Neighbour", "Report"]

@@ -11,7 +11,7 @@
   const bytesOf = (id) => Uint8Array.from(atob($(id).textContent), (character) => character.charCodeAt(0));
 
   const library = JSON.parse($("library").textContent);
-  const { tags, songs } = library;
+  const { tags, songs, categories, cutoffs, evidence } = library;
   const nSongs = songs.name.length;
   const packed = new Uint16Array(bytesOf("scores").buffer);
   const score = (song, tag) => packed[song * tags.length + tag] / 65535;
@@ -19,7 +19,11 @@
     const scores = tags.map((_, tag) => score(song, tag));
     return tags.map((_, tag) => tag).sort((a, b) => scores[b] - scores[a]).slice(0, count);
   };
-  const bestNames = (song) => bestTags(song, 3).map((tag) => tags[tag]).join(" · ");
+  const isDecided = (song, tag) => cutoffs !== null && cutoffs[tag] !== null && score(song, tag) >= cutoffs[tag];
+  // What a song is called by: the words that are decided, or where the weights decide nothing, the best.
+  const tellingTags = (song, count) => (cutoffs ? bestTags(song, tags.length).filter((tag) => isDecided(song, tag)) : bestTags(song, count)).slice(0, count);
+  const bestNames = (song) => tellingTags(song, 3).map((tag) => tags[tag]).join(" · ") || "unsure";
+  const known = (tag) => (evidence ? `${tags[tag]}: ${evidence[tag]}` : tags[tag]);
   const decimals = (value) => (value < 0.995 ? value.toFixed(2).slice(1) : "1.0");
   const clock = (seconds) => {
     const whole = Math.floor(seconds), pad = (n) => String(n).padStart(2, "0");
@@ -31,7 +35,12 @@
   const width = (element, share) => { element.style.width = `${100 * share}%`; return element; };
   const meter = (share) => make("div", { className: "meter" }, width(make("i"), share));
   const pill = (song, tag) =>
-    make("span", { className: "pill", title: `${tags[tag]} ${decimals(score(song, tag))}` }, width(make("i"), score(song, tag)), tags[tag]);
+    make("span", { className: "pill", title: `${known(tag)} – here ${decimals(score(song, tag))}` }, width(make("i"), score(song, tag)), tags[tag]);
+
+  const pills = (song, count) => {
+    const found = tellingTags(song, count);
+    return found.length ? found.map((tag) => pill(song, tag)) : [make("span", { className: "unsure" }, "unsure")];
+  };
 
   /* ---- All songs ---- */
 
@@ -83,7 +92,7 @@
     const wordWidth = narrow ? " 3.4rem" : " 7.5rem";
     $("overview").style.setProperty("--grid", `minmax(0, 1fr)${narrow ? "" : " minmax(0, 1.1fr)"}${wordWidth.repeat(words.length)} 3.6rem`);
     $("columns").replaceChildren(
-      column("Song", "name"), column("Best words", null, "wide"),
+      column("Song", "name"), column(cutoffs ? "Decided words" : "Best words", null, "wide"),
       ...words.map((tag) => column(tags[tag], tag)), column("Length", "seconds", "end"));
   }
 
@@ -115,7 +124,7 @@
         make("span", { className: "wide" }, songs.folder[song]),
         make("span", { className: "narrow" }, failed ? "could not be tagged" : bestNames(song))),
       failed ? make("div", { className: "failed-text wide", role: "cell", title: failed }, "could not be tagged")
-        : make("div", { className: "tops wide", role: "cell" }, ...bestTags(song, 4).map((tag) => pill(song, tag))),
+        : make("div", { className: "tops wide", role: "cell" }, ...pills(song, 4)),
       ...[...view.words.keys()].map((tag) => failed ? make("div", { role: "cell" })
         : make("div", { className: "score", role: "cell" }, meter(score(song, tag)), decimals(score(song, tag)))),
       make("div", { className: "end", role: "cell" }, failed ? "" : clock(songs.seconds[song])));
@@ -174,10 +183,10 @@
     const length = seconds >= 36000 ? `${number(Math.round(seconds / 3600))} hours` : clock(seconds);
     $("totals").textContent = [plural(nSongs - failed, "song"), length, ...(failed ? [`${number(failed)} could not be tagged`] : [])].join(" · ");
     const counts = tags.map(() => 0);
-    for (let song = 0; song < nSongs; song++) if (!songs.error[song]) for (const tag of bestTags(song, 5)) counts[tag]++;
+    for (let song = 0; song < nSongs; song++) if (!songs.error[song]) for (const tag of tellingTags(song, cutoffs ? tags.length : 5)) counts[tag]++;
     const order = tags.map((_, tag) => tag).sort((a, b) => counts[b] - counts[a]);
     $("frequent").replaceChildren(...order.filter((tag) => counts[tag]).slice(0, 12).map((tag) => {
-      const button = make("button", { type: "button", title: `Among the five best words of ${plural(counts[tag], "song")}` }, tags[tag], make("small", {}, number(counts[tag])));
+      const button = make("button", { type: "button", title: `${cutoffs ? "Decided for" : "Among the five best words of"} ${plural(counts[tag], "song")}` }, tags[tag], make("small", {}, number(counts[tag])));
       button.onclick = () => addWord(tag);
       return button;
     }));
@@ -232,16 +241,9 @@
     if (failed) return;
     $("length").textContent = `/ ${clock(seconds)}`;
     $("stage").ariaValueMax = Math.floor(seconds);
-    $("best").replaceChildren(...bestTags(song, 5).map((tag) => pill(song, tag)));
-    $("words").replaceChildren(...bestTags(song, tags.length).map((tag) => {
-      const name = nSongs > 1 ? make("button", { type: "button", title: `Songs with ${tags[tag]}` }, tags[tag]) : make("b", {}, tags[tag]);
-      if (nSongs > 1) name.onclick = () => { location.hash = ""; addWord(tag); };
-      return make("li", {}, name, meter(score(song, tag)), make("span", {}, decimals(score(song, tag))));
-    }));
-    $("alike").hidden = !songs.neighbours[song].length;
-    $("neighbours").replaceChildren(...songs.neighbours[song].map((other) => make("li", {},
-      make("a", { href: `#song-${other}` }, make("b", {}, songs.name[other]),
-        make("span", {}, bestNames(other))))));
+    $("best").replaceChildren(...pills(song, 5));
+    drawWords(song);
+    drawNeighbours(song);
     $("more").hidden = !current.picture || current.picture.words.length <= BEST;
     if (songs.embedded[song]) {
       current.url = URL.createObjectURL(new Blob([bytesOf(`sound-${song}`)], { type: songs.audio[song] }));
@@ -249,6 +251,48 @@
     } else audio.src = songs.audio[song];
     drawSong();
     seek(0);
+  }
+
+  function drawWords(song) {
+    const ranked = bestTags(song, tags.length);
+    const groups = categories ? [...new Set(categories)] : [null];
+    $("words").replaceChildren(...groups.flatMap((group) => [
+      ...(group === null ? [] : [make("li", { className: "category" }, group)]),
+      ...ranked.filter((tag) => group === null || categories[tag] === group).map((tag) => wordOf(song, tag)),
+    ]));
+    $("known").hidden = !evidence;
+    $("known").textContent = "Point at a word for what is known of it.";
+  }
+
+  function wordOf(song, tag) {
+    const opens = nSongs > 1;
+    // Where it opens nothing it is a button all the same if there is evidence, which a finger or the keyboard then shows.
+    const name = make(opens || evidence ? "button" : "b", { title: opens ? `Songs with ${tags[tag]}` : "" }, tags[tag]);
+    if (opens) name.onclick = () => { location.hash = ""; addWord(tag); };
+    const bar = meter(score(song, tag));
+    if (cutoffs && cutoffs[tag] !== null) {
+      const mark = make("s");
+      mark.style.left = `${100 * cutoffs[tag]}%`;
+      bar.append(mark);
+    }
+    const item = make("li", { className: isDecided(song, tag) ? "decided" : "" }, name, bar, make("span", {}, decimals(score(song, tag))));
+    if (evidence) {
+      item.onpointerenter = item.onclick = name.onfocus = () => { $("known").textContent = known(tag); };
+      bar.title = known(tag);
+    }
+    return item;
+  }
+
+  function drawNeighbours(song) {
+    const elsewhere = songs.alike[song], here = songs.neighbours[song];
+    const entry = (text, words, properties) =>
+      make("li", {}, make(properties.href ? "a" : "div", properties, make("b", {}, text), make("span", {}, words)));
+    $("alike").hidden = !elsewhere.length && !here.length;
+    $("whose").textContent = elsewhere.length ? "your index" : "these songs";
+    $("neighbours").replaceChildren(...(elsewhere.length
+      ? elsewhere.map((other) => entry(other.name, other.words || "unsure", other.song !== null ? { href: `#song-${other.song}` }
+        : other.address ? { href: other.address, target: "_blank", rel: "noopener", title: "Play the file in a tab of its own" } : {}))
+      : here.map((other) => entry(songs.name[other], bestNames(other), { href: `#song-${other}` }))));
   }
 
   function closeSong() {
@@ -295,7 +339,7 @@
     const { words, columns, heat } = current.picture;
     const shown = current.all ? words : words.slice(0, BEST);
     $("more").textContent = current.all ? `Only the ${BEST} best words` : `All ${words.length} words`;
-    $("labels").replaceChildren(...shown.map((tag) => make("span", { title: tags[tag] }, tags[tag])));
+    $("labels").replaceChildren(...shown.map((tag) => make("span", { title: known(tag) }, tags[tag])));
     $("values").replaceChildren(...shown.map((tag) => make("span", {}, decimals(score(current.song, tag)))));
     const colours = ramp();
     const image = new ImageData(columns, shown.length);

@@ -5,7 +5,8 @@ import datetime
 import hashlib
 import mimetypes
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from numpy.typing import NDArray
 
+from samptag.core.card import ModelCard
 from samptag.errors import AudioError
 from samptag.report.neighbours import nearest
 from samptag.report.timeline import column_means, segment_edges
@@ -22,7 +24,7 @@ from samptag.report.waveform import Outline
 from samptag.tagging.result import TrackResult
 from samptag.text import valid_text
 
-__all__ = ["Report"]
+__all__ = ["FEW_SONGS", "N_NEIGHBOURS", "Neighbour", "Report"]
 
 # All heat maps and waveforms together: a browser reads a page of this size from a disk in about a second.
 PICTURE_BYTES = 24_000_000
@@ -30,11 +32,34 @@ MIN_COLUMNS, MAX_COLUMNS, MAX_POINTS = 16, 2_000, 1_600
 POINTS_A_COLUMN = 4
 # More columns than this to a segment would repeat each other.
 COLUMNS_A_SEGMENT = 4
-# Up to so many songs, all words are there over time; beyond, the best of each song.
-FEW_SONGS, BEST_WORDS = 100, 12
+FEW_SONGS = 100
+"""Up to so many songs, all words are there over time; beyond, the best of each song."""
+
+BEST_WORDS = 12
 N_NEIGHBOURS = 8
+"""Songs that are named beside one as sounding like it."""
+
 # Among fewer songs, the nearest is one for want of others.
 LEAST_FOR_NEIGHBOURS = 2 * N_NEIGHBOURS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """A song that is not of the page, or not only, and sounds like one that is.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    words : str
+        What it sounds like, for people.
+    path : str
+        Its file.
+    """
+
+    name: str
+    words: str
+    path: str
 
 
 class Report:
@@ -44,30 +69,25 @@ class Report:
 
     Parameters
     ----------
-    tags : iterable of str
-        The model's tags.
-    model : str
-        Name of the weights.
+    card : ModelCard
+        The weights' name, and their words with what is known of each.
     n_songs : int
         How many songs there will be: the more, the coarser the pictures of each, so that the page stays of a size that
         a browser opens at once.
-    segment_seconds : float
-        Length of the model's segment.
 
     Examples
     --------
     >>> tagger = Tagger.from_pretrained()
-    >>> report = Report(tagger.tags, model=tagger.card.name, n_songs=1, segment_seconds=2.68)
+    >>> report = Report(tagger.card, n_songs=1)
     >>> for result in tagger.tag_many(["song.mp3"], transform=report.listen):
     ...     report.add(result)
     >>> with open("report.html", "wb") as out:
     ...     report.write(out, folder=Path(), title="song.mp3")
     """
 
-    def __init__(self, tags: Iterable[str], *, model: str, n_songs: int, segment_seconds: float) -> None:
-        self._tags = tuple(tags)
-        self._model = model
-        self._segment_seconds = segment_seconds
+    def __init__(self, card: ModelCard, *, n_songs: int) -> None:
+        self._card = card
+        self._tags = card.tags
         self._n_words = len(self._tags) if n_songs <= FEW_SONGS else min(BEST_WORDS, len(self._tags))
         room = PICTURE_BYTES // (max(n_songs, 1) * (self._n_words + 2 * POINTS_A_COLUMN))
         self._columns = max(MIN_COLUMNS, min(MAX_COLUMNS, room))
@@ -78,6 +98,7 @@ class Report:
         self._scores: list[NDArray[np.float32]] = []
         self._pictures: list[bytes] = []
         self._embeddings: list[NDArray[np.float32] | None] = []
+        self._alike: list[Sequence[Neighbour]] = []
 
     def listen(self, path: str, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass an input's blocks on unchanged and keep the outline of its waveform: the `transform` of `tag_many`.
@@ -90,9 +111,17 @@ class Report:
             yield block
         self._outlines[path] = outline.finish()
 
-    def add(self, result: TrackResult) -> None:
-        """Take in one result: with a taggram, or with an error."""
+    def add(self, result: TrackResult, *, alike: Sequence[Neighbour] = ()) -> None:
+        """Take in one result: with a taggram, or with an error.
+
+        Parameters
+        ----------
+        result : TrackResult
+        alike : sequence of Neighbour
+            Songs that sound like it, nearest first; where there are none, the nearest of the page are shown.
+        """
         self._paths.append(result.path)
+        self._alike.append(alike)
         self._songs.append(
             {
                 "name": valid_text(os.path.basename(result.path)),
@@ -135,9 +164,12 @@ class Report:
         names = self._songs[0] if self._songs else {}
         library = {
             "title": title,
-            "model": self._model,
+            "model": self._card.name,
             "made": datetime.date.today().isoformat(),
             "tags": self._tags,
+            "categories": self._card.tag_categories,
+            "cutoffs": self._card.cutoffs and [self._card.cutoffs.get(tag) for tag in self._tags],
+            "evidence": self._evidence(),
             "songs": {
                 **{name: [song[name] for song in self._songs] for name in names},
                 "folder": _folders(self._paths),
@@ -147,6 +179,7 @@ class Report:
                 ],
                 "embedded": embedded,
                 "neighbours": self._neighbours(),
+                "alike": self._elsewhere(folder, linked=not embed_below),
             },
         }
         own = files("samptag.report")
@@ -175,12 +208,47 @@ class Report:
         """Heat map and outline of one song, as the page's `Picture` reads them."""
         if result.taggram is None or result.starts is None:
             return b""
-        edges = segment_edges(result.starts, duration=result.duration, segment_seconds=self._segment_seconds)
+        config = self._card.config
+        seconds = config.input_length / config.sample_rate
+        edges = segment_edges(result.starts, duration=result.duration, segment_seconds=seconds)
         columns = min(self._columns, max(MIN_COLUMNS, COLUMNS_A_SEGMENT * result.segments))
         words = np.argsort(-scores, kind="stable")[: self._n_words]
         means = column_means(result.taggram[:, words], edges, columns=columns)
         head = np.array([len(words), columns, outline.shape[1], *words], dtype="<u2")
         return head.tobytes() + np.round(means * 255).astype(np.uint8).tobytes() + outline.tobytes()
+
+    def _evidence(self) -> list[str] | None:
+        """What is known of each word, in words; None where the weights say nothing of the kind."""
+        card = self._card
+        if not (card.evidence or card.cutoffs):
+            return None
+        texts = []
+        for tag in self._tags:
+            known, cutoff = (card.evidence or {}).get(tag), (card.cutoffs or {}).get(tag)
+            text = "unverified" if known is None else known.text + (f" ({known.source})" if known.source else "")
+            if cutoff is not None:
+                right = (card.cutoff_evidence or {}).get(tag)
+                text += f"; decided from {cutoff:.2f}" + (f", {right.text}" if right else "")
+            texts.append(text)
+        return texts
+
+    def _elsewhere(self, folder: Path, *, linked: bool) -> list[list[dict[str, Any]]]:
+        """The neighbours that were given: the number of a song of the page, else an address to open."""
+        places = {os.path.realpath(path): number for number, path in enumerate(self._paths)}
+        found = []
+        for alike in self._alike:
+            found.append(
+                [
+                    {
+                        "name": valid_text(other.name),
+                        "words": other.words,
+                        "song": places.get(os.path.realpath(other.path)),
+                        "address": _address(other.path, folder) if linked else None,
+                    }
+                    for other in alike
+                ]
+            )
+        return found
 
     def _neighbours(self) -> list[list[int]]:
         known = [number for number, embedding in enumerate(self._embeddings) if embedding is not None]

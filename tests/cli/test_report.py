@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,30 @@ def test_small_files_are_embedded_as_they_are(report, media, tmp_path):
     (sound,) = re.findall(r'id="sound-0">(.*?)</script>', page.read_text(encoding="utf-8"))
     assert base64.b64decode(sound) == (media / "bay.wav").read_bytes()
     assert "sound-1" not in page.read_text(encoding="utf-8")
+
+
+def test_neighbours_come_from_the_index(report, samptag, media, tiny_weights, deciding_weights, tmp_path):
+    db, page = tmp_path / "library.db", tmp_path / "out.html"
+    samptag("index", media / "set", "--db", db, "--model", tiny_weights)
+    song = media / "eastern-dreams.mp3"
+    report(song, "-o", page, "--db", db)
+    (alike,) = library_of(page)["songs"]["alike"]
+    told = json.loads(samptag("similar", song, "--db", db, "-m", tiny_weights, "-n", "8", "--json").stdout)["songs"]
+    # Embeddings in the index are of half precision: the order of near ones may differ.
+    assert len({item["name"] for item in alike} & {Path(other["path"]).stem for other in told}) >= 7
+    assert all(item["song"] is None and item["address"].endswith(".opus") for item in alike)
+    assert all(item["words"].count(" · ") == 2 for item in alike)
+
+    inside = sorted((media / "set").iterdir())
+    report(*inside, "-o", page, env={"SAMPTAG_DB": str(db)})
+    songs = library_of(page)["songs"]
+    assert {item["song"] for alike in songs["alike"] for item in alike} <= set(range(len(inside)))
+    assert all(number not in {item["song"] for item in alike} for number, alike in enumerate(songs["alike"]))
+
+    report(song, "-o", page)
+    assert library_of(page)["songs"]["alike"] == [[]]
+    other = samptag("report", song, "--model", deciding_weights, "-o", page, "--db", db, check=5)
+    assert b"no song of the index was heard with" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
 """The page in a real browser: no errors, no requests, clicks that seek, and names that stay names."""
 
 import pytest
+from deciding_weights import save_deciding_weights
 from report_pages import SCRIPT_NAME, make_long_page, make_page
+
+from samptag.report import Neighbour
+from samptag.tagging import Tagger
 
 
 @pytest.fixture
@@ -164,6 +168,66 @@ def test_neighbours_open(song):
     song.click("#neighbours a")
     song.wait(f"document.getElementById('name').textContent !== {SCRIPT_NAME!r}")
     assert song.console() == []
+
+
+@pytest.fixture(scope="module")
+def decider(tmp_path_factory):
+    """Real weights that sort and decide their words, and know something of them."""
+    return Tagger.from_pretrained(save_deciding_weights(tmp_path_factory.mktemp("w") / "deciding.safetensors"))
+
+
+def texts(browser, selector):
+    return browser.run(f"return [...document.querySelectorAll('{selector}')].map((e) => e.textContent)")
+
+
+def test_words_are_sorted_and_tell_what_is_known_of_them(browser, decider, media, tmp_path):
+    browser.open(make_page(tmp_path / "song.html", [media / "eastern-dreams.mp3"], decider))
+    assert texts(browser, "#words .category") == ["instrument", "genre", "pace", "voice", "mood"]
+    assert texts(browser, "#words .decided > button") == ["guitar", "sitar"]
+    assert texts(browser, "#best .pill") == ["guitar", "sitar"]
+    guitar = (
+        "guitar: people's tags: ROC-AUC .91 (.85 to .96), PR-AUC .80 (.70 to .88), on 21 of 63 tracks "
+        "(63 tracks; their teacher had heard them); decided from 0.50, right in 80% by people"
+    )
+    browser.click("#words .decided .meter")
+    assert texts(browser, "#known") == [guitar]
+    assert browser.run("return document.querySelector('#labels span').title") == guitar
+    browser.run("[...document.querySelectorAll('#words button')].find((b) => b.textContent === 'fast').focus()")
+    assert texts(browser, "#known") == ["fast: unverified; decided from 0.90"]
+    marks = browser.run("return [...document.querySelectorAll('#words .decided s')].map((s) => s.style.left)")
+    assert marks == ["50%", "20%"]
+    assert browser.console() == []
+
+
+def test_the_overview_shows_what_is_decided(browser, decider, library, tmp_path):
+    browser.open(make_page(tmp_path / "songs.html", [library / "set"], decider))
+    assert texts(browser, "#columns > :nth-child(2)") == ["Decided words"]
+    first = decider.tag(sorted((library / "set").iterdir())[0]).top(4, decided=True)
+    assert texts(browser, "#rows .row:first-child .pill") == [item.tag for item in first]
+    assert "unsure" in texts(browser, "#rows .unsure")
+    assert browser.console() == []
+
+
+def test_neighbours_from_elsewhere_are_text_and_lead_to_their_files(browser, tagger, media, tmp_path):
+    songs = [media / "bay.wav", media / "eastern-dreams.mp3"]
+    alike = [
+        Neighbour(name=SCRIPT_NAME, words="piano", path=str(media / "void-sensor.ogg")),
+        Neighbour(name="bay", words="", path=str(media / "bay.wav")),
+    ]
+    target = tmp_path / "page.html"
+    browser.open(make_page(target, songs, tagger, alike=alike), fragment="#song-1")
+    assert texts(browser, "#neighbours b") == [SCRIPT_NAME, "bay"]
+    assert texts(browser, "#neighbours b + span") == ["piano", "unsure"]
+    assert texts(browser, "#whose") == ["your index"]
+    links = browser.run("return [...document.querySelectorAll('#neighbours a')].map((a) => a.href)")
+    assert links == [(media / "void-sensor.ogg").as_uri(), f"{target.as_uri()}#song-0"]
+    browser.click("#neighbours li:nth-child(2) a")
+    browser.wait("document.getElementById('name').textContent === 'bay.wav'")
+    assert browser.console() == []
+    # On a page to be sent away, nothing leads to files of this machine.
+    browser.open(make_page(target, songs, tagger, alike=alike, embed_below=10_000_000), fragment="#song-1")
+    assert browser.run("return document.querySelectorAll('#neighbours a').length") == 1
+    assert str(media) not in target.read_text(encoding="utf-8")
 
 
 def test_a_song_that_failed_says_why(browser, page):
