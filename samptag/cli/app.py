@@ -91,7 +91,8 @@ def _root(
     $ samptag tag ~/Music -o tags.jsonl
     $ samptag help tag
 
-    --quiet, --verbose and --debug may stand anywhere in the line.
+    --quiet, --verbose and --debug may stand anywhere in the line. 'samptag help COMMAND' says what a command takes;
+    README.md and docs/ in samptag's source say the rest.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -129,7 +129,14 @@ def evaluate_command(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_SYSTEM)
+        str,
+        typer.Option(
+            "--device",
+            metavar="DEVICE",
+            envvar="SAMPTAG_DEVICE",
+            help="auto, cpu, cuda, cuda:N or mps.",
+            rich_help_panel=_SYSTEM,
+        ),
     ] = "auto",
     group: Annotated[
         str,

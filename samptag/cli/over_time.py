@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from samptag.cli.table import MARGIN_CELLS, TAG_CELLS, TableWriter
+from samptag.cli.table import MARGIN_CELLS, TAG_CELLS, TableWriter, clock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +21,7 @@ LABEL_CELLS = 24  # between two times on the axis, about
 
 
 class StripWriter(TableWriter):
-    """Draws the selected tags of a file over time, in the width of the terminal."""
-
-    usually_decides = True
+    """Draws the selected tags of a file over time, in the width of the terminal; usually those that are decided."""
 
     def draw(self, result: TrackResult) -> None:
         """Draw a strip for each tag, the time below them, and what a column and a block stand for."""
@@ -36,6 +34,8 @@ class StripWriter(TableWriter):
         seconds = config.input_length / config.sample_rate
         cells = max(8, min(MOST_CELLS, self.console.width - TAG_CELLS - MARGIN_CELLS))
         items = self.about.selection.of(result)
+        if self.about.selection.usual:
+            items = result.top(None, decided=True) or items
         if not self.some(items):
             return
         columns = [self.about.card.tags.index(item.tag) for item in items]
@@ -108,4 +108,4 @@ def _axis(duration: float, cells: int) -> str:
 
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
+    return f"{minutes}:{rest:02}" if minutes < 60 else clock(seconds)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import detail, note
+from samptag.cli.console import counted, detail, note
 from samptag.cli.library_options import Db
 from samptag.cli.options import Device, Model, Progress, weights_panel
 from samptag.cli.output import binary_file, quiet_codecs
@@ -101,6 +101,10 @@ def report(
                 tell(result)
                 page.add(result, alike=alike(result))
                 meter.finished(result)
+        except KeyboardInterrupt:
+            meter.bar.clear()
+            note(f"{meter.n_done} of {counted(len(inputs), 'input')} done; {output} is written only as a whole")
+            raise
         finally:
             meter.bar.clear()
         page.write(out, folder=output.parent, title=title or _title(paths, inputs), embed_below=round(embed * MEGABYTE))

@@ -28,6 +28,7 @@ MARGIN_CELLS = 11  # what stands around tag and bar: three times two spaces and 
 CATEGORY_CELLS = 12
 # What a line of a category shows beside its best tag and what is decided.
 MOST_BEST, LEAST_BEST = 3, 0.1
+LINE_TOP = 3  # tags on the line of a file
 
 
 class TableWriter(Writer):
@@ -114,13 +115,12 @@ class TableWriter(Writer):
 class CategoryWriter(TableWriter):
     """Draws a line a category: the decided tags, and unless these alone are asked for, at least the best few."""
 
-    usual_top = 0
-
     def draw(self, result: TrackResult) -> None:
         """Draw the categories in the order of the weights."""
         from rich.text import Text
 
-        items, decide = self.about.selection.of(result), self.about.selection.decide
+        selection = self.about.selection
+        items = result.top(None) if selection.usual else selection.of(result)
         if not self.some(items):
             return
         for category in self.categories:
@@ -132,7 +132,7 @@ class CategoryWriter(TableWriter):
             ]
             line = self.label(category)
             indent = line.cell_len
-            for item in words if decide else best:
+            for item in words if selection.decide else best:
                 word = shorten(doubted(item, self.about), max(8, self.console.width - indent - 6))
                 part = scored(word, item, "bold" if item.decided else "")
                 if line.cell_len > indent and line.cell_len + part.cell_len > self.console.width:
@@ -145,10 +145,10 @@ class CategoryWriter(TableWriter):
 
 
 class LineWriter(Writer):
-    """Draws a line a file, for folders: its name below the folder that all have in common, and its best tags."""
+    """Draws a line a file, for folders: its name below the folder that all have in common, and its tags.
 
-    usual_top = 3
-    usually_decides = True
+    Usually those that are decided, or the best where the weights decide nothing.
+    """
 
     def __init__(self, out: Any, about: About) -> None:
         super().__init__(out, about)
@@ -171,14 +171,18 @@ class LineWriter(Writer):
         if result.error is not None:
             return
         line = Text(pad(shorten(self._name(result.path), self._room), self._room), style="cyan")
-        items = self.about.selection.of(result)
+        selection, decide = self.about.selection, self.about.selection.decide
+        items = selection.of(result)
+        if selection.usual:
+            decide = bool(self.about.card.cutoffs)
+            items = result.top(None if decide else LINE_TOP, decided=decide)
         for item in items:
             part = scored(doubted(item, self.about), item)
             if line.cell_len + part.cell_len > self._console.width:
                 break
             line.append_text(part)
         if not items:
-            line.append("  unsure" if self.about.selection.decide else "  no tag scores that high", style="dim")
+            line.append("  unsure" if decide else "  no tag scores that high", style="dim")
         self._console.print(line, no_wrap=True, overflow="ellipsis")
         self._console.file.flush()
 

@@ -241,6 +241,8 @@ def tag(
     when all inputs were tagged and 1 when some failed; the others are complete then.
     """
     form = _form(format, json=json, output=output)
+    # Asked now: while results are written, descriptor 1 leads where errors go.
+    on_terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
     refused = (
         (
             not paths and files_from is None,
@@ -265,7 +267,7 @@ def tag(
             "--resume tags only what is missing: --taggram, --labels and --embeddings would lack the rest",
         ),
         (
-            form != TABLE and FORMATS[form].binary and _on_terminal(output),
+            form != TABLE and FORMATS[form].binary and on_terminal,
             f"{form} is no text for a terminal: give --output FILE.{form}",
         ),
     )
@@ -300,18 +302,18 @@ def tag(
             expected_seconds=expected_seconds(inputs) if ranks.world_size == 1 else None,
             progress=progress,
         )
-    if over_time and (form != TABLE or not _on_terminal(output)):
+    if over_time and (form != TABLE or not on_terminal):
         raise UsageError("--over-time draws on a terminal; --taggram FILE writes the same scores")
-    plainly = top is None and threshold is None and not tags
+    selection = _selection(tags or [], top, threshold, decide, card=tagger.card)
     writer = _writer(
         form,
-        output,
+        on_terminal=on_terminal,
         over_time=over_time,
         tables=single or (files_from is None and len(inputs) <= MOST_TABLES),
-        by_category=tagger.card.tag_categories is not None and (decide or plainly),
+        by_category=tagger.card.tag_categories is not None and (selection.usual or decide),
     )
     about = About(
-        selection=_selection(tags or [], top, threshold, decide, card=tagger.card, writer=writer),
+        selection=selection,
         card=tagger.card,
         paths=tuple(item.path for item in inputs),
         single=single,
@@ -341,7 +343,7 @@ def tag(
         results = _results(tagger, todo, ranks, taggram=by_segment, on_seconds=meter.seconds)
         stack.enter_context(closing(results))
         # Results and progress may share one screen, and take turns on it.
-        turns = meter.bar.aside if _on_terminal(output) else nullcontext
+        turns = meter.bar.aside if on_terminal else nullcontext
         try:
             for result in results:
                 tell(result)
@@ -358,7 +360,7 @@ def tag(
                 note(_interrupted(meter, len(todo), output, in_journal=form == "jsonl"))
             raise
     # Below a document on a terminal, a line for people would be taken for a part of it.
-    _conclude(meter, len(inputs), output, in_full=form == TABLE or not _on_terminal(output))
+    _conclude(meter, len(inputs), output, in_full=form == TABLE or not on_terminal)
     raise typer.Exit(SOME_FAILED if meter.n_failed else 0)
 
 
@@ -432,14 +434,10 @@ def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> 
     return tagger
 
 
-def _on_terminal(output: str | None) -> bool:
-    return output is None and sys.stdout is not None and sys.stdout.isatty()
-
-
-def _writer(form: str, output: str | None, *, over_time: bool, tables: bool, by_category: bool) -> type[Writer]:
+def _writer(form: str, *, on_terminal: bool, over_time: bool, tables: bool, by_category: bool) -> type[Writer]:
     if form != TABLE:
         return FORMATS[form]
-    if not _on_terminal(output):
+    if not on_terminal:
         return TsvWriter
     from samptag.cli.over_time import StripWriter
     from samptag.cli.table import CategoryWriter, LineWriter, TableWriter
@@ -458,7 +456,6 @@ def _selection(
     decide: bool,
     *,
     card: ModelCard,
-    writer: type[Writer],
 ) -> Selection:
     """What is shown of each result.
 
@@ -483,8 +480,7 @@ def _selection(
         chosen.append(tag)
     tags = tuple(dict.fromkeys(chosen)) or None
     if top is None and tags is None and threshold is None and not decide:
-        decide = writer.usually_decides and bool(card.cutoffs)
-        top = 0 if decide else writer.usual_top
+        return Selection(usual=True)
     return Selection(top=top or None, threshold=threshold, tags=tags, decide=decide)
 
 

@@ -50,12 +50,15 @@ class Selection:
         Only these, in this order where a format has columns.
     decide : bool
         Only those past their cut-offs.
+    usual : bool
+        Nobody asked for anything of this: forms for people may choose what suits them.
     """
 
     top: int | None = 5
     threshold: float | None = None
     tags: tuple[str, ...] | None = None
     decide: bool = False
+    usual: bool = False
 
     def of(self, result: TrackResult) -> tuple[TagScore, ...]:
         """The selected tags of a result, best first."""
@@ -105,10 +108,6 @@ class Writer:
 
     help: ClassVar[str] = ""
     binary: ClassVar[bool] = False
-    # What is shown where nobody asks for anything: how many tags (0: all), and whether the decided ones where there are
-    # cut-offs to decide by.
-    usual_top: ClassVar[int] = 5
-    usually_decides: ClassVar[bool] = False
 
     def __init__(self, out: Any, about: About) -> None:
         self.out = out

@@ -142,6 +142,10 @@ def test_strips_are_of_decided_words(seen, media):
     assert (guitar.split()[0], sitar.split()[0], axis.split()[0]) == ("guitar", "sitar", "0:00")
     _, *strips, _, _ = seen(100, media / SONG, "--over-time", "--top", "3")
     assert len(strips) == 3
+    # Where nothing is decided over the whole, there is something to see all the same.
+    _, *strips, _, _ = seen(100, media / "set" / "calm-05-harsh-lands.opus", "--over-time")
+    assert len(strips) == 5
+    assert all(line.split("  ")[1].endswith("?") for line in strips)
 
 
 def test_labels_begin_at_the_cutoff_of_each_word(decide, media, tmp_path):

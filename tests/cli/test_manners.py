@@ -127,6 +127,16 @@ def test_defaults_from_a_file_give_way_to_the_environment_and_the_line(samptag, 
     assert b"cuda:9" in nothing.stderr
 
 
+def test_eval_takes_the_device_from_the_file_and_the_environment(samptag, config, media, tiny_weights, tmp_path):
+    data = tmp_path / "music.csv"
+    data.write_text(f"path,split,tags\n{media / 'bay.wav'},test,techno\n{media / 'lava.opus'},test,quiet\n")
+    environment = config('[eval]\ndevice = "cuda:8"\n')
+    arguments = ("eval", "--data", data, "--model", tiny_weights)
+    assert b"cuda:8" in samptag(*arguments, env=environment, check=4).stderr
+    assert b"cuda:9" in samptag(*arguments, env={**environment, "SAMPTAG_DEVICE": "cuda:9"}, check=4).stderr
+    samptag(*arguments, "--device", "cpu", env=environment)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,0 +1,89 @@
+"""Ctrl-C on a real terminal, and readers that leave: no bar stays on the screen, and what is said is whole."""
+
+import csv
+import os
+import subprocess
+
+import pytest
+from terminals import on_a_terminal, screen
+
+COLUMNS = 100
+
+
+@pytest.fixture
+def library(media, tmp_path):
+    """600 files, links to 24 clips: hearing them all takes much longer than an interrupt needs."""
+    folder = tmp_path / "library"
+    for number in range(25):
+        (folder / f"{number:02}").mkdir(parents=True)
+        for clip in (media / "set").iterdir():
+            os.link(clip, folder / f"{number:02}" / clip.name)
+    return folder
+
+
+@pytest.fixture
+def manifest(library, tmp_path):
+    """The same as a data set."""
+    path = tmp_path / "music.csv"
+    parts = ("train", "valid", "test")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "split", "tags"])
+        for number, clip in enumerate(sorted(library.rglob("*.opus"))):
+            rows.writerow([clip, parts[number % 3], ("techno", "quiet")[number % 2]])
+    return path
+
+
+def arguments_of(command, library, manifest, weights, folder):
+    return {
+        "tag": ["tag", library, "-m", weights, "-o", folder / "tags.jsonl"],
+        "index": ["index", library, "-m", weights, "--db", folder / "library.db"],
+        "report": ["report", library, "-m", weights, "-o", folder / "page.html"],
+        "eval": ["eval", "--data", manifest, "-m", weights, "--device", "cpu", "--resamples", "10"],
+        "train": [
+            *("train", "--data", manifest, "--out", folder / "run", "--model", "samplecnn-3-5-27"),
+            *("--epochs", "999", "--device", "cpu"),
+        ],
+    }[command]
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("tag", b"real time"),
+        ("index", b"hearing"),
+        ("report", b"real time"),
+        ("eval", b"evaluating"),
+        ("train", b"segments/s"),
+    ],
+)
+def test_ctrl_c_clears_the_bar(command, shown, library, manifest, tiny_weights, cli_environment, tmp_path):
+    arguments = arguments_of(command, library, manifest, tiny_weights, tmp_path)
+    environment = {**cli_environment, "TERM": "xterm-256color"}
+    text, code = on_a_terminal(arguments, environment, COLUMNS, interrupt_at=shown)
+    assert code == 130
+    assert "━" in text
+    lines = screen(text, COLUMNS)
+    assert not [line for line in lines if "━" in line]
+    # Messages alone, and what of them is too long for a line.
+    for line, previous in zip(lines, ["", *lines[:-1]], strict=True):
+        assert line.startswith(("samptag: ", "^Csamptag: ")) or len(previous) == COLUMNS
+    assert "Traceback" not in text
+
+
+def test_a_reader_that_leaves_takes_the_bar_with_it(library, tiny_weights, cli_environment):
+    def leave(process):
+        assert process.stdout.readline().startswith(b"{")
+        process.stdout.close()
+
+    arguments = ["tag", library, "-m", tiny_weights, "--format", "jsonl"]
+    environment = {**cli_environment, "TERM": "xterm-256color"}
+    text, code = on_a_terminal(arguments, environment, COLUMNS, watch=leave, stdout=subprocess.PIPE)
+    assert code == 0
+    assert "━" in text
+    assert screen(text, COLUMNS) == []
+
+
+def test_the_screen_of_the_tests_is_a_terminal():
+    assert screen("one\r\ntwo\x1b[1A\r\x1b[2KONE\r\n\x1b[2K\x1b[31mthree\x1b[0m", 80) == ["ONE", "three"]
+    assert screen("abcdef\rX", 4) == ["abcd", "Xf"]
