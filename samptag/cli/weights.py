@@ -224,7 +224,7 @@ def verify(
         names += store.imported_names()
     rows = [_verified(store, name) for name in names]
     if as_json:
-        _print_json([dict(zip(_VERIFY_COLUMNS, row, strict=True)) for row in rows])
+        _print_json([_verify_record(store, row) for row in rows])
     else:
         _print_rows(_VERIFY_COLUMNS, rows)
     if any(status != "ok" for _, status, _ in rows):
@@ -245,8 +245,8 @@ def import_weights(
         typer.Option(metavar="LIST|FILE", help="Its tags in output order: mtat50, msd50, jamendo50 or a file."),
     ] = None,
     sample_rate: Annotated[int | None, typer.Option(metavar="HZ", help="What it was trained on.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence to record.")] = None,
-    training_data: Annotated[str | None, typer.Option(help="Training data to record.")] = None,
+    licence: Annotated[str | None, typer.Option(metavar="TEXT", help="Licence to record.")] = None,
+    training_data: Annotated[str | None, typer.Option(metavar="TEXT", help="Training data to record.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an import of that name.")] = False,
 ) -> None:
     """Check a weights file you have and install it under a name; prints its path.
@@ -383,6 +383,11 @@ def _verified(store: Store, name: str) -> tuple[str, str, str]:
         return name, "failed", str(error)
 
 
+def _verify_record(store: Store, row: tuple[str, str, str]) -> dict[str, Any]:
+    record: dict[str, Any] = dict(zip(_VERIFY_COLUMNS, row, strict=True))
+    return {**record, "sha256": _header(store.present(record["name"]))[1], "version": __version__}
+
+
 def _print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
 
@@ -399,8 +404,8 @@ def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     console = terminal(sys.stdout)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    # On a narrow terminal the longest column would leave the others no room; 'show' has it too.
-    shown = [place for place, name in enumerate(columns) if name != "evidence" or console.width >= _WIDE]
+    # On a narrow terminal these would leave the others no room; 'show' has them too.
+    shown = [place for place, name in enumerate(columns) if name not in ("Hz", "evidence") or console.width >= _WIDE]
     for place in shown:
         table.add_column(columns[place], overflow="fold", no_wrap=columns[place] in ("name", "words", "Hz"))
     for row in rows:

@@ -21,7 +21,8 @@
   };
   const isDecided = (song, tag) => cutoffs !== null && cutoffs[tag] !== null && score(song, tag) >= cutoffs[tag];
   // What a song is called by: the words that are decided, or where the weights decide nothing, the best.
-  const tellingTags = (song, count) => (cutoffs ? bestTags(song, tags.length).filter((tag) => isDecided(song, tag)) : bestTags(song, count)).slice(0, count);
+  const decidedTags = (song) => tags.map((_, tag) => tag).filter((tag) => isDecided(song, tag)).sort((a, b) => score(song, b) - score(song, a));
+  const tellingTags = (song, count) => (cutoffs ? decidedTags(song).slice(0, count) : bestTags(song, count));
   const bestNames = (song) => tellingTags(song, 3).map((tag) => tags[tag]).join(" · ") || "unsure";
   const known = (tag) => (evidence ? `${tags[tag]}: ${evidence[tag]}` : tags[tag]);
   const decimals = (value) => (value < 0.995 ? value.toFixed(2).slice(1) : "1.0");

@@ -295,6 +295,7 @@ def test_verify(house: House, valid):
     assert (done.returncode, done.stderr) == (3, "")
     mine, theirs = json.loads(done.stdout)
     valid("verify", [mine, theirs])
+    assert mine["sha256"] == read_weights(house.registry.with_name("mine.safetensors")).sha256
     assert (mine["status"], theirs["status"]) == ("ok", "failed")
     assert "altered" in theirs["detail"]
     assert path.read_bytes() == content
