@@ -7,6 +7,7 @@ import textwrap
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launch import run_ranks
 
 from samptag.errors import UsageError
 from samptag.ranks import Ranks, deal
@@ -66,16 +67,14 @@ def two_processes(tmp_path):
     def run(code):
         script = tmp_path / "job.py"
         script.write_text(textwrap.dedent(code))
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        return subprocess.run([*launcher, script], capture_output=True, text=True, check=False)
+        return run_ranks([script])
 
     return run
 
 
 def test_two_processes_share_items_and_both_get_all_results_in_order(two_processes):
     """Rank 1 gives other items, which do not count; 300 of them are three rounds."""
-    done = two_processes("""
-        import os
+    both = two_processes("""
         from samptag.ranks import Ranks
         ranks = Ranks.from_environment()
         mine = []
@@ -90,23 +89,25 @@ def test_two_processes_share_items_and_both_get_all_results_in_order(two_process
             assert ranks.collect(len(mine))[ranks.rank] == len(mine)
             loads = ranks.collect(sum(mine))
             assert abs(loads[0] - loads[1]) < 300, loads
-        os.write(1, b"good\\n")
     """)
-    assert done.stdout.count("good\n") == 2, done.stderr
+    for done in both:
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_process_that_ends_is_noticed_by_the_other(two_processes):
-    done = two_processes("""
+    left, dead = two_processes("""
         import os
         from samptag.errors import SamptagError
         from samptag.ranks import Ranks
         ranks = Ranks.from_environment()
         try:
             with ranks.joined():
+                ranks.collect(0)  # both have joined
                 if not ranks.leads:
                     os._exit(3)
                 ranks.collect(1)
         except SamptagError as error:
-            os.write(1, str(error).encode())
+            print(error)
     """)
-    assert done.stdout == "another of the 2 processes has ended; its own message says why"
+    assert dead.returncode == 3, dead.stderr
+    assert left.stdout == "another of the 2 processes has ended; its own message says why\n", left.stderr

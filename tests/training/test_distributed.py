@@ -1,35 +1,34 @@
-"""Two processes started by torchrun train as one does; one that dies ends the job in a way that can go on."""
+"""Two processes train as one does; one that dies ends the job in a way that can go on."""
 
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from launch import DEADLINE_SECONDS, run_ranks
 
 import samptag
 from samptag.training.checkpoints import load_checkpoint
 
 # A training without chance in its layers: dropout would be drawn in each process for itself.
 SCRIPT = """
-import os, sys, threading, time
-from pathlib import Path
+import os, signal, sys
 import torch
 from samptag.core.model import ModelConfig
 from samptag.errors import SamptagError
 from samptag.training import run, train
 
 data, cache, out, block, doomed = sys.argv[1:]
-if doomed == os.environ.get("RANK"):
-    def die():
-        while not (Path(out) / "last.pt").exists():
-            time.sleep(0.01)
-        time.sleep(0.3)
-        os._exit(9)
-    threading.Thread(target=die, daemon=True).start()
+class Doomed(run.Trainer):
+    def _step(self, *arguments):
+        super()._step(*arguments)
+        if self.position.epoch == 1 and self.processes.rank == int(doomed):
+            os.kill(os.getpid(), signal.SIGKILL)
 class Kept(run.Trainer):
     def run(self):
         super().run()
@@ -39,7 +38,9 @@ if doomed == "minutes":
     run.Trainer = Kept
     budget = {"recipe": "modern", "max_minutes": 0.1, "batch_size": 8}
 else:
-    budget = {"recipe": "kim", "epochs": 200 if doomed != "-" else 2, "batch_size": 80, "learning_rate": 0.003}
+    budget = {"recipe": "kim", "epochs": 2, "batch_size": 80, "learning_rate": 0.003}
+    if doomed != "-":
+        run.Trainer = Doomed
 try:
     train(
         data, out=out, cache=cache, device="cpu", **budget,
@@ -51,19 +52,14 @@ except SamptagError as error:
 """
 
 
-def run(arguments: list[str], *, processes: int) -> "subprocess.CompletedProcess[str]":
+def run(arguments: list[str], *, processes: int = 1) -> "list[subprocess.CompletedProcess[str]]":
+    """How each process ended."""
     kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
-    start = [sys.executable]
+    env = {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(samptag.__file__).parents[1])}
     if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*start, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(samptag.__file__).parents[1])},
-    )
+        return run_ranks(arguments, env=env, world_size=processes)
+    alone = [sys.executable, *arguments]
+    return [subprocess.run(alone, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False, env=env)]
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +95,8 @@ def test_two_processes_give_the_loss_curve_of_one(
     outs = []
     for processes in (1, 2):
         outs.append(tmp_path / str(processes))
-        done = run([str(script), str(tiny_set), str(cache_dir), str(outs[-1]), block, "-"], processes=processes)
-        assert done.returncode == 0, done.stderr
+        for done in run([str(script), str(tiny_set), str(cache_dir), str(outs[-1]), block, "-"], processes=processes):
+            assert done.returncode == 0, done.stderr
     one, two = records(outs[0]), records(outs[1])
     assert len(one) == len(two) == 2
     for ours, theirs in zip(two, one, strict=True):
@@ -118,8 +114,8 @@ def test_processes_whose_clocks_end_the_training_have_the_same_weights(
 ):
     """The learning rate follows the time spent, and each process has a clock of its own."""
     out = tmp_path / "run"
-    done = run([str(script), str(tiny_set), str(cache_dir), str(out), "plain", "minutes"], processes=2)
-    assert done.returncode == 0, done.stderr
+    for done in run([str(script), str(tiny_set), str(cache_dir), str(out), "plain", "minutes"], processes=2):
+        assert done.returncode == 0, done.stderr
     first, second = (torch.load(f"{out}.{rank}", weights_only=True) for rank in (0, 1))
     assert records(out)[-1]["steps"] > 2
     assert 0 < first["rate"] == second["rate"]
@@ -131,14 +127,17 @@ def test_a_process_that_dies_ends_the_job_with_one_line_and_a_checkpoint(
     tmp_path: Path, script: Path, tiny_set: Path, cache_dir: Path
 ):
     out = tmp_path / "run"
-    done = run([str(script), str(tiny_set), str(cache_dir), str(out), "plain", "1"], processes=2)
-    assert done.returncode != 0
-    assert "another of the 2 processes has ended; start the training again with --resume" in done.stderr
+    left, dead = run([str(script), str(tiny_set), str(cache_dir), str(out), "plain", "1"], processes=2)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    assert left.returncode == 1
+    line = "samptag: error: another of the 2 processes has ended; start the training again with --resume"
+    assert left.stderr.splitlines()[-1] == line
+    assert "Traceback" not in left.stderr
     before = load_checkpoint(out / "last.pt")["position"]
-    resumed = run(
+    assert before["epoch"] == 1
+    [resumed] = run(
         [*("-m", "samptag", "train", "--resume", "--out", str(out), "--cache", str(cache_dir), "--device", "cpu"),
          *("--max-steps", str(before["total_steps"] + 3))],
-        processes=1,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stderr
     assert load_checkpoint(out / "last.pt")["position"]["total_steps"] == before["total_steps"] + 3
