@@ -15,9 +15,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
 from warm import WarmProcesses
 
 MEDIA = Path(__file__).parent / "media"
+# The same examples every time, however long each takes: a machine that is busy with other things fails no test.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 @dataclass(frozen=True)

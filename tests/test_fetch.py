@@ -12,7 +12,8 @@ from samptag.fetch import Checksums, FetchPolicy, fetch
 CONTENT = random.Random(0).randbytes(300_000)
 BY_HASH = Checksums(sha256=hashlib.sha256(CONTENT).hexdigest())
 BY_BLOB = Checksums(git_blob_sha1=ws.git_blob(CONTENT))
-QUICK = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=0.3)
+QUICK = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=60)
+SOON_TIRED = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=ws.SILENCE_SECONDS)
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "weights.bin"
 
 
-def get(server: ws.FileServer, target: Path, *, checksums: Checksums = BY_HASH, progress=None) -> None:
-    fetch(server.url, target, checksums=checksums, policy=QUICK, progress=progress)
+def get(server: ws.FileServer, target: Path, *, checksums: Checksums = BY_HASH, progress=None, policy=QUICK) -> None:
+    fetch(server.url, target, checksums=checksums, policy=policy, progress=progress)
 
 
 def only_file(target: Path) -> bool:
@@ -147,16 +148,15 @@ def test_truncated_file_is_refused(target: Path):
 
 
 def test_slow_server_is_waited_for_as_long_as_it_sends(target: Path):
-    # Twice as long in all as the longest silence allowed.
-    with ws.FileServer(CONTENT, ws.dribbled) as server:
-        get(server, target)
+    with ws.FileServer(CONTENT, ws.slow) as server:
+        get(server, target, policy=SOON_TIRED)
     assert server.requests == [None]
     assert target.read_bytes() == CONTENT
 
 
 def test_silent_server_is_asked_again(target: Path):
     with ws.FileServer(CONTENT, ws.stalled, ws.whole) as server:
-        get(server, target)
+        get(server, target, policy=SOON_TIRED)
     assert server.requests == [None, "bytes=100000-"]
     assert target.read_bytes() == CONTENT
 

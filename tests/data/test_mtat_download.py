@@ -11,7 +11,7 @@ from samptag.data.download import download_mtat, unpack_mtat
 from samptag.errors import DatasetError
 from samptag.pretrained import FetchPolicy
 
-QUICK = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=5)
+QUICK = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=60)
 CLIPS = {f"{number:x}/artist-album-01-song_{number}-0-29.mp3": {"guitar"} for number in range(16)}
 
 
