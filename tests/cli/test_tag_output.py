@@ -26,6 +26,14 @@ def library(media, tmp_path):
 
 
 @pytest.fixture
+def endless(tmp_path):
+    """An input that never comes: a run that has it is not over before it is interrupted, however late that is."""
+    path = tmp_path / "endless.wav"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.fixture
 def start(cli_environment, tiny_weights):
     """``start(*arguments)``: a running `samptag tag`, on two cores if there are as many, with its streams as pipes."""
     started = []
@@ -48,7 +56,7 @@ def test_ctrl_c_closes_the_array(start, library):
     process = start(library, "--json")
     head = [process.stdout.readline() for _ in range(3)]
     process.send_signal(signal.SIGINT)
-    rest, stderr = process.communicate(timeout=60)
+    rest, stderr = process.communicate(timeout=300)
     array = json.loads(b"".join(head) + rest)
     assert 2 <= len(array) < 600
     assert all(record["error"] is None for record in array)
@@ -64,7 +72,7 @@ def test_a_reader_that_leaves_ends_it_quietly(start, library):
     process.stdout.close()
     assert record["error"] is None
     assert process.stderr.read() == b""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
 
 
 def test_a_full_disk_leaves_the_old_file(tag, media, tmp_path):
@@ -104,12 +112,12 @@ def test_output_through_a_link_changes_what_it_leads_to(tag, media, tmp_path):
     assert (tmp_path / "real.csv").read_text().startswith("path,guitar,")
 
 
-def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(tag, start, library, broken_file, tmp_path):
+def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(tag, start, library, endless, broken_file, tmp_path):
     broken_file("text.mp3").rename(library / "00" / "at the head.mp3")
     folders = [library / "00", library / "01"]
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     tag(*folders, "-o", whole, check=1)
-    process = start(*folders, "-o", killed)
+    process = start(*folders, endless, "-o", killed)
     part = tmp_path / "killed.jsonl.part"
     while not part.exists() or part.read_bytes().count(b"\n") < 12:
         assert process.poll() is None
@@ -135,16 +143,16 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(tag, start, libra
     assert [json.loads(line)["error"] for line in killed.read_text().splitlines()] == [None] * 48
 
 
-def test_ctrl_c_keeps_the_records_and_says_how_to_go_on(start, library, tmp_path):
+def test_ctrl_c_keeps_the_records_and_says_how_to_go_on(start, library, endless, tmp_path):
     target = tmp_path / "tags.jsonl"
     target.write_text("old\n")
-    process = start(library, "-o", target)
+    process = start(library, endless, "-o", target)
     part = tmp_path / "tags.jsonl.part"
     while not part.exists() or part.read_bytes().count(b"\n") < 3:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "--resume goes on from them" in stderr.decode()
     assert target.read_text() == "old\n"

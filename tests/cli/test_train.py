@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import inspect
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -36,10 +35,9 @@ def test_trained_killed_resumed_exported_evaluated_and_used(
     options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-5-27", "--epochs", "5", "--device", "cpu"]
     options += ["--batch-size", "10", "--name", "moods", "--licence", "CC0-1.0"]
     process = warm_processes.start([*map(str, options)], env=cli_environment)
-    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
-        assert process.poll() is None, process.communicate()
+    while process.poll() is None and not ((out / "metrics.jsonl").exists() and (out / "metrics.jsonl").read_text()):
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     assert b"calm 6/3, driving 6/3" in errors
 

@@ -199,7 +199,7 @@ segments = np.random.default_rng(0).normal(0, 0.1, (4, weights.card.config.input
 expected = predictor(segments)[0]
 child = os.fork()
 if not child:
-    signal.alarm(60)
+    signal.alarm(300)
     os._exit(0 if (predictor(segments)[0] == expected).all() else 1)
 assert os.waitpid(child, 0)[1] == 0
 """

@@ -143,7 +143,7 @@ def test_finished_tracks_wait_only_up_to_their_bytes(monkeypatch):
     def first_is_slow(track):
         begun.append(track.index)
         if track.index == 0:
-            assert gate.wait(30)
+            assert gate.wait(300)
         yield from decode(track)
 
     # 12 segments of 2 float32 are 96 bytes: with two waiting tracks the limit is passed.
