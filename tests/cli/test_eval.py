@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from launch import run_ranks
 from media_manifest import make_manifest
 from tiny_weights import TINY_TAGS
 
@@ -194,11 +195,6 @@ def test_two_processes_give_the_report_of_one(samptag, cli_environment, tiny_wei
     data = make_manifest(tmp_path, clips=6)
     arguments = ["eval", "--data", str(data), "--model", str(tiny_weights), "--perturb", "noise:10", "--json"]
     one = samptag(*arguments, "--resamples", "20")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    two = subprocess.run(
-        [*torchrun, "-m", "samptag", *arguments, "--resamples", "20"],
-        capture_output=True,
-        env={name: value for name, value in cli_environment.items() if name != "PYTHONWARNINGS"},
-        check=True,
-    )
-    assert json.loads(two.stdout) == json.loads(one.stdout)
+    first, second = run_ranks(["-m", "samptag", *arguments, "--resamples", "20"], env=cli_environment)
+    assert (first.returncode, second.returncode, second.stdout) == (0, 0, ""), first.stderr + second.stderr
+    assert json.loads(first.stdout) == json.loads(one.stdout)

@@ -1,10 +1,11 @@
-"""One library over two processes of torchrun, on the CPU."""
+"""One library over two processes, on the CPU."""
 
 import json
 import subprocess
 import sys
 
 import pytest
+from launch import run_ranks
 
 
 @pytest.fixture
@@ -18,26 +19,30 @@ def torchrun(cli_environment, tiny_weights):
     return run
 
 
-def test_two_processes_write_what_one_writes(torchrun, tag, media, broken_file, tmp_path):
+def test_two_processes_write_what_one_writes(
+    torchrun, tag, cli_environment, tiny_weights, media, broken_file, tmp_path
+):
     bad = broken_file("text.mp3")
     inputs = [media / "set", bad, media / "bay.wav"]
     together, alone = tmp_path / "together.jsonl", tmp_path / "alone.jsonl"
     process = torchrun(*inputs, "-o", together, "--taggram", tmp_path / "together.csv")
     assert process.stdout == b""
     tag(*inputs, "-o", alone, "--taggram", tmp_path / "alone.csv", check=1)
-    assert together.read_bytes() == alone.read_bytes()
+    assert together.read_bytes() == alone.read_bytes(), process.stderr.decode()
     assert (tmp_path / "together.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
 
     # A run that ended early: ten records are kept, the others are shared out again.
+    command = ["-m", "samptag", "tag", "--model", tiny_weights, media / "set"]
     lines = alone.read_bytes().splitlines(keepends=True)
     together.write_bytes(b"".join(lines[5:15]))
-    process = torchrun(*inputs[:1], "-o", together, "--resume")
-    assert process.returncode == 0, process.stderr.decode()
-    assert b"10 of 24 inputs were tagged before" in process.stderr
+    first, second = run_ranks([*command, "-o", together, "--resume"], env=cli_environment)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "10 of 24 inputs were tagged before" in first.stderr
     assert together.read_bytes() == b"".join(lines[:24])
 
-    array = json.loads(torchrun(media / "set", "--json").stdout)
-    assert len(array) == 24
+    first, second = run_ranks([*command, "--json"], env=cli_environment)
+    assert len(json.loads(first.stdout)) == 24
+    assert second.stdout == ""
 
 
 def test_standard_input_is_refused(torchrun):

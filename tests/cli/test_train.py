@@ -5,12 +5,11 @@ import dataclasses
 import inspect
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from launch import run_ranks
 
 from samptag.cli.train import train
 from samptag.training import TrainConfig
@@ -86,18 +85,14 @@ def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path
 def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_environment):
     text = manifest(tmp_path / "music.csv", media).read_text()
     (tmp_path / "music.csv").write_text(text.replace("test,calm", "test,calm;rare"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--data", tmp_path / "music.csv", "--out", tmp_path / "out", "--model", "samplecnn-3-4-27"]
-    done = subprocess.run(
-        [*torchrun, "-m", "samptag", "train", *map(str, options), "--max-steps", "1", "--device", "cpu", "--json"],
-        capture_output=True,
-        text=True,
-        env={name: value for name, value in cli_environment.items() if name != "PYTHONWARNINGS"},
-        check=True,
-    )
-    assert json.loads(done.stdout)["steps"] == 1
-    assert done.stderr.count("no training clip has rare") == 1
-    assert done.stderr.count("out/model.safetensors: epoch 1") == 1
+    command = ["-m", "samptag", "train", *options, "--max-steps", "1", "--device", "cpu", "--json"]
+    first, second = run_ranks(command, env=cli_environment)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert json.loads(first.stdout)["steps"] == 1
+    assert first.stderr.count("no training clip has rare") == 1
+    assert first.stderr.count("out/model.safetensors: epoch 1") == 1
+    assert (second.stdout, second.stderr) == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Browser:
         """The value of an expression once it is true."""
         from selenium.webdriver.support.wait import WebDriverWait
 
-        return WebDriverWait(self.driver, 30, 0.02).until(lambda driver: driver.execute_script(f"return {condition}"))
+        return WebDriverWait(self.driver, 120, 0.02).until(lambda driver: driver.execute_script(f"return {condition}"))
 
     def press(self, *keys: str) -> None:
         """Type on the keyboard."""
@@ -109,5 +109,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         options.add_argument(f"--{switch}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(remote))
+    driver.set_script_timeout(120)
     yield Browser(driver)
     driver.quit()

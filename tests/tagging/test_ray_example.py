@@ -1,6 +1,7 @@
 """The example of docs/scale.md, run as it is written, on a Ray of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,13 +41,16 @@ def test_paths_in_parquet_out(files, tiny_weights, tmp_path):
     out = tmp_path / "out.parquet"
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)}
     environment["PYTHONPATH"] = str(ROOT)
+    # The machine may be busy, and have little memory left for what is not of this test.
+    environment |= {"RAY_NUM_REDIS_GET_RETRIES": "300", "RAY_worker_register_timeout_seconds": "300"}
+    environment["RAY_memory_monitor_refresh_ms"] = "0"
     environment.pop("PYTHONWARNINGS", None)
-    done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "ray_tag.py", out, *files, "--model", tiny_weights, "--processes", "1"],
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, ROOT / "docs" / "ray_tag.py", out, *files, "--model", tiny_weights, "--processes", "1"]
+    for _ in range(3):  # its half dozen processes wait for one another with deadlines of their own
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        if done.returncode == 0:
+            break
+        shutil.rmtree(out, ignore_errors=True)
     assert done.returncode == 0, done.stderr.decode()
     found = {row["path"]: row for row in pyarrow.parquet.read_table(out).to_pylist()}
     check([found[file] for file in files], files, tiny_weights)
