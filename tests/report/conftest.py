@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from report_pages import SCRIPT_NAME, make_page
 from tiny_weights import save_tiny_weights
 
 from samptag.tagging import Tagger
+
+PATIENCE_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +57,12 @@ class Browser:
 
     def wait(self, condition: str) -> Any:
         """The value of an expression once it is true."""
+        return self._until(lambda driver: driver.execute_script(f"return {condition}"))
+
+    def _until(self, look: Callable[[Any], Any]) -> Any:
         from selenium.webdriver.support.wait import WebDriverWait
 
-        return WebDriverWait(self.driver, 120, 0.02).until(lambda driver: driver.execute_script(f"return {condition}"))
+        return WebDriverWait(self.driver, PATIENCE_SECONDS, 0.02).until(look)
 
     def press(self, *keys: str) -> None:
         """Type on the keyboard."""
@@ -77,9 +82,13 @@ class Browser:
         x, y = (round((share - 0.5) * size) for share, size in zip((across, down), box, strict=True))
         ActionChains(self.driver).move_to_element_with_offset(element, x, y).click().perform()
 
-    def console(self) -> list[str]:
-        """What the console has shown since the last call: errors, warnings, refusals of the content policy."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+    def console(self, *, at_least: int = 0) -> list[str]:
+        """What the console has shown since the last call, so many messages at least: errors, warnings, refusals."""
+        said: list[str] = []
+        self._until(
+            lambda driver: said.extend(e["message"] for e in driver.get_log("browser")) or len(said) >= at_least
+        )
+        return said
 
     def requests(self) -> list[str]:
         """The addresses that were asked for since the last call."""
@@ -91,6 +100,7 @@ class Browser:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A real Chromium; tests that want one are skipped where there is none."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.chrome.service import Service
 
     program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -100,6 +110,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     options = webdriver.ChromeOptions()
     options.binary_location = program
     switches = ["headless=new", "disable-gpu", "mute-audio", "window-size=1280,900", "no-first-run"]
+    switches.append("disable-dev-shm-usage")  # containers have little of it
     # What Chromium asks the network for on its own account is not what is tested.
     switches += ["disable-background-networking", "disable-component-update", "disable-sync", "disable-quic"]
     # As root, as in containers, Chromium has no sandbox to offer.
@@ -108,7 +119,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     for switch in (*switches, f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(f"--{switch}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(remote))
-    driver.set_script_timeout(120)
+    for left in (2, 1, 0):  # Chromium has a minute to start, which may be little on a busy machine
+        try:
+            driver = webdriver.Chrome(options=options, service=Service(remote))
+            break
+        except WebDriverException:
+            if not left:
+                raise
+    driver.set_script_timeout(PATIENCE_SECONDS)
     yield Browser(driver)
     driver.quit()

@@ -59,7 +59,7 @@ def test_the_content_policy_lets_no_other_script_and_no_request_through(overview
     assert overview.run("return window.broken") is None
     failed = overview.driver.execute_async_script("fetch('http://127.0.0.1:9/').catch((e) => arguments[0](String(e)))")
     assert "Failed to fetch" in failed
-    assert len(overview.console()) >= 3
+    overview.console(at_least=3)
 
 
 def test_every_odd_name_leads_to_its_audio(browser, page):
