@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
 import termios
@@ -38,7 +39,7 @@ def on_a_terminal(
         Standard streams that are not the terminal.
     """
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, columns))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
     command = [sys.executable, "-m", "samptag", *map(str, arguments)]
     process = subprocess.Popen(
         command,

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+import warnings
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,10 +128,15 @@ def _devices_of_torch() -> tuple[str, ...]:
     import torch
 
     names = ["cpu"]
-    if torch.cuda.is_available():
-        names += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        names.append("mps")
+    # A driver that is too old is a warning of torch's, with its source line.
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            names += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        if torch.backends.mps.is_available():
+            names.append("mps")
+    for warning in told:
+        logger.warning("%s", " ".join(str(warning.message).split()))
     return tuple(names)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from pathlib import Path
 
 from samptag.engine import winograd
 from samptag.files import cache_folder
@@ -51,6 +53,20 @@ def fetch() -> None:
     try:
         from samptag.engine.kernels import compile_passes
 
-        winograd.use(compile_passes(str(cache_folder("numba"))))
+        folder = cache_folder("numba")
+        winograd.use(compile_passes(str(folder) if _ours_alone(folder) else None))
     except Exception as error:
         logger.debug("no compiled passes: %s: %s", type(error).__name__, error)
+
+
+def _ours_alone(folder: Path) -> bool:
+    """Whether `folder`, which is made if need be, is writable by this user alone.
+
+    What numba keeps are pickles, which can run anything when they are read.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return False
+    return os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)

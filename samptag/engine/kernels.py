@@ -80,8 +80,8 @@ class CompiledPasses:
         self.mix, self.unmix = mix, unmix
 
 
-def compile_passes(cache: str) -> CompiledPasses:
-    """The passes, compiled or read from the folder `cache`, where they are kept for the next process.
+def compile_passes(cache: str | None) -> CompiledPasses:
+    """The passes, compiled or read from the folder `cache`, where they are kept for the next process; None: nowhere.
 
     Raises
     ------
@@ -91,18 +91,18 @@ def compile_passes(cache: str) -> CompiledPasses:
     settings: Any = numba.config  # it has its names from the environment, which no type checker sees
     if settings.DISABLE_JIT:
         raise RuntimeError("numba is told not to compile: the loops would run in Python, hundreds of times slower")
-    before, settings.CACHE_DIR = settings.CACHE_DIR, cache
+    before, settings.CACHE_DIR = settings.CACHE_DIR, cache or ""
     try:
         return CompiledPasses(
-            _compiled("void(float32[:,::1], int64, float32[:,:,::1])", _mix),
-            _compiled("void(float32[:,:,::1], float32[::1], float32[:,::1])", _unmix),
+            _compiled("void(float32[:,::1], int64, float32[:,:,::1])", _mix, kept=cache is not None),
+            _compiled("void(float32[:,:,::1], float32[::1], float32[:,::1])", _unmix, kept=cache is not None),
         )
     finally:
         settings.CACHE_DIR = before
 
 
-def _compiled(signature: str, function: Callable[..., None]) -> Any:
+def _compiled(signature: str, function: Callable[..., None], *, kept: bool) -> Any:
     try:
-        return numba.njit(signature, nogil=True, cache=True, boundscheck=False)(function)
+        return numba.njit(signature, nogil=True, cache=kept, boundscheck=False)(function)
     except Exception:  # a cache that cannot be written or is damaged, or a source that numba cannot find
         return numba.njit(signature, nogil=True, boundscheck=False)(function)

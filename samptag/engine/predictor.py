@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -188,8 +188,10 @@ class _Threads:
         results: list[Any] = [None] * len(segments)
         indices = iter(range(len(segments)))
         helpers = min(len(self._models), len(segments)) - 1
-        futures = [self._pool.submit(self._drain, indices, segments, results) for _ in range(helpers)]
+        futures: list[Future[None]] = []
         try:
+            for _ in range(helpers):
+                futures.append(self._pool.submit(self._drain, indices, segments, results))
             self._drain(indices, segments, results)
         finally:
             wait(futures)

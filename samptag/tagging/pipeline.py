@@ -12,6 +12,7 @@ queue, inputs begun ahead of the one whose result is due, and bytes kept by trac
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
@@ -122,9 +123,10 @@ class Pipeline:
                 yield track
         finally:
             self._stop()
+            deadline = time.monotonic() + JOIN_SECONDS
             for thread in threads:
                 if thread.ident is not None:
-                    thread.join(JOIN_SECONDS)
+                    thread.join(max(0.0, deadline - time.monotonic()))
 
     def _next_due(self) -> Track | None:
         with self._changed:

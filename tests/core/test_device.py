@@ -3,6 +3,7 @@
 import importlib.machinery
 import os
 import sys
+import warnings
 
 import pytest
 import torch
@@ -57,6 +58,17 @@ def test_a_device_that_cannot_be_used_is_passed_over_by_auto_and_refused_by_name
     assert "cuda:0 is there but cannot be used" in caplog.text
     with pytest.raises(DeviceError, match="'cuda' is there but cannot be used"):
         select_device("cuda")
+
+
+def test_a_driver_that_is_too_old_is_one_line(monkeypatch, caplog):
+    def is_available():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old\n(found 1)", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(device, "gpu_possible", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    assert "cuda:0" not in available_devices()
+    assert caplog.messages == ["CUDA initialization: The NVIDIA driver on your system is too old (found 1)"]
 
 
 @pytest.mark.gpu

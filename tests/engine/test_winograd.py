@@ -100,6 +100,34 @@ def test_compiled_passes_give_the_same_digits(tmp_path):
     assert np.isnan(results[1][1]).any(), "what is not a number must not be hidden by the ReLU"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="folders have no mode there")
+@pytest.mark.parametrize(("mode", "kept"), [(None, True), (0o700, True), (0o777, False), (0o770, False)])
+def test_a_folder_that_others_may_write_to_keeps_no_compiled_passes(tmp_path, monkeypatch, mode, kept):
+    from samptag.engine import kernels
+
+    folder = tmp_path / "numba"
+    if mode is not None:
+        folder.mkdir()
+        folder.chmod(mode)
+    caches = []
+    monkeypatch.setenv("SAMPTAG_CACHE", str(tmp_path))
+    monkeypatch.setattr(winograd, "use", caches.append)
+    monkeypatch.setattr(kernels, "compile_passes", lambda cache: cache)
+    compiled.fetch()
+    assert caches == [str(folder) if kept else None]
+    assert folder.stat().st_mode & 0o777 == (mode or 0o700)
+
+
+def test_passes_that_are_not_kept_are_compiled(tmp_path, monkeypatch):
+    from samptag.engine.kernels import compile_passes
+
+    monkeypatch.chdir(tmp_path)
+    passes, target = compile_passes(None), np.empty((2, 96), np.float32)
+    passes.unmix(np.ones((8, 1, 96), np.float32), np.zeros(96, np.float32), target)
+    assert np.isfinite(target).all()
+    assert not list(tmp_path.iterdir())
+
+
 def test_loops_that_numba_would_leave_to_python_are_not_taken(tmp_path):
     script = (
         "from samptag.engine import compiled, winograd\n"
@@ -155,7 +183,7 @@ def test_without_a_numba_that_works_all_stays_as_it_is(tmp_path, numba: str):
         "compiled.fetch()\n"
         "assert isinstance(winograd.current(), winograd.NumpyPasses)\n"
     )
-    environment = {"PYTHONPATH": f"{tmp_path}:{':'.join(sys.path)}", "SAMPTAG_CACHE": str(tmp_path)}
+    environment = {"PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path)), "SAMPTAG_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr.decode()
     assert not done.stderr
