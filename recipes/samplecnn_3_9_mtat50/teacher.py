@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from recipes.samplecnn_3_9_mtat50.tensor_bundle import read_bundle
 from samptag.core.mel import mel_filters
 from samptag.errors import DownloadError, WeightsError
 from samptag.files import atomic_write
+from samptag.pretrained.tensor_bundle import read_bundle
 
 __all__ = ["EMBEDDING", "SAMPLE_RATE", "WINDOW", "Teacher", "make_teacher", "teacher_files"]
 

@@ -9,13 +9,28 @@ from typing import Literal
 from samptag.core.protocols import Protocol
 from samptag.fetch import Checksums
 
-__all__ = ["NAME_PATTERN", "Format", "Layout", "PublishedScore", "Registry", "TagList", "WeightsEntry", "parse_tags"]
+__all__ = [
+    "DATA_SUFFIX",
+    "INDEX_SUFFIX",
+    "NAME_PATTERN",
+    "Format",
+    "Layout",
+    "Original",
+    "PublishedScore",
+    "Registry",
+    "TagList",
+    "WeightsEntry",
+    "parse_tags",
+]
 
-Layout = Literal["sota-sample", "sota-se"]
-"""Whose keys a foreign state_dict has: the SampleCNN or the SampleCNN + SE of Won 2020's repository."""
+Layout = Literal["sota-sample", "sota-se", "sota-fcn", "sota-musicnn", "tf-musicnn", "tf-vgg"]
+"""Whose checkpoint it is: a state_dict of Won 2020's repository, or a TensorFlow checkpoint of the package musicnn."""
 
 Format = Literal["samptag", Layout]
-"""How a file is laid out: ours, or a bare foreign state_dict."""
+"""How a file is laid out: ours, or a foreign checkpoint."""
+
+DATA_SUFFIX, INDEX_SUFFIX = ".data-00000-of-00001", ".index"
+"""How the two files of a TensorFlow checkpoint are called that keeps its tensors in one file."""
 
 # No dot and no separator: a name can never be mistaken for a path, nor escape from the cache.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -44,6 +59,15 @@ class PublishedScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Original:
+    """One of the published files that are fetched for an entry; `suffix` follows the entry's name in the cache."""
+
+    suffix: str
+    url: str
+    checksums: Checksums
+
+
+@dataclass(frozen=True, kw_only=True)
 class WeightsEntry:
     """One named weights file: where it is, how to check it, what it may be used for.
 
@@ -53,7 +77,7 @@ class WeightsEntry:
         What the user types: letters, digits, ``-`` and ``_``.
     description, licence, citation, training_data : str
         For people; the licence is that of the weights.
-    format : {"samptag", "sota-sample", "sota-se"}
+    format : {"samptag", "sota-sample", "sota-se", "sota-fcn", "sota-musicnn", "tf-musicnn", "tf-vgg"}
         Layout of the file; the foreign ones are converted when they are installed.
     sample_rate : int
         Hz.
@@ -81,6 +105,7 @@ class WeightsEntry:
     file: str | None = None
     url: str | None = None
     checksums: Checksums
+    index: Checksums | None = None
     scores: tuple[PublishedScore, ...] = ()
 
     @property
@@ -89,7 +114,22 @@ class WeightsEntry:
         digest = f"sha256 {self.checksums.sha256}"
         if self.checksums.sha256 is None:
             digest = f"git blob {self.checksums.git_blob_sha1}"
+        if self.index is not None:
+            digest += f", its index {self.index.sha256}"
         return f"{self.url or self.file} ({digest})"
+
+    @property
+    def originals(self) -> tuple[Original, ...]:
+        """The files that are fetched to be converted; none where the file is one of ours."""
+        if self.format == "samptag" or self.url is None:
+            return ()
+        if self.index is None:
+            return (Original(suffix=".pth", url=self.url, checksums=self.checksums),)
+        index_url = self.url.removesuffix(DATA_SUFFIX) + INDEX_SUFFIX
+        return (
+            Original(suffix=DATA_SUFFIX, url=self.url, checksums=self.checksums),
+            Original(suffix=INDEX_SUFFIX, url=index_url, checksums=self.index),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,4 @@
-"""Foreign checkpoints turned into our networks; every key and every shape must be the expected one.
-
-Two layouts are known, both of the repository beside Won, Ferraro, Bogdanov, Serra: Evaluation of CNN-based Automatic
-Music Tagging Models, SMC 2020 (github.com/minzwon/sota-music-tagging-models): its SampleCNN (``sota-sample``) and its
-SampleCNN with residual blocks and squeeze-and-excitation (``sota-se``), each a bare state_dict.
-"""
+"""Foreign checkpoints turned into our networks; every key and every shape must be the expected one."""
 
 from __future__ import annotations
 
@@ -16,35 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samptag.core.card import ModelCard
-from samptag.core.config import Block, ModelConfig
 from samptag.errors import WeightsError
 from samptag.fetch import unexpected_kind
 from samptag.files import atomic_write
 from samptag.pretrained.entries import Layout, TagList, WeightsEntry
+from samptag.pretrained.layouts import is_left_out, is_tensorflow, layout_config, layout_keys, pairs
 from samptag.text import first_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from samptag.core.model import SampleCNN
+    from samptag.core.model import Model
 
-__all__ = ["convert", "install_published", "read_state_dict", "save_converted"]
+__all__ = ["convert", "install_published", "read_tensors", "save_converted"]
 
-_BLOCKS: dict[Layout, Block] = {"sota-sample": "plain", "sota-se": "won-rese"}
-# Their module inside a layer -> ours.
-_PLAIN_LAYER = {"conv": "conv", "bn": "bn"}
-_SE_LAYER = {
-    "conv_1": "conv1",
-    "bn_1": "bn1",
-    "conv_2": "conv2",
-    "bn_2": "bn2",
-    "dense1": "se.dense1",
-    "dense2": "se.dense2",
-    "conv_3": "shortcut.conv",
-    "bn_3": "shortcut.bn",
-}
-# Their layer -> ours: the strided one in front, nine that pool, one with a kernel of 1.
-_LAYERS = {"layer1": "front", **{f"layer{i + 2}": f"body.{i}" for i in range(9)}, "layer11": "top"}
 _COUNTER = "num_batches_tracked"
 
 
@@ -84,33 +64,50 @@ def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
 
 
 def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, sample_rate: int, **about: Any) -> None:
-    """Convert the state_dict `path` and write it to `target`; `about` is the rest of its card.
+    """Convert the checkpoint `path` and write it to `target`; `about` is the rest of its card.
 
     Raises
     ------
     WeightsError
-        As `read_state_dict` and `convert`.
+        As `read_tensors` and `convert`.
     OutputError
         `target` cannot be written.
     """
     from samptag.core.weights import save_model
 
-    state = read_state_dict(path)
-    model = convert(state, layout=layout, n_tags=len(tags.tags), sample_rate=sample_rate, source=str(path))
+    model = convert(
+        read_tensors(path, layout=layout),
+        layout=layout,
+        n_tags=len(tags.tags),
+        sample_rate=sample_rate,
+        source=str(path),
+    )
     card = ModelCard(config=model.config, tags=tags.tags, tag_categories=tags.categories, **about)
     save_model(target, model, card=card)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors by name in the PyTorch file at `path`, read without running any code in it.
+def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
+    """The tensors by name in the checkpoint `path`, read without running any code in it.
+
+    Parameters
+    ----------
+    path : Path
+        A PyTorch file; of a TensorFlow checkpoint the folder or either file, as for `bundle_files`.
+    layout : Layout
+        Whose checkpoint it is.
 
     Raises
     ------
     WeightsError
-        The file is damaged, is not a PyTorch file, or holds anything but named tensors.
+        The file is damaged, is not a file of that kind, or holds anything but named tensors.
     """
     import torch
 
+    if is_tensorflow(layout):
+        from samptag.pretrained.tensor_bundle import read_bundle
+
+        # A copy: torch takes no view of bytes that cannot be written to.
+        return {name: torch.from_numpy(array.copy()) for name, array in read_bundle(path).items()}
     if kind := unexpected_kind(path):
         raise WeightsError(f"{path} is {kind}")
     try:
@@ -127,15 +124,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_rate: int, source: str) -> SampleCNN:
-    """The network that the state_dict `state` of a foreign repository describes, in eval mode.
+def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_rate: int, source: str) -> Model:
+    """The network that the tensors `state` of a foreign checkpoint describe, in eval mode.
 
     Parameters
     ----------
     state : mapping of str to Tensor
-        Exactly the keys of `layout`; the ``num_batches_tracked`` counters of batch normalisation may be absent, as
-        PyTorch before 0.4.1 wrote no such thing.
-    layout : {"sota-sample", "sota-se"}
+        Exactly the keys of `layout`, and what `is_left_out`; the ``num_batches_tracked`` counters of batch
+        normalisation may be absent, as TensorFlow and PyTorch before 0.4.1 wrote no such thing.
+    layout : Layout
         Whose names they are.
     n_tags : int
         Number of outputs the checkpoint must have.
@@ -146,29 +143,26 @@ def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_
 
     Returns
     -------
-    SampleCNN
-        float32, on the CPU, with 59 049 samples a segment, a padding of 1 in front as those networks have it, and
-        PyTorch's default batch normalisation (epsilon 1e-5, momentum 0.1).
+    Model
+        float32, on the CPU. The SampleCNNs have 59 049 samples a segment, a padding of 1 in front as those networks
+        have it, and PyTorch's default batch normalisation (epsilon 1e-5, momentum 0.1).
 
     Raises
     ------
     WeightsError
-        A key is missing or unknown, a tensor has another shape or type, or a value is not finite.
+        A key is missing or unknown, a tensor has another shape or type, a value is not finite, or the network hears
+        another sample rate.
     """
     import torch
 
-    from samptag.core.model import SampleCNN
+    from samptag.core.model import build_model
 
-    config = ModelConfig(
-        n_tags=n_tags,
-        sample_rate=sample_rate,
-        block=_BLOCKS[layout],
-        front_padding=1,
-        bn_epsilon=1e-5,
-        bn_momentum=0.1,
-    )
+    try:
+        config = layout_config(layout, n_tags=n_tags, sample_rate=sample_rate)
+    except ValueError as error:
+        raise WeightsError(f"{source} of the layout {layout}: {error}") from error
     with torch.device("meta"):
-        model = SampleCNN(config)
+        model = build_model(config)
     model.load_state_dict(dict(_renamed(state, model.state_dict(), layout, source)), assign=True)
     return model.eval()
 
@@ -177,42 +171,38 @@ def _renamed(
     state: Mapping[str, Tensor], ours: Mapping[str, Tensor], layout: Layout, source: str
 ) -> Iterator[tuple[str, Tensor]]:
     """Our keys with their tensors, each checked."""
-    their_modules = {our: their for their, our in _modules(layout)}
-    theirs = {}
-    for key in ours:
-        module, _, leaf = key.rpartition(".")
-        theirs[f"{their_modules[module]}.{leaf}"] = key
+    theirs = layout_keys(layout, ours)
     missing = [key for key in theirs if key not in state and not key.endswith(_COUNTER)]
-    extra = [key for key in state if key not in theirs]
+    extra = [key for key in state if key not in theirs and not is_left_out(key, layout)]
     for keys, what in ((missing, "lacks"), (extra, "has an unknown")):
         if keys:
             named = first_names([repr(key) for key in keys], 1)
             raise WeightsError(f"{source} is not of the layout {layout}: it {what} key {named}")
     for their, our in theirs.items():
-        yield our, _checked(state.get(their), ours[our], their, source)
+        tensor, counted = _checked(state.get(their), ours[our], their, layout, source), pairs(layout, our)
+        if counted is not None and tensor.ndim:
+            tensor = tensor.reshape(*tensor.shape[:-1], *counted).transpose(-1, -2).flatten(-2)
+        yield our, tensor
 
 
-def _modules(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Their module and ours, for every module that either layout may have."""
-    for their_layer, our_layer in _LAYERS.items():
-        for their, our in (_PLAIN_LAYER if layout == "sota-sample" else _SE_LAYER).items():
-            yield f"{their_layer}.{their}", f"{our_layer}.{our}"
-    if layout == "sota-sample":
-        yield "dense", "head"
-    else:
-        yield from (("dense1", "hidden.linear"), ("bn", "hidden.bn"), ("dense2", "head"))
-
-
-def _checked(tensor: Tensor | None, like: Tensor, key: str, source: str) -> Tensor:
-    """`tensor` as float32 (a counter as int64), after its shape, type and values have been checked."""
+def _checked(tensor: Tensor | None, like: Tensor, key: str, layout: Layout, source: str) -> Tensor:
+    """`tensor` in the shape of `like`, as float32 (a counter as int64), after shape, type and values were checked."""
     import torch
 
     if tensor is None:
         return torch.zeros((), dtype=torch.int64)
-    if tensor.shape != like.shape:
-        raise WeightsError(f"{source}: {key!r} has the shape {tuple(tensor.shape)} instead of {tuple(like.shape)}")
+    expected = tuple(like.shape)
+    if is_tensorflow(layout):
+        # Their axes run the other way; a filter over one axis keeps the other, of length 1.
+        expected = expected[::-1]
+        if tensor.ndim == like.ndim + 1 and tensor.shape[-2] == 1:
+            expected = (*expected[:-1], 1, expected[-1])
+    if tensor.shape != expected:
+        raise WeightsError(f"{source}: {key!r} has the shape {tuple(tensor.shape)} instead of {expected}")
     if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
         raise WeightsError(f"{source}: {key!r} has the type {tensor.dtype} instead of {like.dtype}")
     if not torch.isfinite(tensor).all():
         raise WeightsError(f"{source}: {key!r} holds values that are not finite")
+    if is_tensorflow(layout):
+        tensor = tensor.permute(*range(tensor.ndim)[::-1]).reshape(like.shape)
     return tensor.to(like.dtype, copy=True).contiguous()

@@ -1,29 +1,36 @@
 """Files that a person has, made into installed weights."""
 
 import dataclasses
+import hashlib
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast, get_args
 
 from samptag.errors import UsageError, WeightsError
 from samptag.files import os_errors_as
-from samptag.pretrained.entries import NAME_PATTERN, Layout, Registry, TagList, WeightsEntry, parse_tags
+from samptag.pretrained.entries import NAME_PATTERN, Layout, Original, Registry, TagList, WeightsEntry, parse_tags
 from samptag.pretrained.foreign import install_published, save_converted
 from samptag.pretrained.store import Store
+from samptag.pretrained.tensor_bundle import bundle_files
 
 __all__ = ["ForeignCheckpoint", "check_layout", "import_file", "named_tags"]
 
 NOT_STATED = "not stated"
 # A named list whose order differs in a layout's repository has that order under its name and this suffix.
-_REPOSITORY_ORDER: dict[Layout, str] = {"sota-sample": "won", "sota-se": "won"}
+_REPOSITORY_ORDER: dict[Layout, str] = dict.fromkeys(get_args(Layout), "won")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ForeignCheckpoint:
-    """What a bare state_dict does not say about itself.
+    """What a foreign checkpoint does not say about itself.
 
     Parameters
     ----------
-    layout : {"sota-sample", "sota-se"}
+    layout : Layout
         Whose key names it has.
     tags : TagList
         In output order.
@@ -100,13 +107,14 @@ def import_file(
     Parameters
     ----------
     path : Path
-        The file; it stays as it is.
+        The file; it stays as it is. Of a TensorFlow checkpoint either file or the folder that holds them, and of a
+        published one a zip file too that has them in it, such as the package's wheel.
     name : str
         Name to install it under.
     store : Store
         Where.
     foreign : ForeignCheckpoint or None
-        What a bare state_dict does not say.
+        What a foreign checkpoint does not say.
     licence, training_data : str or None
         For the card, where the file does not say it.
     force : bool
@@ -119,9 +127,10 @@ def import_file(
     WeightsError
         The file cannot be used under that name.
     """
-    if not path.is_file():
-        raise WeightsError(f"there is no file {path}")
     entry = store.registry.entries.get(name)
+    layout = foreign.layout if foreign else entry.format if entry else "samptag"
+    if not path.is_file() and not (path.is_dir() and layout.startswith("tf-")):
+        raise WeightsError(f"{path} is a folder; name the file in it" if path.is_dir() else f"there is no file {path}")
     target = store.installed_path(name)
     with os_errors_as(WeightsError, f"cannot write {target}"):
         store.cache.mkdir(parents=True, exist_ok=True)
@@ -152,9 +161,39 @@ def _import_published(path: Path, entry: WeightsEntry, target: Path, *, describe
             f"the registry knows layout, tags and sample rate of {entry.name}: leave those options out, "
             "or choose another name for a checkpoint of your own"
         )
-    if (problem := entry.checksums.problem(path)) is not None:
-        raise WeightsError(f"{path} is not the published {entry.name}: {problem}; choose another name for it")
-    install_published(path, entry=entry, target=target)
+    with _published_files(path, entry) as files:
+        for file, checksums in zip(files, (entry.checksums, entry.index), strict=False):
+            if checksums is not None and (problem := checksums.problem(file)) is not None:
+                raise WeightsError(f"{file} is not the published {entry.name}: {problem}; choose another name for it")
+        install_published(files[0], entry=entry, target=target)
+
+
+@contextmanager
+def _published_files(path: Path, entry: WeightsEntry) -> Iterator[tuple[Path, ...]]:
+    """The file `path`; of a TensorFlow checkpoint its data and its index, unpacked for the while from a zip file."""
+    if entry.index is None:
+        yield (path,)
+    elif path.is_file() and zipfile.is_zipfile(path):
+        with tempfile.TemporaryDirectory() as folder:
+            for original in entry.originals:
+                (Path(folder) / original.suffix).write_bytes(_member(path, entry, original))
+            yield bundle_files(Path(folder))
+    else:
+        yield bundle_files(path)
+
+
+def _member(path: Path, entry: WeightsEntry, original: Original) -> bytes:
+    """The published file among the members of the zip file `path`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.filename.endswith(original.suffix) and info.file_size == original.checksums.size:
+                    content = archive.read(info)
+                    if hashlib.sha256(content).hexdigest() == original.checksums.sha256:
+                        return content
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} cannot be unpacked: {error}") from error
+    raise WeightsError(f"{path} holds no {original.suffix} of the published {entry.name}")
 
 
 def _check_new_name(name: str, store: Store, force: bool) -> None:

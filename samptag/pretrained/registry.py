@@ -17,6 +17,7 @@ from samptag.errors import WeightsError
 from samptag.fetch import Checksums
 from samptag.files import os_errors_as
 from samptag.pretrained.entries import (
+    DATA_SUFFIX,
     NAME_PATTERN,
     Format,
     PublishedScore,
@@ -91,11 +92,12 @@ def _entry(raw: Mapping[str, Any], tag_lists: Mapping[str, TagList]) -> WeightsE
     values = dict(raw)
     where = f"weights entry {values['name']!r}"
     try:
-        tags = values.pop("tags")
+        tags, index = values.pop("tags"), values.pop("index", None)
         if isinstance(tags, str) and tags not in tag_lists:
             raise ValueError(f"there is no tag list {tags!r}")
         entry = WeightsEntry(
             checksums=Checksums(**{key: values.pop(key) for key in _CHECKSUMS if key in values}),
+            index=None if index is None else Checksums(**index),
             tags=tag_lists[tags] if isinstance(tags, str) else parse_tags(tags),
             scores=tuple(PublishedScore(**score) for score in values.pop("scores", ())),
             **values,
@@ -125,6 +127,13 @@ def _check(entry: WeightsEntry) -> None:
         raise ValueError(f"{entry.url!r} is not an http or https address")
     if entry.checksums.sha256 is None and (entry.file is not None or entry.checksums.git_blob_sha1 is None):
         raise ValueError("needs sha256 (or git_blob_sha1, for a url)")
+    if (entry.index is not None) != entry.format.startswith("tf-"):
+        raise ValueError("an index belongs to a TensorFlow checkpoint, and every one has it")
+    if entry.index is not None:
+        if any(checksums.sha256 is None or checksums.size is None for checksums in (entry.checksums, entry.index)):
+            raise ValueError("a TensorFlow checkpoint needs size and sha256 of both its files")
+        if not (entry.url or "").endswith(DATA_SUFFIX):
+            raise ValueError(f"the url of a TensorFlow checkpoint ends in {DATA_SUFFIX}")
     for score in entry.scores:
         if score.protocol not in (None, *get_args(Protocol)):
             raise ValueError(f"protocol {score.protocol!r} is none of {', '.join(get_args(Protocol))}")

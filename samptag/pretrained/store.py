@@ -1,8 +1,9 @@
 """Weights by name: where they lie, and how they get there.
 
 Every installed file is ``NAME.safetensors`` in the cache. A bundled one is copied there on first use; a remote one is
-fetched as ``NAME.safetensors``, or as ``NAME.pth`` and converted. A file of that name that a person puts there is
-taken as if it had been fetched. Files under other names are the user's own imports.
+fetched as ``NAME.safetensors``, or as ``NAME.pth`` (a TensorFlow checkpoint as ``NAME.data-00000-of-00001`` and
+``NAME.index``) and converted. A file of that name that a person puts there is taken as if it had been fetched. Files
+under other names are the user's own imports.
 """
 
 import logging
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
-from samptag.fetch import FetchPolicy, Progress, fetch, offline_asked
+from samptag.fetch import Checksums, FetchPolicy, Progress, fetch, offline_asked
 from samptag.files import atomic_write, locked, os_errors_as, os_reason, weights_folder
 from samptag.pretrained.entries import NAME_PATTERN, Registry, WeightsEntry
 from samptag.pretrained.foreign import install_published
@@ -209,30 +210,24 @@ class Store:
 
     def _obtain(self, entry: WeightsEntry) -> None:
         """Fetch what has to be fetched, and convert what has to be converted; the lock is held."""
-        installed = self.installed_path(entry.name)
         if entry.format == "samptag":
-            self._fetch(entry, installed)
+            if entry.url is None:
+                raise ValueError(f"{entry.name} is a bundled file and has no address")
+            self._fetch(entry.url, self.installed_path(entry.name), entry.checksums)
             return
-        original = installed.with_suffix(".pth")
-        problem = entry.checksums.problem(original) if original.is_file() else "it is not there"
-        if problem is not None:
-            if original.is_file():
-                logger.warning("%s is not the published file: %s; fetching it", original, problem)
-            self._fetch(entry, original)
-        install_published(original, entry=entry, target=installed)
-        original.unlink()
+        originals = {self.cache / (entry.name + original.suffix): original for original in entry.originals}
+        for path, original in originals.items():
+            problem = original.checksums.problem(path) if path.is_file() else "it is not there"
+            if problem is not None:
+                if path.is_file():
+                    logger.warning("%s is not the published file: %s; fetching it", path, problem)
+                self._fetch(original.url, path, original.checksums)
+        install_published(next(iter(originals)), entry=entry, target=self.installed_path(entry.name))
+        for path in originals:
+            path.unlink()
 
-    def _fetch(self, entry: WeightsEntry, target: Path) -> None:
-        if entry.url is None:
-            raise ValueError(f"{entry.name} is a bundled file and has no address")
-        fetch(
-            entry.url,
-            target,
-            checksums=entry.checksums,
-            policy=self.policy,
-            offline=self.offline,
-            progress=self.progress,
-        )
+    def _fetch(self, url: str, target: Path, checksums: Checksums) -> None:
+        fetch(url, target, checksums=checksums, policy=self.policy, offline=self.offline, progress=self.progress)
 
     def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
         """The weights that `name_or_path` means; an altered installed file is installed anew.

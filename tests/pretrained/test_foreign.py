@@ -11,7 +11,7 @@ from torch import Tensor
 from weights_server import LFS_POINTER
 
 from samptag.errors import WeightsError
-from samptag.pretrained.foreign import convert, read_state_dict
+from samptag.pretrained.foreign import convert, read_tensors
 
 STATES = {"sota-sample": sample_state, "sota-se": se_state}
 State = dict[str, Tensor]
@@ -129,7 +129,7 @@ def test_checkpoints_from_before_the_batch_counters():
 def test_both_file_formats_of_pytorch_are_read(tmp_path: Path, zipped: bool):
     state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}
     torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
-    read = read_state_dict(tmp_path / "x.pth")
+    read = read_tensors(tmp_path / "x.pth", layout="sota-sample")
     assert read.keys() == state.keys()
     assert all(torch.equal(read[key], state[key]) for key in state)
 
@@ -150,7 +150,7 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path: Path):
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Payload(proof)))
     for name in ("evil.pth", "evil.pkl"):
         with pytest.raises(WeightsError, match=name):
-            read_state_dict(tmp_path / name)
+            read_tensors(tmp_path / name, layout="sota-sample")
     assert not proof.exists()
 
 
@@ -166,8 +166,8 @@ def test_files_that_are_no_checkpoint(tmp_path: Path):
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(WeightsError, match=name):
-            read_state_dict(tmp_path / name)
+            read_tensors(tmp_path / name, layout="sota-sample")
     for name, value in {"list.pth": [torch.ones(2)], "nested.pth": {"state_dict": {}, "epoch": 3}}.items():
         torch.save(value, tmp_path / name)
         with pytest.raises(WeightsError, match="not a bare state_dict"):
-            read_state_dict(tmp_path / name)
+            read_tensors(tmp_path / name, layout="sota-sample")

@@ -5,8 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from recipes.samplecnn_3_9_mtat50.tensor_bundle import read_bundle
 from samptag.errors import WeightsError
+from samptag.pretrained.tensor_bundle import read_bundle
 
 DT_FLOAT, DT_INT64 = 1, 9
 
@@ -101,5 +101,5 @@ def test_cut_off_data_are_refused_by_the_tensor_that_lacks_them(tmp_path, tensor
 def test_missing_data_are_named(tmp_path, tensors):
     index = write_bundle(tmp_path, tensors)
     (tmp_path / ".data-00000-of-00001").unlink()
-    with pytest.raises(WeightsError, match="data-00000-of-00001 cannot be read"):
+    with pytest.raises(WeightsError, match=r"cannot read .*\.data-00000-of-00001"):
         read_bundle(index)
