@@ -26,6 +26,7 @@ _FOOTER = 48
 _TRAILER = 5  # a byte for the compression and four of checksum
 _DT_FLOAT = 1
 _LONGEST_VARINT = 10
+_LONGEST_INDEX = 1 << 20  # those of musicnn have 5 KB; what is read more than once stays short
 # Wire types of protocol buffers: numbers of 8 and 4 bytes; the other two are varint and bytes.
 _VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}
 
@@ -79,6 +80,8 @@ def read_bundle(path: Path) -> dict[str, NDArray[np.float32]]:
 
 def _table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The keys and values of a table."""
+    if len(content) > _LONGEST_INDEX:
+        raise ValueError(f"it is longer than {_LONGEST_INDEX} bytes")
     footer = content[-_FOOTER:]
     if not footer.endswith(_MAGIC):
         raise ValueError("it does not end as one")

@@ -1,70 +1,20 @@
-"""TensorFlow's checkpoints, read from files that the test writes by the format's description."""
+"""TensorFlow's checkpoints, read from files that the tests write by the format's description."""
 
-import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tensor_bundles import MAGIC, block, entry, field, table, varint, write_bundle
 
 from samptag.errors import WeightsError
 from samptag.pretrained.tensor_bundle import read_bundle
 
-DT_FLOAT, DT_INT64 = 1, 9
-
-
-def varint(number):
-    digits = []
-    while number > 127:
-        digits.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*digits, number])
-
-
-def field(number, value):
-    if isinstance(value, bytes):
-        return varint(number << 3 | 2) + varint(len(value)) + value
-    return varint(number << 3) + varint(value)
-
-
-def entry(kind, shape, offset, size):
-    dimensions = b"".join(field(2, field(1, length)) for length in shape)
-    checksum = varint(6 << 3 | 5) + b"\1\2\3\4"
-    return field(1, kind) + field(2, dimensions) + field(4, offset) + field(5, size) + checksum
-
-
-def block(pairs):
-    """A block whose keys share what they have in common with the one before."""
-    content, before = b"", b""
-    for key, value in pairs:
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(before, key, strict=False)) if a != b), min(map(len, (before, key)))
-        )
-        content += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
-        before = key
-    return content + struct.pack("<II", 0, 1)
-
-
-def write_bundle(folder, tensors):
-    data, pairs = b"", [(b"", field(1, 1))]
-    for name, values in sorted(tensors.items()):
-        kind = DT_FLOAT if values.dtype == np.float32 else DT_INT64
-        pairs.append((name.encode(), entry(kind, values.shape, len(data), values.nbytes)))
-        data += values.tobytes()
-    table = b""
-    places = []
-    for part in (pairs[:2], pairs[2:], []):
-        places.append(varint(len(table)) + varint(len(block(part))))
-        table += block(part) + b"\0" + b"sums"
-    index = block([(b"m", places[0]), (b"z", places[1])])
-    footer = places[2] + varint(len(table)) + varint(len(index))
-    table += index + b"\0" + b"sums"
-    table += footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
-    (folder / ".index").write_bytes(table)
-    (folder / ".data-00000-of-00001").write_bytes(data)
-    return folder / ".index"
+DATA = ".data-00000-of-00001"
+Tensors = dict[str, np.ndarray]
 
 
 @pytest.fixture
-def tensors():
+def tensors() -> Tensors:
     rng = np.random.default_rng(0)
     return {
         "conv2d/bias": rng.standard_normal(300).astype("f4"),
@@ -75,31 +25,97 @@ def tensors():
     }
 
 
-def test_every_float_tensor_is_read_as_it_was_written(tmp_path, tensors):
-    found = read_bundle(write_bundle(tmp_path, tensors))
-    assert set(found) == set(tensors) - {"global_step"}
-    for name, values in found.items():
-        np.testing.assert_array_equal(values, tensors[name])
+@pytest.mark.parametrize("stem", ["", "model.ckpt"])
+def test_every_float_tensor_is_read_as_it_was_written(tmp_path: Path, tensors: Tensors, stem: str):
+    index = write_bundle(tmp_path, tensors, stem=stem)
+    paths = [index, index.with_name(stem + DATA)] + ([tmp_path] if not stem else [])
+    for path in paths:
+        found = read_bundle(path)
+        assert set(found) == set(tensors) - {"global_step"}
+        for name, values in found.items():
+            np.testing.assert_array_equal(values, tensors[name])
 
 
-@pytest.mark.parametrize("kept", [0, 20, 100, -1])
-def test_a_cut_off_index_is_refused(tmp_path, tensors, kept):
+def test_no_cut_off_index_is_read(tmp_path: Path, tensors: Tensors):
     index = write_bundle(tmp_path, tensors)
-    index.write_bytes(index.read_bytes()[:kept])
-    with pytest.raises(WeightsError):
-        read_bundle(index)
+    whole = index.read_bytes()
+    for kept in range(len(whole)):
+        index.write_bytes(whole[:kept])
+        with pytest.raises(WeightsError, match=r"\.index is damaged, or no index"):
+            read_bundle(index)
 
 
-def test_cut_off_data_are_refused_by_the_tensor_that_lacks_them(tmp_path, tensors):
+def test_an_altered_index_is_refused_or_stays_within_the_data(tmp_path: Path, tensors: Tensors):
     index = write_bundle(tmp_path, tensors)
-    data = tmp_path / ".data-00000-of-00001"
+    whole, size = index.read_bytes(), (tmp_path / DATA).stat().st_size
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        altered = bytearray(whole)
+        for place in rng.integers(len(whole), size=rng.integers(1, 4)):
+            altered[place] = rng.integers(256)
+        index.write_bytes(altered)
+        try:
+            found = read_bundle(index)
+        except WeightsError as error:
+            assert "\n" not in str(error)
+        else:
+            assert all(values.nbytes <= size for values in found.values())
+
+
+def one(value: bytes, *, key: bytes = b"x") -> bytes:
+    return table([(key, value)])
+
+
+def compressed(content: bytes) -> bytes:
+    """The same table with its first block said to be compressed."""
+    end = len(block([(b"x", entry((2,), 0, 8))]))
+    return content[:end] + b"\1" + content[end + 1 :]
+
+
+GOOD = entry((2,), 0, 8)
+HOSTILE = {
+    "nothing": (b"", "does not end as one"),
+    "another magic number": (one(GOOD)[:-1] + b"\0", "does not end as one"),
+    "only a footer": (bytes(40) + MAGIC, "cut off or compressed"),
+    "a footer of numbers without end": (b"\xff" * 40 + MAGIC, "too long"),
+    "a compressed block": (compressed(one(GOOD)), "cut off or compressed"),
+    "a block far away": (one(GOOD)[:-48] + (varint(0) * 2 + varint(2**60) + varint(9)).ljust(40, b"\0") + MAGIC, "cut"),
+    "a block that is read twice": (table([(b"x", GOOD)], index=[0, 0]), "overlap"),
+    "data behind the end": (one(entry((2,), 4, 8)), "'x' does not lie in"),
+    "a shape of another size": (one(entry((3,), 0, 8)), "'x' does not lie in"),
+    "an empty tensor": (one(entry((0, 2**62), 0, 0)), "'x' does not lie in"),
+    "a second data file": (one(entry((2,), 0, 8, shard=1)), "'x' does not lie in"),
+    "a hundred axes": (one(entry((2, *[1] * 99), 0, 8)), "damaged"),
+    "a message for a number": (one(field(1, b"\1")), "should be"),
+    "a number for a message": (one(field(1, 1) + field(2, 7)), "should be"),
+    "a field of unknown type": (one(varint(1 << 3 | 3)), "damaged"),
+    "a message longer than its entry": (one(varint(2 << 3 | 2) + varint(2**40)), "cut off"),
+    "a name that is no text": (one(GOOD, key=b"\xff\xfe"), "damaged"),
+    "too much": (bytes(1 << 20) + one(GOOD), "longer"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_indices_are_refused(tmp_path: Path, name: str):
+    content, message = HOSTILE[name]
+    (tmp_path / ".index").write_bytes(content)
+    (tmp_path / DATA).write_bytes(bytes(8))
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_bundle(tmp_path)
+    assert str(tmp_path / ".index") in str(caught.value)
+
+
+def test_cut_off_data_are_refused_by_the_tensor_that_lacks_them(tmp_path: Path, tensors: Tensors):
+    index = write_bundle(tmp_path, tensors)
+    data = tmp_path / DATA
     data.write_bytes(data.read_bytes()[:-4])
     with pytest.raises(WeightsError, match="scalar"):
         read_bundle(index)
 
 
-def test_missing_data_are_named(tmp_path, tensors):
+@pytest.mark.parametrize("missing", [DATA, ".index"])
+def test_missing_files_are_named(tmp_path: Path, tensors: Tensors, missing: str):
     index = write_bundle(tmp_path, tensors)
-    (tmp_path / ".data-00000-of-00001").unlink()
-    with pytest.raises(WeightsError, match=r"cannot read .*\.data-00000-of-00001"):
+    (tmp_path / missing).unlink()
+    with pytest.raises(WeightsError, match=rf"cannot read .*\{missing}"):
         read_bundle(index)
