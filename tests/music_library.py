@@ -3,8 +3,11 @@
 import shutil
 from pathlib import Path
 
+import av
 import mutagen
-from mutagen import id3
+import numpy as np
+import soundfile
+from mutagen import apev2, id3
 
 MEDIA = Path(__file__).parent / "media"
 FORMATS = sorted(path.name for path in MEDIA.iterdir() if path.is_file() and path.suffix != ".md")
@@ -40,3 +43,32 @@ def set_fields(path: Path, **fields: str) -> None:
         else:
             file.tags[name] = [value]
     file.save()
+
+
+def make_rare(folder: Path) -> Path:
+    """`folder` with one file of every other format that has tags: Monkey's Audio, Musepack, WavPack, True Audio, ...
+
+    The first two have no encoder in Python and lie in media/ape; the others are bay.wav encoded anew.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in (MEDIA / "ape").iterdir():
+        shutil.copyfile(source, folder / source.name)
+    samples, rate = soundfile.read(MEDIA / "bay.wav", dtype="int16")
+    for name, container, codec, kind in (
+        ("bay.wv", "wv", "wavpack", "s16p"),
+        ("bay.tta", "tta", "tta", "s16"),
+        ("bay.mp2", "mp2", "mp2", "s16"),
+        ("bay.oga", "ogg", "flac", "s16"),
+        ("bay.3gp", "3gp", "aac", "fltp"),
+    ):
+        data = samples / np.float32(2**15) if kind == "fltp" else samples
+        with av.open(folder / name, "w", format=container) as out:
+            stream = out.add_stream(codec, rate=rate, layout="mono")
+            stream.format = kind
+            for start in range(0, len(data), 4096):
+                frame = av.AudioFrame.from_ndarray(data[None, start : start + 4096], format=kind, layout="mono")
+                frame.rate, frame.pts = rate, start
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+    apev2.delete(folder / "bay.tta")  # FFmpeg's, beside which it would not look at ID3
+    return folder
