@@ -81,6 +81,14 @@ def write(
             rich_help_panel=HOW,
         ),
     ] = False,
+    split_links: Annotated[
+        bool,
+        typer.Option(
+            "--split-links",
+            help="Write to files with several names (hard links) too; the other names keep the old file.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     undo: Annotated[
         bool,
         typer.Option("--undo", help="Put back what the last run, or run PATH, changed.", rich_help_panel=BACK),
@@ -106,7 +114,7 @@ def write(
             _list_runs(library.runs(), json)
             return
         if undo:
-            outcomes = list(library.undo(_run_number(paths)))
+            outcomes = list(library.undo(_run_number(paths), split_links=split_links))
             _report(outcomes, json, done="set back")
         else:
             plan = library.plan(
@@ -114,6 +122,7 @@ def write(
                 fields=_chosen_fields(fields, profile),
                 mode="add" if add else "replace" if replace else "empty",
                 records=records,
+                split_links=split_links,
                 model=model,
             )
             outcomes = list(library.write(plan, touch=touch)) if yes else []
@@ -138,7 +147,9 @@ def _check(
 ) -> None:
     if undo or runs:
         if any((records, fields, profile, add, replace, yes, undo and runs, runs and paths)):
-            raise UsageError("--undo and --runs go with nothing but --db and --json (and --undo with a run's number)")
+            raise UsageError(
+                "--undo and --runs go with nothing but --db and --json; --undo with a run's number and --split-links"
+            )
         return
     if not paths:
         raise UsageError("nothing to write to: name files or folders (see 'samptag write --help')")

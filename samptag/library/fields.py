@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -20,7 +21,8 @@ __all__ = ["FIELDS", "RawField", "TagFile", "need_mutagen", "read_fields", "read
 RawField: TypeAlias = list[tuple[str, Any]]
 """One field exactly as the file has it: native names and what stands under them, as JSON holds it."""
 
-#: Native names of each field, the one that is written first. ID3v2.3 has no TMOO: players read TXXX:MOOD there.
+#: Native names of each field, in any case, the one that is written first. ID3v2.3 has no TMOO: players read TXXX:MOOD
+#: there. COMM:: is a comment without a title, in any language.
 FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "artist": {
         "id3": ("TPE1",), "vorbis": ("ARTIST",), "mp4": ("\xa9ART",), "asf": ("Author",), "ape": ("Artist",),
@@ -43,7 +45,7 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "asf": ("WM/ContentGroupDescription",), "ape": ("Grouping",),
     },
     "comment": {
-        "id3": ("COMM::eng", "COMM::XXX"), "vorbis": ("COMMENT",), "mp4": ("\xa9cmt",), "asf": ("Description",),
+        "id3": ("COMM::",), "vorbis": ("COMMENT",), "mp4": ("\xa9cmt",), "asf": ("Description",),
         "ape": ("Comment",),
     },
     "samptag": {
@@ -120,12 +122,12 @@ class TagFile:
         import mutagen
 
         self.path = path
-        name = source or path
+        self.name = name = source or path
         try:
             file = mutagen.File(path)
             if file is not None and _kind(file) == "id3":
                 # As they are: what mutagen translates between versions of ID3 would not be found again after saving.
-                file = type(file)(path, translate=False)
+                file = type(file)(path, translate=False, known_frames=_id3_frames())
         except OSError:
             raise
         except Exception as error:  # whatever a damaged tag leads it to, IndexError and struct.error among them
@@ -172,9 +174,13 @@ class TagFile:
 
     def others(self, fields: Iterable[str]) -> list[str]:
         """Everything in the file's tags but `fields`, pictures included, in a form to be compared."""
-        left_out = {name for field in fields for name in FIELDS[field][self.kind]}
-        pictures = [repr(picture.write()) for picture in getattr(self._file, "pictures", ())]
-        return sorted(self._form.everything(left_out)) + pictures
+        left_out = [name for field in fields for name in FIELDS[field][self.kind]]
+        blocks = getattr(
+            self._file, "metadata_blocks", ()
+        )  # FLAC's: pictures, cue sheets, what applications keep there
+        return sorted(self._form.everything(left_out)) + [
+            repr(block.write()) for block in blocks if block.code not in _FLAC_COMMENTS_AND_PADDING
+        ]
 
     def save(self) -> None:
         """Write the tags into the file.
@@ -194,7 +200,7 @@ class TagFile:
         except mutagen.MutagenError as error:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
-            raise SamptagError(f"its tags cannot be written ({error})") from None
+            raise SamptagError(f"{self.name}: its tags cannot be written ({error})") from None
 
     def strip(self) -> None:
         """Remove the tags that a file without any was given."""
@@ -211,6 +217,8 @@ class TagFile:
     def _save_id3(self) -> None:
         from samptag.library.audio_bytes import id3v1_of
 
+        if self._file.tags.version < (2, 3) and self._file.tags.unknown_frames:
+            raise SamptagError(f"{self.name}: its ID3v2.2 holds fields that ID3v2.3 has no place for; it is left alone")
         kept = id3v1_of(self.path)
         # Values stay apart by NUL in 2.3 as well: with the customary "/" between them AC/DC would become two artists.
         # mutagen makes an ID3v1 anew from ID3v2, cutting what does not fit; the old one is put back below.
@@ -241,7 +249,8 @@ def _kind(file: Any) -> str | None:
 
 
 _ID3_AT_ENDS = ("mutagen.mp3", "mutagen.trueaudio")
-_ID3_MODULES = (*_ID3_AT_ENDS, "mutagen.aiff", "mutagen.wave", "mutagen.dsf", "mutagen.dsdiff")
+_ID3_MODULES = (*_ID3_AT_ENDS, "mutagen.aiff", "mutagen.wave")
+_FLAC_COMMENTS_AND_PADDING = (4, 1)
 
 
 def _ape_values(path: str, names: Sequence[str]) -> list[str]:
@@ -255,22 +264,49 @@ def _ape_values(path: str, names: Sequence[str]) -> list[str]:
         return []
 
 
+@cache
+def _id3_frames() -> dict[str, Any]:
+    """The frames that mutagen knows; one that it cannot decode is kept as its bytes, where mutagen would drop it."""
+    from mutagen import id3
+
+    class Kept:
+        def __init__(self, frame: Any) -> None:
+            self._frame = frame
+
+        def __call__(self, **values: Any) -> Any:
+            return self._frame(**values)
+
+        def _fromData(self, tag: Any, flags: int, data: bytes) -> Any:
+            try:
+                return self._frame._fromData(tag, flags, data)
+            except id3.ID3JunkFrameError:
+                if data.strip(b"\0\1\2\3\xfe\xff"):  # more than the sign of an encoding
+                    raise NotImplementedError from None  # by which mutagen knows what is to be kept
+                raise
+
+    return {name: Kept(frame) for name, frame in {**id3.Frames, **id3.Frames_2_2}.items()}
+
+
 class _Form:
     """Tags of one kind; the base treats them as a mapping from names to lists of texts."""
 
     def __init__(self, tags: Any) -> None:
         self.tags = tags
 
+    def present(self, names: Sequence[str]) -> list[str]:
+        """What there is under these names, as it is spelled there."""
+        keys = list(dict.fromkeys(self.tags.keys()))
+        return [key for name in names for key in keys if _is_name(key, name)]
+
     def get(self, names: Sequence[str]) -> list[str]:
-        return [str(value) for name in names if name in self.tags for value in self.tags[name]]
+        return [str(value) for name in self.present(names) for value in self.tags[name]]
 
     def raw(self, names: Sequence[str]) -> RawField:
-        return [(name, [str(value) for value in self.tags[name]]) for name in names if name in self.tags]
+        return [(name, [str(value) for value in self.tags[name]]) for name in self.present(names)]
 
     def remove(self, names: Sequence[str]) -> None:
-        for name in names:
-            if name in self.tags:
-                del self.tags[name]
+        for name in self.present(names):
+            del self.tags[name]
 
     def put(self, name: str, values: list[str]) -> None:
         self.tags[name] = values
@@ -278,21 +314,36 @@ class _Form:
     def put_raw(self, name: str, value: Any) -> None:
         self.put(name, value)
 
-    def everything(self, left_out: set[str]) -> list[str]:
-        return [f"{name} {self.tags[name]!r}" for name in self.tags.keys() if name not in left_out]  # noqa: SIM118 (some are lists as well)
+    def everything(self, left_out: Sequence[str]) -> list[str]:
+        names = set(self.tags.keys()) - set(self.present(left_out))
+        return [f"{name} {self.tags[name]!r}" for name in names]
+
+
+def _is_name(key: str, name: str) -> bool:
+    return key.casefold() == name.casefold() or (name.endswith("::") and key.startswith(name))
 
 
 class _Id3(_Form):
+    """Frames, of which mutagen writes none that is an empty text: they count as if they were not there."""
+
+    def __init__(self, tags: Any) -> None:
+        super().__init__(tags)
+        for name in [name for name, frame in tags.items() if not getattr(frame, "text", True) or not str(frame)]:
+            del tags[name]
+        if tags.version[:2] == (2, 2):  # saved as 2.3, where the kind of a picture has another name
+            for picture in tags.getall("APIC"):
+                picture.mime = {"JPG": "image/jpeg", "PNG": "image/png"}.get(picture.mime, picture.mime)
+
     def get(self, names: Sequence[str]) -> list[str]:
-        frames = [self.tags[name] for name in names if name in self.tags]
+        frames = [self.tags[name] for name in self.present(names)]
         # A genre may be a number of ID3v1's list, or a sentence of such numbers; `genres` reads them.
         return [str(value) for frame in frames for value in getattr(frame, "genres", frame.text)]
 
     def raw(self, names: Sequence[str]) -> RawField:
-        return [(name, _frame_values(self.tags[name])) for name in names if name in self.tags]
+        return [(name, self._values(self.tags[name])) for name in self.present(names)]
 
     def put(self, name: str, values: list[str]) -> None:
-        described = {"COMM": {"desc": "", "lang": name[-3:]}, "TXXX": {"desc": name[5:]}}.get(name[:4], {})
+        described = {"COMM": {"desc": "", "lang": name[6:] or "eng"}, "TXXX": {"desc": name[5:]}}.get(name[:4], {})
         self.put_raw(name, {"encoding": 3, "text": values, **described})
 
     def put_raw(self, name: str, value: Any) -> None:
@@ -300,13 +351,18 @@ class _Id3(_Form):
 
         self.tags.add(getattr(id3, name[:4])(**value))
 
-    def everything(self, left_out: set[str]) -> list[str]:
-        return [f"{name} {frame!r}" for name, frame in self.tags.items() if name not in left_out]
+    def everything(self, left_out: Sequence[str]) -> list[str]:
+        frames = [_ENCODING.sub("", line) for line in super().everything(left_out)]
+        return frames + [repr(data) for data in self.tags.unknown_frames]
+
+    def _values(self, frame: Any) -> dict[str, Any]:
+        named = {name: getattr(frame, name) for name in ("desc", "lang") if hasattr(frame, name)}
+        # 2.3 has no UTF-8, though it is found there; mutagen then saves UTF-16.
+        encoding = int(frame.encoding) if self.tags.version >= (2, 4) else min(int(frame.encoding), 1)
+        return {"encoding": encoding, "text": [str(text) for text in frame.text], **named}
 
 
-def _frame_values(frame: Any) -> dict[str, Any]:
-    named = {name: getattr(frame, name) for name in ("desc", "lang") if hasattr(frame, name)}
-    return {"encoding": int(frame.encoding), "text": [str(text) for text in frame.text], **named}
+_ENCODING = re.compile(r"encoding=<Encoding\.\w+: \d>")
 
 
 class _Vorbis(_Form):
@@ -316,11 +372,10 @@ class _Vorbis(_Form):
         return [value for _, value in self.raw(names)]
 
     def raw(self, names: Sequence[str]) -> RawField:
-        return [(name, value) for name, value in list.__iter__(self.tags) if name.upper() in names]
+        return [pair for pair in list.__iter__(self.tags) if pair[0].upper() in names]
 
     def remove(self, names: Sequence[str]) -> None:
-        kept = [pair for pair in list.__iter__(self.tags) if pair[0].upper() not in names]
-        self.tags[:] = kept
+        self.tags[:] = [pair for pair in list.__iter__(self.tags) if pair[0].upper() not in names]
 
     def put(self, name: str, values: list[str]) -> None:
         for value in values:
@@ -329,17 +384,17 @@ class _Vorbis(_Form):
     def put_raw(self, name: str, value: Any) -> None:
         self.tags.append((name, value))
 
-    def everything(self, left_out: set[str]) -> list[str]:
+    def everything(self, left_out: Sequence[str]) -> list[str]:
         return [f"{name} {value!r}" for name, value in list.__iter__(self.tags) if name.upper() not in left_out]
 
 
 class _Mp4(_Form):
     def get(self, names: Sequence[str]) -> list[str]:
-        found = [value for name in names for value in self.tags.get(name, ())]
+        found = [value for name in self.present(names) for value in self.tags[name]]
         return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in found]
 
     def raw(self, names: Sequence[str]) -> RawField:
-        return [(name, [_mp4_value(value) for value in self.tags[name]]) for name in names if name in self.tags]
+        return [(name, [_mp4_value(value) for value in self.tags[name]]) for name in self.present(names)]
 
     def put(self, name: str, values: list[str]) -> None:
         free = name.startswith("----")
@@ -353,9 +408,6 @@ class _Mp4(_Form):
             item if isinstance(item, str) else free(base64.b64decode(item["base64"]), item["format"]) for item in value
         ]
 
-    def everything(self, left_out: set[str]) -> list[str]:
-        return [f"{name} {value!r}" for name, value in self.tags.items() if name not in left_out]
-
 
 def _mp4_value(value: Any) -> Any:
     if not isinstance(value, bytes):
@@ -365,10 +417,10 @@ def _mp4_value(value: Any) -> Any:
 
 class _Ape(_Form):
     def get(self, names: Sequence[str]) -> list[str]:
-        return [value for name in names if name in self.tags for value in list(self.tags[name])]
+        return [value for name in self.present(names) for value in list(self.tags[name])]
 
     def raw(self, names: Sequence[str]) -> RawField:
-        return [(name, list(self.tags[name])) for name in names if name in self.tags]
+        return [(name, list(self.tags[name])) for name in self.present(names)]
 
 
 _FORMS: Mapping[str, type[_Form]] = {"id3": _Id3, "vorbis": _Vorbis, "mp4": _Mp4, "asf": _Form, "ape": _Ape}

@@ -343,6 +343,7 @@ class Library:
         fields: Sequence[str] = ("genre", "mood"),
         mode: Mode = "empty",
         records: str | os.PathLike[str] | None = None,
+        split_links: bool = False,
         model: str | os.PathLike[str] | None = None,
     ) -> WritePlan:
         """What `write` would put into files; nothing is touched.
@@ -357,6 +358,9 @@ class Library:
             Fill empty fields, add to what is there, or replace it.
         records : str or path, optional
             A file of ``samptag tag --format jsonl --top 0`` to take scores from; None for those of the index.
+        split_links : bool
+            Write to files with several names (hard links) as well: the name becomes a new file's, the others keep the
+            old one. Otherwise they are refused.
         model : str or path, optional
             Whose words; None for the weights of the last `index`.
 
@@ -378,7 +382,9 @@ class Library:
         with database.explained():
             weights = self.weights(model)
             known = None if records is None else records_of(records, weights.vocabulary)
-            return plan_writes(database, weights, paths, records=known, fields=fields, mode=mode)
+            return plan_writes(
+                database, weights, paths, records=known, fields=fields, mode=mode, split_links=split_links
+            )
 
     def write(self, plan: WritePlan, *, touch: bool = False) -> Iterator[tuple[int, Outcome]]:
         """Put what a plan says into the files: each on a copy that is read back before it takes the file's place.
@@ -406,8 +412,15 @@ class Library:
         with database.explained(), database.writing("write"):
             yield from write_plan(database, plan, touch=touch)
 
-    def undo(self, run: int | None = None) -> Iterator[tuple[int, Outcome]]:
+    def undo(self, run: int | None = None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
         """Put back the fields that a run of `write` changed, the last one that is not undone if none is named.
+
+        Parameters
+        ----------
+        run : int, optional
+            Its number.
+        split_links : bool
+            As for `plan`, for files that were given further names since.
 
         Yields
         ------
@@ -423,7 +436,7 @@ class Library:
 
         database = self._writing()
         with database.explained(), database.writing("write --undo"):
-            yield from undo_run(database, run)
+            yield from undo_run(database, run, split_links=split_links)
 
     def runs(self) -> list[Run]:
         """The runs of `write`, oldest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from samptag.library.songs import Weights, select, song_of
 from samptag.library.words import Vocabulary, Word, fold
 from samptag.tagging.files import expand_inputs
 
-__all__ = ["PROFILES", "WRITABLE", "Change", "FilePlan", "Mode", "WritePlan", "plan_writes", "records_of"]
+__all__ = ["PROFILES", "WRITABLE", "Change", "FilePlan", "Mode", "WritePlan", "plan_writes", "records_of", "why_not"]
 
 Mode: TypeAlias = Literal["empty", "add", "replace"]
 """Which fields are written: those that are empty; all, beside what they have; or all, in place of it."""
@@ -76,6 +77,8 @@ class WritePlan:
         The weights whose words they are; the digest is empty where it is not known.
     fields : tuple of str
     mode : {"empty", "add", "replace"}
+    split_links : bool
+        Whether files with several names are written to.
     """
 
     files: tuple[FilePlan, ...]
@@ -83,6 +86,7 @@ class WritePlan:
     digest: str
     fields: tuple[str, ...]
     mode: Mode
+    split_links: bool = False
 
     @property
     def changed(self) -> tuple[FilePlan, ...]:
@@ -98,6 +102,7 @@ def plan_writes(
     records: Mapping[str, Scores] | None = None,
     fields: Sequence[str] = ("genre", "mood"),
     mode: Mode = "empty",
+    split_links: bool = False,
 ) -> WritePlan:
     """What would be written into the files, and why not into some.
 
@@ -113,6 +118,9 @@ def plan_writes(
     fields : sequence of str
         Of `WRITABLE`.
     mode : {"empty", "add", "replace"}
+    split_links : bool
+        Whether files with several names (hard links) are written to: the name becomes a new file's, the others keep
+        the old one.
 
     Raises
     ------
@@ -124,9 +132,27 @@ def plan_writes(
     if unknown:
         raise UsageError(f"unknown field {unknown[0]!r}: choose {', '.join(WRITABLE)}")
     scores_of = _from_index(database, weights) if records is None else _from_records(records)
-    planner = _Planner(weights, tuple(fields), mode, scores_of)
-    files = [planner.plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))]
-    return WritePlan(files=tuple(files), model=weights.name, digest=weights.digest, fields=tuple(fields), mode=mode)
+    planner = _Planner(weights, tuple(fields), mode, split_links, scores_of)
+    return WritePlan(
+        files=tuple(planner.plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))),
+        model=weights.name,
+        digest=weights.digest,
+        fields=tuple(fields),
+        mode=mode,
+        split_links=split_links,
+    )
+
+
+def why_not(path: str, status: os.stat_result, *, split_links: bool) -> str | None:
+    """Why the file is left alone, whatever is to be written into it; None where nothing speaks against it."""
+    if not stat.S_IMODE(status.st_mode) & 0o222:
+        return f"{path}: it is read-only and is left alone"
+    if status.st_nlink > 1 and not split_links:
+        return (
+            f"{path}: it has {status.st_nlink} names (hard links) and is left alone: --split-links gives this name a "
+            "file of its own, and the others keep the old one"
+        )
+    return None
 
 
 def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str, Scores]:
@@ -187,6 +213,7 @@ class _Planner:
     weights: Weights
     fields: tuple[str, ...]
     mode: Mode
+    split_links: bool
     scores_of: Callable[[str, os.stat_result], Scores]
 
     def plan(self, path: str, error: SamptagError | None) -> FilePlan:
@@ -195,6 +222,8 @@ class _Planner:
                 raise error
             status = os.stat(path)
             changes = self._changes(path, self.scores_of(path, status))
+            if changes and (refused := why_not(path, status, split_links=self.split_links)):
+                return FilePlan(path=path, refused=refused)
             return FilePlan(path=path, changes=changes, size=status.st_size, mtime_ns=status.st_mtime_ns)
         except SamptagError as refusal:
             return FilePlan(path=path, refused=str(refusal))

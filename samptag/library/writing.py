@@ -29,7 +29,7 @@ from samptag.errors import LibraryError, SamptagError
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.fields import TagFile, need_mutagen
-from samptag.library.plan import FilePlan, WritePlan
+from samptag.library.plan import FilePlan, WritePlan, why_not
 
 __all__ = ["Outcome", "Run", "recover", "runs", "undo_run", "write_plan"]
 
@@ -103,10 +103,10 @@ def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> I
         )
         run = int(cursor.lastrowid or 0)
     for file in plan.changed:
-        yield run, _attempt(file.path, lambda file=file: _write_file(database, run, file, touch))  # type: ignore[misc]
+        yield run, _attempt(file.path, lambda file=file: _write_file(database, run, plan, file, touch))  # type: ignore[misc]
 
 
-def undo_run(database: Database, run: int | None) -> Iterator[tuple[int, Outcome]]:
+def undo_run(database: Database, run: int | None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
     """Put back what a run changed, its last file first; files that changed since are left alone.
 
     Parameters
@@ -115,6 +115,8 @@ def undo_run(database: Database, run: int | None) -> Iterator[tuple[int, Outcome
         Held for writing by the caller.
     run : int or None
         Its number; None for the last that is not undone.
+    split_links : bool
+        Whether files that have several names now are set back: the others keep what was written.
 
     Yields
     ------
@@ -139,7 +141,7 @@ def undo_run(database: Database, run: int | None) -> Iterator[tuple[int, Outcome
         number,
     )
     for row in rows:
-        yield number, _attempt(os.fsdecode(row[1]), lambda row=row: _undo_file(database, row))  # type: ignore[misc]
+        yield number, _attempt(os.fsdecode(row[1]), lambda row=row: _undo_file(database, row, split_links))  # type: ignore[misc]
 
 
 def runs(database: Database) -> list[Run]:
@@ -185,9 +187,9 @@ def _attempt(path: str, action: Callable[[], None]) -> Outcome:
     return Outcome(path=path)
 
 
-def _write_file(database: Database, run: int, file: FilePlan, touch: bool) -> None:
+def _write_file(database: Database, run: int, plan: WritePlan, file: FilePlan, touch: bool) -> None:
     target = os.path.realpath(file.path)
-    status = _checked(file.path, target, file.size, file.mtime_ns)
+    status = _checked(file.path, target, file.size, file.mtime_ns, split_links=plan.split_links)
     fields = [change.field for change in file.changes]
     tags = TagFile(target, source=file.path)
     for change in file.changes:
@@ -213,11 +215,11 @@ def _write_file(database: Database, run: int, file: FilePlan, touch: bool) -> No
     _replace(database, number, file.path, target, status, fields, alter, check, states=("ready", "done"), touch=touch)
 
 
-def _undo_file(database: Database, row: tuple[Any, ...]) -> None:
+def _undo_file(database: Database, row: tuple[Any, ...], split_links: bool) -> None:
     number, name, old_text, new_text, size, mtime_ns = row
     path = os.fsdecode(name)
     target = os.path.realpath(path)
-    status = _checked(path, target, size, mtime_ns)
+    status = _checked(path, target, size, mtime_ns, split_links=split_links)
     old, new = json.loads(old_text), json.loads(new_text)
     tags = TagFile(target, source=path)
     if any(tags.get(field) != values for field, values in new.items()):
@@ -261,13 +263,13 @@ def _replace(
     replaced = False
     try:
         made = _altered_copy(path, target, copy, status, fields, alter, check, touch)
-        if _identity(os.stat(target)) != _identity(status):
-            raise SamptagError(f"{path}: it changed while it was being written and is left alone")
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE writes SET state = ?, copy_inode = ?, copy_size = ?, copy_mtime_ns = ? WHERE id = ?",
                 (ready, made.st_ino, made.st_size, made.st_mtime_ns, number),
             )
+        if _identity(os.stat(target)) != _identity(status):
+            raise SamptagError(f"{path}: it changed while it was being written and is left alone")
         os.replace(copy, target)
         replaced = True
     except BaseException:
@@ -312,7 +314,7 @@ def _altered_copy(
     return os.stat(copy)
 
 
-def _checked(path: str, target: str, size: int, mtime_ns: int) -> os.stat_result:
+def _checked(path: str, target: str, size: int, mtime_ns: int, *, split_links: bool) -> os.stat_result:
     """The file's status, if it is the expected one and may be replaced.
 
     Raises
@@ -323,12 +325,8 @@ def _checked(path: str, target: str, size: int, mtime_ns: int) -> os.stat_result
     status = os.stat(target)
     if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
         raise SamptagError(f"{path}: it changed since and is left alone")
-    if not stat.S_IMODE(status.st_mode) & 0o222:
-        raise SamptagError(f"{path}: it is read-only and is left alone")
-    if status.st_nlink > 1:
-        raise SamptagError(
-            f"{path}: it has {status.st_nlink} names (hard links), which a new file would part; it is left alone"
-        )
+    if refused := why_not(path, status, split_links=split_links):
+        raise SamptagError(refused)
     return status
 
 

@@ -1,14 +1,13 @@
 """Broken and odd inputs through the real command: nothing stops the run, nothing is passed over in silence."""
 
 import base64
-import ctypes
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from superuser import give_up_override, needs_rights
 
 LENGTH = 6561  # samples in a segment of the small net
 RATE = 22_050
@@ -148,9 +147,7 @@ def test_fail_fast_ends_at_the_first_failure_with_a_whole_document(tag, broken_f
     assert [record["error"] is None for record in array] == [True, False]
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="takes the superuser's right to read everything away, as Linux does"
-)
+@needs_rights
 def test_what_may_not_be_read_is_an_error(tag, write_sound, tmp_path):
     for name in ("open.wav", "shut.wav", "vault/x.wav"):
         write_sound(f"lib/{name}")
@@ -158,7 +155,7 @@ def test_what_may_not_be_read_is_an_error(tag, write_sound, tmp_path):
     shut.chmod(0)
     vault.chmod(0)
     try:
-        process = tag(tmp_path / "lib", "--json", check=1, preexec_fn=_give_up_override)
+        process = tag(tmp_path / "lib", "--json", check=1, preexec_fn=give_up_override)
     finally:
         vault.chmod(0o755)
     records = {Path(record["path"]).name: record for record in json.loads(process.stdout)}
@@ -169,10 +166,3 @@ def test_what_may_not_be_read_is_an_error(tag, write_sound, tmp_path):
     }
     assert "Permission denied" in records["shut.wav"]["error"]["message"]
     assert "cannot list the folder" in records["vault"]["error"]["message"]
-
-
-def _give_up_override() -> None:
-    """Drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH from what a program started next may have."""
-    if os.geteuid() == 0:
-        for capability in (1, 2):
-            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)

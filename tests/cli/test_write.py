@@ -20,6 +20,7 @@ import pytest
 import soundfile
 from music_library import FORMATS, MEDIA, make_rare
 from mutagen import id3
+from superuser import give_up_override, needs_rights
 
 import samptag as package
 from samptag.library.audio_bytes import audio_digest
@@ -214,17 +215,70 @@ def test_from_the_index_after_it_heard_the_file(samptag: Run, tiny_weights: Path
     assert b"0 songs heard" in samptag("index", "--db", db, "--model", tiny_weights, music).stderr
 
 
-def test_files_that_are_left_alone(write: Run, undo: Run, music: Path, tmp_path: Path):
+def test_files_that_are_left_alone(write: Run, music: Path, tmp_path: Path):
     read_only, linked = music / "bay.wav", music / "lava.opus"
     read_only.chmod(0o444)
     os.link(linked, tmp_path / "other name.opus")
-    done = write(music, "--yes", check=1)
-    lines = done.stderr.decode()
-    assert "bay.wav: it is read-only" in lines
-    assert "lava.opus: it has 2 names (hard links)" in lines
-    assert f"{len(list(music.iterdir())) - 2} files written" in lines
+    for agreed in ((), ("--yes",)):  # the plan says so already
+        lines = write(music, *agreed, check=1).stderr.decode()
+        assert "bay.wav: it is read-only" in lines
+        assert "lava.opus: it has 2 names (hard links) and is left alone: --split-links gives" in lines
+        assert f"{len(list(music.iterdir())) - 2} files {'written' if agreed else 'would change'}" in lines
     assert read_only.read_bytes() == (MEDIA / "bay.wav").read_bytes()
     assert os.path.samefile(linked, tmp_path / "other name.opus")
+
+
+def test_hard_links_are_split_where_that_is_asked_for(write: Run, undo: Run, music: Path, tmp_path: Path):
+    linked, other = music / "lava.opus", tmp_path / "other name.opus"
+    os.link(linked, other)
+    before = everything(other)
+    write(linked, "--yes", "--split-links")
+    assert mutagen.File(linked)["genre"] == ["Techno"]
+    assert everything(other) == before
+    os.link(linked, tmp_path / "third name.opus")
+    assert "it has 2 names" in error(undo(check=1))
+    undo("--split-links")
+    assert everything(linked) == before
+    assert mutagen.File(tmp_path / "third name.opus")["genre"] == ["Techno"]
+
+
+# The real command, while whose first copy is whole and about to take the file's place other files are edited.
+MEDDLED_WITH = """
+import sys
+waiting = sys.argv.pop(1).split("|")
+def meddle(event, arguments):
+    while event == "os.utime" and waiting:
+        with open(waiting.pop(), "r+b") as file:
+            file.write(b"?")
+            file.seek(0, 2)
+            file.write(b"!")
+sys.addaudithook(meddle)
+from samptag.cli.app import main
+main()
+"""
+
+
+def test_files_that_change_between_the_plan_and_their_turn(
+    write: Run, undo: Run, db: Path, music: Path, tmp_path: Path, cli_environment: Any
+):
+    first, second, third = (music / name for name in ("bay.ape", "bay.mp2", "bay.oga"))
+    write(first, second, third)  # makes the records
+    changed = {path: b"?" + path.read_bytes()[1:] + b"!" for path in (first, third)}
+    command = ["write", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", first, second, third]
+    done = subprocess.run(
+        [sys.executable, "-c", MEDDLED_WITH, f"{first}|{third}", *map(str, command)],
+        env=cli_environment,
+        capture_output=True,
+    )
+    lines = done.stderr.decode()
+    assert done.returncode == 1, lines
+    assert f"samptag: error: {first}: it changed while it was being written and is left alone" in lines
+    assert f"samptag: error: {third}: it changed since and is left alone" in lines
+    assert "1 file written" in lines
+    assert {path: path.read_bytes() for path in changed} == changed
+    assert mutagen.File(second).tags["TCON"].text == ["Techno"]
+    assert not list(music.glob(".samptag-*"))
+    assert "1 file set back, 0 left alone" in undo().stderr.decode()
 
 
 def test_undo_refuses_what_changed_since(write: Run, undo: Run, music: Path):
@@ -284,12 +338,63 @@ def test_formats_and_files_that_cannot_be_written_are_told(write: Run, music: Pa
         for packet in (*stream.encode(frame), *stream.encode(None)):
             out.mux(packet)
     assert ".aac files have no tags that samptag can write" in error(write(music / "x.aac", check=1))
+    for suffix in (".au", ".caf", ".w64"):
+        soundfile.write(music / f"x{suffix}", np.zeros(4096), 44_100, format=suffix[1:].upper())
+        assert f"{suffix} files have no tags that samptag can write" in error(write(music / f"x{suffix}", check=1))
+    with av.open(music / "x.mka", "w") as out:
+        out.mux(out.add_stream("flac", rate=44_100, layout="mono").encode(None))
+    assert ".mka files have no tags that samptag can write" in error(write(music / "x.mka", check=1))
     (music / "empty.mp3").write_bytes(b"")
     assert "empty.mp3" in error(write(music / "empty.mp3", check=1))
     broken = (MEDIA / "calm-before-the-storm.flac").read_bytes()
     (music / "broken.flac").write_bytes(broken[:4] + b"\x84\xff\xff\xff" + broken[8:])
     assert "broken.flac" in error(write(music / "broken.flac", check=1))
     assert "cannot open" in error(write("none.mp3", check=1))
+
+
+def old_id3(version: int, *frames: tuple[bytes, bytes]) -> bytes:
+    """A tag of ID3v2.2 or 2.3."""
+    head = {2: lambda size: size.to_bytes(3, "big"), 3: lambda size: size.to_bytes(4, "big") + bytes(2)}[version]
+    body = b"".join(name + head(len(data)) + data for name, data in frames)
+    size = bytes(len(body) >> shift & 127 for shift in (21, 14, 7, 0))
+    return b"ID3" + bytes([version, 0, 0]) + size + body
+
+
+ITUNES = old_id3(
+    2,
+    (b"TT2", b"\x00Title"),
+    (b"TP1", "\x01Größe".encode("utf-16-le").replace(b"\x01\x00", b"\x01\xff\xfe", 1)),
+    (b"TCO", b"\x00(17)"),
+    (b"TYE", b"\x001999"),
+    (b"COM", b"\x00engiTunPGAP\x000"),
+    (b"COM", b"\x00deu\x00Hallo"),
+    (b"TCP", b"\x001"),
+    (b"PIC", b"\x00JPG\x03\x00" + bytes(range(256))),
+)
+
+
+def test_id3v2_2_becomes_2_3_and_keeps_what_it_says(write: Run, undo: Run, music: Path):
+    song = music / "itunes.mp3"
+    song.write_bytes(ITUNES + (MEDIA / "eastern-dreams.mp3").read_bytes())
+    before = everything(song)
+    assert before[0]["genre"] == [("TCON", {"encoding": 0, "text": ["(17)"]})]
+    write(song, "--yes", "--add", "--fields", "genre,mood,comment")
+    after = id3.ID3(song, translate=False)
+    assert after.version == (2, 3, 0)
+    assert (after["TCON"].genres, after["TXXX:MOOD"].text) == (["Rock", "Techno"], ["Quiet"])
+    assert after["COMM::deu"].text == ["Hallo [MOOD: quiet; guitar]"]
+    assert (after["TPE1"].text, after["TYER"].text, after["COMM:iTunPGAP:eng"].text) == (["Größe"], ["1999"], ["0"])
+    assert (after["APIC:"].mime, after["APIC:"].data) == ("image/jpeg", bytes(range(256)))
+    with av.open(song) as container:
+        assert (container.metadata["artist"], len(container.streams)) == ("Größe", 2)
+    undo()
+    assert everything(song) == before
+    assert id3.ID3(song, translate=False)["TCON"].text == ["(17)"]
+    odd = music / "odd.mp3"
+    odd.write_bytes(old_id3(2, (b"XYZ", b"\x00abc")) + (MEDIA / "eastern-dreams.mp3").read_bytes())
+    data = odd.read_bytes()
+    assert "odd.mp3: its ID3v2.2 holds fields that ID3v2.3 has no place for" in error(write(odd, "--yes", check=1))
+    assert odd.read_bytes() == data
 
 
 def odd_mp3(path: Path, kind: str) -> None:
@@ -308,11 +413,16 @@ def odd_mp3(path: Path, kind: str) -> None:
             + b"ID3\x04\x00\x00\x00\x00\x00\x0a"
             + bytes(10)
             + data,
+            "UTF-8 in 2.3": old_id3(3, (b"TIT2", b"\x03Gr\xc3\xb6\xc3\x9fe"), (b"TCON", b"\x03\xc3\x96")) + data,
+            "empty fields": old_id3(3, (b"TIT2", b"\x00"), (b"TPE1", b"\x00X"), (b"TCON", b"\x00")) + data,
+            "damaged fields": old_id3(3, (b"TIT2", b"\x01\xff\xfeA\x00\x00\xd8"), (b"XABC", b"\x00X")) + data,
         }[kind]
     )
 
 
-@pytest.mark.parametrize("kind", ["id3v1", "apev2", "broken id3", "id3 twice"])
+@pytest.mark.parametrize(
+    "kind", ["id3v1", "apev2", "broken id3", "id3 twice", "UTF-8 in 2.3", "empty fields", "damaged fields"]
+)
 def test_odd_tags_of_mp3(kind: str, write: Run, undo: Run, music: Path):
     song = music / "odd.mp3"
     odd_mp3(song, kind)
@@ -326,6 +436,8 @@ def test_odd_tags_of_mp3(kind: str, write: Run, undo: Run, music: Path):
     if kind == "apev2":  # its genre counts: only the empty mood was filled
         assert "TCON" not in mutagen.File(song).tags
         assert b"APETAGEX" in song.read_bytes()
+    if kind == "damaged fields":  # nobody can read them, and they are kept
+        assert all(text in song.read_bytes() for text in (b"TIT2", b"A\x00\x00\xd8", b"XABC"))
     assert TagFile(str(song)).get("mood") == ["Quiet"]
     undo()
     assert everything(song) == before
@@ -392,16 +504,14 @@ def test_a_full_disk_leaves_the_file_as_it_was(write: Run, music: Path):
     assert not list(music.glob(".samptag-*"))
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
-)
+@needs_rights
 def test_a_read_only_folder(write: Run, music: Path):
     music.chmod(0o555)
     try:
-        done = write(music / "bay.wav", "--yes", check=1)
+        done = write(music / "bay.wav", "--yes", check=1, preexec_fn=give_up_override)
     finally:
         music.chmod(0o755)
-    assert "cannot be written: Permission denied" in error(done)
+    assert "bay.wav: cannot be written: Permission denied; it is as it was" in error(done)
 
 
 def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):

@@ -9,7 +9,6 @@ from music_library import FORMATS, MEDIA, make_rare
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.fields import TagFile
 
-
 RARE = ["bay.3gp", "bay.ape", "bay.mp2", "bay.oga", "bay.tta", "bay.wv", "void-sensor.mpc"]
 
 
