@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from samptag.errors import UsageError
@@ -65,7 +66,7 @@ def read_labels(source: str, paths: Sequence[str]) -> Labels:
     if source in OWN_FIELDS and not os.path.exists(source):
         return _of_fields(source, paths)
     place = Path(source)
-    known = {path: path for path in paths}
+    known = _by_name(paths)
     if place.is_dir():
         playlists = sorted(path for path in place.iterdir() if path.suffix.lower() in PLAYLIST_SUFFIXES)
         return _of_playlists(playlists, known) if playlists else _of_folders(place, paths)
@@ -81,6 +82,13 @@ def read_labels(source: str, paths: Sequence[str]) -> Labels:
             f"or one of the files' own fields: {', '.join(OWN_FIELDS)}"
         )
     return readers[suffix]()
+
+
+def _by_name(paths: Iterable[str]) -> dict[str, str]:
+    """The songs by their own names, and by those that they have where links in their folders are followed."""
+    real = cache(os.path.realpath)
+    known = {os.path.join(real(os.path.dirname(path)), os.path.basename(path)): path for path in paths}
+    return {**known, **{path: path for path in paths}}
 
 
 def _of_fields(name: str, paths: Iterable[str]) -> Labels:

@@ -45,7 +45,7 @@ def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
         if "\n" in path or "\r" in path:
             raise OutputError(f"{song.path!r} holds a line break and cannot stand in a playlist: rename it")
         label = " ".join(song.label.split())
-        lines += [f"#EXTINF:{round(song.duration)},{label}", f"./{path}" if path.startswith("#") else path]
+        lines += [f"#EXTINF:{round(song.duration)},{label}", f"./{path}" if path.startswith(("#", " ")) else path]
     return os.fsencode("\n".join(lines) + "\n") if os.name != "nt" else ("\n".join(lines) + "\n").encode()
 
 
@@ -110,8 +110,8 @@ def read_m3u(path: Path) -> list[Entry]:
     Parameters
     ----------
     path : Path
-        UTF-8 or, as old ``.m3u`` files are, in the bytes of the file system. A path with backslashes is tried with
-        slashes; ``C:\`` and ``\\server`` mean nothing on other systems than Windows.
+        UTF-8 or, as old ``.m3u`` files are, in the bytes of the file system or Windows' Latin alphabet. A path with
+        backslashes is tried with slashes; ``C:\`` and ``\\server`` mean nothing on other systems than Windows.
 
     Raises
     ------
@@ -122,20 +122,30 @@ def read_m3u(path: Path) -> list[Entry]:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the playlist {path}: {error.strerror or error}") from None
-    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
-    return [Entry(line, _file_of(line, path)) for line in map(str.strip, lines) if line and not line.startswith("#")]
+    lines = map(str.strip, re.split("[\r\n]+", os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))))
+    return [Entry(line, _file_of(line, path)) for line in lines if line and not line.startswith("#")]
 
 
 def _file_of(line: str, playlist: Path) -> str | None:
     if line.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-        from urllib.request import url2pathname
-
-        return os.path.abspath(url2pathname(unquote(urlsplit(line).path)))
+        return _file_of_address(line)
     if _ADDRESS.match(line) or (os.name != "nt" and _OTHER_DRIVE.match(line)):
         return None
     folder = os.path.dirname(os.path.abspath(playlist))
-    found = os.path.abspath(os.path.join(folder, line))
-    if not os.path.lexists(found) and "\\" in line:
-        found = os.path.abspath(os.path.join(folder, line.replace("\\", "/")))
-    return found
+    spellings = [line, line.replace("\\", "/")]
+    if not line.isprintable():  # bytes that are not UTF-8
+        spellings += [os.fsencode(spelling).decode("cp1252", "replace") for spelling in spellings]
+    found = [os.path.abspath(os.path.join(folder, spelling)) for spelling in spellings]
+    return next(filter(os.path.lexists, found), found[0])
+
+
+def _file_of_address(address: str) -> str | None:
+    from urllib.parse import unquote_to_bytes, urlsplit
+    from urllib.request import url2pathname
+
+    parts = urlsplit(address)
+    if os.name == "nt":
+        return url2pathname((f"//{parts.netloc}" if parts.netloc else "") + parts.path)
+    if parts.netloc not in ("", "localhost"):
+        return None
+    return os.path.abspath(os.fsdecode(unquote_to_bytes(os.fsencode(parts.path))))

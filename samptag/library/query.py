@@ -96,7 +96,10 @@ def parse(expression: str, vocabulary: Vocabulary) -> Condition:
     except UnexpectedInput as error:
         at_end = isinstance(error, UnexpectedEOF) or getattr(getattr(error, "token", None), "type", "") == "$END"
         place = len(expression) if at_end else (error.pos_in_stream or 0)
-        what = "it ends too early" if at_end else f"{_first_piece(expression[place:])!r} cannot stand here"
+        piece = _first_piece(expression[place:])
+        compared = expression[:place].rstrip().endswith(("=", "~"))
+        in_quotes = ", a text with other signs than letters goes in quotes" if compared else ""
+        what = "it ends too early" if at_end else f"{piece!r} cannot stand here{in_quotes}"
         raise _error(expression, place, what) from None
     writer = _Writer(expression, vocabulary)
     sql = writer.write(tree)

@@ -1,6 +1,7 @@
 """`samptag learn` on real files: from playlists, folders, tables and the files' own fields."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -157,3 +158,44 @@ def test_learning_hears_nothing(library: Path, cli_environment: dict[str, str]):
     command = [sys.executable, "-c", code, "--db", str(library), "--from", str(library.parent / "music")]
     done = subprocess.run(command, env=cli_environment, capture_output=True, check=True)
     assert done.stderr.decode().splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what another system's paths are")
+def test_playlists_as_people_have_them(samptag: Run, tiny_weights: Path, tmp_path: Path):
+    """Byte order mark, CRLF, addresses, links, other systems' paths, what is not there; relative to the playlist."""
+    folder, lists = tmp_path / "music", tmp_path / "lists" / "by mood"
+    make_music(folder, songs=6)
+    lists.mkdir(parents=True)
+    calm = sorted((folder / "calm").iterdir())
+    odd = [name.encode() for name in ("calm/100% quiet.opus", "calm/two words.opus")] + [b"calm/caf\xe9.opus"]
+    for path, name in zip(calm, odd, strict=False):
+        os.rename(path, os.path.join(os.fsencode(folder), name))
+    (calm[3]).rename(folder / "calm" / "Käse.opus")
+    (tmp_path / "link").symlink_to(folder)
+    with package.Library(tmp_path / "library.db") as made:
+        made.index([tmp_path / "link"], model=tiny_weights, device="cpu")
+    entries = [
+        f"file://{folder}/calm/100%25%20quiet.opus".encode(),
+        os.fsencode(tmp_path) + b"/link/calm/two words.opus",
+        b"file://localhost" + os.fsencode(folder) + b"/calm/caf%E9.opus",
+        "..\\..\\music\\calm\\Käse.opus".encode("cp1252"),
+        b"../../music/calm/" + calm[4].name.encode(),
+        os.fsencode(calm[5]),
+        b"C:\\Music\\a.mp3",
+        b"\\\\server\\share\\b.mp3",
+        b"E:/c.mp3",
+        b"http://radio.example/stream",
+        b"file://server/share/d.mp3",
+        b"../gone.mp3",
+    ]
+    playlist = b"\xef\xbb\xbf#EXTM3U\r\n" + b"\r\n".join(b"#EXTINF:6,x\r\n" + entry for entry in entries)
+    (lists / "evening.m3u8").write_bytes(playlist)
+    done = samptag("learn", "--db", tmp_path / "library.db", "--json", "--from", lists)
+    document = json.loads(done.stdout)
+    assert document["not_in_index"] == 6
+    assert words(document)["evening"]["songs"] == 6
+    assert rb"6 labelled songs not in the index, such as 'C:\\Music\\a.mp3', '\\\\server\\share\\b.mp3'" in done.stderr
+    samptag("find", "--db", tmp_path / "library.db", "path ~ '/calm/'", "-o", lists / "again.m3u8")
+    (lists / "evening.m3u8").unlink()
+    document = json.loads(samptag("learn", "--db", tmp_path / "library.db", "--json", "--from", lists).stdout)
+    assert (document["not_in_index"], words(document)["again"]["songs"]) == (0, 6)

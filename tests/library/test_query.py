@@ -92,6 +92,7 @@ def test_expressions(expression: str, letters: str | None):
         ('piano or "60s', 'piano or ^"60s', "cannot stand here"),
         ("piano; drop table songs", "piano^; drop table songs", "cannot stand here"),
         ("not", "not^", "ends too early"),
+        ("path ~ /live/", "path ~ ^/live/", "goes in quotes"),
     ],
 )
 def test_errors_mark_their_column(expression: str, marked: str, why: str):
