@@ -1,7 +1,6 @@
 """Songs that sound alike: the angle between embeddings, counted from the middle of the library.
 
-The embeddings of all music point much the same way; taken from the library's mean they tell songs apart (figures in
-docs/results.md). One pass over the table reads them as they come, so that memory does not grow with the library.
+One pass over the table reads them as they come, so that memory does not grow with the library.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.query import Condition
 from samptag.library.songs import Song, Weights, limit_artists, select, song_of
+from samptag.tagging.alike import directions
 
 if TYPE_CHECKING:
     from samptag.tagging import Tagger
@@ -28,7 +28,13 @@ __all__ = ["Seed", "all_embeddings", "embedding_of", "path_between", "similar_so
 Vectors: TypeAlias = NDArray[np.float32]
 
 NEAR = 0.995
-"""Cosine from which two recordings are taken for the same: see docs/library.md."""
+"""Cosine from which two recordings are taken for the same.
+
+Sixteen songs, 30 s each, against themselves as MP3 of 64 and 128 kbit/s, Vorbis, AAC of 96 and Opus of 32 kbit/s, at
+22.05, 44.1 or 48 kHz: .9954 at least. Of the 161 596 pairs among 569 tracks two lie above .995, each two parts of one
+song, and two more, one choir's chants, above .99. Half as loud, or begun half a second later, a song can be at .962 of
+itself (.985 in the middle), where other songs are as well (46 pairs above .97): those no threshold tells.
+"""
 
 _SAMPLE = 2048  # songs that the mean is taken of
 _ROWS = 1024  # embeddings at once: half a megabyte in float32, which stays in cache
@@ -110,10 +116,11 @@ def similar_songs(
         At most so many of one artist.
     """
     mean = _mean(database, weights)
-    query = _unit(np.stack([seed.vector for seed in seeds]) - mean).mean(axis=0)
+    query = directions(np.stack([seed.vector for seed in seeds]), mean).mean(axis=0)
     if unlike:
-        query = query - _NOT_WEIGHT * _unit(np.stack([seed.vector for seed in unlike]) - mean).mean(axis=0)
-    ids, cosines = _cosines(database, weights, mean, _unit(query[None]))
+        query = query - _NOT_WEIGHT * directions(np.stack([seed.vector for seed in unlike]), mean).mean(axis=0)
+    query /= max(float(np.linalg.norm(query)), 1e-9)
+    ids, cosines = _cosines(database, weights, mean, query[None])
     allowed = _allowed(database, weights, condition)
     taken = _Taken([*seeds, *unlike], mean)
     ranked = np.argsort(-cosines[:, 0], kind="stable")
@@ -131,7 +138,7 @@ def path_between(
     Each step is the song nearest to a point on the arc between the two embeddings that no step before it took.
     """
     mean = _mean(database, weights)
-    ends = _unit(np.stack([start.vector, end.vector]) - mean)
+    ends = directions(np.stack([start.vector, end.vector]), mean)
     ids, cosines = _cosines(database, weights, mean, ends)
     allowed = _allowed(database, weights, condition)
     angle = max(float(np.arccos(np.clip(ends[0] @ ends[1], -1, 1))), 1e-3)
@@ -214,11 +221,11 @@ class _Taken:
     def __init__(self, seeds: Sequence[Seed], mean: Vectors) -> None:
         self._mean = mean
         self._ids = {seed.audio for seed in seeds}
-        self._units = [_unit((seed.vector - mean)[None])[0] for seed in seeds]
+        self._units = list(directions(np.stack([seed.vector for seed in seeds]), mean))
 
     def add(self, audio: int, vector: Vectors) -> bool:
         """Whether the song is a new one; it is then among those taken."""
-        unit = _unit((vector - self._mean)[None])[0]
+        unit = directions(vector[None], self._mean)[0]
         if audio in self._ids or max(float(unit @ other) for other in self._units) >= NEAR:
             return False
         self._ids.add(audio)
@@ -243,9 +250,3 @@ def _songs(
         question = "SELECT vector FROM embeddings WHERE space = ? AND audio = ?"
         if taken.add(audio, _floats(database.rows(question, weights.space, audio)[0][0])[0]):
             yield song_of(rows[0], weights, similarity=cosine)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: Vectors = vectors / np.maximum(lengths, 1e-12)
-    return units

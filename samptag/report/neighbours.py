@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.tagging.alike import directions
+
 __all__ = ["nearest"]
 
 ROWS_AT_ONCE = 256
@@ -10,8 +12,6 @@ ROWS_AT_ONCE = 256
 
 def nearest(embeddings: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:
     """The nearest other rows of each row, by the cosine of embeddings from which their mean has been taken.
-
-    What all songs of a collection share says nothing about which two are alike; taking away the mean removes it.
 
     Parameters
     ----------
@@ -24,11 +24,10 @@ def nearest(embeddings: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:
     ndarray, shape (n, count), int
         Row numbers, nearest first; a row is never among its own.
     """
-    centred = embeddings - embeddings.mean(axis=0)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-    found = np.empty((len(centred), count), dtype=np.intp)
-    for first in range(0, len(centred), ROWS_AT_ONCE):
-        cosines = centred[first : first + ROWS_AT_ONCE] @ centred.T
+    units = directions(embeddings, embeddings.mean(axis=0))
+    found = np.empty((len(units), count), dtype=np.intp)
+    for first in range(0, len(units), ROWS_AT_ONCE):
+        cosines = units[first : first + ROWS_AT_ONCE] @ units.T
         rows = np.arange(len(cosines))
         cosines[rows, first + rows] = -np.inf
         best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
