@@ -109,6 +109,10 @@ def _big(folder: Path, songs: int, repeat: int) -> None:
         _row(what, "0.4 s", _time(repeat, *arguments, "--db", db))
     _row("`similar` on 100 000 songs", "0.6 s", _time(repeat, "similar", seed, "--db", db))
     _row("`similar --path-to`", "", _time(repeat, "similar", seed, "--path-to", seed, "--db", db))
+    with Library(db) as library:
+        labelled = [song.path for song in library.find()[:60_000:1000]]
+    (folder / "mine.m3u8").write_text("\n".join(labelled) + "\n")
+    _row("`learn` of one playlist among 100 000", "", _time(1, "learn", "--from", folder / "mine.m3u8", "--db", db))
 
 
 def make_rows(path: Path, songs: int, seed: Path) -> None:

@@ -22,7 +22,7 @@ from samptag.errors import LibraryError
 from samptag.library.database import Database
 from samptag.library.indexing import head_bytes, head_scores, remember_weights, weights_id
 from samptag.library.labels import Labels
-from samptag.library.similar import all_embeddings
+from samptag.library.similar import all_embeddings, packed_embeddings, unpacked
 from samptag.library.songs import Weights
 from samptag.library.words import fold
 from samptag.pretrained import load_weights
@@ -42,6 +42,12 @@ _RESAMPLES = 1000
 #     .1     .812   .587                        .911   .761
 _STRENGTH = 0.01
 _WRONG = 5
+
+# So many songs of each answer are learned from, drawn where there are more; the examination asks all. With 512 numbers a
+# song, the line between two times 4 000 of them is as good as settled, and 100 000 would take minutes and a gigabyte.
+_MOST = 4000
+
+_ROWS = 4096  # songs that are examined at once
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -116,10 +122,19 @@ class Lesson:
 @dataclass(frozen=True)
 class _Songs:
     paths: list[str]
-    groups: list[str]
-    embeddings: Floats  # standardised
+    groups: NDArray[np.intp]  # the number of the artist, else of the folder
+    packed: NDArray[np.int16]  # embeddings as they are stored, a quarter of what float64 takes
     mean: Floats
     scale: Floats
+
+    def vectors(self, rows: NDArray[np.intp]) -> Floats:
+        """The standardised embeddings of these songs."""
+        return (unpacked(self.packed[rows], len(rows)) - self.mean) / self.scale
+
+    def scores(self, model: Any, rows: NDArray[np.intp]) -> Floats:
+        """What a regression says of these songs."""
+        parts = np.array_split(rows, max(1, len(rows) // _ROWS))
+        return np.concatenate([model.predict_proba(self.vectors(part))[:, 1] for part in parts])
 
 
 def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: int = 0) -> Lesson:
@@ -149,11 +164,11 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
         raise LibraryError(f"none of the labelled songs was heard with {weights.name}: index them first{example}")
     examined = [_examine(word, labels.songs[word], songs, seed) for word in sorted(labels.songs, key=fold)]
     learned = [item.word for item in examined if item.refused is None]
-    size = songs.embeddings.shape[1]
+    size = songs.packed.shape[1]
     weight, bias = np.zeros((len(learned), size)), np.zeros(len(learned))
     for row, word in enumerate(learned):
         bears = np.array([path in labels.songs[word] for path in songs.paths])
-        model = _fit(songs.embeddings, bears)
+        model = _fit(songs, bears, np.arange(len(bears)), seed)
         weight[row] = model.coef_[0] / songs.scale
         bias[row] = model.intercept_[0] - weight[row] @ songs.mean
     return Lesson(
@@ -178,25 +193,39 @@ def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _So
         name = os.fsdecode(path)
         if wanted is None or name in wanted:
             chosen.setdefault(audio, (name, fold(artist) or f"folder {os.path.dirname(name)}"))
-    vectors: dict[int, NDArray[np.float32]] = {}
-    for numbers, block in all_embeddings(database, weights.space):
-        vectors.update((int(n), block[i]) for i, n in enumerate(numbers) if int(n) in chosen)
     if not chosen:
         return None
-    table = np.stack([vectors[audio] for audio in chosen]).astype(np.float64)
-    mean, scale = table.mean(axis=0), np.maximum(table.std(axis=0), 1e-3)
+    places = {audio: place for place, audio in enumerate(chosen)}
+    table: NDArray[np.int16] | None = None
+    total = squares = np.zeros(1)
+    for numbers, packed in packed_embeddings(database, weights.space):
+        known = [i for i, audio in enumerate(numbers.tolist()) if audio in places]
+        bits = np.frombuffer(packed, "<i2").reshape(len(numbers), -1)[known]
+        table = np.empty((len(places), bits.shape[1]), "<i2") if table is None else table
+        table[[places[int(numbers[i])] for i in known]] = bits
+        vectors = unpacked(bits, len(bits)).astype(np.float64)
+        total, squares = total + vectors.sum(axis=0), squares + np.square(vectors).sum(axis=0)
+    if table is None:
+        return None
+    mean = total / len(table)
+    scale = np.maximum(np.sqrt(np.maximum(squares / len(table) - mean**2, 0)), 1e-3)
     paths, groups = zip(*chosen.values(), strict=True)
-    return _Songs(list(paths), list(groups), (table - mean) / scale, mean, scale)
+    return _Songs(list(paths), np.unique(np.array(groups), return_inverse=True)[1].ravel(), table, mean, scale)
 
 
-def _fit(embeddings: Floats, bears: NDArray[np.bool_]) -> Any:
+def _fit(songs: _Songs, bears: NDArray[np.bool_], rows: NDArray[np.intp], seed: int) -> Any:
+    """The regression of the answers `bears` of these songs on their embeddings."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    drawn = np.random.default_rng(seed).permutation(rows)
+    rows = np.concatenate([drawn[bears[drawn]][:_MOST], drawn[~bears[drawn]][:_MOST]])
+    rows.sort()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a score are not worth the time
         # Balanced: whatever the share of songs that bear it, a score of .5 lies between those that do and do not.
-        return LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=200).fit(embeddings, bears)
+        model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=200)
+        return model.fit(songs.vectors(rows), bears[rows])
 
 
 def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedWord:
@@ -206,7 +235,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     from samptag.evaluation.bootstrap import interval, resample
 
     bears = np.array([path in bearers for path in songs.paths])
-    groups = np.array(songs.groups)
+    groups = songs.groups
     n_songs, n_artists = int(bears.sum()), len(set(groups[bears]))
     n_others, n_other_artists = int((~bears).sum()), len(set(groups[~bears]))
     fact: dict[str, Any] = {"word": word, "songs": n_songs, "artists": n_artists}
@@ -216,9 +245,9 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
         return LearnedWord(**fact, refused=f"only {_songs_by(n_others, n_other_artists)} without it: not yet")
     folds = StratifiedGroupKFold(min(_FOLDS, n_artists, n_other_artists), shuffle=True, random_state=seed)
     scores = np.full(len(bears), np.nan)
-    for train, test in folds.split(songs.embeddings, bears, groups):
+    for train, test in folds.split(bears, bears, groups):
         if 0 < bears[train].sum() < len(train):
-            scores[test] = _fit(songs.embeddings[train], bears[train]).predict_proba(songs.embeddings[test])[:, 1]
+            scores[test] = songs.scores(_fit(songs, bears, train, seed), test)
     heard = ~np.isnan(scores)
     scores, bears, groups = scores[heard], bears[heard], groups[heard]
     paths = [path for path, is_heard in zip(songs.paths, heard, strict=True) if is_heard]

@@ -13,6 +13,7 @@ import pytest
 from music_library import make_music, set_fields
 
 import samptag as package
+from samptag.library import learning
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -124,6 +125,15 @@ def test_table_with_one_word_takes_the_rest_as_a_no(learn: Any, library: Path, t
     found = learn(tmp_path / "few.csv", "--suggest", "3")
     assert words(found)["evening"]["refused"] == "1 song by 1 artist: not yet"
     assert found["not_in_index"] == 1
+
+
+def test_of_many_songs_some_are_learned_from_and_all_examined(library: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(learning, "_MOST", 8)
+    with package.Library(library) as opened:
+        lesson, _ = opened.learn(library.parent / "music")
+    calm, driving, _ = lesson.words
+    assert (calm.songs, driving.songs, lesson.songs) == (12, 12, 32)
+    assert min(calm.roc_auc, driving.roc_auc) > 0.75
 
 
 def test_labels_that_say_nothing_are_refused(samptag: Run, learn: Any, library: Path, tmp_path: Path):
