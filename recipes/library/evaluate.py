@@ -32,7 +32,6 @@ from samptag.evaluation.predictions import ScoreTable, Truth
 from samptag.files import atomic_write
 from samptag.pretrained import load_registry
 from samptag.tagging.tagger import Tagger
-from samptag.training.teachers import Teachers
 from samptag.training.vocabulary import Vocabulary, read_vocabulary, side_by_side
 
 __all__ = ["Judged", "judge", "measure", "ranking", "text"]
@@ -123,14 +122,12 @@ def measure(
     """
     vocabulary = read_vocabulary(VOCABULARY)
     tested, compared = [track for track in music if track.tested], to_compare(music)
-
-    def taught(known: Teachers, tracks: Sequence[Track], model: ModelConfig) -> Table:
-        return teach(known, tracks, model=model, cache=cache, device=device, progress=progress)
-
+    where: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     if weights is None:
-        known = Teachers(teachers, vocabulary=VOCABULARY)
-        judged = Judged(words=known.tags, people=_meant(vocabulary), own=taught(known, tested, _SEGMENTS))
-        return {"weights": {"name": ", ".join(known.names)}, "samptag": __version__, "words": judge(judged, music)}
+        said = teach(teachers, tested, model=_SEGMENTS, **where)
+        words, table = _merged(said, vocabulary.known_to(list(said)))
+        judged = Judged(words=words, people=_meant(vocabulary), own=table)
+        return {"weights": {"name": ", ".join(said)}, "samptag": __version__, "words": judge(judged, music)}
     tagger = Tagger.from_pretrained(weights, device=device)
     name, config = tagger.card.name, tagger.card.config
     if not isinstance(config, ModelConfig):
@@ -141,21 +138,20 @@ def measure(
         each.name: hear(tagger, valid, perturbation=each, progress=progress)
         for each in map(parse_perturbation, perturbations)
     }
+    said = teach(teachers, compared, model=config, **where) if teachers else {}
     figures: dict[str, Any] = {"weights": {"name": name, "sha256": tagger.weights_sha256}, "samptag": __version__}
     for kind, ours in _judged_by(tagger, vocabulary).items():
-        merger = ours.merger({name: tagger.tags})
-        own, *degraded = (
-            {key: merger({name: each}) for key, each in table.items()} for table in (heard, *worse.values())
-        )
-        known = Teachers(teachers, vocabulary=VOCABULARY if kind == "words" else None) if teachers else None
+        own, *degraded = (_merged({name: (tagger.tags, each)}, ours)[1] for each in (heard, *worse.values()))
+        by_word = kind == "words"
+        theirs = vocabulary.known_to(list(said)) if by_word else side_by_side({net: said[net][0] for net in said})
         judged = Judged(
             words=ours.tags,
-            people=_meant(vocabulary) if kind == "words" else {tag: (tag,) for tag in ours.tags},
+            people=_meant(vocabulary) if by_word else {tag: (tag,) for tag in ours.tags},
             own=own,
-            teachers={} if known is None else _wanted(known.tags, taught(known, compared, config), ours.tags),
+            teachers=_wanted(*_merged(said, theirs), ours.tags),
             degraded=dict(zip(worse, degraded, strict=True)),
         )
-        figures[kind] = judge(judged, music, teachers=() if known is None else known.names)
+        figures[kind] = judge(judged, music, teachers=list(said))
     return figures
 
 
@@ -363,6 +359,16 @@ def _judged_by(tagger: Tagger, vocabulary: Vocabulary) -> dict[str, Vocabulary]:
 def _meant(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
     """Word -> the tags by which people mean it."""
     return {word.word: word.sources[_PEOPLE] for word in vocabulary.words if _PEOPLE in word.sources}
+
+
+def _merged(heard: Mapping[str, tuple[Sequence[str], Table]], vocabulary: Vocabulary) -> tuple[tuple[str, ...], Table]:
+    """The words of a vocabulary, and the scores that models which heard the same tracks give them."""
+    if not heard:
+        return (), {}
+    merger = vocabulary.merger({name: tags for name, (tags, _) in heard.items()})
+    tables = {name: table for name, (_, table) in heard.items()}
+    keys = next(iter(tables.values()))
+    return vocabulary.tags, {key: merger({name: table[key] for name, table in tables.items()}) for key in keys}
 
 
 def _wanted(known: Sequence[str], table: Table, words: Sequence[str]) -> Table:

@@ -1,11 +1,11 @@
 """What models say about music, segment by segment: weights that are judged, and the teachers that they learned from."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from recipes.library.music import Track
 from samptag.core.config import ModelConfig
@@ -55,26 +55,26 @@ def hear(
 
 
 def teach(
-    teachers: Teachers,
+    names: Sequence[str],
     tracks: Sequence[Track],
     *,
     model: ModelConfig,
     cache: Path | None,
     device: str,
     progress: Progress | None = None,
-) -> Table:
-    """What teachers say of the words about the segments of a student, as in a training; heard once and kept.
+) -> dict[str, tuple[tuple[str, ...], Table]]:
+    """Teacher's name -> its tags and its scores of them at the segments of a student, as in a training.
 
     Parameters
     ----------
-    teachers : Teachers
+    names : sequence of str
+        The teachers' weights, by name or file.
     tracks : sequence of Track
     model : ModelConfig
         The student's.
     cache : Path or None
-        As for `build_cache`.
+        Where decoded audio and what teachers say is kept, as for `samptag train`.
     device : str
-        "auto", "cpu" or "cuda".
     progress : callable or None
     """
     nothing = np.zeros(0, dtype=np.float32)
@@ -83,13 +83,13 @@ def teach(
     audio = build_cache(dataset, sample_rate=model.sample_rate, directory=cache)
     places = np.flatnonzero(audio.lengths)
     processes = Processes()
-    taught = teachers.teach(
-        audio,
-        places,
-        model=model,
-        device=processes.training_device(device) if device != "cpu" else torch.device("cpu"),
-        processes=processes,
-        progress=None if progress is None else lambda done, total: progress("teachers", done, total),
-    )
-    of_track = np.split(taught.scores, np.searchsorted(taught.starts, audio.starts[places[1:]]))
-    return {dataset.clips[place].key: scores for place, scores in zip(places, of_track, strict=True)}
+    heard = {}
+    for name in names:
+        teacher = Teachers([name])
+        told = None if progress is None else partial(progress, teacher.names[0])
+        where = processes.training_device(device)
+        taught = teacher.teach(audio, places, model=model, device=where, processes=processes, progress=told)
+        of_track = np.split(taught.scores, np.searchsorted(taught.starts, audio.starts[places[1:]]))
+        keys = (dataset.clips[place].key for place in places)
+        heard[teacher.names[0]] = (teacher.tags, dict(zip(keys, of_track, strict=True)))
+    return heard

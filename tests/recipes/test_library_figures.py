@@ -112,8 +112,9 @@ def test_teachers_alone(teachers, music, tmp_path):
     assert words["agreement"] == {}
 
 
-def test_a_model_of_peoples_tags_is_judged_by_tags_and_by_words(teachers, music):
-    figures = measure(teachers[0], music=music, perturbations=())
+def test_a_model_of_peoples_tags_is_judged_by_tags_and_by_words(teachers, music, tmp_path):
+    figures = measure(teachers[0], music=music, teachers=teachers[:1], cache=tmp_path, perturbations=())
+    assert figures["tags"]["agreement"]["by_segment"] > 0.99  # it is its own teacher
     assert {tag["tag"] for tag in figures["tags"]["human"]["tags"]} == {"rock", "female"}
     by_tag, by_word = figures["tags"]["evidence"]["rock"], figures["words"]["evidence"]["rock"]
     assert by_tag == by_word
