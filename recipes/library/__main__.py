@@ -19,7 +19,7 @@ from pathlib import Path
 
 from recipes.command import exit_code
 from recipes.library.evaluate import PERTURBATIONS, VOCABULARY, measure, text
-from recipes.library.music import Track, read_music
+from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
 from recipes.library.publish import publish
 from samptag.errors import SamptagError
 from samptag.files import atomic_write
@@ -29,8 +29,6 @@ TEACHERS = (
     *("musicnn-mtat50", "vgg-mtat50", "musicnn-msd50", "won-fcn-msd50"),
     *("won-musicnn-jamendo50", "won-fcn-jamendo50"),
 )
-# Of each track; what follows in a long one sounds much like it, and six teachers hear all of it.
-SEGMENTS_PER_CLIP = 24
 # One artist in so many chooses the best epoch.
 VALID_SHARE = 20
 

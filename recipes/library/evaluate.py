@@ -20,7 +20,7 @@ import numpy.typing as npt
 from recipes.command import exit_code
 from recipes.library.cutoffs import cutoffs
 from recipes.library.hearing import Progress, Table, hear, teach
-from recipes.library.music import GENRES, Track, read_music, truth_of
+from recipes.library.music import GENRES, SEGMENTS_PER_CLIP, Track, read_music, truth_of
 from samptag import __version__
 from samptag.core.config import ModelConfig
 from samptag.errors import UsageError
@@ -138,7 +138,13 @@ def measure(
         each.name: hear(tagger, valid, perturbation=each, progress=progress)
         for each in map(parse_perturbation, perturbations)
     }
-    said = teach(teachers, compared, model=config, **where) if teachers else {}
+    said: dict[str, Any] = {}
+    if teachers:
+        # Cut-offs need tracks' means, for which a part of the segments will do; agreement needs every segment.
+        held_out = teach(teachers, [track for track in compared if track.held_out], model=config, **where)
+        others = [track for track in compared if not track.held_out]
+        parts = teach(teachers, others, model=config, per_clip=SEGMENTS_PER_CLIP, **where)
+        said = {net: (tags, table | parts[net][1]) for net, (tags, table) in held_out.items()}
     figures: dict[str, Any] = {"weights": {"name": name, "sha256": tagger.weights_sha256}, "samptag": __version__}
     for kind, ours in _judged_by(tagger, vocabulary).items():
         own, *degraded = (_merged({name: (tagger.tags, each)}, ours)[1] for each in (heard, *worse.values()))

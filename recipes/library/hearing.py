@@ -59,6 +59,7 @@ def teach(
     tracks: Sequence[Track],
     *,
     model: ModelConfig,
+    per_clip: int | None = None,
     cache: Path | None,
     device: str,
     progress: Progress | None = None,
@@ -72,6 +73,8 @@ def teach(
     tracks : sequence of Track
     model : ModelConfig
         The student's.
+    per_clip : int or None
+        At most so many segments of each track, evenly spaced.
     cache : Path or None
         Where decoded audio and what teachers say is kept, as for `samptag train`.
     device : str
@@ -88,7 +91,9 @@ def teach(
         teacher = Teachers([name])
         told = None if progress is None else partial(progress, teacher.names[0])
         where = processes.training_device(device)
-        taught = teacher.teach(audio, places, model=model, device=where, processes=processes, progress=told)
+        taught = teacher.teach(
+            audio, places, model=model, per_clip=per_clip, device=where, processes=processes, progress=told
+        )
         of_track = np.split(taught.scores, np.searchsorted(taught.starts, audio.starts[places[1:]]))
         keys = (dataset.clips[place].key for place in places)
         heard[teacher.names[0]] = (teacher.tags, dict(zip(keys, of_track, strict=True)))
