@@ -183,7 +183,14 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="0 unless said otherwise.")] = None,
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)
+        str,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            envvar="SAMPTAG_DEVICE",
+            help="auto, cpu, cuda, cuda:N or mps.",
+            rich_help_panel=_RUN,
+        ),
     ] = "auto",
     resume: Annotated[
         bool,
