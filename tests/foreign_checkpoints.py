@@ -62,7 +62,7 @@ def fcn_state(n_tags: int = _N_TAGS) -> dict[str, Tensor]:
 
 
 def musicnn_state(n_tags: int = _N_TAGS) -> dict[str, Tensor]:
-    """Musicnn over log-mel bands: two layers over both axes, three over frames, three in the middle, two dense."""
+    """Musicnn over log-mel bands: five layers side by side, three in the middle, two dense."""
     random = torch.Generator().manual_seed(4)
     state = _norm("spec_bn", 1, random) | _SPEC
     for layer, (n_out, *kernel) in enumerate([(204, 67, 7), (204, 38, 7), (51, 129), (51, 65), (51, 33)]):

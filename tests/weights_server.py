@@ -213,6 +213,14 @@ def registry_entry(name: str, content: bytes, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in (entry | changes).items() if value is not None}
 
 
+def bundle_entry(name: str, folder: Path, **changes: Any) -> dict[str, Any]:
+    """A remote entry for the TensorFlow checkpoint whose two files lie in `folder`."""
+    index = (folder / ".index").read_bytes()
+    sums = {"size": len(index), "sha256": hashlib.sha256(index).hexdigest()}
+    remote = {"file": None, "url": "http://127.0.0.1:9/.data-00000-of-00001", "sample_rate": 16_000, "index": sums}
+    return registry_entry(name, (folder / ".data-00000-of-00001").read_bytes(), **(remote | changes))
+
+
 def write_registry(folder: Path, *entries: dict[str, Any]) -> Path:
     path = folder / "registry.json"
     path.write_text(json.dumps({"schema": "samptag.registry/1", "tag_lists": {}, "weights": entries}))

@@ -163,7 +163,9 @@ def _import_published(path: Path, entry: WeightsEntry, target: Path, *, describe
         )
     with _published_files(path, entry) as files:
         for file, checksums in zip(files, (entry.checksums, entry.index), strict=False):
-            if checksums is not None and (problem := checksums.problem(file)) is not None:
+            with os_errors_as(WeightsError, f"cannot read {file}"):
+                problem = None if checksums is None else checksums.problem(file)
+            if problem is not None:
                 raise WeightsError(f"{file} is not the published {entry.name}: {problem}; choose another name for it")
         install_published(files[0], entry=entry, target=target)
 

@@ -1,9 +1,11 @@
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 import weights_server as ws
-from foreign_checkpoints import sample_state, se_state
+from foreign_checkpoints import fcn_state, sample_state, se_state, tf_vgg
+from tensor_bundles import write_bundle
 
 from samptag.core.card import read_card
 from samptag.core.weights import load_model_file
@@ -74,7 +76,9 @@ def test_registry_names_take_nothing_but_the_published_file(store: Store, checkp
     assert not store.installed_path("theirs").exists()
 
 
-@pytest.mark.parametrize(("layout", "state"), [("sota-sample", sample_state), ("sota-se", se_state)])
+@pytest.mark.parametrize(
+    ("layout", "state"), [("sota-sample", sample_state), ("sota-se", se_state), ("sota-fcn", fcn_state)]
+)
 def test_import_of_a_checkpoint_of_ones_own(store: Store, tmp_path: Path, layout: str, state):
     path = tmp_path / "own.pth"
     torch.save(state(3), path)
@@ -84,7 +88,74 @@ def test_import_of_a_checkpoint_of_ones_own(store: Store, tmp_path: Path, layout
     assert loaded.card.tags == THREE.tags
     assert (loaded.card.licence, loaded.card.training_data) == ("not stated", "not stated")
     assert "own.pth" in loaded.card.source
-    assert loaded.to_module()(torch.zeros(1, 59_049)).shape == (1, 3)
+    assert loaded.to_module()(torch.zeros(1, loaded.card.config.input_length)).shape == (1, 3)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """The folder of a published TensorFlow checkpoint."""
+    write_bundle(tmp_path / "MTT_vgg", tf_vgg(3))
+    return tmp_path / "MTT_vgg"
+
+
+@pytest.fixture
+def bundles(tmp_path: Path, published: Path) -> Store:
+    """The checkpoint `published` is called "theirs"; the cache is empty."""
+    entry = ws.bundle_entry("theirs", published, format="tf-vgg")
+    return Store(registry=load_registry(ws.write_registry(tmp_path, entry)), cache=tmp_path / "cache", offline=True)
+
+
+def zipped(path: Path, *folders: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in folders:
+            for file in folder.iterdir():
+                archive.write(file, f"musicnn/{folder.name}/{file.name}")
+    return path
+
+
+@pytest.mark.parametrize("form", ["folder", "data", "index", "wheel"])
+def test_import_of_a_published_tensorflow_checkpoint(bundles: Store, published: Path, tmp_path: Path, form: str):
+    write_bundle(tmp_path / "MTT_other", {name: values + 1 for name, values in tf_vgg(3).items()})
+    path = {
+        "folder": published,
+        "data": published / ".data-00000-of-00001",
+        "index": published / ".index",
+        "wheel": zipped(tmp_path / "musicnn.whl", tmp_path / "MTT_other", published),
+    }[form]
+    import_file(path, name="theirs", store=bundles)
+    loaded = bundles.load("theirs")
+    assert (loaded.card.config.name, loaded.card.tags) == ("vgg", THREE.tags)
+    bias = loaded.to_module().state_dict()["head.bias"].numpy()
+    assert bias.tolist() == tf_vgg(3)["dense/bias"].tolist()
+    assert sorted(file.name for file in published.iterdir()) == [".data-00000-of-00001", ".index"]
+
+
+def test_import_takes_no_other_tensorflow_checkpoint(bundles: Store, published: Path, tmp_path: Path):
+    other = write_bundle(tmp_path / "other", {name: values + 1 for name, values in tf_vgg(3).items()}).parent
+    damaged = zipped(tmp_path / "damaged.whl", published)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    for path, message in {
+        other: r"other.\.data-00000-of-00001 is not the published theirs: its sha256",
+        zipped(tmp_path / "other.whl", other): r"other\.whl holds no \.data-00000-of-00001 of the published theirs",
+        damaged: r"damaged\.whl cannot be unpacked",
+        tmp_path: "cannot read",
+        tmp_path / "nothing": "there is no file",
+    }.items():
+        with pytest.raises(WeightsError, match=message):
+            import_file(path, name="theirs", store=bundles)
+    assert not bundles.installed_path("theirs").exists()
+
+
+def test_import_of_a_tensorflow_checkpoint_of_ones_own(store: Store, published: Path, checkpoint: Path):
+    foreign = ForeignCheckpoint(layout="tf-vgg", tags=THREE, sample_rate=16_000)
+    import_file(published, name="own", store=store, foreign=foreign)
+    assert store.load("own").card.source == "imported from MTT_vgg, layout tf-vgg"
+    with pytest.raises(WeightsError, match="cannot read"):
+        import_file(checkpoint, name="other", store=store, foreign=foreign)
+    with pytest.raises(WeightsError, match="MTT_vgg is a folder"):
+        import_file(published, name="theirs", store=store)
 
 
 def test_tag_list_of_another_length(store: Store, checkpoint: Path):

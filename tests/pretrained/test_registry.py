@@ -9,6 +9,8 @@ from samptag.pretrained.registry import load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = ws.registry_entry("mine", b"content")
+SUMS = {"size": 7, "sha256": "0"}
+REMOTE = {key: ENTRY[key] for key in ENTRY if key != "file"} | {"url": "https://example.org/mine", "format": "sota-se"}
 
 
 def test_the_registry_of_the_project_is_valid_and_its_bundled_files_are_there():
@@ -32,6 +34,24 @@ def test_public_weights_are_pinned(name: str):
     assert entry.sample_rate == 16_000
     assert len(entry.tags.tags) == 50
     assert 0.8 < entry.scores[0].roc_auc < 0.92
+
+
+PONS = ("musicnn-mtat50", "vgg-mtat50", "musicnn-msd50", "vgg-msd50")
+WON = ("won-musicnn-mtat50", "won-fcn-mtat50", "won-fcn-msd50", "won-musicnn-jamendo50", "won-fcn-jamendo50")
+
+
+@pytest.mark.parametrize("name", [*PONS, *WON])
+def test_spectrogram_networks_are_pinned(name: str):
+    entry = load_registry().entries[name]
+    commit = "516acb2a0ff5ef73f64547898e018e793152c506" if name in PONS else "4e1d652d4a7b12437a624965e85890b70b4a111d"
+    assert f"/{commit}/" in entry.url
+    assert all(original.checksums.size and original.checksums.sha256 for original in entry.originals)
+    assert [original.suffix for original in entry.originals] == (
+        [".data-00000-of-00001", ".index"] if name in PONS else [".pth"]
+    )
+    tags = load_registry().tag_lists[{"mtat50": "mtat50-won"}.get(name.split("-")[-1], name.split("-")[-1])]
+    assert (entry.tags, entry.sample_rate) == (tags, 16_000)
+    assert "trained on data with" in entry.licence
 
 
 def test_tag_orders_of_the_public_weights():
@@ -74,6 +94,12 @@ def changed(**changes: object) -> dict[str, object]:
         ([changed(file=None, url="file:///etc/passwd")], "not an http or https address"),
         ([changed(sha256=None)], "needs sha256"),
         ([changed(file=None, url="https://example.org/mine", sha256=None)], r"needs sha256 \(or git_blob_sha1"),
+        ([REMOTE | {"format": "tf-vgg"}], "an index belongs to"),
+        ([REMOTE | {"index": SUMS}], "an index belongs to"),
+        ([REMOTE | {"format": "tf-vgg", "index": {"sha256": "0"}}], "size and sha256 of both its files"),
+        ([REMOTE | {"format": "tf-vgg", "index": SUMS, "size": None}], "size and sha256 of both its files"),
+        ([REMOTE | {"format": "tf-vgg", "index": SUMS}], r"ends in \.data-00000-of-00001"),
+        ([REMOTE | {"format": "tf-vgg", "index": SUMS | {"md5": "0"}}], "argument 'md5'"),
         ([changed(tags="mtat51")], "no tag list 'mtat51'"),
         ([changed(tags=[])], "the tag list is empty"),
         ([changed(tags=["a", "b", "a"])], "has 'a' twice"),

@@ -3,12 +3,17 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 import weights_server as ws
-from foreign_checkpoints import sample_state
+from foreign_checkpoints import sample_state, tf_vgg
+from tensor_bundles import write_bundle
 
 from samptag import pretrained
 from samptag.errors import DownloadError, WeightsError
@@ -248,6 +253,69 @@ def test_tags_of_the_file_must_be_those_of_the_registry(tmp_path: Path, weights:
 
 
 FILL = "from samptag.pretrained import open_store; print(open_store().resolve('theirs'))"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder with both files of a TensorFlow checkpoint, and its address on this machine."""
+    folder = tmp_path / "site"
+    write_bundle(folder, tf_vgg(3))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def bundle_store(tmp_path: Path, folder: Path, address: str, *, offline: bool = False) -> Store:
+    """The checkpoint in `folder` is called "theirs" and published at `address`."""
+    entry = ws.bundle_entry("theirs", folder, url=f"{address}.data-00000-of-00001", format="tf-vgg")
+    return Store(
+        registry=load_registry(ws.write_registry(tmp_path, entry)),
+        cache=tmp_path / "cache",
+        policy=QUICK,
+        offline=offline,
+    )
+
+
+def test_tensorflow_checkpoint_is_fetched_as_two_files_and_converted(tmp_path: Path, site: tuple[Path, str]):
+    store = bundle_store(tmp_path, *site)
+    path = store.install("theirs")
+    assert [file.name for file in store.cache.iterdir() if not file.name.startswith(".")] == ["theirs.safetensors"]
+    loaded = store.load("theirs")
+    assert (loaded.card.config.name, loaded.card.tags) == ("vgg", ("guitar", "sitar", "harp"))
+    entry = store.registry.entries["theirs"]
+    assert str(entry.checksums.sha256) in loaded.card.source
+    assert str(entry.index.sha256) in loaded.card.source
+    assert store.problem(entry) is None
+    assert store.check("theirs") == path
+
+
+@pytest.mark.parametrize("suffix", [".data-00000-of-00001", ".index"])
+def test_either_file_of_a_checkpoint_is_checked(tmp_path: Path, site: tuple[Path, str], suffix: str):
+    folder, address = site
+    store = bundle_store(tmp_path, folder, address)
+    content = bytearray((folder / suffix).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / suffix).write_bytes(content)
+    by_hand = f"fetch {address}{suffix} and save it as {store.cache / ('theirs' + suffix)}"
+    with pytest.raises(DownloadError, match=r"its sha256 is .* instead of") as caught:
+        store.install("theirs")
+    assert by_hand in str(caught.value)
+    assert not store.installed_path("theirs").exists()
+
+
+def test_checkpoint_put_there_by_hand_is_taken(tmp_path: Path, site: tuple[Path, str]):
+    folder, address = site
+    store = bundle_store(tmp_path, folder, address, offline=True)
+    store.cache.mkdir()
+    shutil.copy(folder / ".data-00000-of-00001", store.cache / "theirs.data-00000-of-00001")
+    with pytest.raises(DownloadError, match=r"switched off .* save it as .*theirs\.index"):
+        store.install("theirs")
+    shutil.copy(folder / ".index", store.cache / "theirs.index")
+    assert store.load("theirs").card.name == "theirs"
 
 
 def test_two_processes_filling_an_empty_cache_fetch_once(tmp_path: Path, weights: Path):

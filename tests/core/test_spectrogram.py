@@ -1,0 +1,78 @@
+"""The published networks over log-mel bands: what describes them, and their spectrograms against librosa's."""
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from settled_nets import mono_segments
+
+from samptag.core.config import ModelConfig
+from samptag.core.mel import htk_filters
+from samptag.core.model import build_model
+from samptag.core.spectrogram import SpectrogramConfig, config_from_dict
+from samptag.core.spectrogram_model import SpectrogramModel
+
+# Samples and the vector's length, of the publications.
+SIZES = {"musicnn": (48_128, 200), "vgg": (48_128, 256), "won-musicnn": (48_000, 200), "won-fcn": (464_000, 64)}
+
+
+def test_htk_filters_are_librosas():
+    ours = htk_filters(16_000, n_fft=512, n_bands=96)
+    theirs = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=96, htk=True, norm=None)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", SIZES)
+def test_spectrograms_are_librosas(architecture: str, music):
+    model = build_model(SpectrogramConfig(architecture=architecture))
+    segment = np.resize(mono_segments(music.samples, 60_000, 1)[0], model.config.input_length)
+    found = model.log_mel(torch.from_numpy(segment)[None])[0].numpy()
+    package = not architecture.startswith("won-")
+    power = librosa.feature.melspectrogram(
+        y=segment,
+        sr=16_000,
+        n_fft=512,
+        hop_length=256,
+        n_mels=96,
+        pad_mode="constant" if package else "reflect",
+        htk=not package,
+        norm="slaney" if package else None,
+    )
+    if package:
+        expected = np.log10(1 + 10_000 * power)[:, : 187 if architecture == "vgg" else 188]
+    else:
+        expected = 10 * np.log10(np.maximum(power, 1e-10))
+    np.testing.assert_allclose(found, expected, atol=1e-4 if package else 1e-2)
+
+
+@pytest.mark.parametrize("architecture", SIZES)
+def test_shapes(architecture: str):
+    config = SpectrogramConfig(architecture=architecture, n_tags=3)
+    model = build_model(config).eval()
+    assert isinstance(model, SpectrogramModel)
+    assert (config.input_length, config.embedding_size) == SIZES[architecture]
+    with torch.inference_mode():
+        embedding = model.embed(torch.zeros(2, config.input_length))
+        assert embedding.shape == (2, config.embedding_size)
+        assert model.classify(embedding).shape == (2, 3)
+        with pytest.raises(
+            ValueError, match=rf"{architecture} takes waveforms of shape \(batch, {config.input_length}"
+        ):
+            model(torch.zeros(1, config.input_length - 1))
+
+
+def test_descriptions():
+    for architecture in SIZES:
+        config = SpectrogramConfig(architecture=architecture, n_tags=7)
+        assert config_from_dict(config.to_dict()) == config
+        assert config.name == architecture
+    assert isinstance(config_from_dict({"m": 3, "n": 9}), ModelConfig)
+    for values, message in (
+        ({"architecture": "crnn"}, "architecture"),
+        ({"architecture": "vgg", "n_tags": 0}, "n_tags must be at least 1"),
+        ({"architecture": "vgg", "n_tags": "50"}, "n_tags"),
+        ({"architecture": "vgg", "sample_rate": 22_050}, "vgg hears 16000 Hz, not 22050"),
+        ({"architecture": "vgg", "m": 3}, "unknown model setting 'm'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config_from_dict(values)
