@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["convert", "install_published", "read_tensors", "save_converted"]
 
 # Weight decay has brought whole filters of published networks next to nothing, and products of such numbers are
-# denormal, for which a CPU takes twenty times as long (Won's FCN on 150 s of music: 28.7 s and 1.4 s). They become zero.
+# denormal, for which a CPU takes twenty times as long (Won's FCN: 28.7 s for 150 s of music, 1.4 s without). They
+# become 0.
 LEAST = 1e-20
 _COUNTER = "num_batches_tracked"
 
