@@ -1,4 +1,4 @@
-"""The data sets that are compared: tracks that listeners tagged, with or without ones that only a teacher heard."""
+"""The data sets that are compared: tracks that listeners tagged, with or without ones that only teachers heard."""
 
 import json
 import zlib
@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.samplecnn_3_9_mtat50.collection import Track, read_teacher_scores
-from recipes.samplecnn_3_9_mtat50.tags import TAGS
+import numpy as np
+
+from recipes.library.hearing import hear
+from recipes.library.music import Track
+from samptag.errors import WeightsError
 from samptag.files import atomic_write
+from samptag.tagging.tagger import Tagger
 
 __all__ = ["LABELS", "write_manifests"]
 
@@ -17,48 +21,63 @@ LABELS = ("human", "teacher")
 _VALIDATION_SHARE = 4
 
 
-def write_manifests(tracks: Sequence[Track], *, teacher_scores: Path, work: Path) -> None:
-    """Write ``human.jsonl`` and ``teacher.jsonl`` into `work`.
+def write_manifests(tracks: Sequence[Track], *, teachers: Sequence[str], work: Path) -> None:
+    """Write ``human.jsonl`` and ``teacher.jsonl`` into `work`, unless they are there.
 
     Both have the same tracks for validation and for the test (the collection's split "valid"); a tag is present when
-    any listener gave it. The second has the unlabelled tracks for training too: their labels are the teacher's
-    mean scores.
+    any listener gave it. The second has the unlabelled tracks for training too: their labels are the mean scores of
+    the teachers.
 
     Parameters
     ----------
     tracks : sequence of Track
         All tracks of the collection.
-    teacher_scores : Path
-        The teacher's scores of the same collection, see `read_teacher_scores`.
+    teachers : sequence of str
+        Weights with the same tags, by name or file.
     work : Path
         A folder that exists.
 
     Raises
     ------
     DatasetError
-        The scores are another collection's.
+        A track cannot be read.
+    WeightsError
+        A teacher cannot be loaded, or has other tags than the first.
     """
-    table, _ = read_teacher_scores(teacher_scores, tracks=tracks, tags=TAGS)
-    scores = {
-        key: {tag: round(float(value), 4) for tag, value in zip(TAGS, row, strict=True)}
-        for key, row in zip(table.keys, table.values, strict=True)
-    }
+    if all((work / f"{name}.jsonl").is_file() for name in LABELS):
+        return
     tagged = list(_tagged(tracks))
-    unlabelled = [
-        _row(track, "train", scores[track.key])
-        for track in tracks
-        if track.split == "unlabelled" and not track.held_out and track.key in scores
-    ]
-    for name, rows in zip(LABELS, (tagged, tagged + unlabelled), strict=True):
+    alone = [track for track in tracks if track.split == "unlabelled" and not track.held_out]
+    heard = _scores(alone, teachers)
+    for name, rows in zip(LABELS, (tagged, tagged + [_row(t, "train", heard[t.key]) for t in alone]), strict=True):
         with atomic_write(work / f"{name}.jsonl") as file:
             file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
+def _scores(tracks: Sequence[Track], teachers: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Track's key -> tag -> score, the mean over the teachers of their means over the track."""
+    taggers = [Tagger.from_pretrained(name) for name in teachers]
+    tags = taggers[0].tags
+    for name, tagger in zip(teachers, taggers, strict=True):
+        if set(tagger.tags) != set(tags):
+            raise WeightsError(f"{name} has other tags than {teachers[0]}: name teachers of the same tags")
+    tables = [(hear(tagger, tracks), [tagger.tags.index(tag) for tag in tags]) for tagger in taggers]
+    return {
+        track.key: dict(
+            zip(
+                tags,
+                np.mean([heard[track.key].mean(axis=0)[order] for heard, order in tables], axis=0).round(4).tolist(),
+                strict=True,
+            )
+        )
+        for track in tracks
+    }
+
+
 def _tagged(tracks: Sequence[Track]) -> Iterator[dict[str, Any]]:
     for track in tracks:
-        if track.split != "unlabelled":
-            tags = {tag: 1.0 for tag, share in json.loads(track.tags).items() if share > 0}
-            yield _row(track, _part(track), tags)
+        if track.split in ("train", "valid"):
+            yield _row(track, _part(track), {tag: 1.0 for tag, share in track.tags.items() if share > 0})
 
 
 def _part(track: Track) -> str:
@@ -68,5 +87,4 @@ def _part(track: Track) -> str:
 
 
 def _row(track: Track, part: str, tags: Mapping[str, float]) -> dict[str, Any]:
-    group = track.artist or track.key
-    return {"path": str(track.path.resolve()), "split": part, "group": group, "tags": dict(tags)}
+    return {"path": str(track.path.resolve()), "split": part, "group": track.artist, "tags": dict(tags)}

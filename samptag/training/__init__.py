@@ -1,7 +1,7 @@
 """Training: recipes, schedules, batches, checkpoints, and the loop that goes on after any interruption.
 
-`train` is all that most callers need. The parts below it are public for trainings of another kind, such as that of the
-bundled weights in recipes/: the fused CPU layers with their threads, the schedule, the moving average, the signals.
+`train` is all that most callers need. The parts below it are public for trainings of another kind: the fused CPU layers
+with their threads, the schedule, the moving average, the signals.
 """
 
 from samptag.training.checkpoints import StopSignals

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_weights import TINY_TAGS, save_tiny_weights
 
+from recipes.library.evaluate import VOCABULARY
+from recipes.library.music import read_music
 from recipes.proof import runs
 from recipes.proof.manifests import write_manifests
 from recipes.proof.report import report
 from recipes.proof.runs import COMPARISONS, Run, Setting, carry_out, planned
-from recipes.samplecnn_3_9_mtat50.collection import held_out_paths, read_music
-from recipes.samplecnn_3_9_mtat50.tags import TAGS
+from samptag.errors import WeightsError
+from samptag.tagging.tagger import Tagger
 
 MEDIA = Path(__file__).resolve().parents[1] / "media"
 CLIPS = ("eastern-dreams.mp3", "lava.opus", "void-sensor.ogg", "bay.wav")
@@ -26,7 +29,7 @@ ROWS = (
     ("5.mp3", "E", "valid", {"rock": 0.2}),
     ("6.mp3", "B", "valid", {"slow": 0.2}),
     ("7.mp3", "G", "unlabelled", None),
-    (min(held_out_paths()), "H", "unlabelled", None),
+    (VOCABULARY.with_name("held_out.txt").read_text(encoding="utf-8").splitlines()[0], "H", "unlabelled", None),
 )
 
 
@@ -40,30 +43,39 @@ def collection(tmp_path_factory):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(MEDIA / CLIPS[i % len(CLIPS)], folder / path)
             writer.writerow([path, "orois", artist, "", split, "" if tags is None else json.dumps(tags)])
-    scores = np.random.default_rng(0).random((2 * len(ROWS), 2, len(TAGS))).astype(np.float16)
-    np.savez(folder / "teacher.npz", scores=scores, segments_per_track=np.full(len(ROWS), 2))
     return folder
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teachers")
+    return [str(save_tiny_weights(folder / f"{seed}.safetensors", name=f"net-{seed}", seed=seed)) for seed in (1, 2)]
 
 
 def manifest(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_manifests_differ_only_in_what_the_teacher_labelled(collection, tmp_path):
-    write_manifests(read_music(collection), teacher_scores=collection / "teacher.npz", work=tmp_path)
+def test_manifests_differ_only_in_what_the_teacher_labelled(collection, teachers, tmp_path):
+    write_manifests(read_music(collection), teachers=teachers, work=tmp_path)
     human, teacher = (manifest(tmp_path / f"{labels}.jsonl") for labels in ("human", "teacher"))
     parts = {row["group"]: row["split"] for row in human}
     assert parts == {"A": "train", "F": "valid", "C": "train", "D": "valid", "E": "test", "B": "test"}
     assert human[0]["tags"] == {"rock": 1.0}, "a tag that nobody gave is not there, any other counts whole"
     assert teacher[: len(human)] == human
     (added,) = teacher[len(human) :]
-    assert (added["group"], added["split"], set(added["tags"])) == ("G", "train", set(TAGS))
-    scores = np.load(collection / "teacher.npz")["scores"].astype(np.float32)
-    assert added["tags"][TAGS[0]] == pytest.approx(scores[12:14, :, 0].mean(), abs=1e-4)
+    assert (added["group"], added["split"], set(added["tags"])) == ("G", "train", set(TINY_TAGS))
+    heard = [Tagger.from_pretrained(name).tag(MEDIA / CLIPS[6 % len(CLIPS)]).taggram.mean(axis=0) for name in teachers]
+    assert added["tags"][TINY_TAGS[0]] == pytest.approx(np.mean(heard, axis=0)[0], abs=1e-4)
 
 
-def test_runs_train_evaluate_and_are_not_repeated(collection, tmp_path, monkeypatch):
-    write_manifests(read_music(collection), teacher_scores=collection / "teacher.npz", work=tmp_path)
+def test_teachers_of_other_tags_are_refused(collection, teachers, tmp_path):
+    with pytest.raises(WeightsError, match=r"samplecnn-3-9-mtat50 has other tags than .*: name teachers of the same"):
+        write_manifests(read_music(collection), teachers=[teachers[0], "samplecnn-3-9-mtat50"], work=tmp_path)
+
+
+def test_runs_train_evaluate_and_are_not_repeated(collection, teachers, tmp_path, monkeypatch):
+    write_manifests(read_music(collection), teachers=teachers, work=tmp_path)
     tiny = (Setting(model="samplecnn-3-4", recipe="paper", steps=2), Setting(model="samplecnn-3-4", steps=2))
     monkeypatch.setitem(COMPARISONS, "recipes", tiny)
     # With two test tracks no tag has the four positives that the real comparison asks for.
