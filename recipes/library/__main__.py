@@ -2,8 +2,8 @@
 
     python -m recipes.library --music DIR [DIR ...] --work WORK [STEP ...]
 
-STEP is manifest, train, evaluate or publish; all of them, in this order, where none is named. What is done is not done
-again, and a step that was stopped goes on. See README.md beside this file.
+STEP is manifest, train, evaluate or publish; all of them, in this order, where none is named. A manifest that is there
+stays as it is, and a training that was stopped goes on. See README.md beside this file.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from pathlib import Path
 from recipes.command import exit_code
 from recipes.library.evaluate import PERTURBATIONS, VOCABULARY, measure, text
 from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
-from recipes.library.publish import publish
-from samptag.errors import SamptagError
+from recipes.library.publish import halve, publish
+from samptag.errors import SamptagError, UsageError
 from samptag.files import atomic_write
 
 STEPS = ("manifest", "train", "evaluate", "publish")
@@ -113,10 +113,11 @@ def main() -> int:
         if "manifest" in steps and not (options.work / "manifest.csv").exists():
             write_manifest(music, options.work / "manifest.csv")
         for student in (each for each in STUDENTS if not options.only or each.name in options.only):
-            weights, figures = options.work / student.name / "model.safetensors", options.work / f"{student.name}.json"
+            weights, figures = (options.work / f"{student.name}.{kind}" for kind in ("safetensors", "json"))
             if "train" in steps:
                 train(student, work=options.work, teachers=teachers, cache=options.cache)
             if "evaluate" in steps:
+                halve(options.work / student.name / "model.safetensors", weights)
                 found = measure(
                     str(weights), music=music, teachers=teachers, cache=options.cache, perturbations=PERTURBATIONS
                 )
@@ -124,6 +125,8 @@ def main() -> int:
                     file.write((json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
                 print(text(found))
             if "publish" in steps:
+                if not figures.exists():
+                    raise UsageError(f"{figures} is not there: run the step evaluate first")
                 publish(weights, figures=json.loads(figures.read_text(encoding="utf-8")), folder=options.publish_to)
 
     return exit_code(work)

@@ -10,11 +10,12 @@ import numpy as np
 
 from recipes.register import register_bundled
 from samptag.core.evidence import Concept, CutoffEvidence, Evidence
-from samptag.core.weights import load_model_file, save_model
+from samptag.core.weights import read_weights, save_model
+from samptag.errors import UsageError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
 
-__all__ = ["model_card", "publish"]
+__all__ = ["halve", "model_card", "publish"]
 
 SPLIT = "63 Magnatune tracks with listeners' tags, on which some of the teachers were trained"
 _DESCRIPTIONS = {
@@ -28,13 +29,19 @@ _CITATION = (
 )
 
 
+def halve(trained: Path, target: Path) -> None:
+    """Store trained weights in float16, as they are bundled: figures are those of what ships."""
+    weights = read_weights(trained)
+    save_model(target, weights.tensors, card=weights.card, dtype=np.float16)
+
+
 def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
-    """Store trained weights in float16 with what is known of them, and enter them in the registry of `folder`.
+    """Store weights with what is known of them beside others that samptag ships, and enter them in the registry there.
 
     Parameters
     ----------
     weights : Path
-        What `samptag train` exported.
+        What `halve` wrote.
     figures : Mapping
         What `evaluate.measure` found for them.
     folder : Path
@@ -44,15 +51,27 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
     -------
     Path
         The weights file in `folder`.
+
+    Raises
+    ------
+    UsageError
+        The figures are those of other weights, or lack tracks that people tagged or that were held out.
+    WeightsError
+        The weights or the registry cannot be used.
     """
-    loaded = load_model_file(weights)
-    known, macro = figures["words"], figures["words"]["human"]["macro"]
+    loaded = read_weights(weights)
+    known = figures["words"]
+    if figures["weights"] != {"name": loaded.card.name, "sha256": loaded.sha256}:
+        raise UsageError(f"{weights}: the figures are of other weights; evaluate these first")
+    if not (known["human"] and known["agreement"]):
+        raise UsageError(f"{weights}: its figures lack tagged or held-out tracks; evaluate it with the folders of both")
+    macro = known["human"]["macro"]
     clips, _, taught = loaded.card.training_data.partition(", taught by ")
-    data = f"{clips.split(' of ')[0]}, taught by {taught}"
+    data = f"{clips.split()[0]} tracks, taught by {taught}"
     card = replace(
         loaded.card,
         description=_DESCRIPTIONS[loaded.card.config.name].format(n=len(loaded.card.tags)),
-        training_data=f"About 20 hours of freely licensed music (recipes/library/sources.csv): {data}",
+        training_data=f"Public music without labels, listed in recipes/library/sources.csv: {data}",
         citation=_CITATION,
         source="recipes/library",
         split=SPLIT,
@@ -64,7 +83,7 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
         concepts={name: Concept.from_dict(name, each) for name, each in known["concepts"].items()},
     )
     target = folder / f"{card.name}.safetensors"
-    save_model(target, loaded.model, card=card, dtype=np.float16)
+    save_model(target, loaded.tensors, card=card, dtype=np.float16)
     register_bundled(target)
     words = dict(zip(card.tags, card.tag_categories or [""] * len(card.tags), strict=True))
     page = model_card(card.name, figures=figures, sha256=file_sha256(target), words=words)
@@ -126,8 +145,7 @@ def model_card(name: str, *, figures: Mapping[str, Any], sha256: str, words: Map
 def _cutoff(known: Mapping[str, Any], word: str) -> str:
     if word not in known["cutoffs"]:
         return ""
-    of = known["cutoff_evidence"][word]
-    return f"{known['cutoffs'][word]:.3f}: right in {of['precision']:.0%} by {of['on']}"
+    return f"{known['cutoffs'][word]:.3f}: {CutoffEvidence(**known['cutoff_evidence'][word]).text}"
 
 
 def _pair(macro: Mapping[str, Any]) -> list[str]:
