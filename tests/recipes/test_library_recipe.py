@@ -1,0 +1,115 @@
+"""The library's recipe at the size of a test, from music to a published file: all its steps on clips of tests/media."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipes.library import __main__ as recipe
+from recipes.library import evaluate
+from recipes.library.publish import publish
+from samptag.core.weights import read_weights
+from samptag.errors import UsageError
+from samptag.pretrained import load_registry
+from samptag.tagging.tagger import Tagger
+
+ROOT = Path(__file__).resolve().parents[2]
+MEDIA = ROOT / "tests" / "media"
+CLIPS = ("lava.opus", "void-sensor.ogg", "bay.wav", "calm-before-the-storm.flac")
+HELD_OUT = ("lava.opus", "set/calm-01-honor-bound.opus")
+NAME = "frame-mel-729-243-library"
+TEACHER = "samplecnn-3-9-mtat50"
+WORDS = """word,category,sources
+rock,genre,mtat50:rock
+vocals,voice,mtat50:vocals; mtat50:female; mtat50:male
+female vocals,voice,mtat50:female
+male vocals,voice,mtat50:male
+slow,pace,mtat50:slow
+"""
+SUNG, WORDLESS = {"female": 1.0, "rock": 0.5}, {"slow": 1.0}
+
+
+def write_music(folder: Path) -> None:
+    """Five valid tracks, nine for training and cut-offs, two held out; all but one of each part are rock."""
+    held_out = evaluate.VOCABULARY.with_name("held_out.txt").read_text(encoding="utf-8").splitlines()[:2]
+    tagged = [(part, i) for part, n in (("valid", 5), ("train", 9)) for i in range(n)]
+    rows = [(f"{part}/{i}-{CLIPS[i % 4]}", CLIPS[i % 4], part, SUNG if i else WORDLESS) for part, i in tagged]
+    rows += [(path, clip, "unlabelled", {}) for path, clip in zip(held_out, HELD_OUT, strict=True)]
+    with (folder / "tracks.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "source", "artist", "title", "split", "tags"])
+        for place, (path, clip, split, tags) in enumerate(rows):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(MEDIA / clip, folder / path)
+            writer.writerow([path, "emotify", f"artist {place}", "", split, json.dumps(tags) if tags else ""])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a run of all steps, with what it published in weights/."""
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "words.csv").write_text(WORDS)
+    for name in ("music", "weights"):
+        (folder / name).mkdir()
+    write_music(folder / "music")
+    shutil.copy(ROOT / "weights" / "registry.json", folder / "weights")
+    arguments = {"--music": "music", "--work": "work", "--cache": "cache", "--publish-to": "weights"}
+    command = [text for option, name in arguments.items() for text in (option, str(folder / name))]
+    tiny = recipe.Student(name=NAME, options=("--model", "frame-mel-729-243", "--batch-size", "4", "--max-steps", "3"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "STUDENTS", (tiny,))
+        patch.setattr(recipe, "TEACHERS", (TEACHER,))
+        patch.setattr(recipe, "VALID_SHARE", 3)
+        patch.setattr(recipe, "PERTURBATIONS", ("gain:-12dB",))
+        for module in (recipe, evaluate):
+            patch.setattr(module, "VOCABULARY", folder / "words.csv")
+        patch.setattr(sys, "argv", ["recipes.library", *command, *recipe.STEPS])
+        assert recipe.main() == 0
+    return folder
+
+
+def test_students_learn_from_nothing_that_is_measured(made):
+    with (made / "work" / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(Path(row["path"]).relative_to((made / "music").resolve()).parts[0] for row in rows) == ["train"] * 9
+    assert {row["split"] for row in rows} == {"train", "valid"}
+
+
+def test_the_published_file_says_what_is_known_of_its_words(made):
+    target = made / "weights" / f"{NAME}.safetensors"
+    card = read_weights(target).card
+    assert dict(zip(card.tags, card.tag_categories, strict=True))["female vocals"] == "voice"
+    assert (card.evidence["rock"].kind, card.evidence["rock"].n, card.evidence["rock"].of) == ("human", 4, 5)
+    assert (card.evidence["slow"].kind, card.evidence["slow"].teachers) == ("teachers", (TEACHER,))
+    assert card.concepts["anyone sings"].evidence.n == 4
+    assert card.cutoff_evidence["rock"].on == "human"
+    assert card.cutoffs["rock"] > 0
+    assert card.training_data.endswith(f" tracks, taught by {TEACHER}")
+    result = Tagger.from_pretrained(target).tag(MEDIA / "bay.wav")
+    assert {score.tag for score in result.scores} == set(card.tags)
+
+
+def test_registry_and_page_are_of_the_published_file(made):
+    entry = load_registry(made / "weights" / "registry.json").entries[NAME]
+    assert entry.size == (made / "weights" / f"{NAME}.safetensors").stat().st_size
+    figures = json.loads((made / "work" / f"{NAME}.json").read_text(encoding="utf-8"))
+    page = (made / "weights" / f"{NAME}.md").read_text(encoding="utf-8")
+    assert f"sha256 `{entry.sha256}`" in page
+    assert f"macro ROC-AUC {figures['words']['human']['macro']['roc_auc']:.3f}" in page
+    assert "| slow | pace | its teachers: correlation" in page
+    assert "$" not in page
+    assert str(made) not in page
+
+
+def test_figures_of_other_weights_or_too_few_are_refused(made):
+    weights = made / "work" / f"{NAME}.safetensors"
+    figures = json.loads((made / "work" / f"{NAME}.json").read_text(encoding="utf-8"))
+    others = figures | {"weights": {"name": NAME, "sha256": "0" * 64}}
+    with pytest.raises(UsageError, match="the figures are of other weights; evaluate these first"):
+        publish(weights, figures=others, folder=made / "weights")
+    without = figures | {"words": figures["words"] | {"agreement": {}}}
+    with pytest.raises(UsageError, match="its figures lack tagged or held-out tracks"):
+        publish(weights, figures=without, folder=made / "weights")
