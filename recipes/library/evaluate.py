@@ -138,13 +138,12 @@ def measure(
         each.name: hear(tagger, valid, perturbation=each, progress=progress)
         for each in map(parse_perturbation, perturbations)
     }
-    said: dict[str, Any] = {}
-    if teachers:
-        # Cut-offs need tracks' means, for which a part of the segments will do; agreement needs every segment.
-        held_out = teach(teachers, [track for track in compared if track.held_out], model=config, **where)
-        others = [track for track in compared if not track.held_out]
-        parts = teach(teachers, others, model=config, per_clip=SEGMENTS_PER_CLIP, **where)
-        said = {net: (tags, table | parts[net][1]) for net, (tags, table) in held_out.items()}
+    said: dict[str, tuple[tuple[str, ...], Table]] = {}
+    held_out, others = ([t for t in compared if t.held_out is which] for which in (True, False))
+    # Cut-offs need tracks' means, for which a part of the segments will do; agreement needs every segment.
+    for tracks, per_clip in ((held_out, None), (others, SEGMENTS_PER_CLIP)):
+        for net, (tags, table) in teach(teachers, tracks, model=config, per_clip=per_clip, **where).items():
+            said[net] = (tags, said[net][1] | table if net in said else table)
     figures: dict[str, Any] = {"weights": {"name": name, "sha256": tagger.weights_sha256}, "samptag": __version__}
     for kind, ours in _judged_by(tagger, vocabulary).items():
         own, *degraded = (_merged({name: (tagger.tags, each)}, ours)[1] for each in (heard, *worse.values()))

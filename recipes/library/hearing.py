@@ -80,6 +80,8 @@ def teach(
     device : str
     progress : callable or None
     """
+    if not tracks:
+        return {}
     nothing = np.zeros(0, dtype=np.float32)
     clips = [Clip(path=t.path, key=t.key, split="train", labels=nothing, group=t.artist) for t in tracks]
     dataset = make_dataset(format="manifest", root=tracks[0].path.parent, split_name="music", tags=(), clips=clips)
