@@ -254,7 +254,7 @@ def test_the_real_data_set_gives_the_published_split():
     assert counted == {"guitar": 875, "classical": 699, "slow": 806, "techno": 598}
 
 
-def test_the_registry_and_the_recipe_have_the_same_fifty_tags():
+def test_the_registry_has_the_same_fifty_tags():
     """musicnn's networks, and those of Won et al., have two of them in each other's place."""
     lists = load_registry().tag_lists
     assert lists["mtat50"].tags == TAGS
