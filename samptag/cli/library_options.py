@@ -150,10 +150,8 @@ def give_songs(
     shown : sequence of str
         Words whose scores a terminal shows beside the songs.
     """
-    from samptag.library.songs import song_record
-
     if as_json:
-        print_json({**document, "songs": [song_record(song) for song in songs]})
+        _print_songs(songs, document)
     elif output is not None:
         _write_file(songs, library, document, output)
     elif sys.stdout.isatty() and not null:
@@ -168,6 +166,16 @@ def give_songs(
             sys.stdout.buffer.flush()
 
 
+def _print_songs(songs: Iterable[Song], document: dict[str, Any]) -> None:
+    """The document with its songs, one a line, as they come: all of them at once would take a gigabyte."""
+    from samptag.library.songs import song_record
+
+    sys.stdout.write(json.dumps(document, indent=2).removesuffix("\n}") + ',\n  "songs": [')
+    for number, song in enumerate(songs):
+        sys.stdout.write((",\n    " if number else "\n    ") + json.dumps(song_record(song)))
+    sys.stdout.write("\n  ]\n}\n")
+
+
 def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any], output: str) -> None:
     from samptag.cli.console import counted, note
     from samptag.cli.output import binary_file
@@ -175,15 +183,16 @@ def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any
     from samptag.library.songs import song_record
 
     suffix = Path(output).suffix.lower()
+    content: Iterable[bytes]
     if suffix == ".jsonl":
-        content = "".join(json.dumps(song_record(song)) + "\n" for song in songs).encode()
+        content = (json.dumps(song_record(song)).encode() + b"\n" for song in songs)
     elif suffix == ".nsp":
         comment = f"samptag: {document.get('expression') or 'songs like others'}"
-        content = nsp_bytes(songs, folders=library.folders(), name=Path(output).stem, comment=comment)
+        content = [nsp_bytes(songs, folders=library.folders(), name=Path(output).stem, comment=comment)]
     else:
-        content = m3u8_bytes(songs, folder=os.path.dirname(os.path.abspath(output)))
+        content = [m3u8_bytes(songs, folder=os.path.dirname(os.path.abspath(output)))]
     with binary_file(output) as file:
-        file.write(content)
+        file.writelines(content)
     if sys.stderr is not None and sys.stderr.isatty():
         note(f"{counted(len(songs), 'song')} in {output}")
 

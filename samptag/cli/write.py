@@ -125,12 +125,24 @@ def write(
                 split_links=split_links,
                 model=model,
             )
-            outcomes = list(library.write(plan, touch=touch)) if yes else []
+            outcomes = _written(library.write(plan, touch=touch)) if yes else []
             _report_plan(plan, outcomes, yes, json)
         refused = any(outcome.error for _, outcome in outcomes)
         if not undo:
             refused = refused or any(file.refused for file in plan.files)
     raise typer.Exit(SOME_FAILED if refused else 0)
+
+
+def _written(outcomes: Iterator[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
+    done = []
+    try:
+        for outcome in outcomes:
+            done.append(outcome)
+    except KeyboardInterrupt:
+        if done:
+            note(f"run {done[0][0]} ended after {counted(len(done), 'file')}: 'samptag write --undo' takes it back")
+        raise
+    return done
 
 
 def _check(

@@ -34,7 +34,7 @@ MIN_SONGS, MIN_ARTISTS = 10, 3
 
 _FOLDS = 5
 _RESAMPLES = 1000
-# Of the regression on standardised embeddings: mean ROC-AUC and average precision over two draws of folds by artist.
+# Of the regression on standardised embeddings. Mean ROC-AUC and average precision, two draws of folds by artist:
 #            123 songs, 32 listeners' words     265 songs, 4 genres
 #     .003   .830   .600                        .913   .746
 #     .01    .828   .602                        .919   .770
@@ -44,9 +44,8 @@ _STRENGTH = 0.01
 _WRONG = 5
 
 # So many songs of each answer are learned from, drawn where there are more; the examination asks all. With 512 numbers a
-# song, the line between two times 4 000 of them is as good as settled, and 100 000 would take minutes and a gigabyte.
+# song, the line between two times 4 000 is as good as settled, and 100 000 would take minutes and a gigabyte.
 _MOST = 4000
-
 _ROWS = 4096  # songs that are examined at once
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -155,7 +155,7 @@ def runs(database: Database) -> list[Run]:
 
 
 def recover(database: Database) -> None:
-    """Bring the journal to what the files say, after a run that was killed; its copies are removed."""
+    """Bring the journal to what the files say, after a run that was killed or interrupted; its copies are removed."""
     rows = database.rows("SELECT id, path, state, copy, copy_inode FROM writes WHERE state NOT IN ('done', 'undone')")
     for number, path, state, copy, inode in rows:
         try:
@@ -260,7 +260,6 @@ def _replace(
     """Put an altered copy of the file in its place, or leave everything as it was."""
     ready, done = states
     copy = os.fsdecode(database.rows("SELECT copy FROM writes WHERE id = ?", number)[0][0])
-    replaced = False
     try:
         made = _altered_copy(path, target, copy, status, fields, alter, check, touch)
         with database.transaction() as connection:
@@ -271,16 +270,12 @@ def _replace(
         if _identity(os.stat(target)) != _identity(status):
             raise SamptagError(f"{path}: it changed while it was being written and is left alone")
         os.replace(copy, target)
-        replaced = True
+        _sync(os.path.dirname(target), os.O_RDONLY)
+        _settle(database, number, done, os.fsencode(path))
     except BaseException:
-        if not replaced:
-            with suppress(OSError):
-                os.unlink(copy)
-            with suppress(sqlite3.Error):  # the next run finds out
-                _give_up(database, number, undoing=done == "undone")
+        with suppress(sqlite3.Error):  # then the next run finds out
+            recover(database)
         raise
-    _sync(os.path.dirname(target), os.O_RDONLY)
-    _settle(database, number, done, os.fsencode(path))
 
 
 def _altered_copy(

@@ -90,6 +90,13 @@ def test_what_is_learned_is_ordinary_weights(
     assert indexed["songs"][0]["scores"] == pytest.approx(scores, abs=0.15)
     assert scores["rest"] > scores["run"]
 
+    manifest = tmp_path / "manifest.csv"
+    clips = [clip for kind in ("calm", "driving") for clip in sorted((library.parent / "music" / kind).iterdir())]
+    rows = [f"{clip},test,{'rest' if clip.parent.name == 'calm' else 'run'}" for clip in clips]
+    manifest.write_text("path,split,tags\n" + "\n".join(rows) + "\n")
+    figures = json.loads(samptag("eval", "--data", manifest, "--model", "mine", "--json").stdout)
+    assert figures["macro"]["roc_auc"] > 0.9
+
     # what is indexed later is scored by the learned words as well, and plain find still means the weights that hear
     done = samptag("index", "--db", library)
     assert b"0 songs heard" in done.stderr

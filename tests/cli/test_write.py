@@ -1,5 +1,6 @@
 """`samptag write` on real files of every format: planned, written, read back by others, undone, and killed."""
 
+import base64
 import json
 import os
 import random
@@ -67,7 +68,8 @@ def write(samptag: Run, db: Path, tmp_path: Path) -> Run:
         paths = [Path(argument) for argument in arguments if os.path.exists(argument)]
         files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
         tags = [{"tag": tag, "score": score} for tag, score in SCORES.items()]
-        records = [json.dumps({"path": str(file), "tags": tags}) for file in files]
+        names = [base64.b64encode(os.fsencode(file)).decode() for file in files]
+        records = [json.dumps({"path": "as tag writes it", "path_bytes": name, "tags": tags}) for name in names]
         (tmp_path / "tags.jsonl").write_text("\n".join(records))
         return samptag("write", "--db", db, "--from", tmp_path / "tags.jsonl", *arguments, **options)
 
@@ -514,6 +516,28 @@ def test_a_read_only_folder(write: Run, music: Path):
     assert "bay.wav: cannot be written: Permission denied; it is as it was" in error(done)
 
 
+@needs_rights
+def test_without_a_journal_nothing_is_written(write: Run, db: Path, music: Path):
+    db.chmod(0o444)
+    done = write(music, "--yes", check=5, preexec_fn=give_up_override)
+    assert f"cannot write the index {db}" in error(done)
+    assert (music / "bay.wav").read_bytes() == (MEDIA / "bay.wav").read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_names_of_any_bytes(write: Run, undo: Run, music: Path, tmp_path: Path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (b"caf\xe9.mp2", b"two\nlines.oga", b"'quotes\" % ?.wv", b"-dash.tta"):
+        source = music / f"bay{Path(os.fsdecode(name)).suffix}"
+        shutil.copyfile(source, os.path.join(os.fsencode(folder), name))
+    before = {path: everything(path) for path in folder.iterdir()}
+    write(folder, "--yes")
+    assert all(TagFile(str(path)).get("genre") == ["Techno"] for path in before)
+    undo()
+    assert {path: everything(path) for path in folder.iterdir()} == before
+
+
 def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):
     assert "unknown field 'genra'" in error(write(music, "--fields", "genra", check=2))
     assert "unknown profile 'plex'" in error(write(music, "--profile", "plex", check=2))
@@ -525,6 +549,46 @@ def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):
     (tmp_path / "other.jsonl").write_text('{"path": "x", "tags": [{"tag": "jazz", "score": 1}]}\n')
     done = samptag("write", "--db", db, "--from", tmp_path / "other.jsonl", music, check=2)
     assert "unknown word 'jazz'" in error(done)
+
+
+# The real command, interrupted where its third file is copied, is about to be replaced, or has just been.
+INTERRUPTED = """
+import signal, sys
+moment, count = sys.argv.pop(1), 0
+def interrupt(event, arguments):
+    global count
+    begins = ".samptag-" in str(arguments) and event == ("os.utime" if moment == "copied" else "os.rename")
+    count += begins
+    if count == 3 and (event == "open" if moment == "replaced" else begins):
+        count += 1
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(interrupt)
+from samptag.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["copied", "to be replaced", "replaced"])
+def test_ctrl_c_keeps_what_is_written_and_it_can_be_undone(
+    moment: str, write: Run, undo: Run, samptag: Run, db: Path, music: Path, tmp_path: Path, cli_environment: Any
+):
+    before = {path: everything(path) for path in music.iterdir()}
+    write(music)  # makes the records
+    command = ["write", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", music]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, moment, *map(str, command)], env=cli_environment, capture_output=True
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.decode().splitlines() == [
+        "samptag: run 1 ended after 2 files: 'samptag write --undo' takes it back",
+        "samptag: interrupted",
+    ]
+    assert set(music.iterdir()) == set(before)
+    (run,) = json.loads(samptag("write", "--runs", "--json", "--db", db).stdout)["runs"]
+    assert run["files"] == (3 if moment == "replaced" else 2)
+    assert sum(TagFile(str(path)).get("genre") == ["Techno"] for path in before) == run["files"]
+    undo()
+    assert {path: everything(path) for path in music.iterdir()} == before
 
 
 BACK_AND_FORTH = """
