@@ -159,14 +159,15 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A block whose changes are all kept, or none of them."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
+        try:  # around everything: Ctrl-C may come between any two lines
+            self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
+            self.connection.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):
-                self.connection.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    self.connection.execute("ROLLBACK")
             raise
-        self.connection.execute("COMMIT")
 
     @contextmanager
     def writing(self, command: str) -> Iterator[None]:

@@ -226,6 +226,7 @@ class _Run:
         self.ready: deque[_Song] = deque()  # need no hearing; filled in the tagger's threads
         self.waiting: dict[str, _Song] = {}  # are being heard, by path
         self.lock = threading.Lock()
+        self.is_sound = True  # False from the beginning of a transaction to its end: what is noted here may not be so
 
     def _known_rows(self) -> dict[bytes, _Row]:
         question = "SELECT path, id, size, mtime_ns, audio, error, reader, missing FROM songs"
@@ -314,8 +315,9 @@ class _Run:
                 expected = sum(guessed_seconds(song.path, song.size) for song in songs)
                 self._hear(self.make_tagger(expected), chain([first], to_hear), batch)
         finally:
-            batch += self._drain()
-            self._store(batch)
+            if self.is_sound:
+                batch += self._drain()
+                self._store(batch)
 
     def _hear(self, tagger: Tagger, inputs: Iterator[Input], batch: list[tuple[_Song, TrackResult | None]]) -> None:
         if self.weights is None:
@@ -330,7 +332,6 @@ class _Run:
             if len(batch) >= _BATCH_SONGS or time.monotonic() - last > _BATCH_SECONDS:
                 batch += self._drain()
                 self._store(batch)
-                batch.clear()
                 last = time.monotonic()
             self.observer.done()
 
@@ -357,10 +358,14 @@ class _Run:
                 self.waiting[song.path] = song
             yield Input(path=song.path, source=song.path)
 
-    def _store(self, batch: Sequence[tuple[_Song, TrackResult | None]]) -> None:
+    def _store(self, batch: list[tuple[_Song, TrackResult | None]]) -> None:
+        """Write what is in `batch`, which is then empty."""
+        self.is_sound = False
         with self.database.transaction():
             for song, result in batch:
                 self._store_song(song, result)
+        batch.clear()
+        self.is_sound = True
 
     def _store_song(self, song: _Song, result: TrackResult | None) -> None:
         ask = self.database.connection.execute

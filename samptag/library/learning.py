@@ -43,8 +43,8 @@ _RESAMPLES = 1000
 _STRENGTH = 0.01
 _WRONG = 5
 
-# So many songs of each answer are learned from, drawn where there are more; the examination asks all. With 512 numbers a
-# song, the line between two times 4 000 is as good as settled, and 100 000 would take minutes and a gigabyte.
+# So many songs of each answer are learned from, drawn where there are more; the examination asks all. With 512 numbers
+# a song, the line between two times 4 000 is as good as settled, and 100 000 would take minutes and a gigabyte.
 _MOST = 4000
 _ROWS = 4096  # songs that are examined at once
 
