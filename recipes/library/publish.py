@@ -107,10 +107,11 @@ def model_card(name: str, *, figures: Mapping[str, Any], sha256: str, words: Map
         Every word with its category.
     """
     known = figures["words"]
-    evidence = {word: Evidence.from_dict(word, each) for word, each in known["evidence"].items()}
+    evidence = dict.fromkeys(words, Evidence(kind="none"))
+    evidence |= {word: Evidence.from_dict(word, each) for word, each in known["evidence"].items()}
     degraded = [("none", *_pair(known["human"]["macro"]), "", "")]
     for condition, each in known["human"]["degraded"].items():
-        lost = [f"{-each[f'{area}_difference']:+.4f}" for area in ("roc_auc", "pr_auc")]
+        lost = [f"{0 - each[f'{area}_difference']:+.4f}" for area in ("roc_auc", "pr_auc")]
         degraded.append((condition, *_pair(each["macro"]), *lost))
     concepts = [(each, found["evidence"]) for each, found in known["concepts"].items()]
     concepts += [(f"the genre folder {each}", found) for each, found in known["genres"].items()]
@@ -131,11 +132,12 @@ def model_card(name: str, *, figures: Mapping[str, Any], sha256: str, words: Map
         by_track=f"{agreement['by_track']:.3f}",
         by_segment=f"{agreement['by_segment']:.3f}",
         degraded=_table(("degradation", "macro ROC-AUC", "macro PR-AUC", "ROC-AUC lost", "PR-AUC lost"), degraded),
+        published=next((each.published for each in evidence.values() if each.published), "not known"),
         concepts=_table(("what", "known of it"), [(what, Evidence.from_dict(what, x).text) for what, x in concepts]),
         words=_table(
             ("word", "category", "known of it", "cut-off"),
             [
-                (word, category, evidence[word].text if word in evidence else "unverified", _cutoff(known, word))
+                (word, category, replace(evidence[word], published=None).text, _cutoff(known, word))
                 for word, category in words.items()
             ],
         ),

@@ -94,12 +94,13 @@ def test_the_published_file_says_what_is_known_of_its_words(made):
 
 def test_registry_and_page_are_of_the_published_file(made):
     entry = load_registry(made / "weights" / "registry.json").entries[NAME]
-    assert entry.size == (made / "weights" / f"{NAME}.safetensors").stat().st_size
+    assert entry.checksums.problem(made / "weights" / f"{NAME}.safetensors") is None
     figures = json.loads((made / "work" / f"{NAME}.json").read_text(encoding="utf-8"))
     page = (made / "weights" / f"{NAME}.md").read_text(encoding="utf-8")
-    assert f"sha256 `{entry.sha256}`" in page
+    assert f"sha256 `{entry.checksums.sha256}`" in page
     assert f"macro ROC-AUC {figures['words']['human']['macro']['roc_auc']:.3f}" in page
     assert "| slow | pace | its teachers: correlation" in page
+    assert page.count(f"{TEACHER} 0.854 on") == 1
     assert "$" not in page
     assert str(made) not in page
 
