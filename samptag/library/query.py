@@ -153,8 +153,12 @@ class _Writer:
             if is_field:
                 raise _error(self.expression, column, f"{name!r} is a field: compare it with something")
             place = self._place(name, column)
+            cutoff = self.vocabulary.cutoff(place)
+            if cutoff is None:
+                why = f"nothing says from which score on {name!r} holds: compare it, as in {name!r} > .2"
+                raise _error(self.expression, column, why)
             self.bare.append(place)
-            return self._score(place, ">=", self.vocabulary.cutoff(place))
+            return self._score(place, ">=", cutoff)
         operator, value_node = str(node.children[1]), _trees(node)[1]
         value, _, value_column = _text(value_node)
         if is_field and name.casefold() != "duration":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CUTOFF", "Vocabulary", "Word", "fold", "near"]
 
 DEFAULT_CUTOFF = 0.5
-"""The cut-off of words for which the weights store none: more likely to be right than to find all there is."""
+"""The cut-off of words whose weights store none at all: more likely to be right than to find all there is."""
 
 # For vocabularies whose weights do not sort their words: MagnaTagATune's and Last.FM's fifty. What is in neither set
 # (instruments, voices, pace, decades, opinions) is written to neither field.
@@ -40,7 +40,7 @@ class Word:
     category : str or None
         "genre", "mood", "instrument", ...; None where nobody says.
     cutoff : float or None
-        Score from which the word is decided; None where the weights store none, see `Vocabulary.cutoff`.
+        Score from which the word is decided; None where the weights store none for it, see `Vocabulary.cutoff`.
     """
 
     tag: str
@@ -54,10 +54,16 @@ class Vocabulary:
     Parameters
     ----------
     words : sequence of Word
+
+    Attributes
+    ----------
+    has_cutoffs : bool
+        Whether the weights store any cut-off.
     """
 
     def __init__(self, words: Sequence[Word]) -> None:
         self.words = tuple(words)
+        self.has_cutoffs = any(word.cutoff is not None for word in words)
         self._places = {fold(word.tag): place for place, word in reversed(list(enumerate(self.words)))}
 
     @classmethod
@@ -86,11 +92,6 @@ class Vocabulary:
         """The words alone."""
         return tuple(word.tag for word in self.words)
 
-    @property
-    def has_cutoffs(self) -> bool:
-        """Whether the weights store any cut-off."""
-        return any(word.cutoff is not None for word in self.words)
-
     def find(self, name: str) -> int | None:
         """The place of the word spelled `name`, in upper or lower case; None where there is none."""
         return self._places.get(fold(" ".join(name.split())))
@@ -108,17 +109,20 @@ class Vocabulary:
             raise UsageError(f"unknown word {name!r}: {near(name, self.tags)}")
         return place
 
-    def cutoff(self, place: int) -> float:
-        """The score from which a word is decided: what its weights store, else `DEFAULT_CUTOFF`."""
-        cutoff = self.words[place].cutoff
-        return DEFAULT_CUTOFF if cutoff is None else cutoff
+    def cutoff(self, place: int) -> float | None:
+        """The score from which a word is decided: what its weights store, or `DEFAULT_CUTOFF` where they store none.
+
+        None where they store others' but not this word's: it is never decided.
+        """
+        return self.words[place].cutoff if self.has_cutoffs else DEFAULT_CUTOFF
 
     def decided(self, scores: Sequence[float]) -> list[tuple[Word, float]]:
         """The words past their cut-offs with their scores, highest first."""
+        limits = [self.cutoff(place) for place in range(len(self.words))]
         past = [
             (word, score)
-            for place, (word, score) in enumerate(zip(self.words, scores, strict=True))
-            if score >= self.cutoff(place)
+            for word, score, limit in zip(self.words, scores, limits, strict=True)
+            if limit is not None and score >= limit
         ]
         return sorted(past, key=lambda pair: -pair[1])
 

@@ -10,11 +10,11 @@ from samptag.library.words import DEFAULT_CUTOFF, Vocabulary, Word, fold
 WORDS = Vocabulary(
     [
         Word(tag="piano", cutoff=0.3),
-        Word(tag="female vocal"),
-        Word(tag="60s"),
-        Word(tag="drums, loud"),
-        Word(tag="Flöte"),
-        Word(tag="title"),
+        Word(tag="female vocal", cutoff=0.5),
+        Word(tag="60s", cutoff=0.5),
+        Word(tag="drums, loud", cutoff=0.5),
+        Word(tag="Flöte", cutoff=0.5),
+        Word(tag="title", cutoff=0.5),
     ]
 )
 SONGS = {
@@ -106,6 +106,16 @@ def test_errors_mark_their_column(expression: str, marked: str, why: str):
 
 def test_a_word_alone_counts_from_its_cutoff():
     condition = parse("piano and 60s", WORDS)
-    assert condition.values == (struct.pack(">e", 0.3), struct.pack(">e", DEFAULT_CUTOFF))
+    assert condition.values == (struct.pack(">e", 0.3), struct.pack(">e", 0.5))
     assert condition.bare == (0, 2)
     assert parse("piano > .1", WORDS).bare == ()
+
+
+def test_words_without_a_cutoff_count_from_one_half_only_where_no_word_has_one():
+    none = Vocabulary([Word(tag="piano"), Word(tag="harp")])
+    assert parse("harp", none).values == (struct.pack(">e", DEFAULT_CUTOFF),)
+    assert [word.tag for word, _ in none.decided((0.7, 0.6))] == ["piano", "harp"]
+    some = Vocabulary([Word(tag="piano", cutoff=0.3), Word(tag="harp")])
+    assert [word.tag for word, _ in some.decided((0.7, 0.9))] == ["piano"]
+    with pytest.raises(UsageError, match=r"which score on 'harp' holds: compare it, as in 'harp' > \.2"):
+        parse("harp", some)
