@@ -26,6 +26,8 @@ def test_htk_filters_are_librosas():
 def test_spectrograms_are_librosas(architecture: str, music):
     model = build_model(SpectrogramConfig(architecture=architecture))
     segment = np.resize(mono_segments(music.samples, 60_000, 1)[0], model.config.input_length)
+    # Decibels of bands with nothing in them are those of the transform's rounding.
+    segment += 0.003 * np.random.default_rng(0).standard_normal(len(segment)).astype(np.float32)
     found = model.log_mel(torch.from_numpy(segment)[None])[0].numpy()
     package = not architecture.startswith("won-")
     power = librosa.feature.melspectrogram(
@@ -42,7 +44,7 @@ def test_spectrograms_are_librosas(architecture: str, music):
         expected = np.log10(1 + 10_000 * power)[:, : 187 if architecture == "vgg" else 188]
     else:
         expected = 10 * np.log10(np.maximum(power, 1e-10))
-    np.testing.assert_allclose(found, expected, atol=1e-4 if package else 1e-2)
+    np.testing.assert_allclose(found, expected, atol=1e-4 if package else 1e-3)
 
 
 @pytest.mark.parametrize("architecture", SIZES)
