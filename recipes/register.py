@@ -14,7 +14,7 @@ from samptag.pretrained.registry import load_registry, parse_registry
 __all__ = ["describe_bundled", "register_bundled"]
 
 
-def describe_bundled(path: Path, *, registry: Registry) -> dict[str, Any]:
+def describe_bundled(path: Path, *, registry: Registry, short: str | None = None) -> dict[str, Any]:
     """The registry entry, as JSON holds it, of the weights file `path`, taken from the file and its card.
 
     The card's metrics ``roc_auc`` and ``pr_auc`` become the entry's score on the card's split, by its ``protocol``.
@@ -41,6 +41,7 @@ def describe_bundled(path: Path, *, registry: Registry) -> dict[str, Any]:
         scores = [{**measured, "source": "measured, see the card"}]
     return {
         "name": card.name,
+        **({} if short is None else {"short": short}),
         "description": card.description,
         "file": path.name,
         "size": path.stat().st_size,
@@ -55,8 +56,10 @@ def describe_bundled(path: Path, *, registry: Registry) -> dict[str, Any]:
     }
 
 
-def register_bundled(path: Path) -> WeightsEntry:
+def register_bundled(path: Path, *, short: str | None = None) -> WeightsEntry:
     """The entry of the weights file `path`, after writing it into the ``registry.json`` beside that file.
+
+    `short` is what a user may type instead of its name.
 
     An entry of the same name is replaced where it stands; a new one comes first. The registry is written only when the
     result is valid.
@@ -67,7 +70,7 @@ def register_bundled(path: Path) -> WeightsEntry:
         The file or the registry cannot be used, or the card lacks a text that an entry needs.
     """
     registry_file = path.parent / "registry.json"
-    entry = describe_bundled(path, registry=load_registry(registry_file))
+    entry = describe_bundled(path, registry=load_registry(registry_file), short=short)
     for text in ("description", "licence", "citation", "training_data"):
         if not entry[text]:
             raise WeightsError(f"{path}: its card does not say its {text.replace('_', ' ')}")

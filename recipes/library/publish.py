@@ -22,6 +22,7 @@ _DESCRIPTIONS = {
     "samplecnn-3-9": "{n} words for a library of music, in categories; the paper's 3^9 SampleCNN",
     "frame-mel-729-243": "{n} words for a library of music, in categories; small and quick, on log-mel bands",
 }
+_SHORT = {"frame-mel-729-243-library": "mel"}
 _CITATION = (
     "Lee, Park, Kim, Nam: Sample-level Deep Convolutional Neural Networks for Music Auto-tagging Using Raw Waveforms, "
     "SMC 2017; teachers: Pons, Serra: musicnn, ISMIR LBD 2019; Won, Ferraro, Bogdanov, Serra: Evaluation of CNN-based "
@@ -84,7 +85,7 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
     )
     target = folder / f"{card.name}.safetensors"
     save_model(target, loaded.tensors, card=card, dtype=np.float16)
-    register_bundled(target)
+    register_bundled(target, short=_SHORT.get(card.name))
     words = dict(zip(card.tags, card.tag_categories or [""] * len(card.tags), strict=True))
     page = model_card(card.name, figures=figures, sha256=file_sha256(target), words=words)
     with atomic_write(folder / f"{card.name}.md") as file:

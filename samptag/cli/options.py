@@ -58,7 +58,7 @@ def _tags_of(model: str | None) -> tuple[str, ...]:
     try:
         store = open_store(offline=True)
         name = model or DEFAULT
-        entry = store.registry.entries.get(name)
+        entry = store.registry.find(name)
         return entry.tags.tags if entry is not None else read_card(store.resolve(name)).tags
     except SamptagError:
         return ()

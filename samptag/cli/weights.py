@@ -95,7 +95,7 @@ def show(
         typer.echo(filters)
         return
     store = open_store()
-    entry = store.registry.entries.get(name)
+    entry = store.registry.find(name)
     if entry is None and name not in store.imported_names():
         store.resolve(name)  # says which names there are
         raise UsageError(f"{name} is a file; 'samptag weights show' takes the names that 'samptag weights list' shows")
@@ -198,7 +198,7 @@ def path(name: Name) -> None:
     from samptag.pretrained import open_store
 
     store = open_store()
-    entry = store.registry.entries.get(name)
+    entry = store.registry.find(name)
     if entry is not None and entry.url is not None and store.problem(entry) is not None:
         raise WeightsError(f"{name} is not installed: 'samptag weights pull {name}' fetches it")
     typer.echo(store.resolve(name))

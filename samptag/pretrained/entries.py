@@ -75,6 +75,8 @@ class WeightsEntry:
     ----------
     name : str
         What the user types: letters, digits, ``-`` and ``_``.
+    short : str or None
+        What the user may type instead.
     description, licence, citation, training_data : str
         For people; the licence is that of the weights.
     format : {"samptag", "sota-sample", "sota-se", "sota-fcn", "sota-musicnn", "tf-musicnn", "tf-vgg"}
@@ -95,6 +97,7 @@ class WeightsEntry:
     """
 
     name: str
+    short: str | None = None
     description: str
     format: Format
     licence: str
@@ -139,6 +142,11 @@ class Registry:
     path: Path
     entries: Mapping[str, WeightsEntry]
     tag_lists: Mapping[str, TagList]
+
+    def find(self, name: str) -> WeightsEntry | None:
+        """The entry called `name`, in full or by its short name; None where there is none."""
+        short = (entry for entry in self.entries.values() if entry.short == name)
+        return self.entries.get(name) or next(short, None)
 
     def bundled_path(self, entry: WeightsEntry) -> Path | None:
         """Where the bundled file of `entry` lies; None for a remote one."""

@@ -202,9 +202,9 @@ def _check_new_name(name: str, store: Store, force: bool) -> None:
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a name: use letters, digits, '-' and '_'")
     # The cache may lie on a file system that does not tell upper from lower case.
-    for taken in store.registry.entries:
-        if taken.lower() == name.lower():
-            raise UsageError(f"{name!r} would hide {taken} of the registry: choose another name")
+    for entry in store.registry.entries.values():
+        if name.lower() in (entry.name.lower(), (entry.short or entry.name).lower()):
+            raise UsageError(f"{name!r} would hide {entry.name} of the registry: choose another name")
     for taken in store.imported_names():
         if taken.lower() == name.lower() and not force:
             raise UsageError(f"there are weights called {taken} already: choose another name, or --force to replace")

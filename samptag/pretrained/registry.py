@@ -76,10 +76,13 @@ def parse_registry(document: Any, path: Path) -> Registry:
             raise ValueError(f"schema is {schema!r}, this samptag reads {SCHEMA!r}")
         tag_lists = {name: parse_tags(lines) for name, lines in document["tag_lists"].items()}
         entries: dict[str, WeightsEntry] = {}
+        taken: set[str] = set()
         for raw in document["weights"]:
             entry = _entry(raw, tag_lists)
-            if entry.name.lower() in map(str.lower, entries):
-                raise ValueError(f"the name {entry.name!r} occurs twice")
+            for name in (entry.name, entry.short or entry.name):
+                if name.lower() in taken:
+                    raise ValueError(f"the name {name!r} occurs twice")
+            taken |= {entry.name.lower(), (entry.short or entry.name).lower()}
             entries[entry.name] = entry
     except KeyError as error:
         raise WeightsError(f"the weights registry {path}: {error} is missing") from error
@@ -112,7 +115,7 @@ def _entry(raw: Mapping[str, Any], tag_lists: Mapping[str, TagList]) -> WeightsE
 
 def _check(entry: WeightsEntry) -> None:
     """Refuse an entry that would leave the cache, or whose bytes nothing checks: registries come from others, too."""
-    if not NAME_PATTERN.fullmatch(entry.name):
+    if not (NAME_PATTERN.fullmatch(entry.name) and NAME_PATTERN.fullmatch(entry.short or entry.name)):
         raise ValueError("a name has letters, digits, '-' and '_' only")
     if entry.format not in get_args(Format):
         raise ValueError(f"format {entry.format!r} is none of {', '.join(get_args(Format))}")

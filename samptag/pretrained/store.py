@@ -131,8 +131,9 @@ class Store:
         DownloadError
             The weights are not installed and cannot be fetched.
         """
-        if isinstance(name_or_path, str) and name_or_path in self.registry.entries:
-            return self.install(name_or_path)
+        entry = self.registry.find(name_or_path) if isinstance(name_or_path, str) else None
+        if entry is not None:
+            return self.install(entry.name)
         path = Path(name_or_path)
         if path.is_file():
             return path
@@ -242,7 +243,7 @@ class Store:
         from samptag.core.weights import read_weights
 
         path = self.resolve(name_or_path)
-        entry = self.registry.entries.get(name_or_path) if isinstance(name_or_path, str) else None
+        entry = self.registry.find(name_or_path) if isinstance(name_or_path, str) else None
         if entry is None:
             return read_weights(path)
         try:
