@@ -49,7 +49,7 @@ STUDENTS = (
         name="samplecnn-3-9-library",
         options=(
             *("--init-from", "samplecnn-3-9-mtat50", "--freeze-modules", "4"),
-            *("--learning-rate", "1e-3", "--epochs", "10"),
+            *("--learning-rate", "1e-3", "--epochs", "8"),
         ),
     ),
 )
