@@ -233,12 +233,17 @@ def verify(
 
 @app.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A weights file, or a PyTorch state_dict.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A weights file, a PyTorch state_dict, or musicnn's wheel or folder.")
+    ],
     name: Annotated[
         str, typer.Option("--as", metavar="NAME", help="Registry name of that file, or a name of your own.")
     ],
     layout: Annotated[
-        str | None, typer.Option(metavar="LAYOUT", help="Of a state_dict of your own: sota-sample or sota-se.")
+        str | None,
+        typer.Option(
+            metavar="LAYOUT", help="Of a checkpoint of your own: sota-{sample,se,fcn,musicnn}, tf-{musicnn,vgg}."
+        ),
     ] = None,
     tags: Annotated[
         str | None,
