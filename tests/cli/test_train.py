@@ -126,6 +126,6 @@ def test_what_cannot_be_done_is_one_line(
 def test_options_of_a_training_are_options_of_the_command():
     options = set(inspect.signature(train).parameters)
     of_the_model = {"m", "n", "first_filter", "first_stride", "block", "multi_level", "sample_rate"}
-    of_the_recipe = {"batch_size", "learning_rate"}
+    of_the_recipe = {"batch_size", "learning_rate", "segments_per_clip"}
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     assert options == fields | of_the_model | of_the_recipe | {"out", "resume", "as_json", "progress"}
