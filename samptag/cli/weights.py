@@ -100,6 +100,8 @@ def show(
         store.resolve(name)  # says which names there are
         raise UsageError(f"{name} is a file; 'samptag weights show' takes the names that 'samptag weights list' shows")
     record = _import_record(store, name) if entry is None else _entry_record(store, entry)
+    if entry is not None and entry.short is not None:
+        name = f"{entry.name}, or {entry.short}"
     if as_json:
         _print_json(record)
         return
