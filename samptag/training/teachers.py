@@ -137,9 +137,11 @@ class Teachers:
             for place, starts in zip(clips.tolist(), parts, strict=True)
             for teacher, digest in enumerate(self.digests)
         ]
-        missing = [each for each in wanted if not each.file.exists()][processes.rank :: processes.world_size]
+        # Shared before asking what is there: processes ask at different times.
+        mine = wanted[processes.rank :: processes.world_size]
+        missing = [each for each in mine if not each.file.exists()]
         if missing:
-            self._hear(missing, cache, model=model, device=device, done=len(wanted) - len(missing), progress=progress)
+            self._hear(missing, cache, model=model, device=device, done=len(mine) - len(missing), progress=progress)
         processes.collect(len(missing))  # all have written theirs
         scores = [self._merged(wanted[i : i + len(self.names)]) for i in range(0, len(wanted), len(self.names))]
         order = np.argsort(segments.starts)
