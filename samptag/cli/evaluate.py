@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samptag.cli.console import note
-from samptag.cli.options import complete_weights
+from samptag.cli.options import complete_weights, device_option
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -128,16 +128,7 @@ def evaluate_command(
             rich_help_panel=_SYSTEM,
         ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            envvar="SAMPTAG_DEVICE",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            rich_help_panel=_SYSTEM,
-        ),
-    ] = "auto",
+    device: Annotated[str, device_option(_SYSTEM)] = "auto",
     group: Annotated[
         str,
         typer.Option(

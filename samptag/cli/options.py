@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ __all__ = [
     "Subset",
     "complete_tags",
     "complete_weights",
+    "device_option",
     "weights_panel",
 ]
 
@@ -68,6 +69,18 @@ def _complete_devices(incomplete: str) -> Iterator[str]:
     return (name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete))
 
 
+def device_option(panel: str) -> Any:
+    """``--device``, in a command whose help lists it in this panel."""
+    return typer.Option(
+        "--device",
+        metavar="DEVICE",
+        envvar="SAMPTAG_DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=_complete_devices,
+        rich_help_panel=panel,
+    )
+
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -80,17 +93,7 @@ Model = Annotated[
         rich_help_panel=weights_panel,
     ),
 ]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        envvar="SAMPTAG_DEVICE",
-        help="auto, cpu, cuda, cuda:N or mps.",
-        autocompletion=_complete_devices,
-        rich_help_panel=weights_panel,
-    ),
-]
+Device = Annotated[str, device_option(weights_panel)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Progress = Annotated[
     bool | None,

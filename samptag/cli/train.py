@@ -13,7 +13,7 @@ import typer
 
 from samptag import __version__
 from samptag.cli.console import note
-from samptag.cli.options import complete_weights
+from samptag.cli.options import complete_weights, device_option
 from samptag.cli.output import quiet_codecs
 from samptag.cli.train_display import display, scores
 from samptag.data.formats import FORMATS
@@ -182,16 +182,7 @@ def train(
         typer.Option("--pos-weight", metavar="W|balanced", help="Weight of positives in the loss."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="0 unless said otherwise.")] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            envvar="SAMPTAG_DEVICE",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            rich_help_panel=_RUN,
-        ),
-    ] = "auto",
+    device: Annotated[str, device_option(_RUN)] = "auto",
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on from the checkpoint in --out; other options may be left out."),

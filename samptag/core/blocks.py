@@ -11,8 +11,31 @@ from torch import Tensor, nn
 
 from samptag.core import layout
 from samptag.core.config import ModelConfig
+from samptag.core.spectrogram import Config
 
-__all__ = ["BatchNorm", "Convolution", "FrameConvolution", "PlainBlock", "ResidualBlock", "SqueezeExcitation"]
+__all__ = [
+    "BatchNorm",
+    "Convolution",
+    "FrameConvolution",
+    "PlainBlock",
+    "ResidualBlock",
+    "SqueezeExcitation",
+    "check_segments",
+]
+
+
+def check_segments(waveforms: Tensor, config: Config) -> None:
+    """Refuse waveforms that are not segments, (batch, input_length), of the network that `config` describes.
+
+    Raises
+    ------
+    ValueError
+        Naming both shapes.
+    """
+    if waveforms.ndim != 2 or waveforms.shape[1] != config.input_length:
+        raise ValueError(
+            f"{config.name} takes waveforms of shape (batch, {config.input_length}), not {tuple(waveforms.shape)}"
+        )
 
 
 class Convolution(nn.Module):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samptag.core.baselines import MelFrontEnd
-from samptag.core.blocks import PlainBlock, ResidualBlock
+from samptag.core.blocks import PlainBlock, ResidualBlock, check_segments
 from samptag.core.config import ModelConfig, config_from_name
 from samptag.core.layout import Block, Mel, Plain, layout
 from samptag.core.spectrogram import Config, SpectrogramConfig
@@ -81,11 +81,7 @@ class SampleCNN(nn.Module):
 
     def embed(self, waveforms: Tensor) -> Tensor:
         """The vectors that are classified, (batch, embedding_size), from segments, (batch, input_length)."""
-        if waveforms.ndim != 2 or waveforms.shape[1] != self.config.input_length:
-            raise ValueError(
-                f"{self.config.name} takes waveforms of shape (batch, {self.config.input_length}), "
-                f"not {tuple(waveforms.shape)}"
-            )
+        check_segments(waveforms, self.config)
         x = self.front(waveforms)
         levels = []
         for block in self.body:

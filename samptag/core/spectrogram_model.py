@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samptag.core.blocks import check_segments
 from samptag.core.mel import htk_filters, mel_filters
 from samptag.core.spectrogram import SpectrogramConfig
 
@@ -80,11 +81,7 @@ class SpectrogramModel(nn.Module):
 
     def embed(self, waveforms: Tensor) -> Tensor:
         """The vectors that are classified, (batch, embedding_size), from segments, (batch, input_length)."""
-        if waveforms.ndim != 2 or waveforms.shape[1] != self.config.input_length:
-            raise ValueError(
-                f"{self.config.name} takes waveforms of shape (batch, {self.config.input_length}), "
-                f"not {tuple(waveforms.shape)}"
-            )
+        check_segments(waveforms, self.config)
         embedding: Tensor = self.body(self.input_bn(self.log_mel(waveforms)[:, None]))
         return embedding
 

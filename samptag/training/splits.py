@@ -87,13 +87,9 @@ class Splits:
         )
         return replace(self, taught=taught)
 
-    def train_targets(self, segments: Segments) -> NDArray[np.float32]:
-        """What the student should say about segments of `train`, (n, tags)."""
-        return self.train_labels[segments.clips] if self.taught is None else self.taught(segments)
-
-    def valid_targets(self, segments: Segments) -> NDArray[np.float32]:
-        """What the student should say about segments of `valid`, (n, tags)."""
-        return self.valid_labels[segments.clips] if self.taught is None else self.taught(segments)
+    def targets(self, segments: Segments, labels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What a model should say about segments, (n, tags): what teachers say, else `labels` of their clips."""
+        return labels[segments.clips] if self.taught is None else self.taught(segments)
 
     def source(self, device: torch.device, *, resident: bool | None) -> MappedSource | ResidentSource:
         """Where waveforms come from; None: the device's memory when it is CUDA's with room."""

@@ -175,7 +175,7 @@ class Teachers:
 
         # On the CPU every thread computes alone: a pass spread over all cores waits for itself.
         threads = available_cores() if device.type == "cpu" else 1
-        with ThreadPoolExecutor(threads, "samptag-teacher", _start_thread) as pool:
+        with ThreadPoolExecutor(threads, "samptag-teacher", lambda: torch.set_num_threads(1)) as pool:
             try:
                 for number, _ in enumerate(pool.map(hear, missing), start=1):
                     if progress is not None:
@@ -183,12 +183,6 @@ class Teachers:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-def _start_thread() -> None:
-    torch.set_num_threads(1)
-    # Nets that were trained with weight decay hold numbers next to nothing, whose products cost twenty times the time.
-    torch.set_flush_denormal(True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

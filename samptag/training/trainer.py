@@ -366,7 +366,7 @@ class Trainer:
 
     def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
         p = self.position
-        labels = torch.from_numpy(self.splits.train_targets(batch)).to(self.device)
+        labels = torch.from_numpy(self.splits.targets(batch, self.splits.train_labels)).to(self.device)
         self._loss += self.stepper.step(
             waveforms,
             labels,
@@ -521,7 +521,7 @@ class Trainer:
             self._eval_model.classify if self.config.freeze_encoder else self._eval_model,
             self.splits.consecutive(self.splits.valid),
             None if self.splits.taught is not None else self.splits.valid_labels,
-            targets=self.splits.valid_targets,
+            targets=lambda segments: self.splits.targets(segments, self.splits.valid_labels),
             load=self.load,
             loss=self.stepper.loss,
             batch_size=self.config.recipe.batch_size,

@@ -24,6 +24,17 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
+@pytest.fixture
+def library(media: Path, tmp_path: Path) -> Path:
+    """600 files, links to 24 clips: hearing them all takes much longer than an interrupt needs."""
+    folder = tmp_path / "library"
+    for number in range(25):
+        (folder / f"{number:02}").mkdir(parents=True)
+        for clip in (media / "set").iterdir():
+            os.link(clip, folder / f"{number:02}" / clip.name)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def deciding_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real weights with categories, cut-offs and evidence, to be named by their path."""

@@ -1,24 +1,12 @@
 """Ctrl-C on a real terminal, and readers that leave: no bar stays on the screen, and what is said is whole."""
 
 import csv
-import os
 import subprocess
 
 import pytest
 from terminals import on_a_terminal, screen
 
 COLUMNS = 100
-
-
-@pytest.fixture
-def library(media, tmp_path):
-    """600 files, links to 24 clips: hearing them all takes much longer than an interrupt needs."""
-    folder = tmp_path / "library"
-    for number in range(25):
-        (folder / f"{number:02}").mkdir(parents=True)
-        for clip in (media / "set").iterdir():
-            os.link(clip, folder / f"{number:02}" / clip.name)
-    return folder
 
 
 @pytest.fixture

@@ -15,17 +15,6 @@ from terminals import on_a_terminal
 
 
 @pytest.fixture
-def library(media, tmp_path):
-    """600 files, links to 24 clips: tagging them all takes much longer than an interrupt needs."""
-    folder = tmp_path / "library"
-    for number in range(25):
-        (folder / f"{number:02}").mkdir(parents=True)
-        for clip in (media / "set").iterdir():
-            os.link(clip, folder / f"{number:02}" / clip.name)
-    return folder
-
-
-@pytest.fixture
 def endless(tmp_path):
     """An input that never comes: a run that has it is not over before it is interrupted, however late that is."""
     path = tmp_path / "endless.wav"
