@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.command import exit_code
-from recipes.library.evaluate import PERTURBATIONS, VOCABULARY, measure, text
+from recipes.library.evaluate import LISTENERS, PERTURBATIONS, VOCABULARY, measure, text
 from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
 from recipes.library.publish import halve, publish
+from samptag.data.formats import mtat
 from samptag.errors import SamptagError, UsageError
 from samptag.files import atomic_write
 
@@ -35,22 +36,24 @@ VALID_SHARE = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Student:
-    """One of the weights files: its name, and what `samptag train` is asked for beside teachers and music."""
+    """One network: its name, what `samptag train` is asked for beside teachers and music, and the files it becomes."""
 
     name: str
     options: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 STUDENTS = (
-    Student(name="frame-mel-729-243-library", options=("--model", "frame-mel-729-243", "--epochs", "30")),
+    Student(name="frame-mel-729-243", options=("--model", "frame-mel-729-243", "--epochs", "60"), parts=("library",)),
     # The lowest modules are those of the weights that it starts from: filters that tell frequencies apart, which took
-    # hours to learn. Without their backward pass a step costs a sixth.
+    # hours to learn. Without their backward pass a step costs a third.
     Student(
-        name="samplecnn-3-9-library",
+        name="samplecnn-3-9",
         options=(
-            *("--init-from", "samplecnn-3-9-mtat50", "--freeze-modules", "4"),
-            *("--learning-rate", "1e-3", "--epochs", "8"),
+            *("--init-from", "samplecnn-3-9-library", "--freeze-modules", "2"),
+            *("--learning-rate", "1e-3", "--epochs", "16"),
         ),
+        parts=("library", "mtat50"),
     ),
 )
 
@@ -61,11 +64,18 @@ def write_manifest(music: Sequence[Track], path: Path) -> None:
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("path", "split", "group"))
     for track in music:
-        if track.split in ("train", "unlabelled") and not (track.tested and track.split == "unlabelled"):
+        if track.learned:
             number = int(hashlib.sha256(track.artist.encode()).hexdigest(), 16)
             rows.writerow((track.path.resolve(), "train" if number % VALID_SHARE else "valid", track.artist))
     with atomic_write(path) as file:
         file.write(table.getvalue().encode())
+
+
+def write_words(path: Path) -> None:
+    """List what students learn: the library's words, and MagnaTagATune's tags as their own outputs."""
+    rows = [f"{LISTENERS}{tag},listeners,mtat50:{tag},\n" for tag in mtat.TAGS]
+    with atomic_write(path) as file:
+        file.write(VOCABULARY.read_bytes() + "".join(rows).encode())
 
 
 def train(student: Student, *, work: Path, teachers: Sequence[str], cache: Path | None) -> None:
@@ -79,7 +89,7 @@ def train(student: Student, *, work: Path, teachers: Sequence[str], cache: Path 
     else:
         command += ["--data", str(work / "manifest.csv"), "--name", student.name, "--licence", "CC-BY-NC-SA-4.0"]
         command += ["--segments-per-clip", str(SEGMENTS_PER_CLIP)]
-        command += ["--teacher", ",".join(teachers), "--vocabulary", str(VOCABULARY), *student.options]
+        command += ["--teacher", ",".join(teachers), "--vocabulary", str(work / "words.csv"), *student.options]
     print(" ".join(command), file=sys.stderr)
     done = subprocess.run(command, check=False).returncode
     if done:
@@ -112,6 +122,7 @@ def main() -> int:
         teachers = named(TEACHERS, options.teachers)
         if "manifest" in steps and not (options.work / "manifest.csv").exists():
             write_manifest(music, options.work / "manifest.csv")
+            write_words(options.work / "words.csv")
         for student in (each for each in STUDENTS if not options.only or each.name in options.only):
             weights, figures = (options.work / f"{student.name}.{kind}" for kind in ("safetensors", "json"))
             if "train" in steps:
@@ -127,7 +138,9 @@ def main() -> int:
             if "publish" in steps:
                 if not figures.exists():
                     raise UsageError(f"{figures} is not there: run the step evaluate first")
-                publish(weights, figures=json.loads(figures.read_text(encoding="utf-8")), folder=options.publish_to)
+                found = json.loads(figures.read_text(encoding="utf-8"))
+                for part in student.parts:
+                    publish(weights, part, figures=found, folder=options.publish_to)
 
     return exit_code(work)
 

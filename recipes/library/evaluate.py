@@ -2,15 +2,16 @@
 
     python -m recipes.library.evaluate [WEIGHTS] --music DIR [DIR ...] [--teacher NAME,...] -o figures.json
 
-Weights that do not have the library's words are judged twice: by the library's words, merged as `vocabulary.csv` says,
-and by their own tags. Without WEIGHTS the teachers themselves are judged.
+Weights are judged by the library's words, which others than the recipe's merge as `vocabulary.csv` says, and by tags of
+their own: MagnaTagATune's, which a student learns beside those words, or whatever they know. Without WEIGHTS the
+teachers themselves are judged.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ from samptag.pretrained import load_registry
 from samptag.tagging.tagger import Tagger
 from samptag.training.vocabulary import Vocabulary, read_vocabulary, side_by_side
 
-__all__ = ["Judged", "judge", "measure", "ranking", "text"]
+__all__ = ["LISTENERS", "Judged", "judge", "measure", "ranking", "text"]
 
 VOCABULARY = Path(__file__).with_name("vocabulary.csv")
 PERTURBATIONS = ("mp3:32k", "lowpass:8000Hz", "gain:+12dB", "gain:-12dB", "noise:20dB")
 SCORING = Scoring(min_positives=4)
-UNTAGGED = 240  # tracks without people's tags on which cut-offs on the teachers' scores are set
+LISTENERS = "mtat50: "  # before the name of an output that is one of MagnaTagATune's tags, beside the library's words
 _PEOPLE = "mtat50"  # the tags that people gave
 _LEAST = 1e-6  # scores of exactly 0 and 1 have no logit
 _AREAS = ("roc_auc", "pr_auc")
@@ -64,6 +65,8 @@ class Judged:
         Word -> the tags by which people mean it, for those words that people's tags can test.
     own, teachers : Table
         Scores of these words; the teachers' are NaN where they do not know one, and only of tracks they heard.
+    taught_by : tuple of str
+        The teachers' names.
     degraded : Mapping of str to Table
         Perturbation -> our scores of the valid tracks.
     """
@@ -72,6 +75,7 @@ class Judged:
     people: Mapping[str, tuple[str, ...]]
     own: Table
     teachers: Table = field(default_factory=dict)
+    taught_by: tuple[str, ...] = ()
     degraded: Mapping[str, Table] = field(default_factory=dict)
 
     def truth(self, tracks: Sequence[Track]) -> Truth:
@@ -138,7 +142,7 @@ def measure(
         each.name: hear(tagger, valid, perturbation=each, progress=progress)
         for each in map(parse_perturbation, perturbations)
     }
-    said: dict[str, tuple[tuple[str, ...], Table]] = {}
+    said = {}
     held_out, others = ([t for t in compared if t.held_out is which] for which in (True, False))
     # Cut-offs need tracks' means, for which a part of the segments will do; agreement needs every segment.
     for tracks, per_clip in ((held_out, None), (others, SEGMENTS_PER_CLIP)):
@@ -148,27 +152,29 @@ def measure(
     for kind, ours in _judged_by(tagger, vocabulary).items():
         own, *degraded = (_merged({name: (tagger.tags, each)}, ours)[1] for each in (heard, *worse.values()))
         by_word = kind == "words"
-        theirs = vocabulary.known_to(list(said)) if by_word else side_by_side({net: said[net][0] for net in said})
+        # Tags of their own are compared with the nets that have the same list, where there are any.
+        same = {} if by_word else {net: each for net, each in said.items() if set(each[0]) == set(ours.tags)}
+        asked = same or said
+        theirs = vocabulary.known_to(list(said)) if by_word else side_by_side({net: asked[net][0] for net in asked})
         judged = Judged(
             words=ours.tags,
             people=_meant(vocabulary) if by_word else {tag: (tag,) for tag in ours.tags},
             own=own,
-            teachers=_wanted(*_merged(said, theirs), ours.tags),
+            teachers=_wanted(*_merged(asked, theirs), ours.tags),
+            taught_by=tuple(asked),
             degraded=dict(zip(worse, degraded, strict=True)),
         )
-        figures[kind] = judge(judged, music, teachers=list(said))
+        figures[kind] = judge(judged, music)
     return figures
 
 
-def judge(judged: Judged, music: Sequence[Track], *, teachers: Sequence[str] = ()) -> dict[str, Any]:
+def judge(judged: Judged, music: Sequence[Track]) -> dict[str, Any]:
     """The figures of some words: against people's tags, folders and documents, and against the teachers.
 
     Parameters
     ----------
     judged : Judged
     music : sequence of Track
-    teachers : sequence of str
-        Whose scores `judged` holds.
 
     Returns
     -------
@@ -184,7 +190,8 @@ def judge(judged: Judged, music: Sequence[Track], *, teachers: Sequence[str] = (
     agreement = _by_teachers(judged, [track for track in held_out if track in compared])
     for word, correlation in agreement.get("by_segment_of_word", {}).items():
         facts = {"correlation": correlation, "tracks": agreement["tracks"], "segments": agreement["segments"]}
-        evidence.setdefault(word, {"kind": "teachers", **facts, "teachers": list(teachers), **_published(teachers)})
+        names = {"teachers": list(judged.taught_by), **_published(judged.taught_by)}
+        evidence.setdefault(word, {"kind": "teachers", **facts, **names})
     limits = cutoffs(
         judged.words,
         people=(judged.truth(train), judged.scores(train, judged.words)),
@@ -302,17 +309,20 @@ def _genres(music: Sequence[Track]) -> Iterator[_Question]:
 
 def _voices(judged: Judged, music: Sequence[Track]) -> Iterator[_Question]:
     """Voice and the singer's sex: where people tagged it, and on recordings where it is documented."""
-    voice, female, male = "vocals", "female vocals", "male vocals"
-    if not {voice, female, male} <= set(judged.people) & set(judged.words):
+    voice, female, male = (_meaning(judged, word) for word in ("vocals", "female vocals", "male vocals"))
+    if not (voice and female and male and {*voice, *female, *male} <= set(judged.people)):
         return
-    sex = {"words": (female,), "against": (male,)}
+    sex = {"words": female, "against": male}
     valid = [track for track in music if track.split == "valid"]
     truth = judged.truth(valid)
-    sings, women, men = (truth.labels[:, truth.tags.index(word)] > 0 for word in (voice, female, male))
+    sings, women, men = (
+        np.any(truth.labels[:, [truth.tags.index(word) for word in words]] > 0, axis=1)
+        for words in (voice, female, male)
+    )
     one = np.flatnonzero(women != men)
-    yield _Question(name="anyone sings", words=(voice,), tracks=valid, labels=list(sings), data=_TAGGED)
+    yield _Question(name="anyone sings", words=voice, tracks=valid, labels=sings.tolist(), data=_TAGGED)
     yield _Question(
-        name="female against male", **sex, tracks=[valid[i] for i in one], labels=list(women[one]), data=_TAGGED
+        name="female against male", **sex, tracks=[valid[i] for i in one], labels=women[one].tolist(), data=_TAGGED
     )
     known = [track for track in music if track.sex in ("female", "male")]
     clear = [track for track in known if track.sex_heard == track.sex]
@@ -330,7 +340,13 @@ def _voices(judged: Judged, music: Sequence[Track]) -> Iterator[_Question]:
         ),
     ):
         labels = [True] * len(singing) + [False] * len(others)
-        yield _Question(name=name, words=(voice,), tracks=[*singing, *others], labels=labels, data=data)
+        yield _Question(name=name, words=voice, tracks=[*singing, *others], labels=labels, data=data)
+
+
+def _meaning(judged: Judged, word: str) -> tuple[str, ...]:
+    """The words by which these weights say what a word of the library says: itself, or people's tags for it."""
+    tags = _meant(read_vocabulary(VOCABULARY)).get(word, ())
+    return (word,) if judged.people.get(word) == tags else tuple(tag for tag in tags if tag in judged.words)
 
 
 def _concepts(judged: Judged, questions: Iterator[_Question]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -338,25 +354,38 @@ def _concepts(judged: Judged, questions: Iterator[_Question]) -> Iterator[tuple[
     for each in questions:
         if not {*each.words, *each.against} <= set(judged.words) or len(set(each.labels)) < 2:
             continue
-        scores = np.clip(judged.scores(each.tracks, (*each.words, *each.against)), _LEAST, 1 - _LEAST)
-        logits = np.log(scores / (1 - scores))
-        values = logits[:, 0] - logits[:, 1] if each.against else logits[:, 0]
+        values = _logit_of_any(judged.scores(each.tracks, each.words))
+        if each.against:
+            values -= _logit_of_any(judged.scores(each.tracks, each.against))
         evidence = ranking(each.labels, values, groups=[track.artist for track in each.tracks], data=each.data)
         yield each.name, {"tags": list(each.words), "against": list(each.against), "evidence": evidence}
 
 
+def _logit_of_any(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The logit of 1 - (1 - p)(1 - q)..., that any of the columns' words holds."""
+    none = np.log1p(-np.clip(scores.astype(np.float64), _LEAST, 1 - _LEAST)).sum(axis=1)
+    logits: npt.NDArray[np.float64] = np.log(-np.expm1(none)) - none
+    return logits
+
+
 def to_compare(music: Sequence[Track]) -> list[Track]:
-    """What teachers are compared on: the held-out tracks, and `UNTAGGED` others, evenly spaced, for cut-offs."""
-    others = [track for track in music if not track.tags and not track.tested]
-    n = min(UNTAGGED, len(others))
-    return [track for track in music if track.held_out] + [others[i * len(others) // n] for i in range(n)]
+    """What teachers are compared on: the held-out tracks, and for cut-offs all that nobody tagged."""
+    return [track for track in music if track.held_out or not (track.tags or track.tested)]
 
 
 def _judged_by(tagger: Tagger, vocabulary: Vocabulary) -> dict[str, Vocabulary]:
     """The library's words, and where a model has others its own."""
     own = side_by_side({tagger.card.name: tagger.tags})
-    if set(own.tags) == set(vocabulary.tags):
-        return {"words": own}
+    if set(vocabulary.tags) <= set(own.tags):
+        parts = {
+            "words": [word for word in own.words if not word.word.startswith(LISTENERS)],
+            "tags": [
+                replace(word, word=word.word.removeprefix(LISTENERS))
+                for word in own.words
+                if word.word.startswith(LISTENERS)
+            ],
+        }
+        return {kind: Vocabulary(words=tuple(words)) for kind, words in parts.items() if words}
     merged = vocabulary.known_to([tagger.card.name])
     return {"words": merged, "tags": own} if merged.words else {"tags": own}
 

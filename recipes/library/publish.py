@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from recipes.library.evaluate import LISTENERS
 from recipes.register import register_bundled
+from samptag.core.card import ModelCard
 from samptag.core.evidence import Concept, CutoffEvidence, Evidence
-from samptag.core.weights import read_weights, save_model
+from samptag.core.weights import Weights, read_weights, save_model
 from samptag.errors import UsageError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
@@ -19,8 +21,23 @@ __all__ = ["halve", "model_card", "publish"]
 
 SPLIT = "63 Magnatune tracks with listeners' tags, on which some of the teachers were trained"
 _DESCRIPTIONS = {
-    "samplecnn-3-9": "{n} words for a library of music, in categories; the paper's 3^9 SampleCNN",
-    "frame-mel-729-243": "{n} words for a library of music, in categories; small and quick, on log-mel bands",
+    "samplecnn-3-9-library": "The default: {n} words for a library of music, in categories; the paper's 3^9 SampleCNN",
+    "samplecnn-3-9-mtat50": "MagnaTagATune's {n} tags; the paper's 3^9 SampleCNN, taught by musicnn on other music",
+    "frame-mel-729-243-library": "{n} words for a library of music, in categories; small and quick, on log-mel bands",
+}
+# Part of a student -> what its figures are called.
+_KINDS = {"library": "words", "mtat50": "tags"}
+# How the teachers' scores become those of a part's words.
+_HOW = {
+    "library": (
+        "`recipes/library/vocabulary.csv` says of which of their tags each word is made; where several speak, tags of "
+        "one list are\nsynonyms (the word holds where any of them does), and the lists are opinions, whose logits are "
+        "averaged. Fourteen ways to combine\nthem were compared on 60 tagged tracks."
+    ),
+    "mtat50": (
+        "Each is the mean of what the two MagnaTagATune networks say of it. The tags were learned beside the library's "
+        "words, by one\nnetwork with both kinds of outputs: `samplecnn-3-9-library` is the same but for the classifier."
+    ),
 }
 _SHORT = {"frame-mel-729-243-library": "mel"}
 _CITATION = (
@@ -36,13 +53,15 @@ def halve(trained: Path, target: Path) -> None:
     save_model(target, weights.tensors, card=weights.card, dtype=np.float16)
 
 
-def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
-    """Store weights with what is known of them beside others that samptag ships, and enter them in the registry there.
+def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Path) -> Path:
+    """Store a part of some weights with what is known of it beside others that samptag ships; enter it in the registry.
 
     Parameters
     ----------
     weights : Path
         What `halve` wrote.
+    part : {"library", "mtat50"}
+        The outputs that are the library's words, or those that are MagnaTagATune's tags.
     figures : Mapping
         What `evaluate.measure` found for them.
     folder : Path
@@ -61,7 +80,7 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
         The weights or the registry cannot be used.
     """
     loaded = read_weights(weights)
-    known = figures["words"]
+    known = figures[_KINDS[part]]
     if figures["weights"] != {"name": loaded.card.name, "sha256": loaded.sha256}:
         raise UsageError(f"{weights}: the figures are of other weights; evaluate these first")
     if not (known["human"] and known["agreement"]):
@@ -69,9 +88,10 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
     macro = known["human"]["macro"]
     clips, _, taught = loaded.card.training_data.partition(", taught by ")
     data = f"{clips.split()[0]} tracks, taught by {taught}"
+    card, tensors = _cut(loaded, part)
     card = replace(
-        loaded.card,
-        description=_DESCRIPTIONS[loaded.card.config.name].format(n=len(loaded.card.tags)),
+        card,
+        description=_DESCRIPTIONS[card.name].format(n=len(card.tags)),
         training_data=f"Public music without labels, listed in recipes/library/sources.csv: {data}",
         citation=_CITATION,
         source="recipes/library",
@@ -84,30 +104,47 @@ def publish(weights: Path, *, figures: Mapping[str, Any], folder: Path) -> Path:
         concepts={name: Concept.from_dict(name, each) for name, each in known["concepts"].items()},
     )
     target = folder / f"{card.name}.safetensors"
-    save_model(target, loaded.tensors, card=card, dtype=np.float16)
+    save_model(target, tensors, card=card, dtype=np.float16)
     register_bundled(target, short=_SHORT.get(card.name))
     words = dict(zip(card.tags, card.tag_categories or [""] * len(card.tags), strict=True))
-    page = model_card(card.name, figures=figures, sha256=file_sha256(target), words=words)
+    page = model_card(card.name, part, known, version=figures["samptag"], sha256=file_sha256(target), words=words)
     with atomic_write(folder / f"{card.name}.md") as file:
         file.write(page.encode("utf-8"))
     return target
 
 
-def model_card(name: str, *, figures: Mapping[str, Any], sha256: str, words: Mapping[str, str]) -> str:
+def _cut(weights: Weights, part: str) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """The card and the tensors of a part: the outputs that belong to it, by their own names."""
+    card = weights.card
+    mine = [tag.startswith(LISTENERS) == (part == "mtat50") for tag in card.tags]
+    rows = np.flatnonzero(mine)
+    categories = None if part == "mtat50" else tuple(np.array(card.tag_categories)[rows].tolist())
+    tags = tuple(card.tags[row].removeprefix(LISTENERS) for row in rows)
+    tensors = {name: each[rows] if name.startswith("head.") else each for name, each in weights.tensors.items()}
+    config = replace(card.config, n_tags=len(tags))
+    name = f"{card.config.name}-{part}"
+    return replace(card, name=name, config=config, tags=tags, tag_categories=categories), tensors
+
+
+def model_card(
+    name: str, part: str, known: Mapping[str, Any], *, version: str, sha256: str, words: Mapping[str, str]
+) -> str:
     """The page about some weights, from the figures that were measured.
 
     Parameters
     ----------
     name : str
         Of the weights; ``NAME.about.md`` beside this file says what is theirs alone.
-    figures : Mapping
-        What `evaluate.measure` found.
+    part : {"library", "mtat50"}
+    known : Mapping
+        What `evaluate.measure` found of these words.
+    version : str
+        Of samptag, when it was measured.
     sha256 : str
         Of the weights file.
     words : Mapping of str to str
         Every word with its category.
     """
-    known = figures["words"]
     evidence = dict.fromkeys(words, Evidence(kind="none"))
     evidence |= {word: Evidence.from_dict(word, each) for word, each in known["evidence"].items()}
     degraded = [("none", *_pair(known["human"]["macro"]), "", "")]
@@ -122,8 +159,9 @@ def model_card(name: str, *, figures: Mapping[str, Any], sha256: str, words: Map
         name=name,
         about=Path(__file__).with_name(f"{name}.about.md").read_text(encoding="utf-8").strip(),
         sha256=sha256,
-        version=figures["samptag"],
+        version=version,
         n_words=len(words),
+        how=_HOW[part],
         n_tested=len(known["human"]["tags"]),
         clips=known["human"]["clips"],
         roc_auc=_with_interval(known["human"]["macro"], "roc_auc"),

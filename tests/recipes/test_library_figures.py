@@ -138,7 +138,7 @@ def test_agreement_is_pearsons_correlation():
     own, theirs = ({t.key: rng.random((4, 2)).astype(np.float32) for t in tracks} for _ in range(2))
     theirs["0"] = np.concatenate([theirs["0"], [[9, 9]]])  # a segment that only they have
     judged = Judged(words=("a", "b"), people={}, own=own, teachers=theirs)
-    found = judge(judged, tracks, teachers=["t"])["agreement"]
+    found = judge(judged, tracks)["agreement"]
     ours, reference = np.concatenate(list(own.values())), np.concatenate([theirs[t.key][:4] for t in tracks])
     assert found["by_segment_of_word"]["b"] == pytest.approx(np.corrcoef(ours[:, 1], reference[:, 1])[0, 1], abs=1e-4)
     assert (found["tracks"], found["segments"]) == (3, 12)

@@ -6,12 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recipes.library import __main__ as recipe
 from recipes.library import evaluate
 from recipes.library.publish import publish
 from samptag.core.weights import read_weights
+from samptag.data.formats import mtat
 from samptag.errors import UsageError
 from samptag.pretrained import load_registry
 from samptag.tagging.tagger import Tagger
@@ -20,14 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 MEDIA = ROOT / "tests" / "media"
 CLIPS = ("lava.opus", "void-sensor.ogg", "bay.wav", "calm-before-the-storm.flac")
 HELD_OUT = ("lava.opus", "set/calm-01-honor-bound.opus")
-NAME = "frame-mel-729-243-library"
+NET = "samplecnn-3-9"
+NAME = f"{NET}-library"
 TEACHER = "samplecnn-3-9-mtat50"
-WORDS = """word,category,sources
-rock,genre,mtat50:rock
-vocals,voice,mtat50:vocals; mtat50:female; mtat50:male
-female vocals,voice,mtat50:female
-male vocals,voice,mtat50:male
-slow,pace,mtat50:slow
+WORDS = """word,category,sources,note
+rock,genre,mtat50:rock,
+vocals,voice,mtat50:vocal; mtat50:vocals; mtat50:female; mtat50:male,
+female vocals,voice,mtat50:female,
+male vocals,voice,mtat50:male,
+slow,pace,mtat50:slow,
 """
 SUNG, WORDLESS = {"female": 1.0, "rock": 0.5}, {"slow": 1.0}
 
@@ -58,7 +61,8 @@ def made(tmp_path_factory):
     shutil.copy(ROOT / "weights" / "registry.json", folder / "weights")
     arguments = {"--music": "music", "--work": "work", "--cache": "cache", "--publish-to": "weights"}
     command = [text for option, name in arguments.items() for text in (option, str(folder / name))]
-    tiny = recipe.Student(name=NAME, options=("--model", "frame-mel-729-243", "--batch-size", "4", "--max-steps", "3"))
+    options = ("--model", NET, "--batch-size", "4", "--max-steps", "3")
+    tiny = recipe.Student(name=NET, options=options, parts=("library", "mtat50"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "STUDENTS", (tiny,))
         patch.setattr(recipe, "TEACHERS", (TEACHER,))
@@ -92,10 +96,24 @@ def test_the_published_file_says_what_is_known_of_its_words(made):
     assert {score.tag for score in result.scores} == set(card.tags)
 
 
+def test_tags_of_listeners_become_weights_of_their_own_on_the_same_network(made):
+    words, tags = (read_weights(made / "weights" / f"{NET}-{part}.safetensors") for part in ("library", "mtat50"))
+    assert tags.card.tags == mtat.TAGS
+    assert tags.card.tag_categories is None
+    assert tags.card.evidence["rock"].n == 4
+    assert tags.card.evidence["slow"].teachers == (TEACHER,)
+    assert tags.card.concepts["anyone sings"].tags[:2] == ("vocal", "vocals")
+    both = read_weights(made / "work" / f"{NET}.safetensors")
+    assert both.card.tags == (*words.card.tags, *(f"mtat50: {tag}" for tag in tags.card.tags))
+    heads = [each.tensors["head.weight"] for each in (words, tags)]
+    assert np.array_equal(np.concatenate(heads), both.tensors["head.weight"])
+    assert np.array_equal(words.tensors["body.8.conv.weight"], tags.tensors["body.8.conv.weight"])
+
+
 def test_registry_and_page_are_of_the_published_file(made):
     entry = load_registry(made / "weights" / "registry.json").entries[NAME]
     assert entry.checksums.problem(made / "weights" / f"{NAME}.safetensors") is None
-    figures = json.loads((made / "work" / f"{NAME}.json").read_text(encoding="utf-8"))
+    figures = json.loads((made / "work" / f"{NET}.json").read_text(encoding="utf-8"))
     page = (made / "weights" / f"{NAME}.md").read_text(encoding="utf-8")
     assert f"sha256 `{entry.checksums.sha256}`" in page
     assert f"macro ROC-AUC {figures['words']['human']['macro']['roc_auc']:.3f}" in page
@@ -106,11 +124,11 @@ def test_registry_and_page_are_of_the_published_file(made):
 
 
 def test_figures_of_other_weights_or_too_few_are_refused(made):
-    weights = made / "work" / f"{NAME}.safetensors"
-    figures = json.loads((made / "work" / f"{NAME}.json").read_text(encoding="utf-8"))
-    others = figures | {"weights": {"name": NAME, "sha256": "0" * 64}}
+    weights = made / "work" / f"{NET}.safetensors"
+    figures = json.loads((made / "work" / f"{NET}.json").read_text(encoding="utf-8"))
+    others = figures | {"weights": {"name": NET, "sha256": "0" * 64}}
     with pytest.raises(UsageError, match="the figures are of other weights; evaluate these first"):
-        publish(weights, figures=others, folder=made / "weights")
+        publish(weights, "library", figures=others, folder=made / "weights")
     without = figures | {"words": figures["words"] | {"agreement": {}}}
     with pytest.raises(UsageError, match="its figures lack tagged or held-out tracks"):
-        publish(weights, figures=without, folder=made / "weights")
+        publish(weights, "library", figures=without, folder=made / "weights")
