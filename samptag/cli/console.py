@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from samptag import __version__
 from samptag.text import printable
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = [
     "error",
     "new_progress",
     "note",
+    "print_json",
     "say",
     "speak_from",
     "stderr_console",
@@ -34,6 +37,13 @@ def speak_from(level: int) -> None:
     """Set what is said from now on: `logging.ERROR` errors alone, INFO the usual, DEBUG also `detail`."""
     global _heard
     _heard = level
+
+
+def print_json(document: Any) -> None:
+    """A JSON document on standard output, with this samptag's version; or a list of records as they are."""
+    if isinstance(document, dict):
+        document = {**document, "version": __version__}
+    sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
 
 
 @cache

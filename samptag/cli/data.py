@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samptag.cli.console import print_json
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import quiet_codecs
 from samptag.errors import UsageError
@@ -63,7 +63,7 @@ def check(
     with progress_bar(progress) as bar:
         found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
     if as_json:
-        sys.stdout.write(json.dumps(found.to_record(), ensure_ascii=True, indent=2) + "\n")
+        print_json(found.to_record())
     elif sys.stdout.isatty():
         _print_tables(found)
     else:
@@ -126,7 +126,7 @@ def prepare(
         "left_out": built.left_out,
         "hours": round(float(built.lengths.sum()) / built.sample_rate / 3600, 3),
     }
-    sys.stdout.write(json.dumps(record, ensure_ascii=True, indent=2) + "\n")
+    print_json(record)
 
 
 @app.command()

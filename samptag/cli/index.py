@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from samptag.cli.console import counted, note
-from samptag.cli.library_options import Db, open_library, print_json
+from samptag.cli.console import counted, note, print_json
+from samptag.cli.library_options import Db, open_library
 from samptag.cli.options import Device, Json, Model, Progress
 from samptag.errors import UsageError
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.library_options import Db, Heard, open_library, print_json
+from samptag.cli.console import print_json
+from samptag.cli.library_options import Db, Heard, open_library
 
 if TYPE_CHECKING:
     from samptag.library.learning import LearnedWord, Lesson

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samptag import __version__
 from samptag.errors import SamptagError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = [
     "complete_sort",
     "give_songs",
     "open_library",
-    "print_json",
 ]
 
 
@@ -109,11 +109,6 @@ Heard = Annotated[
 ]
 
 
-def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
-
-
 def check_output(output: str | None, *, null: bool, as_json: bool) -> None:
     """Refuse an output that no format goes by.
 
@@ -170,6 +165,7 @@ def _print_songs(songs: Iterable[Song], document: dict[str, Any]) -> None:
     """The document with its songs, one a line, as they come: all of them at once would take a gigabyte."""
     from samptag.library.songs import song_record
 
+    document = {**document, "version": __version__}
     sys.stdout.write(json.dumps(document, indent=2).removesuffix("\n}") + ',\n  "songs": [')
     for number, song in enumerate(songs):
         sys.stdout.write((",\n    " if number else "\n    ") + json.dumps(song_record(song)))

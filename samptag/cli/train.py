@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag import __version__
-from samptag.cli.console import note
+from samptag.cli.console import note, print_json
 from samptag.cli.options import complete_weights, device_option
 from samptag.cli.output import quiet_codecs
 from samptag.cli.train_display import display, scores
@@ -279,9 +277,8 @@ def _report(result: TrainResult, *, as_json: bool) -> None:
             "steps": result.steps,
             "finished": result.stopped_by == 0,
             "best": None if record is None else _finite(record),
-            "version": __version__,
         }
-        sys.stdout.write(json.dumps(outcome, ensure_ascii=True, indent=2) + "\n")
+        print_json(outcome)
     if result.stopped_by:
         note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
     elif record is not None:

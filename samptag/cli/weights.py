@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from samptag import __version__
-from samptag.cli.console import counted
+from samptag.cli.console import counted, print_json
 from samptag.cli.options import Json, Progress, complete_weights
 from samptag.cli.vocabulary import has_words_to_explain, print_words, word_facts
 from samptag.errors import UsageError, WeightsError
@@ -50,7 +49,7 @@ def list_weights(as_json: Json = False) -> None:
     records = [_entry_record(store, entry) for entry in store.registry.entries.values()]
     records += [_import_record(store, name) for name in store.imported_names()]
     if as_json:
-        _print_json(records)
+        print_json(records)
         return
     rows = [
         (
@@ -103,7 +102,7 @@ def show(
     if entry is not None and entry.short is not None:
         name = f"{entry.name}, or {entry.short}"
     if as_json:
-        _print_json(record)
+        print_json(record)
         return
     facts = [
         ("name", name),
@@ -226,7 +225,7 @@ def verify(
         names += store.imported_names()
     rows = [_verified(store, name) for name in names]
     if as_json:
-        _print_json([_verify_record(store, row) for row in rows])
+        print_json([_verify_record(store, row) for row in rows])
     else:
         _print_rows(_VERIFY_COLUMNS, rows)
     if any(status != "ok" for _, status, _ in rows):
@@ -393,10 +392,6 @@ def _verified(store: Store, name: str) -> tuple[str, str, str]:
 def _verify_record(store: Store, row: tuple[str, str, str]) -> dict[str, Any]:
     record: dict[str, Any] = dict(zip(_VERIFY_COLUMNS, row, strict=True))
     return {**record, "sha256": _header(store.present(record["name"]))[1], "version": __version__}
-
-
-def _print_json(document: object) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
 
 
 def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

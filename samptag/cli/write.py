@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.console import counted, error, note
-from samptag.cli.library_options import Db, Heard, open_library, print_json
+from samptag.cli.console import counted, error, note, print_json
+from samptag.cli.library_options import Db, Heard, open_library
 from samptag.cli.options import Json
 from samptag.errors import UsageError
 
