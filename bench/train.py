@@ -1,11 +1,14 @@
 """Training speed of 3^9 on the CPU: the fused layers against plain PyTorch, in segments a second.
 
-Three ways to do the same training step (forward, loss, backward, SGD with Nesterov momentum) take turns, so that
-whatever else the machine does hits all of them; medians and ratios are printed:
+Ways to do the same training step (forward, loss, backward, SGD with Nesterov momentum) take turns, so that whatever
+else the machine does hits all of them; medians and ratios are printed:
 
 - ``conv1d``: the textbook net, Conv1d + BatchNorm1d + ReLU + MaxPool1d, batch 32;
 - ``modules``: samptag's own modules, batch 23;
-- ``fused``: samptag's training forward pass, batch 23, the paper's.
+- ``fused``: samptag's training forward pass, batch 23, the paper's;
+- ``frozen-2`` and ``frozen-4``: the same with the front end and so many of the lowest modules frozen;
+- ``-bfloat16`` behind one of these: in mixed precision, where the processor multiplies bfloat16 in hardware. Its ratio
+  is to the same in float32.
 
 ``--cpu-time`` counts processor seconds of all threads instead of seconds on the clock (times the number of cores): the
 figure to trust while other programs compute.
@@ -30,6 +33,9 @@ from samptag.training.fused import training_forward
 NAME = "samplecnn-3-9"
 PAPER_BATCH = 23
 TEXTBOOK_BATCH = 32
+MIXED = "-bfloat16"
+FROZEN_MODULES = {"fused": None, "frozen-2": 2, "frozen-4": 4}
+NAMES = ["conv1d", "modules", *(name + precision for name in FROZEN_MODULES for precision in ("", MIXED))]
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ def contender(
     config = config_from_name(NAME)
     x = torch.randn(batch, config.input_length).mul_(0.1)
     labels = torch.rand(batch, config.n_tags).round_()
-    optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.SGD(parameters, 0.01, momentum=0.9, nesterov=True)
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
@@ -77,22 +84,27 @@ def contender(
     return Contender(name, batch, step if workers is None else step_by_workers)
 
 
-def contenders(names: list[str]) -> list[Contender]:
-    """Those that are named, each with a net of its own."""
-    made = []
-    if "conv1d" in names:
+def made(name: str) -> Contender:
+    """The contender of this name, with a net of its own."""
+    if name == "conv1d":
         net = textbook_net()
-        made.append(contender("conv1d", net, net, TEXTBOOK_BATCH))
-    if "modules" in names:
-        model = SampleCNN(config_from_name(NAME))
-        made.append(contender("modules", model, model, PAPER_BATCH))
-    if "fused" in names:
-        model, workers = SampleCNN(config_from_name(NAME)), Workers()
-        forward = training_forward(
-            model, device=torch.device("cpu"), processes=Processes(), workers=workers, frozen_encoder=False
-        )
-        made.append(contender("fused", model, forward, PAPER_BATCH, workers))
-    return made
+        return contender(name, net, net, TEXTBOOK_BATCH)
+    model = SampleCNN(config_from_name(NAME))
+    if name == "modules":
+        return contender(name, model, model, PAPER_BATCH)
+    frozen, workers = FROZEN_MODULES[name.removesuffix(MIXED)], Workers()
+    for module in [] if frozen is None else [model.front, *model.body[:frozen]]:
+        module.eval().requires_grad_(False)
+    forward = training_forward(
+        model,
+        device=torch.device("cpu"),
+        processes=Processes(),
+        workers=workers,
+        frozen_encoder=False,
+        frozen_modules=frozen,
+        mixed_precision=name.endswith(MIXED),
+    )
+    return contender(name, model, forward, PAPER_BATCH, workers)
 
 
 def measure(field: list[Contender], *, rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
@@ -113,21 +125,22 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench train", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender takes its turn")
     parser.add_argument("--cpu-time", action="store_true", help="count processor seconds, for a busy machine")
-    parser.add_argument("--only", nargs="+", default=["conv1d", "modules", "fused"], help="contenders by name")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
     options = parser.parse_args(arguments)
     threads = torch.get_num_threads()
     clock = (lambda: time.process_time() / threads) if options.cpu_time else time.perf_counter
-    rates = measure(contenders(options.only), rounds=options.rounds, clock=clock)
+    rates = measure([made(name) for name in options.only], rounds=options.rounds, clock=clock)
     kind = "processor time" if options.cpu_time else "wall clock"
     print(machine.header())
     print(f"training {NAME}, {threads} threads, {options.rounds} rounds in turn, {kind}")
-    first = next(iter(rates))
-    base = statistics.median(rates[first])
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, values in rates.items():
-        middle = statistics.median(values)
+        base = (
+            name.removesuffix(MIXED) if name.removesuffix(MIXED) in rates and name.endswith(MIXED) else options.only[0]
+        )
         print(
-            f"{name:8} {middle:6.2f} segments/s (from {min(values):.2f} to {max(values):.2f}), "
-            f"{middle / base:.2f} x {first}"
+            f"{name:17} {medians[name]:6.2f} segments/s (from {min(values):.2f} to {max(values):.2f}), "
+            f"{medians[name] / medians[base]:.2f} x {base}"
         )
 
 

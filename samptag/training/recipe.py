@@ -112,7 +112,7 @@ class Recipe:
     epochs : int or None
         Epochs when the user names no budget; None: until the schedule ends by itself.
     mixed_precision : bool
-        bfloat16 where it is safe: on CUDA, and in frozen modules on CPUs that multiply it in hardware.
+        bfloat16 where it is safe: on CUDA, and in convolutions on CPUs that multiply it in hardware.
     augmentation : Augmentation
     """
 

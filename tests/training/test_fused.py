@@ -186,7 +186,36 @@ def test_frozen_modules_give_what_they_give_when_tagging(name: str, media: Path)
         if key.startswith(("front.", "body.0.", "body.1.", "body.2.")):
             assert torch.equal(value, before[key]), key
     rough = FusedForward(
-        model, processes=Processes(), workers=workers, frozen_modules=3, frozen_precision=torch.bfloat16
+        model.float(), processes=Processes(), workers=workers, frozen_modules=3, precision=torch.bfloat16
     )
-    assert 0 < (rough(x) - expected).abs().max() < 0.1 * expected.abs().max()
+    assert 0 < (rough(x.float()) - expected).abs().max() < 0.15 * expected.abs().max()
     workers.close()
+
+
+@pytest.mark.parametrize("name", ["samplecnn-3-4-9", "samplecnn-3-4-9-se", "frame-mel-3-4-256-128"])
+def test_gradients_in_bfloat16_are_as_close_to_float32s_as_those_of_autocast(name: str, media: Path):
+    """Eight bits often decide otherwise which frame of a pool is the largest; PyTorch's own layers err as much."""
+    exact, ours = pair(name, torch.float32)
+    _, theirs = pair(name, torch.float32)
+    x = segments(media, length=exact.config.input_length, n=16)
+    labels = torch.rand(len(x), 7, generator=torch.Generator().manual_seed(2))
+    workers = Workers(2)
+    for net, precision in ((exact, None), (ours, torch.bfloat16)):
+        forward = FusedForward(net, processes=Processes(), workers=workers, precision=precision)
+        F.binary_cross_entropy_with_logits(forward(x), labels).backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = theirs(x)
+    F.binary_cross_entropy_with_logits(logits.float(), labels).backward()
+    workers.close()
+    likeness: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for key, parameter in exact.named_parameters():
+        if parameter.grad is None:
+            continue
+        for who, net in (("ours", ours), ("theirs", theirs)):
+            grad = net.get_parameter(key).grad
+            assert grad is not None
+            assert grad.dtype == torch.float32
+            likeness[who].append(F.cosine_similarity(grad.flatten(), parameter.grad.flatten(), dim=0).item())
+            assert 0.85 < grad.norm() / parameter.grad.norm() < 1.15, (who, key)
+    assert 0.9 < min(likeness["ours"]) < 1
+    assert sum(likeness["ours"]) > sum(likeness["theirs"]) - 0.01 * len(likeness["ours"])
