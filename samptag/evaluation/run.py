@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from samptag.core.segmenter import Tail
     from samptag.tagging.tagger import Tagger
 
-__all__ = ["default_protocol", "evaluate", "evaluate_scores", "score_clips", "truth_of"]
+__all__ = ["default_protocol", "default_weights", "evaluate", "evaluate_scores", "score_clips", "truth_of"]
 
 _Block = npt.NDArray[np.float32]
 _Outcome = tuple[ScoreTable, tuple[FailedClip, ...]]
@@ -64,7 +64,7 @@ def evaluate(
     data : str, Path or Dataset
         A data set folder or manifest, or an opened data set.
     model : str, Path, Tagger or None
-        Weights by name or file; None for the default weights.
+        Weights by name or file; None for the bundled ones that know most of the data set's tags, `default_weights`.
     part : str
         "train", "valid" or "test".
     format, split, subset : str or None
@@ -109,7 +109,7 @@ def evaluate(
     dataset = data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
     truth = _regrouped(truth_of(dataset, part=part), group)
     other = read_scores(against) if isinstance(against, str | Path) else against
-    tagger = _tagger(model, device, hop_seconds, tail)
+    tagger = _tagger(default_weights(truth.tags) if model is None else model, device, hop_seconds, tail)
     if protocol is None:
         spaced = spaced or tagger.hop != tagger.length
         protocol = "all" if spaced else default_protocol(dataset.format, tagger.card.name)
@@ -232,6 +232,24 @@ def default_protocol(format: str, model: str) -> Protocol:
     return next((score.protocol for score in scores if score.protocol and score.split.startswith(_PUBLIC)), "paper")
 
 
+def default_weights(tags: Iterable[str]) -> str:
+    """The bundled weights to score on a data set with such tags, unless told otherwise: those that know most of them.
+
+    Where several know as many, they are the default of `samptag tag`.
+
+    Examples
+    --------
+    >>> default_weights(["guitar", "no vocals", "female voice"]), default_weights(["guitar", "jazz"])
+    ('samplecnn-3-9-mtat50', 'samplecnn-3-9-library')
+    """
+    from samptag.pretrained import DEFAULT, load_registry
+
+    wanted = set(tags)
+    bundled = (entry for entry in load_registry().entries.values() if entry.file is not None)
+    known = {entry.name: len(wanted.intersection(entry.tags.tags)) for entry in bundled}
+    return max((DEFAULT, *known), key=lambda name: known.get(name, 0))
+
+
 def score_clips(
     tagger: "Tagger",
     clips: Sequence[Clip],
@@ -312,16 +330,12 @@ def _published_segments(
             yield np.frombuffer(spool.read(length * size), dtype=np.float32)
 
 
-def _tagger(
-    model: "str | Path | Tagger | None", device: str, hop_seconds: float | None, tail: "Tail | None"
-) -> "Tagger":
-    from samptag.pretrained import DEFAULT
+def _tagger(model: "str | Path | Tagger", device: str, hop_seconds: float | None, tail: "Tail | None") -> "Tagger":
     from samptag.tagging.tagger import Tagger
 
     if isinstance(model, Tagger):
         return model
-    name = DEFAULT if model is None else model
-    return Tagger.from_pretrained(name, device=device, hop_seconds=hop_seconds, tail=tail or "overlap")
+    return Tagger.from_pretrained(model, device=device, hop_seconds=hop_seconds, tail=tail or "overlap")
 
 
 def _absent(dataset: Dataset) -> Iterator[str]:

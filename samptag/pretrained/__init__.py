@@ -31,8 +31,8 @@ __all__ = [
     "resolve",
 ]
 
-DEFAULT = "samplecnn-3-9-mtat50"
-"""Name of the weights that samptag comes with and uses unless told otherwise."""
+DEFAULT = "samplecnn-3-9-library"
+"""Name of the weights, of those that samptag comes with, that are used unless told otherwise."""
 
 
 def load_weights(
@@ -43,7 +43,7 @@ def load_weights(
     Examples
     --------
     >>> load_weights().card.tags[:3]
-    ('guitar', 'classical', 'slow')
+    ('rock', 'pop', 'classical')
     """
     return open_store(offline=offline, progress=progress).load(name_or_path)
 

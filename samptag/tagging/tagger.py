@@ -103,7 +103,7 @@ class Tagger:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path = "samplecnn-3-9-mtat50",
+        name_or_path: str | Path = "samplecnn-3-9-library",
         *,
         device: str = "auto",
         hop_seconds: float | None = None,

@@ -13,11 +13,13 @@ from samptag.audio.decode import open_audio
 from samptag.core.protocols import segment_starts
 from samptag.core.weights import load_model_file
 from samptag.data import build_cache, open_dataset
+from samptag.data.formats.mtat import TAGS as MTAT_TAGS
 from samptag.errors import DatasetError, UsageError
 from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
 from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import ScoreTable
-from samptag.evaluation.run import default_protocol, score_clips
+from samptag.evaluation.run import default_protocol, default_weights, score_clips
+from samptag.pretrained import DEFAULT
 from samptag.tagging import Tagger
 from samptag.training.batches import consecutive_segments
 
@@ -225,6 +227,37 @@ def test_degraded_clips_are_cut_by_the_protocol_too(preview, tagger):
 )
 def test_the_default_protocol_is_that_of_the_published_score(format, model, protocol):
     assert default_protocol(format, model) == protocol
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        (MTAT_TAGS, "samplecnn-3-9-mtat50"),
+        (("guitar", "jazz", "hip-hop"), "samplecnn-3-9-library"),
+        (("guitar", "techno"), DEFAULT),  # as many in each
+        (("didgeridoo",), DEFAULT),
+    ],
+)
+def test_the_default_weights_are_those_that_know_most_of_the_tags(tags, name, monkeypatch, tmp_path):
+    assert default_weights(tags) == name
+    # A group's own list of weights need not have any of ours.
+    (tmp_path / "registry.json").write_text('{"schema": "samptag.registry/1", "tag_lists": {}, "weights": []}')
+    monkeypatch.setenv("SAMPTAG_REGISTRY", str(tmp_path / "registry.json"))
+    assert default_weights(tags) == DEFAULT
+
+
+def test_a_data_set_is_scored_by_the_weights_that_know_its_tags(tmp_path):
+    (tmp_path / "set.csv").write_text(
+        "path,split,tags\n"
+        + "".join(
+            f"{MEDIA / name},test,{tags}\n"
+            for name, tags in (
+                ("bay.wav", "no vocals;female voice"),
+                ("void-sensor.ogg", "beat;techno"),
+            )
+        )
+    )
+    assert evaluate(tmp_path / "set.csv", scoring=QUICK).model == "samplecnn-3-9-mtat50"
 
 
 def test_every_report_names_its_protocol(few, tagger, loaded, report):
