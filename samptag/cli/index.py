@@ -80,9 +80,17 @@ def _update(
     from samptag.cli.output import quiet_codecs
     from samptag.cli.progress import progress_bar
     from samptag.library import Observer
+    from samptag.pretrained import DEFAULT
 
     quiet_codecs()
     total = done = 0
+
+    def anew(name: str) -> None:
+        note(
+            f"what is here was heard with {name}, and is heard anew with {model or DEFAULT}; the old scores stay, "
+            f"'find --model {name}' asks for them"
+        )
+
     with progress_bar(progress) as bar:
 
         def begin(songs: int) -> None:
@@ -95,8 +103,14 @@ def _update(
             done += 1
             bar("hearing", done, total)
 
-        observer = Observer(begin=begin, warn=warn, fail=error, done=advance)
-        report = library.index(paths, model=model, device=device, jobs=jobs, observer=observer)
+        observer = Observer(begin=begin, anew=anew, warn=warn, fail=error, done=advance)
+        try:
+            report = library.index(paths, model=model, device=device, jobs=jobs, observer=observer)
+        except KeyboardInterrupt:
+            bar.clear()
+            if total:
+                note(f"{done} of {counted(total, 'song')} done; they are kept, and the same command goes on")
+            raise
     parts = [counted(report.heard, "song") + " heard", f"{report.unchanged} unchanged"]
     parts += [f"{n} {what}" for n, what in ((report.moved, "moved"), (report.known, "with new tags or names")) if n]
     parts += [f"{report.failed} failed"] * bool(report.failed)

@@ -84,6 +84,8 @@ class Observer:
     ----------
     begin : callable
         Called once with the number of songs that are new or changed.
+    anew : callable
+        Called before it with the name of the weights of the last run, where these songs are heard with others now.
     seconds : callable
         Called, from other threads, with the further seconds of audio that were decoded.
     warn, fail : callable
@@ -93,6 +95,7 @@ class Observer:
     """
 
     begin: Callable[[int], None] = lambda count: None
+    anew: Callable[[str], None] = lambda name: None
     seconds: Callable[[float], None] = lambda amount: None
     warn: Callable[[str], None] = lambda message: None
     fail: Callable[[str], None] = lambda message: None
@@ -237,6 +240,9 @@ class _Run:
         songs, seen, unreadable = self._sort_out(inputs)
         self._touch(seen, unreadable)
         if songs:
+            last = self.database.rows("SELECT name FROM weights ORDER BY used DESC, id DESC LIMIT 1")
+            if last and self.weights is None:
+                self.observer.anew(last[0][0])
             self.observer.begin(len(songs))
             self._take_in(songs)
         return self.report

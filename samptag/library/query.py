@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from samptag.errors import UsageError
-from samptag.library.words import Vocabulary, fold, near
+from samptag.library.words import Vocabulary, fold
 
 if TYPE_CHECKING:
     from lark import Lark, Tree
@@ -177,8 +177,7 @@ class _Writer:
     def _place(self, name: str, column: int) -> int:
         place = self.vocabulary.find(name)
         if place is None:
-            hint = near(name, (*self.vocabulary.tags, *_FIELDS))
-            raise _error(self.expression, column, f"unknown word {name!r}, {hint}")
+            raise _error(self.expression, column, f"unknown word {name!r}, {self.vocabulary.hint(name, also=_FIELDS)}")
         return place
 
     def _score(self, place: int, operator: str, score: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from samptag.errors import LibraryError, UsageError
 from samptag.library.database import Database
 from samptag.library.query import TEXT_FIELDS, Condition, parse, score_sql
-from samptag.library.words import Vocabulary, fold, near
+from samptag.library.words import Vocabulary, fold
 
 __all__ = ["SCHEMA", "Song", "Weights", "choose_weights", "find_songs", "limit_artists", "song_record"]
 
@@ -101,23 +101,46 @@ def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> 
     rows = database.rows("SELECT id, name, digest, space, tags FROM weights ORDER BY used DESC, id DESC")
     if not rows:
         raise LibraryError(f"the index {database.path} holds no songs yet: 'samptag index FOLDER' hears them")
-    for number, name, digest, space, tags in rows:
-        if model is None or os.fspath(model) == name:
-            vocabulary = Vocabulary.from_json(json.loads(tags))
-            return Weights(id=number, name=name, digest=digest, space=space, vocabulary=vocabulary)
-    names = [str(row[1]) for row in rows]
-    if os.path.isfile(model or ""):
+    if model is None:
+        return _weights(rows[0], rows)
+    asked = os.fspath(model)
+    from samptag.pretrained import load_registry
+
+    entry = load_registry().find(asked)
+    for row in rows:
+        if row[1] in (asked, entry and entry.name):
+            return _weights(row, rows)
+    if os.path.isfile(asked):
         from samptag.fetch import file_sha256
 
-        digest = file_sha256(Path(model or ""))
+        digest = file_sha256(Path(asked))
         for row in rows:
             if row[2] == digest:
-                vocabulary = Vocabulary.from_json(json.loads(row[4]))
-                return Weights(id=row[0], name=row[1], digest=digest, space=row[3], vocabulary=vocabulary)
+                return _weights(row, rows)
+    names = list(dict.fromkeys(str(row[1]) for row in rows))
     raise LibraryError(
-        f"no song of the index was heard with {os.fspath(model or '')!r} ({near(str(model), names)}): "
-        "'samptag index --model' hears them"
+        f"no song of the index was heard with {asked!r}, but with {' and '.join(names)}: "
+        f"'samptag index --model {asked}' hears them with it"
     )
+
+
+def _weights(row: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Weights:
+    """The weights in one of the rows of the index; its words know of those of the other rows."""
+    number, name, digest, space, tags = row
+
+    def elsewhere(word: str) -> str:
+        for other in rows:
+            if other[1] != name and Vocabulary.from_json(json.loads(other[4])).find(word) is not None:
+                return f"which {other[1]} knows: take --model {other[1]}"
+        from samptag.pretrained import DEFAULT, load_registry
+
+        default = load_registry().entries.get(DEFAULT)
+        if default is not None and fold(word) in map(fold, default.tags.tags):
+            return f"which {DEFAULT} knows; the songs were heard with {name}: 'samptag index' hears them with the other"
+        return ""
+
+    vocabulary = Vocabulary.from_json(json.loads(tags), elsewhere=elsewhere)
+    return Weights(id=number, name=name, digest=digest, space=space, vocabulary=vocabulary)
 
 
 def find_songs(
@@ -264,6 +287,6 @@ def _order(sort: str, vocabulary: Vocabulary) -> str:
         return f"{column} {'DESC' if backwards else 'ASC'}, s.path"
     if vocabulary.find(name) is None:
         raise UsageError(
-            f"cannot sort by {sort!r}: {near(name, (*vocabulary.tags, *TEXT_FIELDS, 'duration', 'random'))}"
+            f"cannot sort by {sort!r}: {vocabulary.hint(name, also=(*TEXT_FIELDS, 'duration', 'random'))}"
         )
     return f"{score_sql(vocabulary.place(name))} {'ASC' if backwards else 'DESC'}, s.path"

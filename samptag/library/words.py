@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,8 @@ class Vocabulary:
     Parameters
     ----------
     words : sequence of Word
+    elsewhere : callable
+        Given a word that is not among them, says whose it is and how to use those, or "".
 
     Attributes
     ----------
@@ -61,8 +63,9 @@ class Vocabulary:
         Whether the weights store any cut-off.
     """
 
-    def __init__(self, words: Sequence[Word]) -> None:
+    def __init__(self, words: Sequence[Word], *, elsewhere: Callable[[str], str] = lambda word: "") -> None:
         self.words = tuple(words)
+        self._elsewhere = elsewhere
         self.has_cutoffs = any(word.cutoff is not None for word in words)
         self._places = {fold(word.tag): place for place, word in reversed(list(enumerate(self.words)))}
 
@@ -79,9 +82,11 @@ class Vocabulary:
         )
 
     @classmethod
-    def from_json(cls, values: Sequence[Mapping[str, str | float | None]]) -> Vocabulary:
+    def from_json(
+        cls, values: Sequence[Mapping[str, str | float | None]], *, elsewhere: Callable[[str], str] = lambda word: ""
+    ) -> Vocabulary:
         """The words that `to_json` gave."""
-        return cls([Word(**value) for value in values])  # type: ignore[arg-type]
+        return cls([Word(**value) for value in values], elsewhere=elsewhere)  # type: ignore[arg-type]
 
     def to_json(self) -> list[dict[str, str | float | None]]:
         """The words as JSON holds them."""
@@ -106,8 +111,12 @@ class Vocabulary:
         """
         place = self.find(name)
         if place is None:
-            raise UsageError(f"unknown word {name!r}: {near(name, self.tags)}")
+            raise UsageError(f"unknown word {name!r}: {self.hint(name)}")
         return place
+
+    def hint(self, name: str, *, also: Sequence[str] = ()) -> str:
+        """Where the unknown word `name` is known, or else words and other names (`also`) that are like it."""
+        return self._elsewhere(name) or near(name, (*self.tags, *also))
 
     def cutoff(self, place: int) -> float | None:
         """The score from which a word is decided: what its weights store, or `DEFAULT_CUTOFF` where they store none.

@@ -18,6 +18,8 @@ import pytest
 from music_library import MEDIA, make_music, set_fields
 from superuser import give_up_override, needs_rights
 
+from samptag.pretrained import DEFAULT
+
 KILLS = int(os.environ.get("SAMPTAG_TEST_KILLS", "4"))
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -62,6 +64,27 @@ def test_a_second_run_touches_only_what_is_new_or_changed(index: Run, samptag: R
     assert (document["schema"], document["songs"], document["broken"]) == ("samptag.index/1", 13, [])
     assert document["weights"][0]["songs"] == 13
     assert document["folders"] == [str(music)]
+
+
+def test_an_index_of_other_weights_says_whose_words_it_has_and_how_to_go_on(samptag: Run, music: Path, db: Path):
+    old, new = "samplecnn-3-9-mtat50", DEFAULT
+    files, to = music / "formats", ("--db", db)
+    samptag("index", files, *to, "--model", old)
+    assert samptag("find", "female vocal >= 0", *to).stdout.count(b"\n") == 8
+    for question in (("jazz > .1",), ("", "--sort", "jazz")):
+        refused = samptag("find", *question, *to, check=2).stderr.decode()
+        assert f"which {new} knows; the songs were heard with {old}: 'samptag index' hears them with the other" in refused
+    refused = samptag("find", "--model", new, *to, check=5).stderr.decode()
+    assert f"was heard with '{new}', but with {old}: 'samptag index --model {new}' hears them with it" in refused
+
+    told = samptag("index", *to).stderr.decode().splitlines()
+    assert told[0].startswith(f"samptag: what is here was heard with {old}, and is heard anew with {new}; ")
+    assert told[-1] == "samptag: 8 songs heard, 0 unchanged"
+    assert samptag("find", "jazz >= 0", *to).stdout.count(b"\n") == 8
+    refused = samptag("find", "female vocal > .1", *to, check=2).stderr.decode()
+    assert f"unknown word 'female vocal', which {old} knows: take --model {old}" in refused
+    assert samptag("find", "female vocal >= 0", "--model", old, *to).stdout.count(b"\n") == 8
+    assert len(samptag("index", *to).stderr.splitlines()) == 1
 
 
 def test_scores_are_those_of_tag(index: Run, samptag: Run, tag: Run, music: Path, db: Path):

@@ -1,6 +1,7 @@
 """Ctrl-C on a real terminal, and readers that leave: no bar stays on the screen, and what is said is whole."""
 
 import csv
+import json
 import subprocess
 
 import pytest
@@ -45,7 +46,7 @@ def arguments_of(command, library, manifest, weights, folder):
         ("train", b"segments/s"),
     ],
 )
-def test_ctrl_c_clears_the_bar(command, shown, library, manifest, tiny_weights, cli_environment, tmp_path):
+def test_ctrl_c_clears_the_bar(samptag, command, shown, library, manifest, tiny_weights, cli_environment, tmp_path):
     arguments = arguments_of(command, library, manifest, tiny_weights, tmp_path)
     environment = {**cli_environment, "TERM": "xterm-256color"}
     text, code = on_a_terminal(arguments, environment, COLUMNS, interrupt_at=shown)
@@ -57,6 +58,10 @@ def test_ctrl_c_clears_the_bar(command, shown, library, manifest, tiny_weights, 
     for line, previous in zip(lines, ["", *lines[:-1]], strict=True):
         assert line.startswith(("samptag: ", "^Csamptag: ")) or len(previous) == COLUMNS
     assert "Traceback" not in text
+    if command == "index":
+        (kept,) = [line for line in lines if line.endswith("they are kept, and the same command goes on")]
+        status = json.loads(samptag("index", "--status", "--json", "--db", tmp_path / "library.db").stdout)
+        assert status["songs"] <= int(kept.removeprefix("^C").split()[1]) <= status["songs"] + 1
 
 
 def test_a_reader_that_leaves_takes_the_bar_with_it(library, tiny_weights, cli_environment):
