@@ -147,12 +147,14 @@ class CategoryWriter(TableWriter):
 class LineWriter(Writer):
     """Draws a line a file, for folders: its name below the folder that all have in common, and its tags.
 
-    Usually those that are decided, or the best where the weights decide nothing.
+    Usually those that are decided, sorted by categories where the weights have them; a short line has the best of every
+    category before the second best of any. Where the weights decide nothing, the best.
     """
 
     def __init__(self, out: Any, about: About) -> None:
         super().__init__(out, about)
         self._console = terminal(out)
+        self._categories = list(dict.fromkeys(about.card.tag_categories or ()))
         try:
             self._folder = os.path.commonpath({os.path.dirname(path) for path in about.paths})
         except ValueError:  # relative and absolute names
@@ -176,15 +178,24 @@ class LineWriter(Writer):
         if selection.usual:
             decide = bool(self.about.card.cutoffs)
             items = result.top(None if decide else LINE_TOP, decided=decide)
-        for item in items:
-            part = scored(doubted(item, self.about), item)
-            if line.cell_len + part.cell_len > self._console.width:
-                break
+        for part in self._that_fit(items, self._console.width - line.cell_len, sort=decide):
             line.append_text(part)
         if not items:
             line.append("  unsure" if decide else "  no tag scores that high", style="dim")
         self._console.print(line, no_wrap=True, overflow="ellipsis")
         self._console.file.flush()
+
+    def _that_fit(self, items: Sequence[TagScore], cells: int, *, sort: bool) -> list[Text]:
+        """Tags and their scores in so many cells, each where it first fits: by turns of the categories if sorted."""
+        places = [self._categories.index(item.category) if sort and item.category else 0 for item in items]
+        turns = [places[:number].count(place) for number, place in enumerate(places)]
+        parts = [scored(doubted(item, self.about), item) for item in items]
+        fitting = []
+        for _, place, number in sorted(zip(turns, places, range(len(items)), strict=True)):
+            if parts[number].cell_len <= cells:
+                cells -= parts[number].cell_len
+                fitting.append((place, number))
+        return [parts[number] for _, number in sorted(fitting)]
 
 
 def doubted(item: TagScore, about: About) -> str:

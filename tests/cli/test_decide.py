@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+import re
 import shutil
 
 import pytest
 from deciding_weights import CATEGORY_OF, CUTOFFS, save_deciding_weights
 from terminals import on_a_terminal, plain_lines
 
-from samptag.tagging import Tagger
+from samptag.cli.table import LineWriter
+from samptag.cli.writers import About, Selection
+from samptag.core.card import read_card
+from samptag.tagging import Tagger, TagScore, TrackResult
 
 SONG = "eastern-dreams.mp3"
 
@@ -129,12 +133,34 @@ def test_where_nothing_is_decided_it_is_unsure(seen, media):
 def test_a_folder_shows_decided_words_unless_told_otherwise(seen, media, deciding_weights):
     lines = seen(100, media / "set")
     results = list(Tagger.from_pretrained(deciding_weights).tag_many(sorted((media / "set").iterdir())))
+    order = list(dict.fromkeys(item.category for item in results[0].scores))
     for line, result in zip(lines, results, strict=False):
-        words = [f"{item.tag} {item.score:.2f}".replace(" 0.", " .") for item in result.top(None, decided=True)]
+        decided = sorted(result.top(None, decided=True), key=lambda item: order.index(item.category))
+        words = [f"{item.tag} {item.score:.2f}".replace(" 0.", " .") for item in decided]
         assert "  ".join(line.split("  ")[1:]).strip() == ("  ".join(words) or "unsure")
     assert any("unsure" in line for line in lines)
     best = seen(100, media / "set", "--top", "1")[0]
     assert f"{results[0].top(1)[0].tag}" in best
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (44, ["techno .90", "guitar .60", "slow .40"]),
+        (60, ["techno .90", "guitar .60", "sitar .50", "slow .40"]),
+        (80, ["techno .90", "electronic .80", "guitar .60", "sitar .50", "slow .40"]),
+    ],
+)
+def test_a_short_line_has_the_best_of_every_category(columns, shown, deciding_weights, monkeypatch):
+    card = read_card(deciding_weights)
+    heard = {"techno": 0.9, "electronic": 0.8, "guitar": 0.6, "sitar": 0.5, "slow": 0.4}
+    scores = tuple(TagScore(tag, heard.get(tag, 0.0), CATEGORY_OF[tag], CUTOFFS.get(tag)) for tag in card.tags)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    about = About(selection=Selection(usual=True), card=card, paths=("x.wav", "y.wav"), single=False)
+    LineWriter(out := io.StringIO(), about).write(TrackResult(path="x.wav", model=card.name, scores=scores))
+    order = list(dict.fromkeys(card.tag_categories))
+    words = re.findall(r"\w+ \.\d\d", out.getvalue())
+    assert words == sorted(shown, key=lambda word: order.index(CATEGORY_OF[word.split()[0]]))
 
 
 def test_strips_are_of_decided_words(seen, media):

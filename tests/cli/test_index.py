@@ -73,7 +73,9 @@ def test_an_index_of_other_weights_says_whose_words_it_has_and_how_to_go_on(samp
     assert samptag("find", "female vocal >= 0", *to).stdout.count(b"\n") == 8
     for question in (("jazz > .1",), ("", "--sort", "jazz")):
         refused = samptag("find", *question, *to, check=2).stderr.decode()
-        assert f"which {new} knows; the songs were heard with {old}: 'samptag index' hears them with the other" in refused
+        assert (
+            f"which {new} knows; the songs were heard with {old}: 'samptag index' hears them with the other" in refused
+        )
     refused = samptag("find", "--model", new, *to, check=5).stderr.decode()
     assert f"was heard with '{new}', but with {old}: 'samptag index --model {new}' hears them with it" in refused
 
