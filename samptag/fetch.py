@@ -25,7 +25,6 @@ __all__ = [
     "Checksums",
     "FetchPolicy",
     "Progress",
-    "by_hand",
     "fetch",
     "file_sha256",
     "offline_asked",
@@ -145,11 +144,6 @@ def offline_asked() -> bool:
     return os.environ.get("SAMPTAG_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 
 
-def by_hand(url: str, target: Path) -> str:
-    """The sentence that tells a person how to do without the download."""
-    return f"to do it by hand, fetch {url} and save it as {target}"
-
-
 def remote_size(url: str) -> int | None:
     """The bytes that the server says the file at `url` has; None when it does not say or cannot be asked."""
     request = urllib.request.Request(url, method="HEAD", headers=_HEADERS)
@@ -227,7 +221,8 @@ def fetch(
             restarted = True
             logger.info("%s: the continued download is not the expected file (%s); starting again", url, problem)
     except _RefusedError as error:
-        raise DownloadError(f"cannot fetch {url}: {error}; {by_hand(url, target)}") from error
+        advice = f"to do it by hand, fetch {url} and save it as {target}"
+        raise DownloadError(f"cannot fetch {target.name}: {error}; {advice}") from error
     with os_errors_as(DownloadError, f"cannot write {target}"):
         with part.open("rb") as file:
             os.fsync(file.fileno())

@@ -80,7 +80,7 @@ def prepare(
     ] = 22_050,
     cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where decoded audio is kept.")] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.1, help="Keep only so much of each clip's start.")
+        float | None, typer.Option("--seconds", metavar="S", min=0.1, help="Keep only so much of each clip's start.")
     ] = None,
     format: Format = None,
     split: Split = None,

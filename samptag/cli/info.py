@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samptag.errors import WeightsError
+
 if TYPE_CHECKING:
     from samptag.pretrained import Store, WeightsEntry
 
@@ -28,7 +30,7 @@ def info(
         sys.stdout.write(json_format.dumps(facts, ensure_ascii=False, indent=2) + "\n")
         return
     for name, value in facts.items():
-        if name == "weights":
+        if name in ("weights", "default_weights"):
             continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else value
         if isinstance(value, bool):
@@ -38,6 +40,8 @@ def info(
         if text == "":  # no process of torchrun
             continue
         sys.stdout.write(f"{name.replace('_', ' '):<12}{text}\n")
+    default = facts["default_weights"]
+    sys.stdout.write(f"{'default':<12}{default['name']} (sha256 {default['sha256'] or 'unknown'})\n")
     for weights in facts["weights"]:
         state = "installed" if weights["installed"] else weights["problem"]
         sys.stdout.write(f"{'weights':<12}{weights['name']} ({state})\n")
@@ -50,7 +54,7 @@ def _facts() -> dict[str, Any]:
     import samptag
     from samptag.core.device import available_cores, available_devices
     from samptag.engine.predictor import default_threads
-    from samptag.pretrained import open_store
+    from samptag.pretrained import DEFAULT, open_store
     from samptag.ranks import VARIABLES
 
     store = open_store()
@@ -70,6 +74,7 @@ def _facts() -> dict[str, Any]:
         "ranks": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "cache": str(store.cache),
         "offline": store.offline,
+        "default_weights": {"name": DEFAULT, "sha256": _digest(store, DEFAULT)},
         "weights": [
             *(_weights(store, entry) for entry in store.registry.entries.values()),
             *({"name": name, "installed": True, "problem": None} for name in store.imported_names()),
@@ -83,6 +88,17 @@ def _weights(store: Store, entry: WeightsEntry) -> dict[str, Any]:
         return {"name": entry.name, "installed": False, "problem": problem}
     damage = store.problem(entry)
     return {"name": entry.name, "installed": damage is None, "problem": damage}
+
+
+def _digest(store: Store, name: str) -> str | None:
+    """The digest that results tagged with these weights name; None where their file cannot be read."""
+    from samptag.core.card import read_header
+
+    path = store.present(name)
+    try:
+        return None if path is None else read_header(path)[1]
+    except WeightsError:
+        return None
 
 
 def _version(package: str) -> str:

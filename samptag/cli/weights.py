@@ -33,6 +33,9 @@ _NOT_INSTALLED = {"bundled": "at first use", "remote": "no"}
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A registry name or an import.", autocompletion=complete_weights)
 ]
+NameOrFile = Annotated[
+    str, typer.Argument(metavar="NAME|FILE", help="Weights by name or file.", autocompletion=complete_weights)
+]
 
 
 @app.command("list")
@@ -47,7 +50,7 @@ def list_weights(as_json: Json = False) -> None:
 
     store = open_store()
     records = [_entry_record(store, entry) for entry in store.registry.entries.values()]
-    records += [_import_record(store, name) for name in store.imported_names()]
+    records += [_own_record(name, store.installed_path(name)) for name in store.imported_names()]
     if as_json:
         print_json(records)
         return
@@ -67,24 +70,24 @@ def list_weights(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Name,
+    name: NameOrFile,
     as_json: Json = False,
     filters: Annotated[
         Path | None,
         typer.Option(
             "--filters",
             metavar="FILE",
-            help="Draw the spectra of the learned filters of each layer instead, to .png or .svg; takes a file as NAME "
-            "too.",
+            help="Draw the spectra of the learned filters of each layer instead, to .png or .svg.",
         ),
     ] = None,
 ) -> None:
-    """Show all that is known of one name: its figures, training data, licence and what to cite, and of its words.
+    """Show all that is known of weights: their figures, training data, licence and what to cite, and of their words.
 
-    $ samptag weights show samplecnn-3-9-mtat50
-    $ samptag weights show samplecnn-3-9-mtat50 --json
+    $ samptag weights show samplecnn-3-9-library
+    $ samptag weights show run/model.safetensors --json
     $ samptag weights show samplecnn-3-9-mtat50 --filters filters.png
     """
+    from samptag.core.card import read_card
     from samptag.pretrained import load_model, open_store
 
     if filters is not None:
@@ -95,17 +98,18 @@ def show(
         return
     store = open_store()
     entry = store.registry.find(name)
-    if entry is None and name not in store.imported_names():
-        store.resolve(name)  # says which names there are
-        raise UsageError(f"{name} is a file; 'samptag weights show' takes the names that 'samptag weights list' shows")
-    record = _import_record(store, name) if entry is None else _entry_record(store, entry)
-    if entry is not None and entry.short is not None:
-        name = f"{entry.name}, or {entry.short}"
+    if entry is not None:
+        record, path = _entry_record(store, entry), store.present(entry.name)
+    elif name in store.imported_names():
+        record, path = _own_record(name, store.installed_path(name)), store.installed_path(name)
+    else:
+        path = store.resolve(name)  # says which names there are
+        record = _own_record(read_card(path).name, path, source="file")
     if as_json:
         print_json(record)
         return
     facts = [
-        ("name", name),
+        ("name", f"{entry.name}, or {entry.short}" if entry is not None and entry.short else record["name"]),
         ("what", record["description"]),
         ("licence", record["licence"]),
         ("learned from", record["training_data"]),
@@ -116,7 +120,7 @@ def show(
         ("cite", record["citation"]),
         *(("figures", _figures(score)) for score in record["scores"]),
     ]
-    card = _header(store.present(name))[0]
+    card = _header(path)[0]
     explained = card is not None and has_words_to_explain(card)
     if card is not None and explained:
         facts += word_facts(card)
@@ -129,10 +133,7 @@ def show(
 
 @app.command()
 def export(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME|FILE", help="Weights by name or file.", autocompletion=complete_weights),
-    ],
+    name: NameOrFile,
     to: Annotated[Literal["onnx"], typer.Option("--to", metavar="onnx", help="For which runtimes.")],
     output: Annotated[
         Path | None,
@@ -141,7 +142,7 @@ def export(
 ) -> None:
     """Write weights for other runtimes: one input, scores and embedding as outputs; prints the path.
 
-    $ samptag weights export samplecnn-3-9-mtat50 --to onnx
+    $ samptag weights export samplecnn-3-9-library --to onnx
 
     Tags, sample rate and segment length are in the file's metadata.
     """
@@ -194,7 +195,7 @@ def pull(
 def path(name: Name) -> None:
     """Print where installed weights lie; bundled ones are installed for it, remote ones are not fetched.
 
-    $ samptag weights path samplecnn-3-9-mtat50
+    $ samptag weights path samplecnn-3-9-library
     """
     from samptag.pretrained import open_store
 
@@ -303,11 +304,10 @@ def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
     }
 
 
-def _import_record(store: Store, name: str) -> dict[str, Any]:
+def _own_record(name: str, path: Path, *, source: str = "imported") -> dict[str, Any]:
     from samptag.core.card import read_header
 
-    path = store.installed_path(name)
-    record: dict[str, Any] = {"schema": SCHEMA, "name": name, "source": "imported", "url": None, "scores": []}
+    record: dict[str, Any] = {"schema": SCHEMA, "name": name, "source": source, "url": None, "scores": []}
     record["version"] = __version__
     try:
         card, digest = read_header(path)

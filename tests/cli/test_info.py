@@ -4,7 +4,7 @@ import soundfile
 import torch
 
 
-def test_info_says_what_a_bug_report_needs(samptag, valid, tmp_path):
+def test_info_says_what_a_bug_report_needs(samptag, valid, media, tmp_path):
     facts = json.loads(samptag("info", "--json").stdout)
     valid("info", facts)
     assert facts["torch"] == torch.__version__
@@ -15,6 +15,9 @@ def test_info_says_what_a_bug_report_needs(samptag, valid, tmp_path):
     assert facts["cores"] >= 1
     assert not any(weights["installed"] for weights in facts["weights"])
     assert {"name", "installed", "problem"} == set(facts["weights"][0])
+    default = facts["default_weights"]
+    assert json.loads(samptag("tag", media / "bay.wav", "--json").stdout)["weights"] == default
+    assert f"default     {default['name']} (sha256 {default['sha256']})\n" in samptag("info").stdout.decode()
 
 
 def test_info_for_people_shows_ranks(samptag):

@@ -166,6 +166,24 @@ def test_show_says_the_rest(house: House):
     refused(house.run("show", "thiers"), 3, "did you mean 'theirs'")
 
 
+def test_show_takes_a_file_and_a_short_name(house: House, valid, tmp_path: Path):
+    file = save_deciding_weights(tmp_path / "run.safetensors")
+    record = json.loads(house.run("show", file, "--json").stdout)
+    valid("weights", record)
+    assert (record["name"], record["source"], record["path"]) == ("deciding", "file", str(file))
+    lines = [line.split("\t") for line in house.run("show", file).stdout.splitlines()]
+    assert ["name", "deciding"] in lines
+    assert ["word", "pace", "slow", "unverified", ".10"] in lines
+    refused(house.run("show", __file__), 3, "is not a samptag weights file")
+
+    entry = ws.registry_entry("known", file.read_bytes(), tags=list(read_card(file).tags), short="kn")
+    shutil.copy(file, house.registry.with_name("known.safetensors"))
+    ws.write_registry(house.registry.parent, entry)
+    lines = [line.split("\t") for line in house.run("show", "kn").stdout.splitlines()]
+    assert ["name", "known, or kn"] in lines
+    assert ["word", "pace", "slow", "unverified", ".10"] in lines
+
+
 def test_show_has_what_is_known_of_every_word(house: House, valid):
     bundled = save_deciding_weights(house.registry.with_name("known.safetensors"), name="known")
     tags = read_card(bundled).tags
@@ -252,7 +270,8 @@ def test_pull_of_something_else(house: House, answer: Callable[[ws.Answer], None
 
 def test_pull_offline_and_by_hand(house: House):
     done = house.run("pull", "theirs", SAMPTAG_OFFLINE="1")
-    refused(done, 3, "SAMPTAG_OFFLINE", house.server.url, str(house.cache / "theirs.pth"))
+    refused(done, 3, "cannot fetch theirs.pth", "SAMPTAG_OFFLINE", str(house.cache / "theirs.pth"))
+    assert done.stderr.count(house.server.url) == 1
     house.cache.mkdir(exist_ok=True)
     house.checkpoint.rename(house.cache / "theirs.pth")
     assert house.run("pull", "theirs", SAMPTAG_OFFLINE="1").returncode == 0

@@ -143,7 +143,10 @@ def test_a_part_cut_by_another_program_is_fetched_again(tmp_path, site, publishe
 def test_a_file_the_site_does_not_have_is_one_line(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with Site(empty) as site, pytest.raises(DatasetError, match=r"cannot fetch http.*annotations_final\.csv.*404"):
+    with (
+        Site(empty) as site,
+        pytest.raises(DatasetError, match=r"cannot fetch annotations_final\.csv: .*404.*, fetch http"),
+    ):
         download_mtat(tmp_path / "mtat", url=site.url, policy=QUICK)
 
 
