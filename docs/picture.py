@@ -21,15 +21,16 @@ FOLDER = Path(__file__).resolve().parent
 MEDIA = FOLDER.parent / "tests" / "media"
 PICTURES = {
     "terminal.svg": (
-        "samptag tag eastern-dreams.mp3",
-        "samptag tag void-sensor.ogg bay.wav --top 3",
-        "samptag tag Music/ --tags techno | sort -rk3 | head -3",
+        "samptag tag void-sensor.ogg",
+        "samptag tag eastern-dreams.mp3 --top 5",
+        "samptag tag Music/*-0[1-5]-*",
+        "samptag tag Music/ --tags techno | cut -f 1,3 | sort -rk2 | head -3",
     ),
     "library.svg": (
         "samptag index Music",
-        "samptag find 'techno > .2 and not classical' --sort techno -n 2",
+        "samptag find 'techno and not vocals' --sort techno -n 2",
         "samptag similar Music/calm-01-honor-bound.opus -n 2",
-        "samptag find 'guitar > .3' -o guitars.m3u8 && head -3 guitars.m3u8",
+        "samptag find 'slow or strings' -o evening.m3u8 && head -3 evening.m3u8",
         "samptag write Music/driving-06-lava.opus",
     ),
 }
@@ -51,6 +52,7 @@ def terminal_output(command: str, folder: Path) -> str:
         env={
             **os.environ,
             "TERM": "xterm-256color",
+            "COLUMNS": str(COLUMNS),
             "COLORTERM": "truecolor",
             "PYTHONPATH": str(FOLDER.parent),
             "SAMPTAG_DB": str(folder / "library.db"),
@@ -94,7 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shutil.copytree(MEDIA / "set", folder / "Music")
-        for clip in ("eastern-dreams.mp3", "void-sensor.ogg", "bay.wav"):
+        for clip in ("eastern-dreams.mp3", "void-sensor.ogg"):
             shutil.copyfile(MEDIA / clip, folder / clip)
         for name, commands in PICTURES.items():
             draw(name, commands, folder)

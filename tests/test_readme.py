@@ -1,6 +1,7 @@
 """What the README and docs/ tell people to type exists, and the README's Python runs."""
 
 import ast
+import importlib.util
 import os
 import re
 import shlex
@@ -108,3 +109,20 @@ def test_the_troubleshooting_quotes_messages_that_the_code_prints(quoted: str):
 
 def test_the_troubleshooting_quotes_messages():
     assert len(messages()) >= 5
+
+
+@pytest.fixture(scope="module")
+def remake():
+    """docs/remake.py, which makes the quoted blocks."""
+    path = ROOT / "docs" / "remake.py"
+    specification = importlib.util.spec_from_file_location("remake", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["words", "figures", "record"])
+def test_what_is_quoted_of_the_weights_is_so(remake, name: str):
+    path, make = remake.BLOCKS[name]
+    quoted = remake.pattern(name).findall(path.read_text(encoding="utf-8"))
+    assert [block.strip() for block in quoted] == [make()], "python docs/remake.py writes it anew"

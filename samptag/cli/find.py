@@ -63,11 +63,11 @@ def find(
 ) -> None:
     """Find songs in the index by what they sound like and what they are called.
 
-    An expression compares words with scores from 0 to 1 (piano > .5); a word alone is true past its cut-off. Fields are
+    An expression compares words with scores from 0 to 1 (piano > .2); a word alone is true past its cut-off. Fields are
     artist, title, album, path (with = != ~ !~, where ~ means contains) and duration (seconds). Without an expression
     all songs are found.
 
-    $ samptag find 'piano > .5 and not "female vocal"' -o quiet.m3u8
+    $ samptag find 'piano > .2 and not "female vocals"' -o quiet.m3u8
     $ samptag find 'techno and duration < 300' --sort techno -n 20
     """
     check_output(output, null=null, as_json=json)

@@ -98,7 +98,8 @@ class TableWriter(Writer):
         """The cells in front of a line, with the category it begins."""
         from rich.text import Text
 
-        return Text(f"  {pad(shorten(printable(category or ''), self.label_cells), self.label_cells)}", style="dim")
+        name = pad(shorten(printable(category or ""), self.label_cells), self.label_cells)
+        return Text.assemble((f"  {name}", "dim"))  # not what comes after it
 
     def _title(self, result: TrackResult) -> Text:
         from rich.text import Text

@@ -65,8 +65,8 @@ def tag(
             "--top",
             metavar="K",
             min=0,
-            help="At most K tags an input, best first, 0 for all; by default 5, 3 on the lines of a folder, all with "
-            "--decide, --threshold or --tags.",
+            help="At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
+            "category, or 3 on the lines of a folder without), all with --decide, --threshold or --tags.",
             rich_help_panel=SHOW,
         ),
     ] = None,
@@ -237,8 +237,9 @@ def tag(
     $ samptag tag ~/Music -o tags.jsonl --resume
     $ find . -name '*.flac' -print0 | samptag tag --files-from - -0 --json
 
-    Results go to standard output in the order of the inputs, everything else to standard error. The exit code is 0
-    when all inputs were tagged and 1 when some failed; the others are complete then.
+    On a terminal a song is a line each for genre, mood, instruments, voice and pace; a tag with a question mark is not
+    past its cut-off. Results go to standard output in the order of the inputs, everything else to standard error. The
+    exit code is 0 when all inputs were tagged and 1 when some failed; the others are complete then.
     """
     form = _form(format, json=json, output=output)
     # Asked now: while results are written, descriptor 1 leads where errors go.

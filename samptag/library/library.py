@@ -37,7 +37,7 @@ class Library:
     --------
     >>> with samptag.Library("music.db") as library:  # doctest: +SKIP
     ...     library.index(["~/Music"])
-    ...     quiet = library.find('piano > .5 and not "female vocal"', sort="piano", limit=50)
+    ...     quiet = library.find('piano > .2 and not "female vocals"', sort="piano", limit=50)
     ...     radio = library.similar([quiet[0].path], n=25, per_artist=2)
     """
 
@@ -156,7 +156,7 @@ class Library:
         Parameters
         ----------
         expression : str
-            Such as ``'piano > .5 and not "female vocal" and duration < 300'``; an empty one is true of all.
+            Such as ``'piano > .2 and not "female vocals" and duration < 300'``; an empty one is true of all.
         model : str or path, optional
             Whose words they are; None for the weights of the last `index`.
         sort : str, optional

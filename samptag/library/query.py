@@ -2,7 +2,7 @@
 
 ::
 
-    piano > .5 and not "female vocal"     words compared with a score from 0 to 1; a word alone is past its cut-off
+    piano > .2 and not "female vocals"    words compared with a score from 0 to 1; a word alone is past its cut-off
     (rock or metal) and duration < 300    parentheses; seconds
     artist = "Nina Simone"                fields: artist, title, album, path; upper and lower case are the same
     path ~ live and album !~ "best of"    ~ contains, !~ does not
