@@ -14,6 +14,7 @@ import numpy as np
 import ray
 
 from samptag import Tagger
+from samptag.pretrained import DEFAULT
 
 
 class Tag:
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("out", help="a folder of Parquet files")
     parser.add_argument("files", nargs="*")
     parser.add_argument("--list", type=Path, help="a file with one path a line")
-    parser.add_argument("--model", default="samplecnn-3-9-mtat50")
+    parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2, help="in the whole cluster")
     parser.add_argument("--gpus", type=float, default=0, help="of each process")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import samptag
+from samptag.pretrained import DEFAULT
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "tests" / "media" / "eastern-dreams.mp3"
@@ -37,7 +38,7 @@ def test_wheel_holds_the_weights_and_the_types(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     weights = {f"samptag/_weights/{path.name}" for path in (ROOT / "weights").iterdir() if path.is_file()}
     assert weights <= names
-    assert {"samptag/_weights/registry.json", "samptag/_weights/samplecnn-3-9-mtat50.safetensors"} <= names
+    assert {"samptag/_weights/registry.json", f"samptag/_weights/{DEFAULT}.safetensors"} <= names
     assert "samptag/py.typed" in names
     assert f"samptag-{samptag.__version__}.dist-info/licenses/LICENSE" in names
     assert not any(name.startswith(("tests/", "bench/")) for name in names)
@@ -81,3 +82,5 @@ def test_wheel_tags_outside_the_checkout(wheel: Path, tmp_path: Path):
     record = json.loads(done.stdout)
     assert record["error"] is None
     assert len(record["tags"]) == 5
+    assert record["model"] == DEFAULT
+    assert {item["category"] for item in record["tags"]} <= {"genre", "mood", "instrument", "voice", "pace"}

@@ -173,7 +173,7 @@ class LineWriter(Writer):
 
         if result.error is not None:
             return
-        line = Text(pad(shorten(self._name(result.path), self._room), self._room), style="cyan")
+        line = Text.assemble((pad(shorten(self._name(result.path), self._room), self._room), "cyan"))
         selection, decide = self.about.selection, self.about.selection.decide
         items = selection.of(result)
         if selection.usual:
