@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import soundfile
 from bench.process import timed
 from samptag import Library
 from samptag.library.database import Database
+from samptag.library.similar import all_embeddings
 
 MEDIA = Path(__file__).parents[1] / "tests" / "media"
 WORDS = 50
@@ -41,6 +43,7 @@ def main() -> None:
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         _unchanged(folder, options.repeat)
         _big(folder, options.songs, options.repeat)
+        _plan(folder, options.songs)
         _learn(folder, options.repeat)
         if not options.skip_tag:
             _against_tag(folder, options.repeat)
@@ -113,14 +116,50 @@ def _big(folder: Path, songs: int, repeat: int) -> None:
         labelled = [song.path for song in library.find()[:60_000:1000]]
     (folder / "mine.m3u8").write_text("\n".join(labelled) + "\n")
     _row("`learn` of one playlist among 100 000", "", _time(1, "learn", "--from", folder / "mine.m3u8", "--db", db))
+    _label_all(db, folder / "all.csv")
+    _row("`learn` of ten words, all 100 000 labelled", "", _time(1, "learn", "--from", folder / "all.csv", "--db", db))
 
 
-def make_rows(path: Path, songs: int, seed: Path) -> None:
-    """An index of made-up songs, 12 an artist, the first of which is the file `seed`."""
+def _label_all(db: Path, table: Path) -> None:
+    """One of ten words for every song, by the largest of its embedding's first ten numbers: words that are learned."""
+    with Library(db) as library, table.open("w") as file:
+        names = dict(library._reading().rows("SELECT audio, path FROM songs"))
+        file.write("path,tag\n")
+        for numbers, vectors in all_embeddings(library._reading(), library.weights().space):
+            for number, word in zip(numbers.tolist(), vectors[:, :10].argmax(axis=1), strict=True):
+                file.write(f'"{os.fsdecode(names[number])}",{"abcdefghij"[word]}\n')
+
+
+def _plan(folder: Path, songs: int) -> None:
+    """The plan of a write into files that are there, a tenth of a second of real sound each."""
+    music = folder / "planned"
+    samples, rate = soundfile.read(MEDIA / "bay.wav", frames=1000)
+    soundfile.write(folder / "short.flac", samples, rate)
+    content = (folder / "short.flac").read_bytes()
+    for number in range(songs):
+        path = music / f"Artist {number // 12}" / f"{number % 12:02} A title {number}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    db = folder / "planned.db"
+    make_rows(db, songs, MEDIA / "bay.wav", files=sorted(music.rglob("*.flac")))
+    with Library(db) as library, (folder / "tags.jsonl").open("w") as file:
+        for song in library.find():
+            tags = [{"tag": tag, "score": round(score, 4)} for tag, score in song.scores.items()]
+            file.write(json.dumps({"path": song.path, "tags": tags}) + "\n")
+    for what, arguments in (
+        ("`write` of 100 000 files, the plan", ()),
+        ("the same, `--json`", ("--json",)),
+        ("the same, `--from tags.jsonl`", ("--from", folder / "tags.jsonl")),
+    ):
+        _row(what, "", _time(1, "write", music, *arguments, "--db", db))
+
+
+def make_rows(path: Path, songs: int, seed: Path, *, files: Sequence[Path] = ()) -> None:
+    """An index of made-up songs, 12 an artist, the first of which is the file `seed`, or all of which are `files`."""
     database, generator = Database(path, create=True), np.random.default_rng(0)
-    words = [{"tag": f"word{i}", "category": None, "cutoff": 0.3} for i in range(WORDS - 1)]
+    kinds = ["genre", "mood"] * 5 + ["instrument"] * (WORDS - 11)
+    words = [{"tag": f"word{i}", "category": kind, "cutoff": 0.3} for i, kind in enumerate(kinds)]
     words.append({"tag": "piano", "category": "instrument", "cutoff": 0.3})
-    status = seed.stat()
     with database.transaction() as connection:
         connection.execute("INSERT INTO weights VALUES (1, ?, 'made-up', ?, 1, 1, NULL)", ("0" * 64, json.dumps(words)))
         for start in range(1, songs + 1, 1000):
@@ -131,9 +170,8 @@ def make_rows(path: Path, songs: int, seed: Path) -> None:
                 name = (
                     f"/music/Artist {number // 12}/Album {number // 6}/{number % 12:02} A title {number}.mp3".encode()
                 )
-                file = (
-                    (name, 5_000_000, 10**18) if number > 1 else (os.fsencode(seed), status.st_size, status.st_mtime_ns)
-                )
+                real = files[number - 1] if files else seed if number == 1 else None
+                file = (name, 5_000_000, 10**18) if real is None else _row_of(real)
                 labels = (f"Artist {number // 12}", f"A title {number}", f"Album {number // 6}")
                 connection.execute(
                     "INSERT INTO audio VALUES (?, ?, ?)", (number, generator.bytes(32), 100 + number % 300)
@@ -148,6 +186,11 @@ def make_rows(path: Path, songs: int, seed: Path) -> None:
                     "INSERT INTO embeddings (space, audio, vector) VALUES (1, ?, ?)", (number, vector.tobytes())
                 )
     database.close()
+
+
+def _row_of(path: Path) -> tuple[bytes, int, int]:
+    status = path.stat()
+    return os.fsencode(path), status.st_size, status.st_mtime_ns
 
 
 def _learn(folder: Path, repeat: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "new_progress",
     "note",
     "print_json",
+    "print_records",
     "say",
     "speak_from",
     "stderr_console",
@@ -44,6 +45,15 @@ def print_json(document: Any) -> None:
     if isinstance(document, dict):
         document = {**document, "version": __version__}
     sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
+
+
+def print_records(document: dict[str, Any], name: str, records: Iterable[dict[str, Any]]) -> None:
+    """`print_json` of a document with records in it, one a line, as they come: all at once would take a gigabyte."""
+    document = {**document, "version": __version__}
+    sys.stdout.write(json.dumps(document, indent=2).removesuffix("\n}") + f',\n  "{name}": [')
+    for number, record in enumerate(records):
+        sys.stdout.write((",\n    " if number else "\n    ") + json.dumps(record))
+    sys.stdout.write("\n  ]\n}\n")
 
 
 @cache

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag import __version__
 from samptag.errors import SamptagError, UsageError
 
 if TYPE_CHECKING:
@@ -146,7 +145,9 @@ def give_songs(
         Words whose scores a terminal shows beside the songs.
     """
     if as_json:
-        _print_songs(songs, document)
+        from samptag.library.songs import song_record
+
+        print_records(document, "songs", map(song_record, songs))
     elif output is not None:
         _write_file(songs, library, document, output)
     elif sys.stdout.isatty() and not null:
@@ -159,17 +160,6 @@ def give_songs(
             for song in songs:
                 sys.stdout.buffer.write(os.fsencode(song.path) + end)
             sys.stdout.buffer.flush()
-
-
-def _print_songs(songs: Iterable[Song], document: dict[str, Any]) -> None:
-    """The document with its songs, one a line, as they come: all of them at once would take a gigabyte."""
-    from samptag.library.songs import song_record
-
-    document = {**document, "version": __version__}
-    sys.stdout.write(json.dumps(document, indent=2).removesuffix("\n}") + ',\n  "songs": [')
-    for number, song in enumerate(songs):
-        sys.stdout.write((",\n    " if number else "\n    ") + json.dumps(song_record(song)))
-    sys.stdout.write("\n  ]\n}\n")
 
 
 def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any], output: str) -> None:

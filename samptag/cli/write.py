@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import counted, error, note, print_json
+from samptag.cli.console import counted, error, note, print_json, print_records
 from samptag.cli.library_options import Db, Heard, open_library
 from samptag.cli.options import Json
 from samptag.errors import UsageError
@@ -195,27 +195,25 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
 
     failed = {outcome.path: outcome.error for _, outcome in outcomes if outcome.error}
     if as_json:
-        print_json(
+        document = {
+            "schema": PLAN_SCHEMA,
+            "weights": {"name": plan.model, "sha256": plan.digest},
+            "fields": list(plan.fields),
+            "mode": plan.mode,
+            "run": outcomes[0][0] if outcomes else None,
+        }
+        records = (
             {
-                "schema": PLAN_SCHEMA,
-                "weights": {"name": plan.model, "sha256": plan.digest},
-                "fields": list(plan.fields),
-                "mode": plan.mode,
-                "run": outcomes[0][0] if outcomes else None,
-                "files": [
-                    {
-                        "path": valid_text(file.path),
-                        "changes": [
-                            {"field": c.field, "old": list(map(valid_text, c.old)), "new": list(c.new)}
-                            for c in file.changes
-                        ],
-                        "written": yes and bool(file.changes) and file.path not in failed,
-                        "error": _text_or_none(file.refused or failed.get(file.path)),
-                    }
-                    for file in plan.files
+                "path": valid_text(file.path),
+                "changes": [
+                    {"field": c.field, "old": list(map(valid_text, c.old)), "new": list(c.new)} for c in file.changes
                 ],
+                "written": yes and bool(file.changes) and file.path not in failed,
+                "error": _text_or_none(file.refused or failed.get(file.path)),
             }
+            for file in plan.files
         )
+        print_records(document, "files", records)
     else:
         for file in plan.changed if not yes else ():
             sys.stdout.write("\n".join([valid_text(file.path), *map(_line, file.changes)]) + "\n")
@@ -260,11 +258,11 @@ def _report(outcomes: list[tuple[int, Outcome]], as_json: bool, *, done: str) ->
 
     failed = [outcome.error for _, outcome in outcomes if outcome.error]
     if as_json:
-        files: list[dict[str, Any]] = [
+        records = (
             {"path": valid_text(outcome.path), "undone": outcome.error is None, "error": _text_or_none(outcome.error)}
             for _, outcome in outcomes
-        ]
-        print_json({"schema": "samptag.undo/1", "run": outcomes[0][0], "files": files})
+        )
+        print_records({"schema": "samptag.undo/1", "run": outcomes[0][0]}, "files", records)
     for message in failed:
         error(message)
     note(f"run {outcomes[0][0]}: {counted(len(outcomes) - len(failed), 'file')} {done}, {len(failed)} left alone")

@@ -316,8 +316,8 @@ class Library:
         database = self._reading()
         with database.explained():
             weights = self.weights(model)
-            paths = [os.fsdecode(p) for (p,) in database.rows("SELECT path FROM songs WHERE audio NOT NULL")]
-            labels = read_labels(os.fspath(source), paths)
+            rows = database.connection.execute("SELECT path FROM songs WHERE audio NOT NULL")
+            labels = read_labels(os.fspath(source), [os.fsdecode(path) for (path,) in rows])
             lesson = learn_words(database, weights, labels, seed=seed)
             suggestions = songs_to_label(database, weights, lesson, labels, n=suggest) if suggest else {}
         if name is None:

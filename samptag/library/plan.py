@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from samptag.errors import SamptagError, UsageError
@@ -32,6 +33,7 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
 """The fields that a player shows."""
 
 Scores: TypeAlias = Mapping[str, float]
+Record: TypeAlias = "array[float]"
 _SPELLINGS = {"rnb": "R&B"}
 
 
@@ -99,7 +101,7 @@ def plan_writes(
     weights: Weights,
     paths: Sequence[str | os.PathLike[str]],
     *,
-    records: Mapping[str, Scores] | None = None,
+    records: Mapping[str, Record] | None = None,
     fields: Sequence[str] = ("genre", "mood"),
     mode: Mode = "empty",
     split_links: bool = False,
@@ -131,7 +133,8 @@ def plan_writes(
     unknown = [field for field in fields if field not in WRITABLE]
     if unknown:
         raise UsageError(f"unknown field {unknown[0]!r}: choose {', '.join(WRITABLE)}")
-    scores_of = _from_index(database, weights) if records is None else _from_records(records)
+    tags = weights.vocabulary.tags
+    scores_of = _from_index(database, weights) if records is None else _from_records(records, tags)
     planner = _Planner(weights, tuple(fields), mode, split_links, scores_of)
     return WritePlan(
         files=tuple(planner.plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))),
@@ -155,8 +158,13 @@ def why_not(path: str, status: os.stat_result, *, split_links: bool) -> str | No
     return None
 
 
-def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str, Scores]:
+def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str, Record]:
     """The scores in a file of records that ``samptag tag --format jsonl`` wrote, by absolute path.
+
+    Returns
+    -------
+    dict from str to array of float64
+        A score for each word of the vocabulary, in its order; NaN where a record does not name the word.
 
     Raises
     ------
@@ -165,21 +173,23 @@ def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str
     """
     import base64
 
-    found: dict[str, Scores] = {}
+    found: dict[str, Record] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    record = json.loads(line)
+                    name = base64.b64decode(record["path_bytes"]) if "path_bytes" in record else record["path"]
+                    scores = [(str(item["tag"]), float(item["score"])) for item in record["tags"]]
+                    where = os.path.abspath(os.fsdecode(name))
+                except (ValueError, TypeError, KeyError):
+                    why = "no record of 'samptag tag --format jsonl'"
+                    raise UsageError(f"{os.fspath(path)}, line {number}: {why}") from None
+                found[where] = array("d", [math.nan]) * len(vocabulary.words)
+                for tag, score in scores:
+                    found[where][vocabulary.place(tag)] = score
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {os.fspath(path)}: {error}") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            name = base64.b64decode(record["path_bytes"]) if "path_bytes" in record else record["path"]
-            scores = {str(item["tag"]): float(item["score"]) for item in record["tags"]}
-        except (ValueError, TypeError, KeyError):
-            raise UsageError(f"{os.fspath(path)}, line {number}: no record of 'samptag tag --format jsonl'") from None
-        for tag in scores:
-            vocabulary.place(tag)
-        found[os.path.abspath(os.fsdecode(name))] = scores
     return found
 
 
@@ -199,11 +209,11 @@ def _from_index(database: Database, weights: Weights) -> Callable[[str, os.stat_
     return scores_of
 
 
-def _from_records(records: Mapping[str, Scores]) -> Callable[[str, os.stat_result], Scores]:
+def _from_records(records: Mapping[str, Record], tags: tuple[str, ...]) -> Callable[[str, os.stat_result], Scores]:
     def scores_of(path: str, status: os.stat_result) -> Scores:
         if path not in records:
             raise SamptagError(f"{path}: no record of it")
-        return records[path]
+        return {tag: score for tag, score in zip(tags, records[path], strict=True) if not math.isnan(score)}
 
     return scores_of
 

@@ -170,6 +170,15 @@ def test_id3v2_3_stays_2_3(write: Run, undo: Run, music: Path):
     assert everything(song) == before
 
 
+def test_records_may_name_some_words_in_any_case(samptag: Run, db: Path, music: Path, tmp_path: Path):
+    tags = [{"tag": "Techno", "score": 0.9}, {"tag": "quiet", "score": 0.1}]
+    (tmp_path / "tags.jsonl").write_text(json.dumps({"path": str(music / "bay.wav"), "tags": tags}) + "\n")
+    samptag("write", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", music / "bay.wav")
+    written = TagFile(str(music / "bay.wav"))
+    assert (written.get("genre"), written.get("mood")) == (["Techno"], [])
+    assert json.loads(written.get("samptag")[0])["scores"] == {"techno": 0.9, "quiet": 0.1}
+
+
 def test_only_empty_fields_unless_asked(write: Run, undo: Run, music: Path):
     song = music / "calm-before-the-storm.flac"
     file = mutagen.File(song)

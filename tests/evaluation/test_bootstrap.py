@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from samptag.evaluation import bootstrap
 from samptag.evaluation.bootstrap import interval, resample, weighted_auc
 from samptag.evaluation.metrics import macro, pr_auc, roc_auc
 
@@ -75,6 +76,14 @@ def test_the_seed_decides_the_draws():
     first, again, other = (resample(labels, scores, groups=groups, resamples=300, seed=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_draws_in_pieces_are_the_same_draws(monkeypatch):
+    labels, scores = table(clips=300, tags=4, levels=50, seed=3)
+    groups = [str(clip // 3) for clip in range(300)]
+    whole = resample(labels, scores, groups=groups, resamples=300, seed=1)
+    monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", 5000)
+    np.testing.assert_array_equal(resample(labels, scores, groups=groups, resamples=300, seed=1), whole)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
