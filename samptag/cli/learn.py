@@ -78,7 +78,7 @@ def _show(lesson: Lesson, suggestions: Any) -> None:
         roc, pr = _figure(word.roc_auc, word.roc_interval), _figure(word.pr_auc, word.pr_interval)
         lines.append(
             f"{word.word:<{width}}  {word.songs} songs by {word.artists} artists  "
-            f"ROC-AUC {roc}  PR-AUC {pr}  cut-off {word.cutoff:.2f}"
+            f"ROC-AUC {roc}  PR-AUC {pr}  cut-off {word.cutoff:.2f} ({word.precision:.0%} right)"
         )
         for path, bears, score in word.wrong:
             lines.append(f"{'':<{width}}    {'missed' if bears else 'wrongly'} at {score:.2f}: {path}")
@@ -119,6 +119,7 @@ def _word(word: LearnedWord, suggestions: Any) -> dict[str, Any]:
         "pr_auc": number(word.pr_auc),
         "pr_auc_interval": [number(end) for end in word.pr_interval],
         "cutoff": None if word.refused else number(word.cutoff),
+        "precision": None if word.refused else number(word.precision),
         "most_wrong": [
             {"path": valid_text(path), "bears_word": bears, "score": number(score)} for path, bears, score in word.wrong
         ],

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.core.evidence import CutoffEvidence, Evidence
 from samptag.core.weights import ModelCard, save_model
 from samptag.errors import LibraryError
 from samptag.library.database import Database
@@ -42,6 +43,8 @@ _RESAMPLES = 1000
 #     .1     .812   .587                        .911   .761
 _STRENGTH = 0.01
 _WRONG = 5
+# As with the words that samptag comes with; fewer right answers than that past a cut-off are luck.
+_PRECISION, _RIGHT = 0.8, 4
 
 # So many songs of each answer are learned from, drawn where there are more; the examination asks all. With 512 numbers
 # a song, the line between two times 4 000 is as good as settled, and 100 000 would take minutes and a gigabyte.
@@ -66,8 +69,9 @@ class LearnedWord:
         ROC-AUC and average precision on songs of artists that the classifier had not seen.
     roc_interval, pr_interval : tuple of float
         95 % bootstrap intervals, artists drawn again.
-    cutoff : float
-        Score from which the word is decided: best F1 in the examination.
+    cutoff, precision : float
+        Score from which the word is decided: the lowest from which on four of five songs in the examination bear it, or
+        where no score is that sure the one of the best F1; and the share of songs from there on that bear it.
     wrong : tuple of (str, bool, float)
         Songs that it got most wrong: path, whether the song bears the word, its score.
     """
@@ -81,6 +85,7 @@ class LearnedWord:
     roc_interval: tuple[float, float] = (float("nan"), float("nan"))
     pr_interval: tuple[float, float] = (float("nan"), float("nan"))
     cutoff: float = 0.5
+    precision: float = float("nan")
     wrong: tuple[tuple[str, bool, float], ...] = ()
 
 
@@ -128,7 +133,10 @@ class _Songs:
 
     def vectors(self, rows: NDArray[np.intp]) -> Floats:
         """The standardised embeddings of these songs."""
-        return (unpacked(self.packed[rows], len(rows)) - self.mean) / self.scale
+        vectors = unpacked(self.packed[rows], len(rows)).astype(np.float64)
+        vectors -= self.mean
+        vectors /= self.scale
+        return vectors
 
     def scores(self, model: Any, rows: NDArray[np.intp]) -> Floats:
         """What a regression says of these songs."""
@@ -182,10 +190,10 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
 
 def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _Songs | None:
     """The songs to learn from, one a sound, with their groups: the artist, else the folder."""
-    rows = database.rows(
+    rows = database.connection.execute(
         "SELECT s.audio, s.path, s.artist FROM songs s JOIN embeddings e ON e.audio = s.audio AND e.space = ? "
         "ORDER BY s.path",
-        weights.space,
+        (weights.space,),
     )
     chosen: dict[int, tuple[str, str]] = {}
     for audio, path, artist in rows:
@@ -259,6 +267,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     if not roc_interval[0] > 0.5:
         low, high = roc_interval
         refused = f"not told from the rest (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})"
+    cutoff, precision = _cutoff(bears, scores)
     return LearnedWord(
         **fact,
         refused=refused,
@@ -266,7 +275,8 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
         pr_auc=pr,
         roc_interval=roc_interval,
         pr_interval=interval(drawn_pr, estimate=pr),
-        cutoff=_best_cutoff(bears, scores),
+        cutoff=cutoff,
+        precision=precision,
         wrong=_most_wrong(paths, bears, scores),
     )
 
@@ -275,13 +285,19 @@ def _songs_by(songs: int, artists: int) -> str:
     return f"{songs} song{'s' * (songs != 1)} by {artists} artist{'s' * (artists != 1)}"
 
 
-def _best_cutoff(bears: NDArray[np.bool_], scores: Floats) -> float:
-    """The score from which on F1 is highest."""
-    from sklearn.metrics import precision_recall_curve
+def _cutoff(bears: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
+    """The score from which on the word is decided, and the share of songs past it that bear it; see `LearnedWord`.
 
-    precision, recall, cutoffs = precision_recall_curve(bears, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return float(cutoffs[int(np.argmax(f1[:-1]))])
+    It lies halfway to the next lower score, so that what it decides does not hang on the last digit.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, right, taken = scores[order], np.cumsum(bears[order]), np.arange(1, len(order) + 1)
+    precision, f1 = right / taken, 2 * right / (taken + bears.sum())
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # songs of the same score are past a cut-off together
+    sure = np.flatnonzero(ends & (precision >= _PRECISION) & (right >= _RIGHT))
+    last = int(sure[-1]) if len(sure) else int(np.argmax(np.where(ends, f1, 0)))
+    below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
+    return float(ranked[last] + below) / 2, float(precision[last])
 
 
 def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) -> tuple[tuple[str, bool, float], ...]:
@@ -310,11 +326,6 @@ def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, pa
     """
     body = load_weights(base)
     config = dataclasses.replace(body.card.config, n_tags=len(lesson.learned))
-    metrics: dict[str, float | str] = {"examined on": "songs of artists not learned from, by cross-validation"}
-    for word in lesson.learned:
-        metrics[f"{word.word}: songs"] = word.songs
-        metrics[f"{word.word}: roc_auc"] = round(word.roc_auc, 4)
-        metrics[f"{word.word}: pr_auc"] = round(word.pr_auc, 4)
     card = ModelCard(
         name=name,
         config=config,
@@ -322,14 +333,36 @@ def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, pa
         licence=body.card.licence,
         training_data=f"{lesson.songs} songs labelled by {source}; body of {body.card.name}: {body.card.training_data}",
         description=f"{len(lesson.learned)} words learned by samptag learn on {body.card.name}",
-        metrics=metrics,
         source="samptag learn",
         tag_categories=None if lesson.category is None else (lesson.category,) * len(lesson.learned),
         cutoffs={word.word: round(word.cutoff, 4) for word in lesson.learned},
+        cutoff_evidence={
+            word.word: CutoffEvidence(precision=round(word.precision, 3), on="human") for word in lesson.learned
+        },
+        evidence={word.word: _evidence(word, lesson.songs, source) for word in lesson.learned},
     )
     # In float32, which holds whatever the body is stored in: its embeddings must stay the same to the last bit.
     save_model(path, {**body.tensors, "head.weight": lesson.weight, "head.bias": lesson.bias}, card=card)
     return card
+
+
+def _evidence(word: LearnedWord, songs: int, source: str) -> Evidence:
+    return Evidence(
+        kind="human",
+        n=word.songs,
+        of=songs,
+        roc_auc=round(word.roc_auc, 4),
+        roc_auc_interval=_within(word.roc_interval),
+        pr_auc=round(word.pr_auc, 4),
+        pr_auc_interval=_within(word.pr_interval),
+        data=f"songs labelled by {source}, each scored by what was learned from other artists alone",
+    )
+
+
+def _within(interval: tuple[float, float]) -> tuple[float, float]:
+    """The part of the interval between 0 and 1: moved to its estimate it may reach beyond."""
+    low, high = np.clip(np.round(interval, 4), 0, 1).tolist()
+    return low, high
 
 
 def remember_learned(database: Database, weights: Weights, lesson: Lesson, card: ModelCard, digest: str) -> int:

@@ -75,6 +75,16 @@ def test_what_is_learned_is_ordinary_weights(
     assert document["not_in_index"] == 2
     assert Path(document["weights"]).is_file()
 
+    known = json.loads(samptag("weights", "show", "mine", "--json").stdout)
+    for word in document["words"]:
+        evidence, cutoff = known["evidence"][word["word"]], known["cutoff_evidence"][word["word"]]
+        assert (evidence["kind"], evidence["n"], evidence["of"]) == ("human", 12, document["songs"])
+        assert [evidence["roc_auc"], evidence["pr_auc"]] == [word["roc_auc"], word["pr_auc"]]
+        assert evidence["roc_auc_interval"] == [min(end, 1) for end in word["roc_auc_interval"]]
+        assert cutoff == {"precision": pytest.approx(word["precision"], abs=1e-3), "on": "human"}
+        assert word["precision"] >= 0.8
+    assert b"people's tags: ROC-AUC" in samptag("weights", "show", "mine").stdout
+
     cutoffs = {word["word"]: word["cutoff"] for word in document["words"]}
     found = json.loads(samptag("find", "--db", library, "--model", "mine", "run", "--json").stdout)
     assert found["cutoffs"] == {"run": pytest.approx(cutoffs["run"], abs=1e-4)}
