@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from bench import machine
 from samptag.core.model import SampleCNN, config_from_name
-from samptag.training import Processes, Workers
-from samptag.training.fused import training_forward
+from samptag.training import Processes
+from samptag.training.fused import Workers, training_forward
 
 NAME = "samplecnn-3-9"
 PAPER_BATCH = 23

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from samptag.cli.table import MARGIN_CELLS, TAG_CELLS, TableWriter, clock
@@ -56,9 +55,7 @@ class StripWriter(TableWriter):
 def scores_by_column(
     taggram: npt.NDArray[np.float32], starts: npt.NDArray[np.float64], *, seconds: float, duration: float, cells: int
 ) -> npt.NDArray[np.float64]:
-    """The scores of each of `cells` equal parts of the sound: of the segments in it, weighted by how much they cover.
-
-    Nothing is interpolated: where a part lies inside one segment, it has that segment's score.
+    """The scores of each of `cells` equal parts of the sound, as the report page draws them.
 
     Parameters
     ----------
@@ -80,13 +77,13 @@ def scores_by_column(
     """
     import numpy as np
 
-    edges = np.linspace(0, duration, cells + 1)
-    ends = np.minimum(starts + seconds, duration)
-    scores = np.full((cells, taggram.shape[1]), np.nan)
-    for cell, (begin, end) in enumerate(pairwise(edges)):
-        covered = np.clip(np.minimum(end, ends) - np.maximum(begin, starts), 0, None)
-        if covered.any():
-            scores[cell] = covered @ taggram / covered.sum()
+    from samptag.report.timeline import column_means, segment_edges
+
+    edges = segment_edges(starts, duration=duration, segment_seconds=seconds)
+    scores: npt.NDArray[np.float64] = column_means(taggram, edges, columns=cells).T
+    borders = np.linspace(0, duration, cells + 1)[:, None]
+    heard = ((borders[1:] > starts) & (borders[:-1] < starts + seconds)).any(axis=1)
+    scores[~heard] = np.nan
     return scores
 
 

@@ -13,8 +13,9 @@ from samptag.core.spectrogram import Config, config_from_dict
 from samptag.errors import WeightsError
 from samptag.files import os_reason
 
-__all__ = ["METADATA_KEY", "ModelCard", "read_card", "read_header"]
+__all__ = ["METADATA_KEY", "SCHEMA", "ModelCard", "canonical_json", "read_card", "read_header", "read_metadata"]
 
+SCHEMA = "samptag.weights/1"
 METADATA_KEY = "samptag"
 """The key of a safetensors file's metadata under which the card lies."""
 
@@ -181,6 +182,41 @@ def read_card(path: Path) -> ModelCard:
     return read_header(path)[0]
 
 
+def read_metadata(path: Path, text: str | None) -> tuple[ModelCard, Mapping[str, Any], str]:
+    """What stands in a safetensors file under `METADATA_KEY`: the card, its fields as they stand there, and the digest.
+
+    Raises
+    ------
+    WeightsError
+        Nothing, or nothing that this samptag reads; the message names `path`.
+    """
+    if text is None:
+        raise WeightsError(f"{path} is a safetensors file, but not one of samptag's")
+    try:
+        metadata = json.loads(text)
+        schema, digest, description = metadata["schema"], str(metadata["sha256"]), metadata["card"]
+        canonical_json(description)  # Python reads NaN and 1e999, which JSON does not have
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise WeightsError(f"{path} has metadata that cannot be read; get the file again") from None
+    if schema != SCHEMA:
+        raise WeightsError(f"{path} has the format {schema!r}; this samptag reads {SCHEMA!r}")
+    try:
+        return ModelCard.from_dict(description), description, digest
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path} cannot be used: {error}") from None
+
+
+def canonical_json(value: Mapping[str, Any]) -> str:
+    """The one text of a JSON object, over which the digest is taken.
+
+    Raises
+    ------
+    ValueError
+        A number is not finite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def read_header(path: Path) -> tuple[ModelCard, str]:
     """The card of the weights file `path` and the digest (sha256) of its content, from its first bytes.
 
@@ -201,11 +237,11 @@ def read_header(path: Path) -> tuple[ModelCard, str]:
         raise WeightsError(f"cannot read {path}: {os_reason(error)}") from error
     try:
         header = json.loads(text)
-        metadata = json.loads(header.pop("__metadata__")[METADATA_KEY])
-        card, digest = ModelCard.from_dict(metadata["card"]), str(metadata["sha256"])
+        metadata = (header.pop("__metadata__", None) or {}).get(METADATA_KEY)
         expected = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
-        raise WeightsError(f"{path} is not a samptag weights file, or is truncated") from error
+        raise WeightsError(f"{path} is not a weights file, or is truncated") from error
     if expected != size:
         raise WeightsError(f"{path} is truncated or longer than it says: {size} bytes instead of {expected}")
+    card, _, digest = read_metadata(path, metadata)
     return card, digest

@@ -12,7 +12,6 @@ functions that give or take a module.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from samptag.core.card import METADATA_KEY, ModelCard
+from samptag.core.card import METADATA_KEY, SCHEMA, ModelCard, canonical_json, read_metadata
 from samptag.core.config import ModelConfig
 from samptag.core.layout import layout
 from samptag.core.spectrogram import Config
@@ -43,7 +42,6 @@ __all__ = [
     "save_model",
 ]
 
-SCHEMA = "samptag.weights/1"
 # safetensors' names of the types in which floats and integers may be stored.
 _FLOATS, _INTEGERS = ("F32", "F16"), ("I64",)
 _COUNTER = "num_batches_tracked"
@@ -114,8 +112,7 @@ def read_weights(path: Path) -> Weights:
     """
     path = Path(path)
     file = _open(path)
-    description, digest = _metadata(path, file)
-    card = _card(path, description)
+    card, description, digest = read_metadata(path, (file.metadata() or {}).get(METADATA_KEY))
     problem = _misfit(file, _shapes(card.config))
     if problem is not None:
         raise WeightsError(f"{path} does not hold a {card.config.name}: {problem}")
@@ -170,7 +167,7 @@ def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DT
                 raise ValueError(f"{name} holds values that are not finite in {dtype}")
     description = card.to_dict()
     metadata = {"schema": SCHEMA, "sha256": _digest(description, arrays), "card": description}
-    content = safetensors_bytes(arrays, {METADATA_KEY: _canonical(metadata)})
+    content = safetensors_bytes(arrays, {METADATA_KEY: canonical_json(metadata)})
     with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(Path(path)) as file:
         file.write(content)
 
@@ -213,29 +210,6 @@ def _open(path: Path) -> Any:
         raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
 
 
-def _metadata(path: Path, file: Any) -> tuple[Mapping[str, Any], str]:
-    """The card's fields and the digest."""
-    text = (file.metadata() or {}).get(METADATA_KEY)
-    if text is None:
-        raise WeightsError(f"{path} is a safetensors file, but not one of samptag's")
-    try:
-        metadata = json.loads(text)
-        schema, digest, description = metadata["schema"], metadata["sha256"], metadata["card"]
-        _canonical(description)  # Python reads NaN and 1e999, which JSON does not have
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise WeightsError(f"{path} has metadata that cannot be read; get the file again") from None
-    if schema != SCHEMA:
-        raise WeightsError(f"{path} has the format {schema!r}; this samptag reads {SCHEMA!r}")
-    return description, digest
-
-
-def _card(path: Path, description: Mapping[str, Any]) -> ModelCard:
-    try:
-        return ModelCard.from_dict(description)
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{path} cannot be used: {error}") from None
-
-
 def _shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
     """The shape of every tensor of the network that `config` describes, by its name."""
     if isinstance(config, ModelConfig):
@@ -266,12 +240,8 @@ def _misfit(file: Any, expected: Mapping[str, tuple[int, ...]]) -> str | None:
     return None
 
 
-def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
 def _digest(description: Mapping[str, Any], tensors: Tensors) -> str:
-    digest = hashlib.sha256(_canonical(description).encode())
+    digest = hashlib.sha256(canonical_json(description).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from samptag.core.blocks import Convolution, PlainBlock, ResidualBlock, Shortcut
 from samptag.core.model import HiddenLayer, Model, build_model
+from samptag.engine.steps import folded
 
 __all__ = ["fold", "folded_filters"]
 
@@ -24,13 +25,10 @@ def folded_filters(layer: Convolution | nn.Linear, norm: nn.BatchNorm1d | nn.Bat
     tuple of Tensor
         Weights in the shape of the layer's, and bias, (out,), float32.
     """
-    # In float64, so that folding adds no error of its own to the float32 of the layers.
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
+    if norm.running_mean is None or norm.running_var is None:
         raise ValueError("batch normalisation without running statistics cannot be folded")
-    scale = norm.weight.double() / torch.sqrt(variance.double() + norm.eps)
-    bias = (layer.bias.double() - mean.double()) * scale + norm.bias.double()
-    weight = layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+    parts = (layer.weight, layer.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    weight, bias = folded(*(part.double() for part in parts), epsilon=norm.eps)
     return weight.float().detach(), bias.float().detach()
 
 
@@ -40,10 +38,10 @@ def fold(model: Model) -> Model:
     Its forward gives the same numbers up to rounding. It cannot be trained or saved.
     """
     with torch.device("meta"):
-        folded = build_model(model.config)
-    folded.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)
-    folded.to(model.head.weight.device)
-    for module in list(folded.modules()):
+        plain = build_model(model.config)
+    plain.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)
+    plain.to(model.head.weight.device)
+    for module in list(plain.modules()):
         if isinstance(module, PlainBlock | Shortcut):
             _fold_pair(module, "conv", "bn")
         elif isinstance(module, ResidualBlock):
@@ -51,7 +49,7 @@ def fold(model: Model) -> Model:
             _fold_pair(module, "conv2", "bn2")
         elif isinstance(module, HiddenLayer):
             _fold_pair(module, "linear", "bn")
-    return folded.eval().requires_grad_(False)
+    return plain.eval().requires_grad_(False)
 
 
 def _fold_pair(module: nn.Module, layer_name: str, norm_name: str) -> None:

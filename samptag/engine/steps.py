@@ -32,6 +32,7 @@ __all__ = [
     "Mel",
     "PooledConvolution",
     "WinogradConvolution",
+    "folded",
     "relu",
     "winograd_scratch",
 ]
@@ -52,6 +53,15 @@ STACKED_ROWS = 81
 MEL_FRAMES = 243
 
 
+def folded(weight: Any, bias: Any, gain: Any, shift: Any, mean: Any, variance: Any, *, epsilon: float) -> Any:
+    """Weights, (out, ...), and bias of one layer that does what a layer and the batch normalisation behind it do.
+
+    NumPy's arrays or torch's tensors, in float64, so that folding adds no error of its own to the layers' float32.
+    """
+    scale = gain / (variance + epsilon) ** 0.5
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), (bias - mean) * scale + shift
+
+
 class Filters:
     """A layer with its batch normalisation folded in, as the right factor of a product.
 
@@ -69,14 +79,9 @@ class Filters:
         weight = tensors[f"{layer.name}.weight"].astype(np.float64)
         bias = tensors[f"{layer.name}.bias"].astype(np.float64)
         if layer.norm is not None:
-            # In float64, so that folding adds no error of its own to the float32 of the layers.
-            gain, shift, mean, variance = (
-                tensors[f"{layer.norm}.{part}"].astype(np.float64)
-                for part in ("weight", "bias", "running_mean", "running_var")
-            )
-            scale = gain / np.sqrt(variance + epsilon)
-            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-            bias = (bias - mean) * scale + shift
+            parts = ("weight", "bias", "running_mean", "running_var")
+            norm = (tensors[f"{layer.norm}.{part}"].astype(np.float64) for part in parts)
+            weight, bias = folded(weight, bias, *norm, epsilon=epsilon)
         weight = weight.reshape(*weight.shape[:2], -1)
         self.n_out, self.n_in, self.kernel = weight.shape
         taps = np.ascontiguousarray(weight.transpose(2, 1, 0))

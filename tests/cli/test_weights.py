@@ -132,7 +132,7 @@ def test_list_as_json(house: House, valid):
         "own": "imported",
     }
     assert [record["installed"] for record in records.values()] == [True, True, False, True]
-    assert "is not a samptag weights file" in records["broken"]["problem"]
+    assert "is not a weights file" in records["broken"]["problem"]
     assert records["theirs"]["tags"] == ["rock", "piano", "happy"]
     assert records["theirs"]["tag_categories"] == ["genre", "instrument", "mood/theme"]
     assert records["theirs"]["path"] == str(house.cache / "theirs.safetensors")

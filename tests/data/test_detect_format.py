@@ -1,6 +1,10 @@
+import json
+from pathlib import Path
+
 import pytest
 from dataset_makers import copy_songs, make_manifest, write_annotations
 
+import samptag
 from samptag.data import FORMATS, detect_format, open_dataset
 from samptag.errors import DatasetError
 
@@ -105,3 +109,8 @@ def test_what_is_no_data_set_is_told(tmp_path, name, words):
 def test_an_unknown_format_names_the_known(tmp_path):
     with pytest.raises(DatasetError, match="choose mtat, msd, jamendo, manifest, folders"):
         open_dataset(tmp_path, format="gtzan")
+
+
+def test_the_schema_names_every_format():
+    schema = json.loads((Path(samptag.__file__).parent / "schemas" / "data.json").read_text("utf-8"))
+    assert schema["properties"]["format"]["enum"] == list(FORMATS)
