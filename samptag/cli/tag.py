@@ -291,7 +291,13 @@ def tag(
     from samptag.ranks import Ranks
 
     ranks = Ranks.from_environment()
-    inputs, single = _inputs(paths or [], files_from, null=null, ranks=ranks) if ranks.leads else ([], False)
+    if ranks.world_size > 1 and "-" in (*(paths or ()), files_from):
+        raise UsageError("standard input cannot be shared by the processes of torchrun; name files or folders")
+    try:
+        inputs, single = _inputs(paths or [], files_from, null=null) if ranks.leads else ([], False)
+    except UsageError:
+        with ranks.joined():  # the others wait there, and end when this one does
+            raise
     with without_collection():
         tagger = open_tagger(
             model,
@@ -392,12 +398,10 @@ def _suffix(option: str, path: str, forms: Mapping[str, object], *, else_say: st
     return suffix
 
 
-def _inputs(paths: list[str], files_from: str | None, *, null: bool, ranks: Ranks) -> tuple[list[Input], bool]:
+def _inputs(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[Input], bool]:
     """What is tagged, and whether it is one file that was named: a folder or a list may hold one file by chance."""
     from samptag.tagging.files import STDIN, expand_inputs, read_list
 
-    if ranks.world_size > 1 and STDIN in (*paths, files_from):
-        raise UsageError("standard input cannot be shared by the processes of torchrun; name files or folders")
     if files_from is None:
         return expand_inputs(paths), len(paths) == 1 and not os.path.isdir(paths[0])
     try:

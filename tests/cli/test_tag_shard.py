@@ -45,7 +45,12 @@ def test_two_processes_write_what_one_writes(
     assert second.stdout == ""
 
 
-def test_standard_input_is_refused(torchrun):
-    process = torchrun("-")
-    assert b"cannot be shared by the processes of torchrun" in process.stderr
-    assert process.returncode != 0
+def test_what_one_process_cannot_read_ends_all(cli_environment, tiny_weights, tmp_path):
+    command = ["-m", "samptag", "tag", "--model", tiny_weights]
+    for process in run_ranks([*command, "-"], env=cli_environment):
+        assert process.returncode == 2
+        assert "standard input cannot be shared by the processes of torchrun" in process.stderr
+    first, second = run_ranks([*command, "--files-from", tmp_path / "none.txt"], env=cli_environment)
+    assert (first.returncode, second.returncode) == (2, 1)
+    assert "cannot read the list" in first.stderr
+    assert "another of the 2 processes has ended" in second.stderr

@@ -484,6 +484,18 @@ def test_odd_tags_of_flac_and_mp4(write: Run, undo: Run, music: Path):
     assert {path: everything(path) for path in music.iterdir()} == before
 
 
+def test_musepack_sv7_by_its_header(write: Run, undo: Run, music: Path):
+    """Nothing at hand encodes SV7: a header as specified (10 frames, 44.1 kHz), and no music behind it."""
+    song = music / "sv7.mpc"
+    data = b"MP+\x17" + (10).to_bytes(4, "little") + bytes.fromhex("0000809b") + bytes(16) + bytes(range(256)) * 20
+    song.write_bytes(data)
+    write(song, "--yes")
+    assert song.read_bytes().startswith(data)
+    assert (list(mutagen.File(song).tags["Genre"]), mutagen.File(song).info.version) == (["Techno"], 7)
+    undo()
+    assert song.read_bytes() == data
+
+
 def test_covers_are_kept(write: Run, undo: Run, music: Path):
     picture = mutagen.flac.Picture()
     picture.data, picture.mime = os.urandom(40_000), "image/jpeg"
