@@ -145,6 +145,7 @@ def give_songs(
         Words whose scores a terminal shows beside the songs.
     """
     if as_json:
+        from samptag.cli.console import print_records
         from samptag.library.songs import song_record
 
         print_records(document, "songs", map(song_record, songs))
