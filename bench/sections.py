@@ -82,11 +82,15 @@ def library(folder: Path, pool: Pool, suffix: str, options: Options) -> Iterator
     works = {name: runner(command) for name, command in contenders(folder, options).items()}
     for rounds in interleaved({"limit": limit, **works}, rounds=options.rounds):
         own = rounds.median("samptag")
-        figures = {"limit": rounds.median("limit") / own, "times real time": sum(durations) / own}
+        figures = {
+            "limit": rounds.median("limit") / own,
+            "times real time": sum(durations) / own,
+            "decoding alone": rounds.median("limit", "decode"),
+        }
         lines = [
             f"{suffix[1:]}, 44.1 kHz stereo, {len(durations)} tracks, {sum(durations) / 3600:.2f} h",
             f"  {figures['limit']:6.0%} of the machine's limit (whole process, start-up included)",
-            f"  {figures['times real time']:6.0f} times real time",
+            f"  {figures['times real time']:6.0f} times real time; libsndfile's decoding alone {figures['decoding alone']:.0f}",
         ]
         for name in works:
             if name != "samptag":

@@ -25,6 +25,9 @@ Floats = NDArray[np.float32]
 # Frames that go through the front end and the first module together: 729 of 128 channels are 0.4 MB, which the
 # second-level cache of most cores holds beside the filters.
 MAX_CHUNK_FRAMES = 729
+# Rows of all Winograd layers from which on compiled passes are worth their start. The paper's mel system has 81, a
+# tenth of its work: in an hour of music they save less than numba takes to start.
+COMPILABLE_ROWS = 729
 NO_PADS = (0, 0)
 
 
@@ -40,11 +43,6 @@ class CpuModel:
     bank : FilterBank
         Where this and other threads' models of the same network find their filters.
 
-    Attributes
-    ----------
-    compilable : bool
-        Whether there are passes that `samptag.engine.compiled` makes faster.
-
     Raises
     ------
     NotImplementedError
@@ -54,7 +52,7 @@ class CpuModel:
     def __init__(self, config: ModelConfig, layout: Layout, bank: FilterBank) -> None:
         self._config, self._bank = config, bank
         self._steps: list[Callable[[], object]] = []
-        self.compilable = False
+        self._winograd_rows = 0
         self._scratch = np.empty(steps.winograd_scratch(max(config.channels)), np.float32)
         outputs = [
             Frames(config.m ** (config.n - depth), config.channels[depth - 1], pads=_pads_into(following))
@@ -65,6 +63,11 @@ class CpuModel:
             self._add_block(block, source, output.inside)
         self._add_end(layout, outputs)
         del self._bank  # with the file of weights, which it would keep open; the steps have their filters
+
+    @property
+    def compilable(self) -> bool:
+        """Whether the passes that `samptag.engine.compiled` makes faster are a part of the work that matters."""
+        return self._winograd_rows >= COMPILABLE_ROWS
 
     def __call__(self, segment: Floats) -> Floats:
         """The embedding of one segment, (embedding_size,), of samples, (input_length,); the next call overwrites it."""
@@ -130,7 +133,7 @@ class CpuModel:
             self._steps.append(
                 steps.WinogradConvolution(source, filters, target, scratch=self._scratch, rectify=rectify)
             )
-            self.compilable = True
+            self._winograd_rows += len(target)
         else:
             if rectify:
                 self._steps.append(partial(relu, source.padded))

@@ -9,6 +9,7 @@ and the maximum over the m phases is the pooled result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,7 @@ WINOGRAD_CHANNELS = 128
 WINOGRAD_LEAST_ROWS = 81
 # With fewer rows the product is bound by reading its filters, so its phases are copied together to read them once.
 STACKED_ROWS = 81
-# Frames of the mel front end that are transformed together: 0.7 MB of windows at 729 samples.
+# Frames of the mel front end that are transformed together, at most: 0.7 MB of windows at 729 samples.
 MEL_FRAMES = 243
 
 
@@ -311,27 +312,63 @@ class Framing:
 
 
 class Mel:
-    """The mel front end, from `segment`, (samples,), to `target`, (frames, bands)."""
+    """The mel front end, from `segment`, (samples,), to `target`, (frames, bands).
+
+    The Fourier transform of p * q samples is two matrix products (Cooley and Tukey 1965): over every q-th sample, and,
+    with the factors that turn each of these sums, over the q places they start at. Both are real: sine and cosine stand
+    one below the other. Half of the sums are the conjugates of the others and left out. With 729 = 27 * 27 samples the
+    whole step takes less than half the time that it takes with NumPy's transform.
+    """
 
     def __init__(self, config: ModelConfig, target: Floats) -> None:
         left, right = config.front_pads
-        waveform = np.zeros(left + config.input_length + right, np.float32)
-        self.segment = waveform[left : left + config.input_length]
-        self.target = target
-        self.frames = sliding_window_view(waveform, config.first_filter)[:: config.first_stride][: config.frames]
-        self.window, self.n_fft = mel_window(config)
-        filters = mel_filters(config.sample_rate, n_fft=self.n_fft, n_bands=config.front_channels)
-        self.filters = np.ascontiguousarray(filters.T)
+        hop, length = config.first_stride, config.first_filter
+        window, n_fft = mel_window(config)
+        hops = -(-(left + config.input_length + right) // hop)
+        self.hops = np.zeros((hops, hop), np.float32)
+        self.segment = self.hops.reshape(-1)[left : left + config.input_length]
+        self.places = np.zeros((hop, hops), np.float32)
+        count = len(target)
+        while count > MEL_FRAMES and count % config.m == 0:
+            count //= config.m
+
+        p = max(divisor for divisor in range(1, math.isqrt(n_fft) + 1) if n_fft % divisor == 0)
+        q = n_fft // p
+        sums = np.arange(p // 2 + 1)
+        bins = sums[:, None] + p * np.arange(q)
+        first = np.exp(-2j * np.pi / p * np.outer(sums, np.arange(p)))
+        second = np.exp(-2j * np.pi / n_fft * (bins[..., None] * np.arange(q)))
+        self.first = np.stack([first.real, first.imag], 1).reshape(-1, p).astype(np.float32)
+        self.second = np.block([[second.real, -second.imag], [second.imag, second.real]]).astype(np.float32)
+        # Bins above half the sample rate mirror those below; what comes twice counts by half.
+        bins = np.minimum(bins, n_fft - bins).reshape(-1)
+        filters = mel_filters(config.sample_rate, n_fft=n_fft, n_bands=config.front_channels)
+        self.filters = np.ascontiguousarray((filters[:, bins] * (COMPRESSION / np.bincount(bins)[bins])).T, np.float32)
+
+        self.windowed = np.zeros((n_fft, count), np.float32)
+        self.sums = np.empty((len(sums), 2 * q, count), np.float32)
+        self.spectrum = np.empty((len(sums), 2, q, count), np.float32)
+        self.magnitudes = np.empty((len(bins), count), np.float32)
+        # One product a hop, of the same place of many frames: neighbours in memory once the hops are turned.
+        rows = [slice(row, min(row + hop, length)) for row in range(0, length, hop)]
+        self.windows = [(window[part, None], self.windowed[part]) for part in rows]
+        self.parts = [target[start : start + count] for start in range(0, len(target), count)]
 
     def __call__(self) -> None:
         """Compute `target` from `segment`."""
-        for start in range(0, len(self.frames), MEL_FRAMES):
-            windowed = self.frames[start : start + MEL_FRAMES] * self.window
-            magnitudes = np.abs(np.fft.rfft(windowed, n=self.n_fft)).astype(np.float32, copy=False)
-            part = self.target[start : start + MEL_FRAMES]
-            np.matmul(magnitudes, self.filters, out=part)
-            np.multiply(part, np.float32(COMPRESSION), out=part)
-            np.log1p(part, out=part)
+        np.copyto(self.places, self.hops.T)
+        spectrum, magnitudes = self.spectrum, self.magnitudes
+        for number, target in enumerate(self.parts):
+            for hop, (window, windowed) in enumerate(self.windows, start=number * len(target)):
+                np.multiply(self.places[: len(window), hop : hop + len(target)], window, out=windowed)
+            samples = self.windowed.reshape(self.first.shape[1], -1)
+            np.matmul(self.first, samples, out=self.sums.reshape(len(self.first), -1))
+            np.matmul(self.second, self.sums, out=spectrum.reshape(self.sums.shape))
+            np.square(spectrum, out=spectrum)
+            np.add(spectrum[:, 0], spectrum[:, 1], out=magnitudes.reshape(spectrum[:, 0].shape))
+            np.sqrt(magnitudes, out=magnitudes)
+            np.matmul(magnitudes.T, self.filters, out=target)
+            np.log1p(target, out=target)
 
 
 class Excitation:
