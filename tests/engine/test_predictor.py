@@ -22,8 +22,9 @@ from samptag.engine import predictor as predictor_module
 from samptag.engine.folding import fold
 from samptag.engine.predictor import Predictor
 from samptag.engine.torch_model import TorchModel
+from samptag.pretrained import DEFAULT
 
-DEFAULT_WEIGHTS = Path(__file__).parents[2] / "weights" / "samplecnn-3-9-mtat50.safetensors"
+DEFAULT_WEIGHTS = Path(__file__).parents[2] / "weights" / f"{DEFAULT}.safetensors"
 BEYOND_THE_GRID = (
     *(f"samplecnn-3-6-{block}{multi}" for block in ("se", "res", "rese", "won-rese") for multi in ("", "-multi")),
     "samplecnn-3-6-multi",
