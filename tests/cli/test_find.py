@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,24 @@ def test_a_word_alone_says_what_it_means_without_cutoffs(samptag: Run, library: 
     document = json.loads(done.stdout)
     assert document["cutoffs"] == {"piano": 0.5}
     assert all(song["scores"]["piano"] >= 0.5 for song in document["songs"])
+
+
+def test_words_and_names_with_quotes(samptag: Run, library: Path, tmp_path: Path):
+    db = shutil.copyfile(library, tmp_path / "library.db")
+    renamed = {"strings": '12" mix', "quiet": "rock 'n' roll"}
+    with closing(sqlite3.connect(db)) as connection, connection:
+        words = json.loads(connection.execute("SELECT tags FROM weights").fetchone()[0])
+        words = [{**word, "tag": renamed.get(word["tag"], word["tag"])} for word in words]
+        connection.execute("UPDATE weights SET tags = ?", (json.dumps(words),))
+        connection.execute(
+            "UPDATE songs SET artist = ? WHERE CAST(path AS TEXT) LIKE '%bay.wav'", ('The "Bay" o\' Pigs',)
+        )
+    for plain, quoted in (("strings > .4", "'12\" mix' > .4"), ("quiet > .4", "\"rock 'n' roll\" > .4")):
+        expected = samptag("find", "--db", library, plain).stdout
+        assert samptag("find", "--db", db, quoted).stdout == expected != b""
+    assert samptag("find", "--db", db, "artist ~ '\"bay\"'").stdout.endswith(b"bay.wav\n")
+    done = samptag("find", "--db", db, '12" mix > .4', check=2)
+    assert b"column 3 of the expression" in done.stderr
 
 
 def test_errors_mark_the_place(samptag: Run, library: Path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disk import on_a_full_disk
 from music_library import MEDIA, make_music, set_fields
 from superuser import give_up_override, needs_rights
 
@@ -313,6 +314,25 @@ def test_a_full_disk_keeps_what_was_recorded(index: Run, samptag: Run, music: Pa
     assert integrity(db) == "ok"
     assert paths(samptag, db) == before
     assert summary(index(music)) == "4 songs heard, 8 unchanged"
+
+
+def test_a_disk_without_room_for_the_index(
+    index: Run, samptag: Run, tiny_weights: Path, music: Path, db: Path, tmp_path: Path, cli_environment: dict[str, str]
+):
+    index(music / "formats")
+    before = paths(samptag, db)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    shutil.copyfile(db, disk / "library.db")
+    command = ["index", "--db", "library.db", "--model", tiny_weights, music]
+    done = on_a_full_disk(command, start=disk, after=tmp_path / "after", free="44k", env=cli_environment)
+    assert done.returncode == 5, done.stderr
+    assert "cannot write the index" in summary(done)
+    left = tmp_path / "after" / "library.db"
+    assert integrity(left) == "ok"
+    assert paths(samptag, left) >= before
+    samptag("index", "--db", left, "--model", tiny_weights, music)
+    assert len(paths(samptag, left)) == 12
 
 
 def test_a_run_with_nothing_to_hear_loads_no_model(

@@ -19,6 +19,7 @@ import mutagen
 import numpy as np
 import pytest
 import soundfile
+from full_disk import on_a_full_disk
 from music_library import FORMATS, MEDIA, make_rare
 from mutagen import id3
 from superuser import give_up_override, needs_rights
@@ -525,6 +526,33 @@ def test_a_full_disk_leaves_the_file_as_it_was(write: Run, music: Path):
     assert big.read_bytes() == data
     assert mutagen.File(music / "bay.wav").tags["TCON"].text == ["Techno"]
     assert not list(music.glob(".samptag-*"))
+
+
+def test_a_disk_without_room_for_the_copy(
+    write: Run, db: Path, music: Path, tmp_path: Path, cli_environment: dict[str, str]
+):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    for path in (db, music / "eastern-dreams.mp3", music / "bay.wav"):
+        shutil.copyfile(path, disk / path.name)
+    tags = [{"tag": tag, "score": score} for tag, score in SCORES.items()]
+    lines = [json.dumps({"path": name, "tags": tags}) for name in ("eastern-dreams.mp3", "bay.wav")]
+    (disk / "tags.jsonl").write_text("\n".join(lines))
+    command = ["write", "--yes", "--db", "library.db", "--from", "tags.jsonl", "eastern-dreams.mp3", "bay.wav"]
+    after = tmp_path / "after"
+    done = on_a_full_disk(command, start=disk, after=after, free="160k", env=cli_environment)
+    assert done.returncode == 1, done.stderr
+    assert "eastern-dreams.mp3: cannot be written: No space left on device; it is as it was" in error(done)
+    assert (after / "eastern-dreams.mp3").read_bytes() == (MEDIA / "eastern-dreams.mp3").read_bytes()
+    assert mutagen.File(after / "bay.wav").tags["TCON"].text == ["Techno"]
+    assert not list(after.glob(".samptag-*"))
+    with closing(sqlite3.connect(after / "library.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    done = on_a_full_disk(command, start=disk, after=tmp_path / "again", free="4k", env=cli_environment)
+    assert done.returncode == 5, done.stderr
+    assert "cannot write the index" in error(done)
+    for name in ("eastern-dreams.mp3", "bay.wav"):
+        assert (tmp_path / "again" / name).read_bytes() == (MEDIA / name).read_bytes()
 
 
 @needs_rights
