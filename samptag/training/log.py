@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,6 +24,8 @@ _FIGURES = ("valid_roc_auc", "valid_pr_auc", "valid_agreement")
 _SCALARS = ("train_loss", "valid_loss", *_FIGURES, "learning_rate", "segments_per_second")
 
 
+# The curves are drawn at most this often, and at the end: with a frozen encoder an epoch takes less than a picture.
+DRAW_SECONDS = 15.0
 # A run whose steps wait longer than this share of their time for segments says so.
 WAIT_SHARE = 0.15
 # The first steps of an epoch always wait; a share of less time than this says nothing.
@@ -122,8 +125,8 @@ class TrainingLog:
         self.folder = folder
         self.records = [dict(record) for record in records]
         self._write()
-        if records:
-            _draw(folder / CURVES, self.records)
+        self._drawn, self._drawn_at = 0, -math.inf
+        self._draw()
         self._events = _event_writer(folder / EVENTS, purge_from=len(self.records) + 1)
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -135,12 +138,19 @@ class TrainingLog:
                 if math.isfinite(record[name]):
                     self._events.add_scalar(name, record[name], record["epoch"])
             self._events.flush()
-        _draw(self.folder / CURVES, self.records)
+        if time.monotonic() - self._drawn_at > DRAW_SECONDS:
+            self._draw()
 
     def close(self) -> None:
-        """Let go of the event file."""
+        """Draw what has not been drawn, and let go of the event file."""
         if self._events is not None:
             self._events.close()
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._drawn < len(self.records):
+            _draw(self.folder / CURVES, self.records)
+            self._drawn, self._drawn_at = len(self.records), time.monotonic()
 
     def _write(self) -> None:
         # Written whole each time: a kill between the log and the checkpoint then never leaves an epoch in it twice.
@@ -179,7 +189,8 @@ def _draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         for name in (name for name in names if math.isfinite(records[-1][name])):
             axes.plot(epochs, [record[name] for record in records], marker=".", label=name.replace("_", " "))
         axes.set_xlabel("epoch")
-        axes.legend()
+        if axes.has_data():  # a validation of one clip ranks nothing
+            axes.legend()
     losses.set_title("loss a segment and tag")
     rankings.set_title("validation clips")
     with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:
