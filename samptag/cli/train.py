@@ -171,6 +171,15 @@ def train(
         int | None,
         typer.Option("--segments-per-clip", min=1, metavar="N", help="At most so many of each clip in an epoch."),
     ] = None,
+    segments_per_example: Annotated[
+        int | None,
+        typer.Option(
+            "--segments-per-example",
+            min=1,
+            metavar="N",
+            help="So many of a clip are heard together, and the mean of their logits learns the clip's labels.",
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", min=1e-9, metavar="RATE", help="The recipe's first or highest rate."),

@@ -28,7 +28,7 @@ PAPER_GRID = (
     (5, 15_625, range(3, 6)),
     (5, 78_125, range(4, 7)),
 )
-# The segment of the paper's three-system comparison (Lee 2017, section 4).
+# The segment of the paper's three-system comparison (Lee 2017).
 FRAME_LEVEL_M = 3
 FRAME_LEVEL_INPUT_LENGTH = 59_049
 

@@ -48,24 +48,27 @@ class Segments:
     starts : ndarray of int64, (n,)
         First sample, counted as in `AudioCache.starts`.
     lengths : ndarray of int64, (n,)
-        Samples there are; zeros follow up to the segment's length.
+        Samples there are; zeros follow up to `width`.
+    width : int
+        Samples of each, as they are handed on.
     """
 
     clips: NDArray[np.int64]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    width: int
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def then(self, others: "Segments") -> "Segments":
-        """These and `others`, whose `clips` are rows of another list."""
+        """These and `others`, which are as wide and whose `clips` are rows of another list."""
         pairs = ((self.clips, others.clips), (self.starts, others.starts), (self.lengths, others.lengths))
-        return Segments(*(np.concatenate(pair) for pair in pairs))
+        return Segments(*(np.concatenate(pair) for pair in pairs), self.width)
 
     def take(self, rows: NDArray[np.int64] | slice) -> "Segments":
         """The segments at `rows`, in that order."""
-        return Segments(self.clips[rows], self.starts[rows], self.lengths[rows])
+        return Segments(self.clips[rows], self.starts[rows], self.lengths[rows], self.width)
 
 
 def consecutive_segments(
@@ -89,67 +92,90 @@ def consecutive_segments(
     numbers = place if per_clip is None else (place * counts[rows]) // kept[rows]
     starts = cache.starts[clips][rows] + numbers * model.input_length
     lengths = np.minimum(model.input_length, cache.lengths[clips][rows] - numbers * model.input_length)
-    return Segments(rows, starts, lengths)
+    return Segments(rows, starts, lengths, model.input_length)
 
 
-def _random_segments(
-    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, rng: np.random.Generator
-) -> Segments:
-    """As many crops of each clip as `every` has: one at a random place in each of equal parts of the clip."""
+def _random_starts(
+    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, width: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Where as many crops of each clip as `every` has start: at a random place in each of equal parts of the clip."""
     counts = np.bincount(every.clips, minlength=len(clips))
     place = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts)
-    room = np.maximum(cache.lengths[clips][every.clips] - input_length, 0)
+    room = np.maximum(cache.lengths[clips][every.clips] - width, 0)
     offsets = np.floor((place + rng.random(len(every))) / counts[every.clips] * (room + 1)).astype(np.int64)
-    return Segments(every.clips, cache.starts[clips][every.clips] + np.minimum(offsets, room), every.lengths)
+    return cache.starts[clips][every.clips] + np.minimum(offsets, room)
 
 
-def _shifted_segments(
-    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, rng: np.random.Generator
-) -> Segments:
-    """`every`, each moved by at most `LARGEST_SHIFT` of its length inside its clip."""
+def _shifted_starts(
+    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, width: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The starts of `every`, each moved by at most `LARGEST_SHIFT` of its length inside its clip."""
     first = cache.starts[clips][every.clips]
-    room = np.maximum(cache.lengths[clips][every.clips] - input_length, 0)
-    shifts = np.rint(rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, len(every)) * input_length).astype(np.int64)
-    return Segments(every.clips, first + np.clip(every.starts - first + shifts, 0, room), every.lengths)
+    room = np.maximum(cache.lengths[clips][every.clips] - width, 0)
+    shifts = np.rint(rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, len(every)) * every.width).astype(np.int64)
+    return first + np.clip(every.starts - first + shifts, 0, room)
+
+
+def _examples(clips: NDArray[np.int64], *, each: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of the segments of every example, (examples, each): all of one clip, none twice as far as they go."""
+    if each == 1:
+        return np.arange(len(clips))[:, None]
+    order = rng.permutation(len(clips))
+    order = order[np.argsort(clips[order], kind="stable")]
+    counts = np.bincount(clips)
+    filled = -(-counts // each) * each
+    place = np.arange(filled.sum()) - np.repeat(np.cumsum(filled) - filled, filled)
+    first = np.repeat(np.cumsum(counts) - counts, filled)
+    rows: NDArray[np.int64] = order[first + place % np.repeat(counts, filled)].reshape(-1, each)
+    return rows
 
 
 def epoch_segments(
     cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
 ) -> Segments:
-    """The segments of one training epoch in their order, which depends on seed and epoch alone."""
+    """The segments of one training epoch in their order, which depends on seed and epoch alone.
+
+    Those of an example follow one another.
+    """
     rng = np.random.default_rng([seed, epoch])
     segments = consecutive_segments(cache, clips, model=model, per_clip=recipe.segments_per_clip)
+    width = recipe.augmentation.reach(model.input_length)
+    starts = segments.starts
     if recipe.segments == "random":
-        segments = _random_segments(segments, cache, clips, input_length=model.input_length, rng=rng)
+        starts = _random_starts(segments, cache, clips, width=width, rng=rng)
     elif recipe.segments == "shifted":
-        segments = _shifted_segments(segments, cache, clips, input_length=model.input_length, rng=rng)
-    size = recipe.batch_size
-    subsets = max(1, min(recipe.subsets, len(segments) // (LEAST_BATCHES_OF_A_SUBSET * size)))
-    orders = [rng.permutation(np.flatnonzero(segments.clips % subsets == subset)) for subset in range(subsets)]
-    if recipe.full_batches and len(segments) >= size:
+        starts = _shifted_starts(segments, cache, clips, width=width, rng=rng)
+    left = (cache.starts + cache.lengths)[clips][segments.clips] - starts
+    segments = Segments(segments.clips, starts, np.minimum(left, width), width)
+    examples = _examples(segments.clips, each=recipe.segments_per_example, rng=rng)
+    size = recipe.batch_size // recipe.segments_per_example
+    subsets = max(1, min(recipe.subsets, len(examples) // (LEAST_BATCHES_OF_A_SUBSET * size)))
+    owners = segments.clips[examples[:, 0]]
+    orders = [rng.permutation(np.flatnonzero(owners % subsets == subset)) for subset in range(subsets)]
+    if recipe.full_batches and len(examples) >= size:
         orders = [order[: len(order) - len(order) % size] for order in orders]
-    return segments.take(np.concatenate(orders))
+    return segments.take(examples[np.concatenate(orders)].ravel())
 
 
-def batch_bounds(n_segments: int, *, batch_size: int) -> list[tuple[int, int]]:
-    """First and last row of every batch; a rest of less than half a batch joins the batch before it.
+def batch_bounds(n_examples: int, *, batch_size: int) -> list[tuple[int, int]]:
+    """First and last example of every batch; a rest of less than half a batch joins the batch before it.
 
     A batch of one or two segments has no batch statistics worth the name, and could not be shared among processes.
     """
-    n = max(1, (n_segments + batch_size // 2) // batch_size) if batch_size > 1 else n_segments
-    bounds = [batch_size * i for i in range(n)] + [n_segments]
+    n = max(1, (n_examples + batch_size // 2) // batch_size) if batch_size > 1 else n_examples
+    bounds = [batch_size * i for i in range(n)] + [n_examples]
     return list(pairwise(bounds))
 
 
 class MappedSource:
-    """Waveforms of `input_length` samples, read from the cache's files."""
+    """Waveforms of segments, read from the cache's files."""
 
-    def __init__(self, cache: AudioCache, *, input_length: int, device: torch.device) -> None:
-        self._cache, self._length, self._device = cache, input_length, device
+    def __init__(self, cache: AudioCache, *, device: torch.device) -> None:
+        self._cache, self._device = cache, device
 
     def __call__(self, segments: Segments) -> Tensor:
-        """Float32 in [-1, 1), shape (n, input_length), on the device."""
-        block = np.zeros((len(segments), self._length), dtype=np.int16)
+        """Float32 in [-1, 1), shape (n, width), on the device."""
+        block = np.zeros((len(segments), segments.width), dtype=np.int16)
         for row, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
             self._cache.read(int(start), block[row, :length])
         tensor = torch.from_numpy(block)
@@ -159,27 +185,28 @@ class MappedSource:
 
 
 class ResidentSource:
-    """Waveforms of `input_length` samples, gathered from a copy of some `clips` in the device's own memory."""
+    """Waveforms of segments at most `width` wide, gathered from a copy of some `clips` in the device's own memory."""
 
-    def __init__(self, cache: AudioCache, clips: NDArray[np.int64], *, input_length: int, device: torch.device) -> None:
+    def __init__(self, cache: AudioCache, clips: NDArray[np.int64], *, width: int, device: torch.device) -> None:
         lengths = cache.lengths[clips]
         ends = np.cumsum(lengths)
         # starts in the cache, ascending, and what has to be added to get to the copy
         order = np.argsort(cache.starts[clips], kind="stable")
         self._cache_starts = cache.starts[clips][order]
         self._shifts = (ends - lengths - cache.starts[clips])[order]
-        self._samples = torch.empty(int(ends[-1]) + input_length, dtype=torch.int16, device=device)
+        self._samples = torch.empty(int(ends[-1]) + width, dtype=torch.int16, device=device)
         self._samples[int(ends[-1]) :] = 0
         for clip, end in zip(clips, ends, strict=True):
             self._samples[end - cache.lengths[clip] : end] = torch.from_numpy(cache.clip(int(clip)))
-        self._steps = torch.arange(input_length, device=device)
+        self._steps = torch.arange(width, device=device)
 
     def __call__(self, segments: Segments) -> Tensor:
-        """Float32 in [-1, 1), shape (n, input_length), on the device."""
+        """Float32 in [-1, 1), shape (n, width), on the device."""
         owner = np.searchsorted(self._cache_starts, segments.starts, side="right") - 1
         starts = torch.from_numpy(segments.starts + self._shifts[owner]).to(self._steps.device)
-        waveforms = self._samples[starts[:, None] + self._steps].to(torch.float32).div_(SCALE)
-        short = np.flatnonzero(segments.lengths < len(self._steps))
+        steps = self._steps[: segments.width]
+        waveforms = self._samples[starts[:, None] + steps].to(torch.float32).div_(SCALE)
+        short = np.flatnonzero(segments.lengths < segments.width)
         for row in short:
             waveforms[row, int(segments.lengths[row]) :] = 0
         return waveforms

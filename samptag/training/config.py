@@ -13,6 +13,7 @@ from samptag.training.recipe import DISTIL, MODERN, TUNE, Recipe, recipe_named
 __all__ = ["TrainConfig", "check_same", "settle"]
 
 _BUDGET = ("epochs", "max_steps", "max_minutes")
+_OF_THE_RECIPE = ("batch_size", "learning_rate", "segments_per_clip", "segments_per_example")
 # How the result is computed, not what it is: no part of a checkpoint's own settings.
 _SAID_ANEW = ("device", "jobs", "resident", "compiled", "save_every_minutes")
 # The clips themselves are compared by the split's name and hash, the weights to start from are in the checkpoint.
@@ -155,8 +156,8 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
     Parameters
     ----------
     given : Mapping
-        Fields of `TrainConfig`, the recipe and the model by name, and ``batch_size``, ``learning_rate`` and
-        ``segments_per_clip`` in place of the recipe's; None: not given.
+        Fields of `TrainConfig`, the recipe and the model by name, and ``batch_size``, ``learning_rate``,
+        ``segments_per_clip`` and ``segments_per_example`` in place of the recipe's; None: not given.
     stored : TrainConfig or None
         The checkpoint's.
 
@@ -166,7 +167,7 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
         When there is no data set to train on, or a value makes no sense.
     """
     values = {name: value for name, value in given.items() if value is not None}
-    changed = {name: values.pop(name, None) for name in ("batch_size", "learning_rate", "segments_per_clip")}
+    changed = {name: values.pop(name) for name in _OF_THE_RECIPE if name in values}
     before: dict[str, Any] = {}
     if stored is not None:
         dropped = {*_SAID_ANEW, *(_BUDGET if values.keys() & set(_BUDGET) else ())}
@@ -221,17 +222,19 @@ def _pos_weight(value: Any) -> float | str | None:
     raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {value!r}")
 
 
-def _adapted(
-    recipe: Recipe, *, batch_size: int | None, learning_rate: float | None, segments_per_clip: int | None
-) -> Recipe:
+def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: int) -> Recipe:
     """`recipe` with other numbers, and its learning rates scaled so that the first is `learning_rate`."""
-    if segments_per_clip is not None:
-        recipe = replace(recipe, segments_per_clip=segments_per_clip)
-    if batch_size is not None:
-        recipe = replace(recipe, batch_size=batch_size, msd_batch_size=None)
+    recipe = replace(recipe, **numbers)
+    if "batch_size" in numbers:
+        recipe = replace(recipe, msd_batch_size=None)
     if learning_rate is not None:
         factor = learning_rate / recipe.learning_rates[0]
         recipe = replace(recipe, learning_rates=tuple(rate * factor for rate in recipe.learning_rates))
+    if recipe.batch_size % recipe.segments_per_example:
+        raise UsageError(
+            f"a batch of {recipe.batch_size} segments is not made of whole examples of {recipe.segments_per_example}: "
+            "change --batch-size or --segments-per-example"
+        )
     return recipe
 
 

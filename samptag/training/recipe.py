@@ -4,6 +4,7 @@
 (ICASSP 2018), and ``modern`` the default.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
@@ -37,6 +38,20 @@ class Augmentation:
         Probability that everything above a cut-off is removed, as a low-rate codec does.
     band_limit_hz : tuple of float
         Lowest and highest cut-off in Hz, drawn evenly on a logarithmic scale.
+    speed_probability : float
+        Probability that the music is played faster or slower, which moves pitch and tempo together.
+    speed : float
+        The factor is between 1 / (1 + speed) and 1 + speed, drawn evenly on a logarithmic scale.
+    equaliser_probability : float
+        Probability of an equaliser with a random level for each octave.
+    equaliser_db : float
+        The levels are uniform in [-equaliser_db, equaliser_db] decibels.
+    band_stop_probability : float
+        Probability that a band of frequencies is removed, as SpecAugment does (Park et al. 2019).
+    band_stop_octaves : float
+        It is up to so many octaves wide, its edges not counted.
+    band_stop_hz : tuple of float
+        Lowest and highest middle of the band in Hz, drawn evenly on a logarithmic scale.
     """
 
     gain_db: float = 0.0
@@ -47,6 +62,17 @@ class Augmentation:
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     band_limit_probability: float = 0.0
     band_limit_hz: tuple[float, float] = (3_000.0, 10_000.0)
+    speed_probability: float = 0.0
+    speed: float = 0.06
+    equaliser_probability: float = 0.0
+    equaliser_db: float = 8.0
+    band_stop_probability: float = 0.0
+    band_stop_octaves: float = 1.0
+    band_stop_hz: tuple[float, float] = (100.0, 8_000.0)
+
+    def reach(self, length: int) -> int:
+        """Samples of the music that a segment of `length` samples can be made of."""
+        return length if not self.speed_probability else math.ceil(length * (1 + self.speed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +87,9 @@ class Recipe:
         "shifted": the consecutive ones, each moved by up to a sixteenth of its length.
     segments_per_clip : int or None
         At most so many segments of one clip in an epoch, and in its validation (there evenly spaced); None: all.
+    segments_per_example : int
+        So many segments of one clip are heard together, and the mean of their logits is held against the clip's labels,
+        which say what is in the clip, not in every segment of it. Validation hears segments one by one.
     batch_size : int
         Segments a step, over all processes.
     msd_batch_size : int or None
@@ -119,6 +148,7 @@ class Recipe:
     name: str
     segments: Literal["all", "random", "shifted"]
     segments_per_clip: int | None = None
+    segments_per_example: int = 1
     batch_size: int = 23
     msd_batch_size: int | None = None
     full_batches: bool = False

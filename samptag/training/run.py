@@ -84,8 +84,9 @@ def train(
         Called with (what is done, done, in all) while audio is decoded and teachers hear it.
     **options
         Fields of `TrainConfig`, with ``recipe`` and ``model`` by name if you like, and ``batch_size`` (segments a step
-        over all processes), ``segments_per_clip`` (at most so many in an epoch) and ``learning_rate`` (the recipe's
-        first or highest; the others keep their ratio to it). None counts as not given.
+        over all processes), ``segments_per_clip`` (at most so many in an epoch), ``segments_per_example`` (so many of
+        a clip learn its labels together) and ``learning_rate`` (the recipe's first or highest; the others keep their
+        ratio to it). None counts as not given.
 
     Raises
     ------

@@ -98,8 +98,9 @@ class Splits:
             needed = 2 * int(self.cache.lengths[clips].sum())
             resident = device.type == "cuda" and needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         if resident:
-            return ResidentSource(self.cache, clips, input_length=self.model.input_length, device=device)
-        return MappedSource(self.cache, input_length=self.model.input_length, device=device)
+            width = self.recipe.augmentation.reach(self.model.input_length)
+            return ResidentSource(self.cache, clips, width=width, device=device)
+        return MappedSource(self.cache, device=device)
 
     @property
     def facts(self) -> dict[str, object]:

@@ -120,10 +120,12 @@ class Stepper:
 
         Parameters
         ----------
-        waveforms, labels : Tensor
-            This process's part of the batch, on the device; embeddings in place of waveforms with a frozen encoder.
+        waveforms : Tensor
+            This process's part of the batch, (segments, samples), on the device; embeddings with a frozen encoder.
+        labels : Tensor
+            Of its examples, (examples, tags); the segments of an example follow one another.
         batch_size : int
-            Segments of the batch over all processes.
+            Examples of the batch over all processes.
         spent : float
             Share of the budget spent, in [0, 1].
         number : int
@@ -134,16 +136,23 @@ class Stepper:
         Returns
         -------
         Tensor
-            The loss summed over this process's segments and all tags, not yet waited for.
+            The loss summed over this process's examples and all tags, not yet waited for.
 
         Raises
         ------
         DeviceError
             When the device runs out of memory.
         """
-        recipe, sample_rate = self.recipe, self.model.config.sample_rate
+        recipe, heard = self.recipe, self.model.config
         if not self.frozen_encoder:
-            waveforms, labels = augment(waveforms, labels, how=recipe.augmentation, sample_rate=sample_rate, rng=rng)
+            waveforms, labels = augment(
+                waveforms,
+                labels,
+                how=recipe.augmentation,
+                length=heard.input_length,
+                sample_rate=heard.sample_rate,
+                rng=rng,
+            )
         self.rate = self.schedule.learning_rate(spent)
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * group["rate_share"]
@@ -155,7 +164,7 @@ class Stepper:
         with self._explain_lack_of_memory(len(waveforms)), self._norms.step(number):
             with precision:
                 logits = self._forward(waveforms)
-            loss = self.loss(logits.float(), labels)
+            loss = self.loss(logits.float().view(len(labels), -1, labels.shape[1]).mean(dim=1), labels)
             torch.autograd.backward(loss / (batch_size * labels.shape[1]))
         self.processes.add_gradients(self.parameters)
         if recipe.clip_gradient_norm is not None:
@@ -300,7 +309,7 @@ class Trainer:
         self.best: dict[str, Any] | None = None
         self.position = Position()
         self.segments_per_epoch = len(splits.epoch(0, seed=config.seed))
-        self.steps_per_epoch = len(batch_bounds(self.segments_per_epoch, batch_size=config.recipe.batch_size))
+        self.steps_per_epoch = len(self._bounds(self.segments_per_epoch))
         # The open epoch's loss over this process's segments, and how many numbers it is the sum of.
         # MPS has no float64.
         precision = torch.float32 if device.type == "mps" else torch.float64
@@ -338,20 +347,26 @@ class Trainer:
                     return stopped_by
         return 0
 
+    def _bounds(self, n_segments: int) -> list[tuple[int, int]]:
+        """First and last example of every batch of an epoch."""
+        each = self.config.recipe.segments_per_example
+        return batch_bounds(n_segments // each, batch_size=self.config.recipe.batch_size // each)
+
     def _train_epoch(self) -> int:
         """Train the rest of the open epoch; the number of the signal that stopped it, or 0."""
         p = self.position
         segments = self.splits.epoch(p.epoch, seed=self.config.seed)
-        bounds = batch_bounds(len(segments), batch_size=self.config.recipe.batch_size)[p.step :]
-        bounds = [] if self._over() else bounds
-        loader = Prefetcher(self.load, [segments.take(self.processes.rows(*bound)) for bound in bounds])
+        bounds = [] if self._over() else self._bounds(len(segments))[p.step :]
+        each = self.config.recipe.segments_per_example
+        shares = [self.processes.rows(*bound) for bound in bounds]
+        loader = Prefetcher(self.load, [segments.take(slice(s.start * each, s.stop * each)) for s in shares])
         started = reported = time.monotonic()
         done = 0
         self.stepper.prepare()
         with self.stepper.threads():
             for (batch, waveforms), (first, last) in zip(loader, bounds, strict=True):
                 self._step(batch, waveforms, last - first)
-                done += last - first
+                done += (last - first) * each
                 now = time.monotonic()
                 self._pace.measure(done, waited=loader.waited_seconds, seconds=now - started)
                 if now - reported > REPORT_SECONDS or p.step == self.steps_per_epoch:
@@ -366,7 +381,9 @@ class Trainer:
 
     def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
         p = self.position
-        labels = torch.from_numpy(self.splits.targets(batch, self.splits.train_labels)).to(self.device)
+        targets = self.splits.targets(batch, self.splits.train_labels)
+        targets = targets.reshape(-1, self.config.recipe.segments_per_example, targets.shape[1]).mean(axis=1)
+        labels = torch.from_numpy(targets).to(self.device)
         self._loss += self.stepper.step(
             waveforms,
             labels,

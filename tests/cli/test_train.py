@@ -102,6 +102,7 @@ def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_enviro
         (["--model", "samplecnn-3-9", "--m", "3"], 2, "either --model or --m"),
         (["--m", "1"], 2, "m must be at least 2"),
         (["--recipe", "papre"], 2, "no recipe is called 'papre'"),
+        (["--segments-per-example", "5"], 2, "a batch of 32 segments is not made of whole examples of 5"),
         (["--pos-weight", "heavy"], 2, "--pos-weight must be a number above 0 or 'balanced', not 'heavy'"),
         (["--pos-weight", "inf"], 2, "--pos-weight must be a number above 0 or 'balanced', not 'inf'"),
         (["--device", "cuda:7"], 4, "no device 'cuda:7'"),
@@ -126,6 +127,6 @@ def test_what_cannot_be_done_is_one_line(
 def test_options_of_a_training_are_options_of_the_command():
     options = set(inspect.signature(train).parameters)
     of_the_model = {"m", "n", "first_filter", "first_stride", "block", "multi_level", "sample_rate"}
-    of_the_recipe = {"batch_size", "learning_rate", "segments_per_clip"}
+    of_the_recipe = {"batch_size", "learning_rate", "segments_per_clip", "segments_per_example"}
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     assert options == fields | of_the_model | of_the_recipe | {"out", "resume", "as_json", "progress"}

@@ -23,7 +23,9 @@ def music(media: Path) -> tuple[torch.Tensor, int]:
 def varied(music: tuple[torch.Tensor, int], how: Augmentation, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(seed)
     waveforms, rate = music
-    return augment(waveforms.clone(), torch.eye(8), how=how, sample_rate=rate, rng=np.random.default_rng(seed))
+    return augment(
+        waveforms.clone(), torch.eye(8), how=how, length=30_000, sample_rate=rate, rng=np.random.default_rng(seed)
+    )
 
 
 def test_no_augmentation_changes_nothing(music):
@@ -81,3 +83,82 @@ def test_one_setting_does_not_move_the_draws_of_another(music):
     assert low.abs().max() < 1e-2
     probabilities = replace(MODERN.augmentation, mixup_probability=0, noise_probability=0, band_limit_probability=0)
     assert not torch.equal(varied(music, probabilities, seed=3)[0], music[0])
+
+
+def levels(music: torch.Tensor, waveforms: torch.Tensor, rate: int, hz: float) -> torch.Tensor:
+    """How much louder each segment has become around a frequency, in dB."""
+    near = (torch.fft.rfftfreq(music.shape[1], 1 / rate) - hz).abs() < hz / 20
+    before, after = (torch.fft.rfft(x).abs()[:, near].square().sum(1) for x in (music, waveforms))
+    return 10 * torch.log10(after / before)
+
+
+def test_the_equaliser_has_a_level_for_each_octave_and_lines_between(music):
+    waveforms, _ = varied(music, Augmentation(equaliser_probability=1, equaliser_db=8), seed=4)
+    bands = torch.stack([levels(music[0], waveforms, music[1], 62.5 * 2**band) for band in range(9)])
+    assert bands.abs().max() <= 8.5
+    assert bands.std(dim=0).min() > 1  # of every segment: its octaves differ
+    assert bands.std(dim=1).min() > 1  # of every octave: its segments differ
+    between = levels(music[0], waveforms, music[1], 1000 * 2**0.5)
+    torch.testing.assert_close(between, bands[4:6].mean(dim=0), rtol=0, atol=1.0)
+    flat, _ = varied(music, Augmentation(equaliser_probability=1, equaliser_db=0), seed=4)
+    torch.testing.assert_close(flat, music[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_band_stop_takes_out_a_band_and_nothing_else(music):
+    how = Augmentation(band_stop_probability=1, band_stop_octaves=1e-9, band_stop_hz=(1000, 1000))
+    spectrum = torch.fft.rfft(music[0])
+    response = (torch.fft.rfft(varied(music, how)[0]).abs() / spectrum.abs().clamp(min=1e-3))[0]
+    hz = torch.fft.rfftfreq(30_000, 1 / music[1])
+    heard = spectrum[0].abs() > 0.1
+    assert response[heard & ((hz - 1000).abs() < 5)].max() < 0.05
+    outside = heard & ((hz < 1000 / 2**0.21) | (hz > 1000 * 2**0.21))
+    torch.testing.assert_close(response[outside], torch.ones(int(outside.sum())), rtol=0, atol=0.02)
+    wide = Augmentation(band_stop_probability=1, band_stop_octaves=4, band_stop_hz=(1000, 1000))
+    ratio = levels(music[0], varied(music, wide)[0], music[1], 1200)
+    assert (ratio < -20).any()
+    assert levels(music[0], varied(music, wide)[0], music[1], 6000).abs().max() < 0.2
+
+
+def test_speed_moves_pitch_and_tempo_together(media: Path):
+    """A tone of 1 kHz that starts in the middle."""
+    rate, length = 22_050, 20_000
+    how = Augmentation(speed_probability=1, speed=0.1)
+    reach = how.reach(length)
+    time = torch.arange(reach, dtype=torch.float64) / rate
+    tone = (torch.sin(2 * torch.pi * 1000 * time) * (torch.arange(reach) >= length // 2)).float().repeat(16, 1)
+    rng = np.random.default_rng(0)
+    waveforms, _ = augment(tone, torch.eye(16), how=how, length=length, sample_rate=rate, rng=rng)
+    assert waveforms.shape == (16, length)
+    begins = (waveforms.abs() > 0.2).float().argmax(dim=1)
+    hz = torch.fft.rfft(waveforms).abs().argmax(dim=1) * rate / length
+    torch.testing.assert_close(hz * begins, torch.full((16,), 1000.0 * length / 2), rtol=5e-3, atol=0)
+    assert hz.min() < 950
+    assert hz.max() > 1050
+    assert 1000 / 1.1 - 2 <= hz.min() <= hz.max() <= 1100 + 2
+
+
+def test_unchanged_speed_is_the_music_itself(music):
+    how = Augmentation(speed_probability=1e-9, speed=0.1)
+    waveforms, rate = music
+    wide = torch.cat([waveforms, torch.ones(8, how.reach(30_000) - 30_000)], dim=1)
+    rng = np.random.default_rng(0)
+    played, _ = augment(wide, torch.eye(8), how=how, length=30_000, sample_rate=rate, rng=rng)
+    assert torch.equal(played, waveforms)
+
+
+def test_whole_examples_are_mixed(music):
+    """Of four examples of two segments each, every segment with the one at its place in the other example."""
+    waveforms, rate = music
+    labels = torch.eye(4)
+    mixed, blended = augment(
+        waveforms.clone(),
+        labels,
+        how=Augmentation(mixup_probability=1),
+        length=30_000,
+        sample_rate=rate,
+        rng=np.random.default_rng(2),
+    )
+    torch.testing.assert_close(blended.sum(1), torch.ones(4))
+    assert (blended.diagonal() < 1).any()
+    for place in range(2):
+        torch.testing.assert_close(mixed[place::2], blended @ waveforms[place::2], rtol=1e-4, atol=1e-6)

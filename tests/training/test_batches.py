@@ -22,7 +22,7 @@ from samptag.training.batches import (
     consecutive_segments,
     epoch_segments,
 )
-from samptag.training.recipe import MODERN, PAPER
+from samptag.training.recipe import MODERN, PAPER, Augmentation
 
 CPU = torch.device("cpu")
 
@@ -132,6 +132,59 @@ def test_random_crops_stay_inside_their_clips_and_cover_them(
     assert len(np.intersect1d(segments.starts, other.starts)) < 10
 
 
+@pytest.mark.parametrize("each", [2, 4, 7])
+def test_an_example_is_several_segments_of_one_clip(
+    each: int, audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
+):
+    recipe = replace(MODERN, segments_per_example=each, batch_size=4 * each)
+    segments = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=0)
+    examples = segments.clips.reshape(-1, each)
+    assert (examples == examples[:, :1]).all()
+    assert (np.bincount(examples[:, 0]) == -(-MODERN.segments_per_clip // each)).all()
+    assert not (np.diff(examples[:, 0]) == 0).all(), "the clips come in another order than in the list"
+    for row in range(len(train_clips)):
+        starts = segments.starts[segments.clips == row]
+        assert len(set(starts.tolist())) == MODERN.segments_per_clip  # all are heard, some of them twice
+    for example in segments.starts.reshape(-1, each):
+        assert len(set(example.tolist())) == each
+    other = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=1)
+    assert not np.array_equal(other.starts, segments.starts)
+
+
+def test_a_clip_of_one_segment_is_an_example_of_it_alone(audio: AudioCache, train_clips: np.ndarray):
+    """Six seconds hold two segments of 3^9; three are asked for."""
+    model = config_from_name("samplecnn-3-9")
+    recipe = replace(PAPER, segments_per_example=3, batch_size=6)
+    segments = epoch(audio, train_clips, model, recipe=recipe, seed=0, epoch=0)
+    assert len(segments) == 3 * len(train_clips) == 3 * len(take(audio, train_clips, model)) / 2
+    assert all(len(set(starts)) == 2 for starts in segments.starts.reshape(-1, 3).tolist())
+
+
+@pytest.mark.parametrize("how", ["all", "random", "shifted"])
+def test_music_to_be_played_faster_is_read_further(
+    how: str, audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
+):
+    recipe = replace(
+        MODERN, segments=how, segments_per_clip=None, augmentation=Augmentation(speed_probability=0.5, speed=0.2)
+    )
+    segments = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=0)
+    length = small_config.input_length
+    assert segments.width == pytest.approx(1.2 * length, abs=4)
+    assert len(segments) == len(take(audio, train_clips, small_config))
+    ends = (audio.starts + audio.lengths)[train_clips][segments.clips]
+    assert (segments.starts + segments.lengths <= ends).all()
+    assert (segments.lengths >= length).all()
+    assert (segments.lengths == segments.width).mean() > 0.9
+    sources = (
+        MappedSource(audio, device=CPU),
+        ResidentSource(audio, train_clips, width=segments.width, device=CPU),
+    )
+    last = segments.take(np.argsort(segments.starts)[-3:])
+    waveforms = [source(last) for source in sources]
+    assert torch.equal(*waveforms)
+    assert waveforms[0].shape == (3, segments.width)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 23, 32])
 @pytest.mark.parametrize("n", [1, 2, 11, 12, 22, 23, 24, 34, 35, 46, 1000])
 def test_batches_hold_every_segment_once_and_none_is_tiny(n: int, batch_size: int):
@@ -152,9 +205,9 @@ def test_resident_audio_is_the_mapped_audio(audio: AudioCache, train_clips: np.n
     # the last segment of a clip, cut short: the rest must be zeros and not the next clip
     clip = train_clips[2]
     end = int(audio.starts[clip] + audio.lengths[clip])
-    short = Segments(np.array([2]), np.array([end - 100]), np.array([100]))
-    mapped = MappedSource(audio, input_length=length, device=CPU)
-    resident = ResidentSource(audio, train_clips[::-1], input_length=length, device=CPU)
+    short = Segments(np.array([2]), np.array([end - 100]), np.array([100]), length)
+    mapped = MappedSource(audio, device=CPU)
+    resident = ResidentSource(audio, train_clips[::-1], width=length, device=CPU)
     for wanted in (segments, short):
         ours, theirs = mapped(wanted), resident(wanted)
         assert ours.dtype == torch.float32
@@ -169,7 +222,7 @@ def test_prefetched_batches_keep_their_order_and_end_with_their_thread(
 ):
     segments = epoch(audio, train_clips, small_config, seed=0, epoch=0)
     batches = [segments.take(slice(first, last)) for first, last in batch_bounds(len(segments), batch_size=100)]
-    source = MappedSource(audio, input_length=small_config.input_length, device=CPU)
+    source = MappedSource(audio, device=CPU)
     loader = Prefetcher(source, batches)
     for wanted, (batch, waveforms) in zip(batches, loader, strict=True):
         assert batch is wanted
