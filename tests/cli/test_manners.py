@@ -167,8 +167,8 @@ def test_tags_are_completed_by_the_weights_on_the_line(cli_environment, tiny_wei
         return subprocess.run(command, capture_output=True, env=environment, check=False).stdout.decode().splitlines()
 
     assert completed("samptag tag --tags harp") == ["harp", "harpsichord"]
-    assert completed("samptag tag --tags jazz,acoustic\\ g") == ["jazz,acoustic\\ guitar"]
-    assert completed("samptag tag --model samplecnn-3-9-mtat50 --tags no\\ vocal") == ["no\\ vocals", "no\\ vocal"]
+    assert completed("samptag tag --tags jazz,acoustic") == ["jazz,acoustic\\ guitar", "jazz,acoustic"]
+    assert completed("samptag tag --model samplecnn-3-9-mtat50 --tags wom") == ["woman"]
     assert completed(f"samptag tag --model {tiny_weights} --tags fem") == ["female\\ vocal"]
     assert completed(f"samptag tag --model {tiny_weights} --tags piano,te") == ["piano,techno"]
     assert "sota-mtat-se" in completed("samptag weights show sota-mtat")
