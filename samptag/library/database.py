@@ -12,6 +12,7 @@ from typing import Any
 
 from samptag.errors import LibraryError
 from samptag.files import locked, os_reason
+from samptag.library.words import fold
 
 __all__ = ["Database", "default_path"]
 
@@ -219,4 +220,5 @@ def _connect(address: str) -> sqlite3.Connection:
         address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.execute("PRAGMA synchronous = FULL")
+    connection.create_function("fold", 1, fold, deterministic=True)
     return connection

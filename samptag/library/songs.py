@@ -198,7 +198,6 @@ def select(
     sort: str | None = None,
 ) -> list[tuple[Any, ...]]:
     """The rows of the songs that are there and for which the condition holds."""
-    database.connection.create_function("fold", 1, fold, deterministic=True)
     at_most = "" if limit is None or sort == "random" else f" LIMIT {limit:d}"
     return database.rows(
         f"SELECT {_COLUMNS} FROM heard h JOIN songs s ON s.audio = h.audio JOIN audio a ON a.id = h.audio "
