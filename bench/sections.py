@@ -90,7 +90,8 @@ def library(folder: Path, pool: Pool, suffix: str, options: Options) -> Iterator
         lines = [
             f"{suffix[1:]}, 44.1 kHz stereo, {len(durations)} tracks, {sum(durations) / 3600:.2f} h",
             f"  {figures['limit']:6.0%} of the machine's limit (whole process, start-up included)",
-            f"  {figures['times real time']:6.0f} times real time; libsndfile's decoding alone {figures['decoding alone']:.0f}",
+            f"  {figures['times real time']:6.0f} times real time; "
+            f"libsndfile's decoding alone {figures['decoding alone']:.0f}",
         ]
         for name in works:
             if name != "samptag":
