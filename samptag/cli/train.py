@@ -119,6 +119,14 @@ def train(
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    live_teachers: Annotated[
+        bool | None,
+        typer.Option(
+            "--live-teachers/--no-live-teachers",
+            help="Teachers hear every segment as it is augmented, not the music once; by default on a GPU.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     init_from: Annotated[
         str | None,
         typer.Option(

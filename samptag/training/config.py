@@ -56,6 +56,9 @@ class TrainConfig:
         `samptag.training.vocabulary`. None: the teachers' tags.
     recipe : Recipe
         Given by name: "modern" is the default, with `init_from` "tune", with `teacher` "distil".
+    live_teachers : bool or None
+        The teachers hear every training segment as the student does, augmented, in place of the music once; None: on
+        CUDA.
     init_from : str or None
         Name or path of weights to start from; a classifier for other tags starts anew.
     freeze_encoder : bool
@@ -95,6 +98,7 @@ class TrainConfig:
     subset: str | None = None
     teacher: str | None = None
     vocabulary: str | None = None
+    live_teachers: bool | None = None
     model: ModelConfig | None = None
     recipe: Recipe = MODERN
     init_from: str | None = None
@@ -204,9 +208,13 @@ def _check_teaching(settled: dict[str, Any]) -> None:
     if settled.get("teacher") is None:
         if settled["vocabulary"] is not None:
             raise UsageError("--vocabulary says what teachers' tags mean: give --teacher too")
+        if settled.get("live_teachers"):
+            raise UsageError("--live-teachers says how teachers hear: give --teacher too")
         return
     if settled["pos_weight"] is not None:
         raise UsageError("--pos-weight weighs labels, and with --teacher there are none: leave it out")
+    if settled.get("live_teachers") and settled.get("freeze_encoder"):
+        raise UsageError("--freeze-encoder computes embeddings once: leave out --live-teachers")
     names = [name.strip() for name in str(settled["teacher"]).split(",")]
     if not all(names):
         raise UsageError(f"--teacher {settled['teacher']}: a name between the commas is empty")

@@ -137,7 +137,10 @@ def train(
             model.load_state_dict(state["stepper"]["model"])
         if teachers is not None:
             progress = _telling(preparing, "hearing the teachers")
-            splits = splits.taught_by(teachers, device=device, processes=processes, progress=progress)
+            live = config.live_teachers
+            if live is None:
+                live = device.type == "cuda" and not config.freeze_encoder
+            splits = splits.taught_by(teachers, live=live, device=device, processes=processes, progress=progress)
         load: Callable[[Segments], Tensor] = splits.source(device, resident=config.resident)
         if config.freeze_encoder:
             every = splits.consecutive(splits.train).then(splits.consecutive(splits.valid))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from samptag.core.config import ModelConfig
 from samptag.data import AudioCache, Dataset, build_cache
@@ -44,7 +45,9 @@ class Splits:
         In [0, 1]; zeros where teachers give the labels.
     teachers : Teachers or None
     taught : Taught or None
-        What they say about all these clips.
+        What they say about all these clips; about those of the validation alone where there is `live`.
+    live : callable or None
+        Augmented waveforms of training segments, (n, samples) -> what the teachers say about them, (n, tags).
     """
 
     dataset: Dataset
@@ -57,6 +60,7 @@ class Splits:
     valid_labels: NDArray[np.float32]
     teachers: Teachers | None = None
     taught: Taught | None = None
+    live: Callable[[Tensor], Tensor] | None = None
 
     def epoch(self, number: int, *, seed: int) -> Segments:
         """The training segments of an epoch in their order; their `clips` are rows of `train_labels`."""
@@ -70,12 +74,13 @@ class Splits:
         self,
         teachers: Teachers,
         *,
+        live: bool,
         device: torch.device,
         processes: Processes,
         progress: Callable[[int, int], None] | None,
     ) -> "Splits":
-        """These clips with what `teachers` say about them."""
-        clips = np.concatenate([self.train, self.valid])
+        """These clips with what `teachers` say about them, or will say about every segment of the training (`live`)."""
+        clips = self.valid if live else np.concatenate([self.train, self.valid])
         taught = teachers.teach(
             self.cache,
             clips,
@@ -85,7 +90,7 @@ class Splits:
             processes=processes,
             progress=progress,
         )
-        return replace(self, taught=taught)
+        return replace(self, taught=taught, live=teachers.live(model=self.model, device=device) if live else None)
 
     def targets(self, segments: Segments, labels: NDArray[np.float32]) -> NDArray[np.float32]:
         """What a model should say about segments, (n, tags): what teachers say, else `labels` of their clips."""

@@ -25,6 +25,7 @@ from samptag.audio.decode import SCALE
 from samptag.audio.resample import resample
 from samptag.core.config import ModelConfig
 from samptag.core.device import available_cores
+from samptag.core.spectrogram import Config
 from samptag.core.weights import Weights
 from samptag.data import AudioCache, Dataset
 from samptag.errors import DatasetError, UsageError
@@ -146,6 +147,29 @@ class Teachers:
         scores = [self._merged(wanted[i : i + len(self.names)]) for i in range(0, len(wanted), len(self.names))]
         order = np.argsort(segments.starts)
         return Taught(scores=np.concatenate(scores)[order], starts=segments.starts[order], length=model.input_length)
+
+    def live(self, *, model: ModelConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Teachers that hear waveforms as a student does, augmented and all: (n, samples) -> scores (n, words).
+
+        They hear the student's segment alone, repeated where their window is longer.
+
+        Parameters
+        ----------
+        model : ModelConfig
+            The student's: its sample rate is that of the waveforms.
+        device : torch.device
+            Where waveforms come from and teachers compute.
+        """
+        nets: list[tuple[Any, Config]] = [
+            (weights.to_module().to(device).requires_grad_(False), weights.card.config) for weights in self._weights
+        ]
+
+        def hear(waveforms: Tensor) -> Tensor:
+            with torch.no_grad():
+                said = [net(_fitted(waveforms, student=model, teacher=config)) for net, config in nets]
+                return self._merge.merge(torch.sigmoid(torch.cat(said, dim=1)))
+
+        return hear
 
     def _merged(self, said: Sequence[_Wanted]) -> Floats:
         """What all teachers said about one clip, as scores of the words."""
@@ -272,6 +296,16 @@ class _Listener:
             logits = [self._model(part.to(self._device)).cpu() for part in parts]
         said: Floats = torch.cat(logits).numpy()[rows]
         return said
+
+
+def _fitted(waveforms: Tensor, *, student: ModelConfig, teacher: Config) -> Tensor:
+    """A student's segments at a teacher's sample rate, of its length: repeated, or their middle."""
+    length = round(waveforms.shape[1] * teacher.sample_rate / student.sample_rate)
+    if length != waveforms.shape[1]:  # the spectrum cut off, or continued by zeros
+        waveforms = torch.fft.irfft(torch.fft.rfft(waveforms), n=length) * (length / waveforms.shape[1])
+    waveforms = waveforms.repeat(1, -(-teacher.input_length // length))
+    first = (waveforms.shape[1] - teacher.input_length) // 2 if length > teacher.input_length else 0
+    return waveforms[:, first : first + teacher.input_length].contiguous()
 
 
 def _digest(weights: Weights) -> str:

@@ -62,6 +62,8 @@ class Stepper:
     processes : Processes
     objective : callable
         Logits and labels, both (segments, tags) -> the loss, summed over segments and tags.
+    live : callable or None
+        Augmented waveforms -> what they are labelled with, (segments, tags), in place of the labels they came with.
 
     Attributes
     ----------
@@ -79,13 +81,14 @@ class Stepper:
         device: torch.device,
         processes: Processes,
         objective: Callable[[Tensor, Tensor], Tensor],
+        live: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         recipe, frozen = config.recipe, config.freeze_encoder
         lowest = config.freeze_modules
         self._frozen = [] if lowest is None else [model.front, *model.body[:lowest]]
         self.model, self.recipe, self.device, self.processes = model, recipe, device, processes
         self.frozen_encoder = frozen
-        self.loss = objective
+        self.loss, self._live = objective, live
         if frozen:
             model.requires_grad_(False)
             model.head.requires_grad_(True)
@@ -153,6 +156,8 @@ class Stepper:
                 sample_rate=heard.sample_rate,
                 rng=rng,
             )
+        if self._live is not None:
+            labels = self._live(waveforms).view(len(labels), -1, labels.shape[1]).mean(dim=1)
         self.rate = self.schedule.learning_rate(spent)
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * group["rate_share"]
@@ -304,7 +309,7 @@ class Trainer:
         self._callback = callback if callback is not None and processes.leads else lambda event: None
         weights = pos_weights(config.pos_weight, splits.train_labels)
         objective = LabelLoss(weights) if splits.taught is None else TeacherLoss(splits.taught)
-        self.stepper = Stepper(model, config, objective=objective, device=device, processes=processes)
+        self.stepper = Stepper(model, config, objective=objective, live=splits.live, device=device, processes=processes)
         self._eval_model = SampleCNN(model.config).to(device).eval()
         self.best: dict[str, Any] | None = None
         self.position = Position()
@@ -381,7 +386,8 @@ class Trainer:
 
     def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
         p = self.position
-        targets = self.splits.targets(batch, self.splits.train_labels)
+        labelled = self.splits.train_labels
+        targets = self.splits.targets(batch, labelled) if self.splits.live is None else labelled[batch.clips]
         targets = targets.reshape(-1, self.config.recipe.segments_per_example, targets.shape[1]).mean(axis=1)
         labels = torch.from_numpy(targets).to(self.device)
         self._loss += self.stepper.step(

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
@@ -77,10 +79,17 @@ class Merger:
     def __call__(self, scores: Mapping[str, npt.NDArray[np.floating]]) -> _Matrix:
         """What the teachers' scores (n, tags), in [0, 1], say about every word: (n, words), in [0, 1]."""
         side_by_side = np.concatenate([scores[name].astype(np.float32) for name in self.teachers], axis=1)
-        sources = np.clip(side_by_side @ self.average, _LEAST, 1 - _LEAST)
-        no_synonym = np.log1p(-sources) @ self.synonyms  # the logarithm of 1 - p, where p is that any tag holds
-        logits = (np.log(-np.expm1(no_synonym)) - no_synonym) @ self.share
-        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
+        merged: _Matrix = self.merge(torch.from_numpy(side_by_side)).numpy()
+        return merged
+
+    def merge(self, scores: Tensor) -> Tensor:
+        """The same of all teachers' scores side by side, (n, tags of all), on any device."""
+        average, synonyms, share = (
+            torch.from_numpy(each).to(scores.device) for each in (self.average, self.synonyms, self.share)
+        )
+        sources = (scores @ average).clamp(_LEAST, 1 - _LEAST)
+        no_synonym = torch.log1p(-sources) @ synonyms  # the logarithm of 1 - p, where p is that any tag holds
+        return torch.sigmoid((torch.log(-torch.expm1(no_synonym)) - no_synonym) @ share)
 
 
 @dataclass(frozen=True, kw_only=True)

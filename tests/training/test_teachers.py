@@ -18,10 +18,10 @@ from samptag.data import AudioCache, Dataset, build_cache, open_dataset
 from samptag.errors import DatasetError, UsageError, WeightsError
 from samptag.pretrained import load_weights
 from samptag.training import Processes, TrainResult
-from samptag.training.batches import LARGEST_SHIFT, consecutive_segments, epoch_segments
+from samptag.training.batches import LARGEST_SHIFT, MappedSource, consecutive_segments, epoch_segments
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.recipe import DISTIL
-from samptag.training.teachers import Taught, Teachers
+from samptag.training.teachers import Taught, Teachers, _fitted
 
 TEACHER = "samplecnn-3-9-mtat50"
 STUDENT = "frame-mel-729-243"
@@ -108,6 +108,50 @@ def test_a_spectrogram_teacher_hears_its_window_around_the_segment(music: tuple[
         np.testing.assert_allclose(said.scores[0], expected, atol=2e-3)
 
 
+def test_live_teachers_hear_a_segment_as_the_student_does(music: tuple[Dataset, AudioCache]):
+    _, audio = music
+    config = config_from_name(STUDENT)
+    segments = consecutive_segments(audio, everything(audio), model=config)
+    waveforms = MappedSource(audio, device=CPU)(segments)
+    said = hear(Teachers([TEACHER]), audio)(segments)
+    live = Teachers([TEACHER]).live(model=config, device=CPU)
+    np.testing.assert_allclose(live(waveforms).numpy(), said, atol=2e-3)  # kept as float16
+    assert live(waveforms[:1] * -0.25).sub(torch.from_numpy(said[:1])).abs().max() > 1e-2
+
+
+def test_live_teachers_of_another_rate_and_length_hear_it_resampled_and_repeated(
+    music: tuple[Dataset, AudioCache], tmp_path: Path
+):
+    _, audio = music
+    student = config_from_name(STUDENT)
+    waveform = MappedSource(audio, device=CPU)(consecutive_segments(audio, everything(audio), model=student).take([0]))
+    heard = {}
+    for architecture, length in (("musicnn", 48_128), ("won-fcn", 464_000)):
+        config = SpectrogramConfig(architecture=architecture, n_tags=3)
+        assert config.input_length == length
+        heard[architecture] = _fitted(waveform, student=student, teacher=config)[0]
+        assert heard[architecture].shape == (length,)
+    segment = round(59_049 * 16_000 / 22_050)
+    expected = resample(waveform[0].numpy(), 22_050, 16_000)
+    middle = slice(1000, segment - 1000)
+    assert np.corrcoef(heard["musicnn"][middle], expected[middle])[0, 1] > 0.999
+    assert torch.equal(heard["musicnn"][segment:], heard["musicnn"][: 48_128 - segment])
+    assert torch.equal(heard["won-fcn"][10 * segment :], heard["won-fcn"][: 464_000 - 10 * segment])
+    nearer = replace(student, m=3, n=4)  # a teacher of a third of the length hears the middle
+    third = _fitted(waveform, student=student, teacher=nearer)[0]
+    assert torch.equal(third, waveform[0, 19_683 : 2 * 19_683])
+
+
+def test_with_live_teachers_only_what_chooses_the_epoch_is_heard_in_advance(unlabelled: Path, tmp_path: Path):
+    options = {"model": STUDENT, "cache": tmp_path / "cache", "device": "cpu", "batch_size": 4, "epochs": 6}
+    result = samptag.train(unlabelled, out=tmp_path / "out", teacher=TEACHER, live_teachers=True, **options)
+    (kept,) = (tmp_path / "cache").glob("**/*-59049-*.npy")
+    assert kept.is_file()
+    records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["train_loss"] < 0.7 * records[0]["train_loss"]
+    assert result.best is not None
+
+
 def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tuple[Dataset, AudioCache]):
     _, audio = music
     teachers = Teachers([TEACHER])
@@ -162,6 +206,11 @@ def test_a_training_goes_on_with_the_same_teachers_and_words_alone(taught: tuple
     ("options", "message"),
     [
         ({"vocabulary": "words.csv"}, "give --teacher too"),
+        ({"live_teachers": True}, "give --teacher too"),
+        (
+            {"teacher": TEACHER, "live_teachers": True, "init_from": TEACHER, "freeze_encoder": True},
+            "leave out --live-teachers",
+        ),
         ({"teacher": TEACHER, "pos_weight": 2}, "with --teacher there are none"),
         ({"teacher": f"{TEACHER},,x"}, "a name between the commas is empty"),
         ({"teacher": f"{TEACHER},{TEACHER}"}, "a teacher is named twice"),
