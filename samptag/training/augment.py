@@ -120,7 +120,8 @@ def _quick_lengths(length: int, longest: int) -> NDArray[np.int64]:
     for prime in (2, 3, 5, 7):
         while (divisible := rest % prime == 0).any():
             rest[divisible] //= prime
-    return found[(rest == 1) | (found == length)]
+    quick: NDArray[np.int64] = found[(rest == 1) | (found == length)]
+    return quick
 
 
 def _mix(

@@ -64,7 +64,8 @@ class Segments:
     def then(self, others: "Segments") -> "Segments":
         """These and `others`, which are as wide and whose `clips` are rows of another list."""
         pairs = ((self.clips, others.clips), (self.starts, others.starts), (self.lengths, others.lengths))
-        return Segments(*(np.concatenate(pair) for pair in pairs), self.width)
+        clips, starts, lengths = (np.concatenate(pair) for pair in pairs)
+        return Segments(clips, starts, lengths, self.width)
 
     def take(self, rows: NDArray[np.int64] | slice) -> "Segments":
         """The segments at `rows`, in that order."""
@@ -103,7 +104,8 @@ def _random_starts(
     place = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts)
     room = np.maximum(cache.lengths[clips][every.clips] - width, 0)
     offsets = np.floor((place + rng.random(len(every))) / counts[every.clips] * (room + 1)).astype(np.int64)
-    return cache.starts[clips][every.clips] + np.minimum(offsets, room)
+    starts: NDArray[np.int64] = cache.starts[clips][every.clips] + np.minimum(offsets, room)
+    return starts
 
 
 def _shifted_starts(
@@ -113,7 +115,8 @@ def _shifted_starts(
     first = cache.starts[clips][every.clips]
     room = np.maximum(cache.lengths[clips][every.clips] - width, 0)
     shifts = np.rint(rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, len(every)) * every.width).astype(np.int64)
-    return first + np.clip(every.starts - first + shifts, 0, room)
+    starts: NDArray[np.int64] = first + np.clip(every.starts - first + shifts, 0, room)
+    return starts
 
 
 def _examples(clips: NDArray[np.int64], *, each: int, rng: np.random.Generator) -> NDArray[np.int64]:

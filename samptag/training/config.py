@@ -230,7 +230,7 @@ def _pos_weight(value: Any) -> float | str | None:
     raise UsageError(f"--pos-weight must be a number above 0 or 'balanced', not {value!r}")
 
 
-def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: int) -> Recipe:
+def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: Any) -> Recipe:
     """`recipe` with other numbers, and its learning rates scaled so that the first is `learning_rate`."""
     recipe = replace(recipe, **numbers)
     if "batch_size" in numbers:
