@@ -20,7 +20,7 @@ from pathlib import Path
 from recipes.command import exit_code
 from recipes.library.evaluate import LISTENERS, PERTURBATIONS, VOCABULARY, measure, text
 from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
-from recipes.library.publish import halve, publish
+from recipes.library.publish import PARTS, WEIGHTS, halve, publish
 from samptag.data.formats import mtat
 from samptag.errors import SamptagError, UsageError
 from samptag.files import atomic_write
@@ -36,24 +36,22 @@ VALID_SHARE = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Student:
-    """One network: its name, what `samptag train` is asked for beside teachers and music, and the files it becomes."""
+    """One network: its name, and what `samptag train` is asked for beside teachers and music."""
 
     name: str
     options: tuple[str, ...]
-    parts: tuple[str, ...]
 
 
 STUDENTS = (
-    Student(name="frame-mel-729-243", options=("--model", "frame-mel-729-243", "--epochs", "60"), parts=("library",)),
+    Student(name="frame-mel-729-243", options=("--model", "frame-mel-729-243", "--epochs", "40")),
     # The lowest modules are those of the weights that it starts from: filters that tell frequencies apart, which took
     # hours to learn. Without their backward pass a step costs a third.
     Student(
         name="samplecnn-3-9",
         options=(
             *("--init-from", "samplecnn-3-9-library", "--freeze-modules", "2"),
-            *("--learning-rate", "1e-3", "--epochs", "16"),
+            *("--learning-rate", "1e-3", "--epochs", "13"),
         ),
-        parts=("library", "mtat50"),
     ),
 )
 
@@ -110,7 +108,8 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", choices=[each.name for each in STUDENTS])
     parser.add_argument("--teachers", type=Path, metavar="DIR", help="teachers' files; else fetched by their names")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="for decoded audio and what teachers say")
-    parser.add_argument("--publish-to", type=Path, metavar="DIR", default=Path(__file__).parents[2] / "weights")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:1], help="outputs to publish: %(choices)s")
+    parser.add_argument("--publish-to", type=Path, metavar="DIR", default=WEIGHTS)
     options = parser.parse_args()
     steps = options.steps or STEPS
     if unknown := [step for step in steps if step not in STEPS]:
@@ -139,7 +138,7 @@ def main() -> int:
                 if not figures.exists():
                     raise UsageError(f"{figures} is not there: run the step evaluate first")
                 found = json.loads(figures.read_text(encoding="utf-8"))
-                for part in student.parts:
+                for part in options.parts:
                     publish(weights, part, figures=found, folder=options.publish_to)
 
     return exit_code(work)

@@ -377,13 +377,10 @@ def _judged_by(tagger: Tagger, vocabulary: Vocabulary) -> dict[str, Vocabulary]:
     """The library's words, and where a model has others its own."""
     own = side_by_side({tagger.card.name: tagger.tags})
     if set(vocabulary.tags) <= set(own.tags):
+        listeners = [word for word in own.words if word.word.startswith(LISTENERS)]
         parts = {
-            "words": [word for word in own.words if not word.word.startswith(LISTENERS)],
-            "tags": [
-                replace(word, word=word.word.removeprefix(LISTENERS))
-                for word in own.words
-                if word.word.startswith(LISTENERS)
-            ],
+            "words": [word for word in own.words if word not in listeners],
+            "tags": [replace(word, word=word.word.removeprefix(LISTENERS)) for word in listeners],
         }
         return {kind: Vocabulary(words=tuple(words)) for kind, words in parts.items() if words}
     merged = vocabulary.known_to([tagger.card.name])

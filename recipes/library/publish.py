@@ -1,5 +1,13 @@
-"""A trained student put among the weights that samptag ships: file, registry entry and model card."""
+"""A trained student put among the weights that samptag ships: file, registry entry and model card.
 
+    python -m recipes.library.publish FIGURES.json
+
+puts what `recipes.library.evaluate` measured of weights that ship already, by their own tags, into their card.
+"""
+
+import argparse
+import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from recipes.command import exit_code
 from recipes.library.evaluate import LISTENERS
 from recipes.register import register_bundled
 from samptag.core.card import ModelCard
@@ -17,7 +26,9 @@ from samptag.errors import UsageError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
 
-__all__ = ["halve", "model_card", "publish"]
+__all__ = ["PARTS", "annotate", "halve", "model_card", "publish"]
+
+WEIGHTS = Path(__file__).parents[2] / "weights"
 
 SPLIT = "63 Magnatune tracks with listeners' tags, on which some of the teachers were trained"
 _DESCRIPTIONS = {
@@ -27,18 +38,7 @@ _DESCRIPTIONS = {
 }
 # Part of a student -> what its figures are called.
 _KINDS = {"library": "words", "mtat50": "tags"}
-# How the teachers' scores become those of a part's words.
-_HOW = {
-    "library": (
-        "`recipes/library/vocabulary.csv` says of which of their tags each word is made; where several speak, tags of "
-        "one list are\nsynonyms (the word holds where any of them does), and the lists are opinions, whose logits are "
-        "averaged. Fourteen ways to combine\nthem were compared on 60 tagged tracks."
-    ),
-    "mtat50": (
-        "Each is the mean of what the two MagnaTagATune networks say of it. The tags were learned beside the library's "
-        "words, by one\nnetwork with both kinds of outputs: `samplecnn-3-9-library` is the same but for the classifier."
-    ),
-}
+PARTS = tuple(_KINDS)
 _SHORT = {"frame-mel-729-243-library": "mel"}
 _CITATION = (
     "Lee, Park, Kim, Nam: Sample-level Deep Convolutional Neural Networks for Music Auto-tagging Using Raw Waveforms, "
@@ -79,29 +79,19 @@ def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Pat
     WeightsError
         The weights or the registry cannot be used.
     """
-    loaded = read_weights(weights)
-    known = figures[_KINDS[part]]
-    if figures["weights"] != {"name": loaded.card.name, "sha256": loaded.sha256}:
-        raise UsageError(f"{weights}: the figures are of other weights; evaluate these first")
-    if not (known["human"] and known["agreement"]):
-        raise UsageError(f"{weights}: its figures lack tagged or held-out tracks; evaluate it with the folders of both")
+    loaded, known = _known(weights, figures, _KINDS[part])
     macro = known["human"]["macro"]
     clips, _, taught = loaded.card.training_data.partition(", taught by ")
     data = f"{clips.split()[0]} tracks, taught by {taught}"
     card, tensors = _cut(loaded, part)
     card = replace(
-        card,
-        description=_DESCRIPTIONS[card.name].format(n=len(card.tags)),
+        _with_evidence(card, known),
         training_data=f"Public music without labels, listed in recipes/library/sources.csv: {data}",
         citation=_CITATION,
         source="recipes/library",
         split=SPLIT,
         split_hash=None,
         metrics={"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"], "protocol": "all"},
-        cutoffs=known["cutoffs"],
-        cutoff_evidence={tag: CutoffEvidence(**each) for tag, each in known["cutoff_evidence"].items()},
-        evidence={tag: Evidence.from_dict(tag, each) for tag, each in known["evidence"].items()},
-        concepts={name: Concept.from_dict(name, each) for name, each in known["concepts"].items()},
     )
     target = folder / f"{card.name}.safetensors"
     save_model(target, tensors, card=card, dtype=np.float16)
@@ -111,6 +101,42 @@ def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Pat
     with atomic_write(folder / f"{card.name}.md") as file:
         file.write(page.encode("utf-8"))
     return target
+
+
+def annotate(path: Path, *, figures: Mapping[str, Any]) -> None:
+    """Give published weights, which stay as they are, a card with what is known of each of their own tags.
+
+    Beside `path` are the ``registry.json`` and the page that quotes the file's digest; errors are those of `publish`.
+    """
+    loaded, known = _known(path, figures, "tags")
+    before = file_sha256(path)
+    save_model(path, loaded.tensors, card=_with_evidence(loaded.card, known), dtype=np.float16)
+    register_bundled(path, short=_SHORT.get(loaded.card.name))
+    page = path.with_suffix(".md")
+    text = page.read_text(encoding="utf-8").replace(before, file_sha256(path))
+    with atomic_write(page) as file:
+        file.write(text.encode("utf-8"))
+
+
+def _known(weights: Path, figures: Mapping[str, Any], kind: str) -> tuple[Weights, Mapping[str, Any]]:
+    """Some weights and what was measured of one kind of their words."""
+    loaded, known = read_weights(weights), figures[kind]
+    if figures["weights"] != {"name": loaded.card.name, "sha256": loaded.sha256}:
+        raise UsageError(f"{weights}: the figures are of other weights; evaluate these first")
+    if not (known["human"] and known["agreement"]):
+        raise UsageError(f"{weights}: its figures lack tagged or held-out tracks; evaluate it with the folders of both")
+    return loaded, known
+
+
+def _with_evidence(card: ModelCard, known: Mapping[str, Any]) -> ModelCard:
+    return replace(
+        card,
+        description=_DESCRIPTIONS[card.name].format(n=len(card.tags)),
+        cutoffs=known["cutoffs"],
+        cutoff_evidence={tag: CutoffEvidence(**each) for tag, each in known["cutoff_evidence"].items()},
+        evidence={tag: Evidence.from_dict(tag, each) for tag, each in known["evidence"].items()},
+        concepts={name: Concept.from_dict(name, each) for name, each in known["concepts"].items()},
+    )
 
 
 def _cut(weights: Weights, part: str) -> tuple[ModelCard, dict[str, np.ndarray]]:
@@ -136,6 +162,7 @@ def model_card(
     name : str
         Of the weights; ``NAME.about.md`` beside this file says what is theirs alone.
     part : {"library", "mtat50"}
+        ``PART.how.md`` says how the teachers' scores become those of its words.
     known : Mapping
         What `evaluate.measure` found of these words.
     version : str
@@ -161,7 +188,7 @@ def model_card(
         sha256=sha256,
         version=version,
         n_words=len(words),
-        how=_HOW[part],
+        how=Path(__file__).with_name(f"{part}.how.md").read_text(encoding="utf-8").strip(),
         n_tested=len(known["human"]["tags"]),
         clips=known["human"]["clips"],
         roc_auc=_with_interval(known["human"]["macro"], "roc_auc"),
@@ -201,3 +228,19 @@ def _with_interval(macro: Mapping[str, Any], area: str) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m recipes.library.publish", description=__doc__.split("\n")[0])
+    parser.add_argument("figures", type=Path, metavar="FIGURES.json")
+    options = parser.parse_args()
+
+    def work() -> None:
+        figures = json.loads(options.figures.read_text(encoding="utf-8"))
+        annotate(WEIGHTS / f"{figures['weights']['name']}.safetensors", figures=figures)
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -99,7 +99,7 @@ def carry_out(row: str, *, seed: int, steps: int, data: Path, work: Path) -> Out
     model, recipe = ROWS[row]
     dataset, cache = open_dataset(data), work / "cache"
     with tempfile.TemporaryDirectory() as folder:
-        options = {"recipe": recipe, "model": model, "cache": cache, "device": "cpu"}
+        options: dict[str, Any] = {"recipe": recipe, "model": model, "cache": cache, "device": "cpu"}
         done = samptag.train(data, out=Path(folder) / "run", seed=seed, max_steps=steps, **options)
         if done.stopped_by:
             raise KeyboardInterrupt

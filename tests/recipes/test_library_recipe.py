@@ -62,7 +62,7 @@ def made(tmp_path_factory):
     arguments = {"--music": "music", "--work": "work", "--cache": "cache", "--publish-to": "weights"}
     command = [text for option, name in arguments.items() for text in (option, str(folder / name))]
     options = ("--model", NET, "--batch-size", "4", "--max-steps", "3")
-    tiny = recipe.Student(name=NET, options=options, parts=("library", "mtat50"))
+    tiny = recipe.Student(name=NET, options=options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "STUDENTS", (tiny,))
         patch.setattr(recipe, "TEACHERS", (TEACHER,))
@@ -70,7 +70,7 @@ def made(tmp_path_factory):
         patch.setattr(recipe, "PERTURBATIONS", ("gain:-12dB",))
         for module in (recipe, evaluate):
             patch.setattr(module, "VOCABULARY", folder / "words.csv")
-        patch.setattr(sys, "argv", ["recipes.library", *command, *recipe.STEPS])
+        patch.setattr(sys, "argv", ["recipes.library", *command, "--parts", "library", "mtat50", "--", *recipe.STEPS])
         assert recipe.main() == 0
     return folder
 
