@@ -86,7 +86,7 @@ def train(student: Student, *, work: Path, teachers: Sequence[str], cache: Path 
         command += ["--resume"]
     else:
         command += ["--data", str(work / "manifest.csv"), "--name", student.name, "--licence", "CC-BY-NC-SA-4.0"]
-        command += ["--segments-per-clip", str(SEGMENTS_PER_CLIP)]
+        command += ["--segments-per-clip", str(SEGMENTS_PER_CLIP), "--no-live-teachers"]
         command += ["--teacher", ",".join(teachers), "--vocabulary", str(work / "words.csv"), *student.options]
     print(" ".join(command), file=sys.stderr)
     done = subprocess.run(command, check=False).returncode

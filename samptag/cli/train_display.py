@@ -106,7 +106,8 @@ def _introduce(event: Prepared) -> None:
         "validation clips"
     )
     if splits.teachers is not None:
-        note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers.names)}")
+        live = "" if splits.live is None else ", who hear every segment as it is augmented"
+        note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers.names)}{live}")
     else:
         _count_clips(splits)
     if splits.left_out:

@@ -10,7 +10,7 @@ from samptag.core.config import ModelConfig, config_from_name
 from samptag.errors import UsageError, WeightsError
 from samptag.training.recipe import DISTIL, MODERN, TUNE, Recipe, recipe_named
 
-__all__ = ["TrainConfig", "check_same", "settle"]
+__all__ = ["TrainConfig", "check_batches", "check_same", "settle"]
 
 _BUDGET = ("epochs", "max_steps", "max_minutes")
 _OF_THE_RECIPE = ("batch_size", "learning_rate", "segments_per_clip", "segments_per_example")
@@ -56,9 +56,9 @@ class TrainConfig:
         `samptag.training.vocabulary`. None: the teachers' tags.
     recipe : Recipe
         Given by name: "modern" is the default, with `init_from` "tune", with `teacher` "distil".
-    live_teachers : bool or None
-        The teachers hear every training segment as the student does, augmented, in place of the music once; None: on
-        CUDA.
+    live_teachers : bool
+        The teachers hear every training segment as the student does, augmented, in place of the music once; on CUDA
+        unless told otherwise, but for a frozen encoder.
     init_from : str or None
         Name or path of weights to start from; a classifier for other tags starts anew.
     freeze_encoder : bool
@@ -68,8 +68,8 @@ class TrainConfig:
     pos_weight : float, "balanced" or None
         Weight of positives in the loss; "balanced": negatives / positives of each tag, at most 100.
     seed : int
-        Same seed, same data, same number of threads, and a budget that is not wall-clock time: the same weights on the
-        CPU, bit for bit.
+        Same seed, data, number of threads and kind of CPU, and a budget that is not wall-clock time: the same weights,
+        bit for bit.
     epochs, max_steps : int or None
     max_minutes : float or None
         The budget; what is reached first ends the training. Without any, the recipe's epochs. Minutes are wall-clock
@@ -98,7 +98,7 @@ class TrainConfig:
     subset: str | None = None
     teacher: str | None = None
     vocabulary: str | None = None
-    live_teachers: bool | None = None
+    live_teachers: bool = False
     model: ModelConfig | None = None
     recipe: Recipe = MODERN
     init_from: str | None = None
@@ -238,12 +238,28 @@ def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: A
     if learning_rate is not None:
         factor = learning_rate / recipe.learning_rates[0]
         recipe = replace(recipe, learning_rates=tuple(rate * factor for rate in recipe.learning_rates))
-    if recipe.batch_size % recipe.segments_per_example:
+    return recipe
+
+
+def check_batches(recipe: Recipe, *, processes: int) -> None:
+    """Refuse batches that are no whole examples, or of which a process may get none.
+
+    Raises
+    ------
+    UsageError
+        The last batch of an epoch may be half of one.
+    """
+    batch, each = recipe.batch_size, recipe.segments_per_example
+    if each < 1 or batch % each:
         raise UsageError(
-            f"a batch of {recipe.batch_size} segments is not made of whole examples of {recipe.segments_per_example}: "
+            f"a batch of {batch} segments is not made of whole examples of {each}: "
             "change --batch-size or --segments-per-example"
         )
-    return recipe
+    if each > 1 and batch // each < 2 * processes:
+        raise UsageError(
+            f"a batch of {batch} segments, {each} an example, leaves some of {processes} processes without an example "
+            f"at the end of an epoch: raise --batch-size to {2 * processes * each}"
+        )
 
 
 def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -305,7 +305,7 @@ TUNE = replace(
 
 # A teacher's scores are softer than labels, and there are many of them: less dropout, less decay. All of the music is
 # heard, close to what the teachers heard: musicnn's 3 s hold a segment of 3^9 that is moved by a sixteenth. Noise and
-# band limits stay rare, because the teachers have not heard them.
+# band limits stay rare, because teachers that hear the music once have not heard them.
 DISTIL = replace(
     MODERN,
     name="distil",

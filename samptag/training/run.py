@@ -22,7 +22,7 @@ from samptag.training.checkpoints import (
     restore_random_state,
     writing_alone,
 )
-from samptag.training.config import TrainConfig, check_same, settle
+from samptag.training.config import TrainConfig, check_batches, check_same, settle
 from samptag.training.distributed import Processes
 from samptag.training.log import Callback
 from samptag.training.splits import decode
@@ -117,6 +117,9 @@ def train(
         if teachers is not None:
             dataset = teachers.relabel(dataset)
         config = replace(config, recipe=config.recipe.for_format(dataset.format))
+        check_batches(config.recipe, processes=processes.world_size)
+        if teachers is not None and before is None and options.get("live_teachers") is None:
+            config = replace(config, live_teachers=device.type == "cuda" and not config.freeze_encoder)
         model = starting_model(config, tags=dataset.tags, stored=before).to(device)
         config = replace(config, model=model.config)
         if (config.freeze_modules or 0) > model.config.n:
@@ -131,16 +134,18 @@ def train(
             teachers=teachers,
             progress=_telling(preparing, "decoding audio"),
         )
-        if state is not None:
-            stored, now = state["config"] | state["facts"], config.to_dict() | splits.facts
+        if state is not None and before is not None:
+            stored, now = before.to_dict() | state["facts"], config.to_dict() | splits.facts
             check_same(folder / LAST, stored, now)
             model.load_state_dict(state["stepper"]["model"])
         if teachers is not None:
-            progress = _telling(preparing, "hearing the teachers")
-            live = config.live_teachers
-            if live is None:
-                live = device.type == "cuda" and not config.freeze_encoder
-            splits = splits.taught_by(teachers, live=live, device=device, processes=processes, progress=progress)
+            splits = splits.taught_by(
+                teachers,
+                live=config.live_teachers,
+                device=device,
+                processes=processes,
+                progress=_telling(preparing, "hearing the teachers"),
+            )
         load: Callable[[Segments], Tensor] = splits.source(device, resident=config.resident)
         if config.freeze_encoder:
             every = splits.consecutive(splits.train).then(splits.consecutive(splits.valid))

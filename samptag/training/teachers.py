@@ -1,5 +1,7 @@
 """Networks that teach: what they say about every segment of the music, heard once and kept beside the decoded audio.
 
+On a GPU they may hear every segment of a training anew instead, as it is augmented (`Teachers.live`).
+
 A teacher hears the sound that the student hears: a window of its own length around the middle of the student's segment,
 at its own sample rate. What it says is kept clip by clip, under the digest of its weights, so other students, other
 vocabularies and runs that were killed find it again.
@@ -247,7 +249,7 @@ class TeacherLoss:
 
     def __init__(self, taught: Taught) -> None:
         logits = torch.logit(torch.from_numpy(taught.scores), LEAST_SCORE)
-        self._spread = logits.std(dim=0).clamp(min=LEAST_SPREAD)
+        self._spread = logits.std(dim=0, correction=0).clamp(min=LEAST_SPREAD)
 
     def __call__(self, logits: Tensor, scores: Tensor) -> Tensor:
         """The loss, summed over segments and tags, of logits (n, tags) against scores (n, tags) in [0, 1]."""

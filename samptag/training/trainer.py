@@ -156,8 +156,6 @@ class Stepper:
                 sample_rate=heard.sample_rate,
                 rng=rng,
             )
-        if self._live is not None:
-            labels = self._live(waveforms).view(len(labels), -1, labels.shape[1]).mean(dim=1)
         self.rate = self.schedule.learning_rate(spent)
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * group["rate_share"]
@@ -167,6 +165,8 @@ class Stepper:
         mixed = recipe.mixed_precision and self.device.type == "cuda"
         precision = torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext()
         with self._explain_lack_of_memory(len(waveforms)), self._norms.step(number):
+            if self._live is not None:
+                labels = self._live(waveforms).view(len(labels), -1, labels.shape[1]).mean(dim=1)
             with precision:
                 logits = self._forward(waveforms)
             loss = self.loss(logits.float().view(len(labels), -1, labels.shape[1]).mean(dim=1), labels)

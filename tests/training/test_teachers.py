@@ -149,7 +149,20 @@ def test_with_live_teachers_only_what_chooses_the_epoch_is_heard_in_advance(unla
     assert kept.is_file()
     records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["train_loss"] < 0.7 * records[0]["train_loss"]
-    assert result.best is not None
+    go_on = {"out": tmp_path / "out", "resume": True, "device": "cpu", "cache": tmp_path / "cache"}
+    assert samptag.train(max_steps=result.steps + 1, **go_on).steps == result.steps + 1
+    with pytest.raises(WeightsError, match="its --live-teachers is True, not False"):
+        samptag.train(live_teachers=False, max_steps=99, **go_on)
+
+
+def test_a_checkpoint_from_before_a_setting_goes_on_with_its_default(taught: tuple[Path, TrainResult]):
+    out, result = taught
+    state = torch.load(out / "last.pt", weights_only=True)
+    for setting in (state["config"].pop("live_teachers"), state["config"]["recipe"].pop("segments_per_example")):
+        assert setting in (False, 1)
+    torch.save(state, out / "last.pt")
+    more = samptag.train(out=out, resume=True, device="cpu", max_steps=result.steps + 1)
+    assert more.steps == result.steps + 1
 
 
 def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tuple[Dataset, AudioCache]):
