@@ -10,16 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from samptag.evaluation.metrics import cutoff
 from samptag.evaluation.predictions import Truth
 
-__all__ = ["PRECISION", "Cutoff", "cutoff", "cutoffs"]
+__all__ = ["PRECISION", "Cutoff", "cutoffs"]
 
 PRECISION = 0.8
 POSITIVES = 8
 # From which score on the teachers are taken to say a word. Where people's tags can tell (60 tracks, 15 words) they were
 # right in 83 % of 167 answers from .2 on, 77 % from .15 on, 88 % from .25 on.
 YES = 0.2
-_RIGHT = 4  # fewer right answers past a cut-off are luck
 
 
 class Cutoff(NamedTuple):
@@ -49,35 +49,14 @@ def cutoffs(
     truth, ours = people
     found: dict[str, Cutoff] = {}
     for place, word in enumerate(words):
-        limits = [cutoff(teachers[1][:, place] >= YES, teachers[0][:, place], on="teachers")]
+        limits = [_cutoff(teachers[1][:, place] >= YES, teachers[0][:, place], on="teachers")]
         if word in truth.tags:
-            limits.append(cutoff(truth.labels[:, truth.tags.index(word)] > 0, ours[:, place], on="human"))
+            limits.append(_cutoff(truth.labels[:, truth.tags.index(word)] > 0, ours[:, place], on="human"))
         if known := [limit for limit in limits if limit is not None]:
             found[word] = max(known)
     return found
 
 
-def cutoff(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating], *, on: str) -> Cutoff | None:
-    """The lowest score from which on at least `PRECISION` of the tracks are right; None where there is none.
-
-    It lies halfway to the next lower score, so that what it decides does not hang on the last digit.
-
-    Parameters
-    ----------
-    positive : ndarray of bool, (tracks,)
-    scores : ndarray, (tracks,)
-    on : {"human", "teachers"}
-    """
-    if positive.sum() < POSITIVES:
-        return None
-    order = np.argsort(-scores, kind="stable")
-    right = np.cumsum(positive[order])
-    precision = right / np.arange(1, len(order) + 1)
-    ranked = scores[order]
-    ends = np.append(ranked[1:] < ranked[:-1], True)  # tracks of the same score are past a cut-off together
-    good = np.flatnonzero((precision >= PRECISION) & (right >= _RIGHT) & ends)
-    if not len(good):
-        return None
-    last = good[-1]
-    below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
-    return Cutoff(round(float(ranked[last] + below) / 2, 4), round(float(precision[last]), 3), on)
+def _cutoff(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating], *, on: str) -> Cutoff | None:
+    found = None if positive.sum() < POSITIVES else cutoff(positive, scores, precision=PRECISION)
+    return None if found is None else Cutoff(round(found[0], 4), round(found[1], 3), on)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Agreement", "agreement", "macro", "pr_auc", "present", "rankable", "roc_auc"]
+__all__ = ["Agreement", "agreement", "cutoff", "macro", "pr_auc", "present", "rankable", "roc_auc"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -176,3 +176,38 @@ def _per_tag(
     for tag in np.flatnonzero(rankable(positives)):
         result[tag] = measure(positives[:, tag], values[:, tag])
     return result
+
+
+def cutoff(
+    positive: npt.ArrayLike, scores: npt.ArrayLike, *, precision: float = 0.8, right: int = 4
+) -> tuple[float, float] | None:
+    """The lowest score from which on scores are right often enough, and how often; None where there is none.
+
+    It lies halfway to the next lower score, so that what it decides does not hang on the last digit.
+
+    Parameters
+    ----------
+    positive : array_like of bool, (clips,)
+    scores : array_like, (clips,)
+        In [0, 1].
+    precision : float
+        Share of the clips past the cut-off that are positive, at least.
+    right : int
+        Positives past it, at least: fewer are luck.
+
+    Examples
+    --------
+    >>> cutoff([True, True, False, True, False], [0.9, 0.8, 0.7, 0.6, 0.5], precision=0.7, right=2)
+    (0.55, 0.75)
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    ranked, hits = values[order], np.cumsum(np.asarray(positive, dtype=bool)[order])
+    shares = hits / np.arange(1, len(order) + 1)
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # clips of the same score are past a cut-off together
+    sure = np.flatnonzero(ends & (shares >= precision) & (hits >= right))
+    if not len(sure):
+        return None
+    last = int(sure[-1])
+    below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
+    return float(ranked[last] + below) / 2, float(shares[last])

@@ -43,8 +43,6 @@ _RESAMPLES = 1000
 #     .1     .812   .587                        .911   .761
 _STRENGTH = 0.01
 _WRONG = 5
-# As with the words that samptag comes with; fewer right answers than that past a cut-off are luck.
-_PRECISION, _RIGHT = 0.8, 4
 
 # So many songs of each answer are learned from, drawn where there are more; the examination asks all. With 512 numbers
 # a song, the line between two times 4 000 is as good as settled, and 100 000 would take minutes and a gigabyte.
@@ -267,7 +265,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     if not roc_interval[0] > 0.5:
         low, high = roc_interval
         refused = f"not told from the rest (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})"
-    cutoff, precision = _cutoff(bears, scores)
+    limit, precision = _cutoff(bears, scores)
     return LearnedWord(
         **fact,
         refused=refused,
@@ -275,7 +273,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
         pr_auc=pr,
         roc_interval=roc_interval,
         pr_interval=interval(drawn_pr, estimate=pr),
-        cutoff=cutoff,
+        cutoff=limit,
         precision=precision,
         wrong=_most_wrong(paths, bears, scores),
     )
@@ -290,14 +288,17 @@ def _cutoff(bears: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
 
     It lies halfway to the next lower score, so that what it decides does not hang on the last digit.
     """
+    from samptag.evaluation.metrics import cutoff
+
+    found = cutoff(bears, scores)
+    if found is not None:
+        return found
     order = np.argsort(-scores, kind="stable")
     ranked, right, taken = scores[order], np.cumsum(bears[order]), np.arange(1, len(order) + 1)
-    precision, f1 = right / taken, 2 * right / (taken + bears.sum())
-    ends = np.append(ranked[1:] < ranked[:-1], True)  # songs of the same score are past a cut-off together
-    sure = np.flatnonzero(ends & (precision >= _PRECISION) & (right >= _RIGHT))
-    last = int(sure[-1]) if len(sure) else int(np.argmax(np.where(ends, f1, 0)))
+    ends = np.append(ranked[1:] < ranked[:-1], True)
+    last = int(np.argmax(np.where(ends, 2 * right / (taken + bears.sum()), 0)))
     below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
-    return float(ranked[last] + below) / 2, float(precision[last])
+    return float(ranked[last] + below) / 2, float(right[last] / taken[last])
 
 
 def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) -> tuple[tuple[str, bool, float], ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.library.cutoffs import cutoff
+from recipes.library.cutoffs import _cutoff
 from recipes.library.evaluate import VOCABULARY, Judged, judge, measure, ranking, text
 from recipes.library.hearing import hear
 from recipes.library.music import Track, read_music, truth_of
@@ -162,9 +162,9 @@ def test_intervals_need_two_artists():
 def test_the_lowest_score_that_is_right_often_enough():
     positive = np.array([True] * 8 + [False, True, True, False, False, False])
     scores = np.linspace(0.9, 0.25, len(positive))
-    found = cutoff(positive, scores, on="human")
+    found = _cutoff(positive, scores, on="human")
     past = scores >= found.score
     assert positive[past].mean() == pytest.approx(found.precision, abs=1e-3)
     assert past.sum() == 12  # ten of twelve are right, ten of thirteen are not
-    assert cutoff(positive[::-1], scores, on="human") is None
-    assert cutoff(positive[5:], scores[5:], on="human") is None
+    assert _cutoff(positive[::-1], scores, on="human") is None
+    assert _cutoff(positive[5:], scores[5:], on="human") is None
