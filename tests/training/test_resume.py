@@ -34,8 +34,8 @@ def start_options(small_set: Path, cache_dir: Path) -> list[str]:
     # dropout, augmentation, examples, moving average and schedule all have a state to lose; a checkpoint every 60 ms
     return [
         *("--data", str(small_set), "--cache", str(cache_dir), "--model", "samplecnn-3-4-27", "--device", "cpu"),
-        *("--epochs", str(EPOCHS), "--batch-size", "8", "--seed", "11", "--save-every-minutes", "0.001"),
-        *("--segments-per-example", "2"),
+        *("--epochs", str(EPOCHS), "--batch-size", "8", "--seed", "11", "--segments-per-example", "2"),
+        *("--save-every-minutes", "0.001"),
     ]
 
 
