@@ -187,15 +187,17 @@ class LineWriter(Writer):
         self._console.file.flush()
 
     def _that_fit(self, items: Sequence[TagScore], cells: int, *, sort: bool) -> list[Text]:
-        """Tags and their scores in so many cells, each where it first fits: by turns of the categories if sorted."""
+        """Tags and their scores in so many cells: if sorted by turns of the categories, where a long one makes room."""
         places = [self._categories.index(item.category) if sort and item.category else 0 for item in items]
         turns = [places[:number].count(place) for number, place in enumerate(places)]
-        parts = [scored(doubted(item, self.about), item) for item in items]
+        parts = [scored(shorten(doubted(item, self.about), max(8, cells - 7)), item) for item in items]
         fitting = []
         for _, place, number in sorted(zip(turns, places, range(len(items)), strict=True)):
             if parts[number].cell_len <= cells:
                 cells -= parts[number].cell_len
                 fitting.append((place, number))
+            elif not (sort and self._categories):
+                break  # what comes next scores less
         return [parts[number] for _, number in sorted(fitting)]
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from deciding_weights import CATEGORY_OF, CUTOFFS, save_deciding_weights
@@ -12,7 +13,7 @@ from terminals import on_a_terminal, plain_lines
 
 from samptag.cli.table import LineWriter
 from samptag.cli.writers import About, Selection
-from samptag.core.card import read_card
+from samptag.core.card import ModelCard, read_card
 from samptag.tagging import Tagger, TagScore, TrackResult
 
 SONG = "eastern-dreams.mp3"
@@ -161,6 +162,25 @@ def test_a_short_line_has_the_best_of_every_category(columns, shown, deciding_we
     order = list(dict.fromkeys(card.tag_categories))
     words = re.findall(r"\w+ \.\d\d", out.getvalue())
     assert words == sorted(shown, key=lambda word: order.index(CATEGORY_OF[word.split()[0]]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (28, ["rhythm… blues .90"]),
+        (45, ["rhythm and blues .90"]),
+        (80, ["rhythm and blues .90", "jazz and blues and soul .80", "ska .70"]),
+    ],
+)
+def test_a_short_line_without_categories_leaves_out_none_but_the_lowest(columns, shown, deciding_weights, monkeypatch):
+    heard = {"rhythm and blues": 0.9, "jazz and blues and soul": 0.8, "ska": 0.7}
+    config = replace(read_card(deciding_weights).config, n_tags=len(heard))
+    card = ModelCard(name="plain", config=config, tags=tuple(heard), licence="MIT", training_data="none")
+    scores = tuple(TagScore(*item) for item in heard.items())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    about = About(selection=Selection(usual=True), card=card, paths=("x.wav", "y.wav"), single=False)
+    LineWriter(out := io.StringIO(), about).write(TrackResult(path="x.wav", model=card.name, scores=scores))
+    assert re.findall(r"\S[^.]* \.\d\d", out.getvalue().partition("x.wav")[2]) == shown
 
 
 def test_strips_are_of_decided_words(seen, media):
