@@ -13,6 +13,7 @@ from samptag.cli.library_options import (
     complete_expression,
     complete_sort,
     give_songs,
+    note_unheard,
     open_library,
 )
 from samptag.cli.options import Json
@@ -89,4 +90,5 @@ def find(
                 f"the weights {weights.name} store no cut-offs: a word alone means a score of at least {DEFAULT_CUTOFF}"
             )
         shown = [weights.vocabulary.words[place].tag for place in condition.words]
+        note_unheard(library, model)
         give_songs(songs, library=library, document=document, output=output, null=null, as_json=json, shown=shown)

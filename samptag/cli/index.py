@@ -83,13 +83,20 @@ def _update(
     from samptag.pretrained import DEFAULT
 
     quiet_codecs()
-    total = done = 0
+    total = done = kept = 0
 
-    def anew(name: str) -> None:
-        note(
-            f"what is here was heard with {name}, and is heard anew with {model or DEFAULT}; the old scores stay, "
-            f"'find --model {name}' asks for them"
-        )
+    def anew(name: str, again: int, left: int) -> None:
+        new = model or DEFAULT
+        if again:
+            songs = "1 song was" if again == 1 else f"{again} songs were"
+            note(
+                f"{songs} heard with {name} and will be heard again with {new}; the old scores stay, and "
+                f"'find --model {name}' asks for them"
+            )
+        if left and paths:
+            songs = counted(left, "other song")
+            command = "samptag index" + (f" --model {model}" if model else "")
+            note(f"{songs} of the index will not be heard with {new} yet: '{command}' without a folder does that")
 
     with progress_bar(progress) as bar:
 
@@ -99,17 +106,22 @@ def _update(
             bar("hearing", 0, total)
 
         def advance() -> None:
-            nonlocal done
-            done += 1
+            nonlocal done, kept
+            done, kept = done + 1, kept + 1
             bar("hearing", done, total)
 
-        observer = Observer(begin=begin, anew=anew, warn=warn, fail=error, done=advance)
+        def fail(message: str) -> None:
+            nonlocal kept
+            kept -= total > 0  # before it begins, of what is not among the songs
+            error(message)
+
+        observer = Observer(begin=begin, anew=anew, warn=warn, fail=fail, done=advance)
         try:
             report = library.index(paths, model=model, device=device, jobs=jobs, observer=observer)
         except KeyboardInterrupt:
             bar.clear()
             if total:
-                note(f"{done} of {counted(total, 'song')} done; they are kept, and the same command goes on")
+                note(f"{kept} of {counted(total, 'song')} done; they are kept, and the same command goes on")
             raise
     parts = [counted(report.heard, "song") + " heard", f"{report.unchanged} unchanged"]
     parts += [f"{n} {what}" for n, what in ((report.moved, "moved"), (report.known, "with new tags or names")) if n]

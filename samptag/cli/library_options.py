@@ -23,6 +23,7 @@ __all__ = [
     "complete_expression",
     "complete_sort",
     "give_songs",
+    "note_unheard",
     "open_library",
 ]
 
@@ -119,6 +120,19 @@ def check_output(output: str | None, *, null: bool, as_json: bool) -> None:
         raise UsageError(f"--output {output}: the name must end in .m3u8, .m3u, .nsp or .jsonl")
     if sum((output is not None, null, as_json)) > 1:
         raise UsageError("--output, -0 and --json exclude each other")
+
+
+def note_unheard(library: Library, model: str | None) -> None:
+    """Say how many songs of the index a search leaves out because they were not heard with its weights."""
+    from samptag.cli.console import counted, note
+    from samptag.pretrained import load_registry
+
+    heard, songs = library.heard(model)
+    if heard < songs:
+        name = library.weights(model).name
+        command = f"index --model {name}'" if name in load_registry().entries else "index' with these weights"
+        count = f"{heard} of {counted(songs, 'song')} {'was' if heard == 1 else 'were'}"
+        note(f"{count} heard with {name}; 'samptag {command} hears the others")
 
 
 def give_songs(

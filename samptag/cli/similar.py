@@ -13,6 +13,7 @@ from samptag.cli.library_options import (
     check_output,
     complete_expression,
     give_songs,
+    note_unheard,
     open_library,
 )
 from samptag.cli.options import Device, Json
@@ -69,4 +70,5 @@ def similar(
             device=device,
         )
         document = {"schema": SCHEMA, "weights": {"name": weights.name, "sha256": weights.digest}}
+        note_unheard(library, model)
         give_songs(found, library=library, document=document, output=output, null=null, as_json=json)

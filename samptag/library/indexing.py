@@ -85,7 +85,8 @@ class Observer:
     begin : callable
         Called once with the number of songs that are new or changed.
     anew : callable
-        Called before it with the name of the weights of the last run, where these songs are heard with others now.
+        Called before it where these weights are new to the index: with the name of those of the last run, how many of
+        its songs are heard again now, and how many are not.
     seconds : callable
         Called, from other threads, with the further seconds of audio that were decoded.
     warn, fail : callable
@@ -95,7 +96,7 @@ class Observer:
     """
 
     begin: Callable[[int], None] = lambda count: None
-    anew: Callable[[str], None] = lambda name: None
+    anew: Callable[[str, int, int], None] = lambda name, again, left: None
     seconds: Callable[[float], None] = lambda amount: None
     warn: Callable[[str], None] = lambda message: None
     fail: Callable[[str], None] = lambda message: None
@@ -242,7 +243,9 @@ class _Run:
         if songs:
             last = self.database.rows("SELECT name FROM weights ORDER BY used DESC, id DESC LIMIT 1")
             if last and self.weights is None:
-                self.observer.anew(last[0][0])
+                again = sum(song.row is not None and song.row.audio is not None for song in songs)
+                present = self.database.rows("SELECT count(*) FROM songs WHERE audio NOT NULL AND NOT missing")[0][0]
+                self.observer.anew(last[0][0], again, present - again)
             self.observer.begin(len(songs))
             self._take_in(songs)
         return self.report

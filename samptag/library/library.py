@@ -460,6 +460,23 @@ class Library:
         with database.explained():
             return choose_weights(database, model)
 
+    def heard(self, model: str | os.PathLike[str] | None = None) -> tuple[int, int]:
+        """How many songs of the index were heard with these weights, and how many there are, missing ones left out.
+
+        Raises
+        ------
+        LibraryError
+            As for `weights`.
+        """
+        number, database = self.weights(model).id, self._reading()
+        with database.explained():
+            songs, heard = database.rows(
+                "SELECT count(*), count(h.audio) FROM songs s LEFT JOIN heard h ON h.audio = s.audio AND h.weights = ? "
+                "WHERE s.audio NOT NULL AND NOT s.missing",
+                number,
+            )[0]
+        return heard, songs
+
     def condition(self, expression: str, *, model: str | os.PathLike[str] | None = None) -> Condition:
         """What an expression asks for: its words, and which of them count from their cut-offs.
 

@@ -14,7 +14,7 @@ from typing import Any
 from samptag.errors import LibraryError, UsageError
 from samptag.library.database import Database
 from samptag.library.query import TEXT_FIELDS, Condition, parse, score_sql
-from samptag.library.words import Vocabulary, fold
+from samptag.library.words import Vocabulary, fold, near
 
 __all__ = ["SCHEMA", "Song", "Weights", "choose_weights", "find_songs", "limit_artists", "song_record"]
 
@@ -118,6 +118,8 @@ def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> 
             if row[2] == digest:
                 return _weights(row, rows)
     names = list(dict.fromkeys(str(row[1]) for row in rows))
+    if entry is None and not os.path.isfile(asked):
+        raise LibraryError(f"no song of the index was heard with {asked!r}: {near(asked, names)}")
     raise LibraryError(
         f"no song of the index was heard with {asked!r}, but with {' and '.join(names)}: "
         f"'samptag index --model {asked}' hears them with it"
@@ -136,7 +138,8 @@ def _weights(row: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Weights:
 
         default = load_registry().entries.get(DEFAULT)
         if default is not None and fold(word) in map(fold, default.tags.tags):
-            return f"which {DEFAULT} knows; the songs were heard with {name}: 'samptag index' hears them with the other"
+            advice = f"'samptag index --model {DEFAULT}' hears them with it"
+            return f"which {DEFAULT} knows; the songs were heard with {name}: {advice}"
         return ""
 
     vocabulary = Vocabulary.from_json(json.loads(tags), elsewhere=elsewhere)

@@ -74,20 +74,40 @@ def test_an_index_of_other_weights_says_whose_words_it_has_and_how_to_go_on(samp
     assert samptag("find", "female vocal >= 0", *to).stdout.count(b"\n") == 8
     for question in (("jazz > .1",), ("", "--sort", "jazz")):
         refused = samptag("find", *question, *to, check=2).stderr.decode()
-        assert (
-            f"which {new} knows; the songs were heard with {old}: 'samptag index' hears them with the other" in refused
-        )
+        advice = f"'samptag index --model {new}' hears them with it"
+        assert f"which {new} knows; the songs were heard with {old}: {advice}" in refused
     refused = samptag("find", "--model", new, *to, check=5).stderr.decode()
     assert f"was heard with '{new}', but with {old}: 'samptag index --model {new}' hears them with it" in refused
+    refused = samptag("find", "--model", "samplecnn-3-9-mtat5", *to, check=5).stderr.decode()
+    assert refused.rstrip().endswith(f"was heard with 'samplecnn-3-9-mtat5': did you mean '{old}'?")
 
     told = samptag("index", *to).stderr.decode().splitlines()
-    assert told[0].startswith(f"samptag: what is here was heard with {old}, and is heard anew with {new}; ")
+    assert told[0].startswith(f"samptag: 8 songs were heard with {old} and will be heard again with {new}; the old ")
+    assert len(told) == 2
     assert told[-1] == "samptag: 8 songs heard, 0 unchanged"
     assert samptag("find", "jazz >= 0", *to).stdout.count(b"\n") == 8
     refused = samptag("find", "female vocal > .1", *to, check=2).stderr.decode()
     assert f"unknown word 'female vocal', which {old} knows: take --model {old}" in refused
     assert samptag("find", "female vocal >= 0", "--model", old, *to).stdout.count(b"\n") == 8
     assert len(samptag("index", *to).stderr.splitlines()) == 1
+
+
+def test_a_folder_heard_with_other_weights_leaves_the_rest_and_says_so(index: Run, samptag: Run, music: Path, db: Path):
+    new, to = DEFAULT, ("--db", db)
+    index(music / "formats")
+    told = samptag("index", music / "calm", *to).stderr.decode().splitlines()
+    assert told == [
+        f"samptag: 8 other songs of the index will not be heard with {new} yet: "
+        "'samptag index' without a folder does that",
+        "samptag: 2 songs heard, 0 unchanged",
+    ]
+    note = f"samptag: 2 of 10 songs were heard with {new}; 'samptag index --model {new}' hears the others"
+    for question in (("find", ""), ("similar", music / "calm" / "calm-01-honor-bound.opus")):
+        assert samptag(*question, *to).stderr.decode().splitlines() == [note]
+    assert samptag("index", *to).stderr.decode().splitlines() == ["samptag: 8 songs heard, 2 unchanged"]
+    assert samptag("find", "", *to).stderr == b""
+    told = samptag("find", "", "--model", "tiny-test", *to).stderr.decode()
+    assert told == "samptag: 8 of 10 songs were heard with tiny-test; 'samptag index' with these weights hears the others\n"
 
 
 def test_scores_are_those_of_tag(index: Run, samptag: Run, tag: Run, music: Path, db: Path):
