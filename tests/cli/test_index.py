@@ -107,7 +107,9 @@ def test_a_folder_heard_with_other_weights_leaves_the_rest_and_says_so(index: Ru
     assert samptag("index", *to).stderr.decode().splitlines() == ["samptag: 8 songs heard, 2 unchanged"]
     assert samptag("find", "", *to).stderr == b""
     told = samptag("find", "", "--model", "tiny-test", *to).stderr.decode()
-    assert told == "samptag: 8 of 10 songs were heard with tiny-test; 'samptag index' with these weights hears the others\n"
+    assert told.endswith(
+        "8 of 10 songs were heard with tiny-test; 'samptag index' with these weights hears the others\n"
+    )
 
 
 def test_scores_are_those_of_tag(index: Run, samptag: Run, tag: Run, music: Path, db: Path):
