@@ -88,7 +88,7 @@ Model = Annotated[
         "-m",
         metavar="NAME|FILE",
         envvar="SAMPTAG_MODEL",
-        help="Weights by name ('samptag weights list') or file; by default those that samptag comes with.",
+        help="Weights by name ('samptag weights list') or file; by default samplecnn-3-9-library.",
         autocompletion=complete_weights,
         rich_help_panel=weights_panel,
     ),

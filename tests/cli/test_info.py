@@ -3,6 +3,8 @@ import json
 import soundfile
 import torch
 
+from samptag.pretrained import DEFAULT
+
 
 def test_info_says_what_a_bug_report_needs(samptag, valid, media, tmp_path):
     facts = json.loads(samptag("info", "--json").stdout)
@@ -24,3 +26,8 @@ def test_info_for_people_shows_ranks(samptag):
     text = samptag("info", env={"RANK": "1", "WORLD_SIZE": "4"}).stdout.decode()
     assert "RANK=1, WORLD_SIZE=4" in text
     assert f"torch       {torch.__version__}" in text
+
+
+def test_help_names_the_default_weights(samptag):
+    words = samptag("tag", "--help").stdout.decode().replace("│", " ").split()
+    assert f"by default {DEFAULT}. [env var: SAMPTAG_MODEL]" in " ".join(words)
