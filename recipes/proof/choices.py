@@ -1,9 +1,10 @@
 """What each choice in the recipe `modern` is worth: ``python -m recipes.proof.choices --music DIR --work DIR``.
 
 A small MagnaTagATune is made of music that only teachers heard: a tag is present in a track where their mean score says
-so, and one artist in four is held out. `modern` is trained on it with one thing changed at a time, every row with the
-same steps and the same seeds. Two test sets: the held-out artists, by which choices are made, and the tracks that
-listeners tagged, which only report. A run that is done is kept in ``choices.jsonl``; stopped, the same command goes on.
+so, half of the artists are held out, and an eighth trains. `modern` is trained on it with one thing changed at a time,
+every row with the same steps and the same seeds. Two test sets: the held-out artists, by which choices are made, and
+the tracks that listeners tagged, which only report. A run that is done is kept in ``choices.jsonl``; stopped, the same
+command goes on.
 """
 
 import argparse
@@ -95,7 +96,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def carry_out(row: str, *, seed: int, steps: int, data: Path, work: Path) -> Outcome:
-    """Train and score one row with one seed, on one thread of the CPU."""
+    """Train and score one row with one seed, on the CPU."""
     model, recipe = ROWS[row]
     dataset, cache = open_dataset(data), work / "cache"
     with tempfile.TemporaryDirectory() as folder:
