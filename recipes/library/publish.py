@@ -80,7 +80,6 @@ def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Pat
         The weights or the registry cannot be used.
     """
     loaded, known = _known(weights, figures, _KINDS[part])
-    macro = known["human"]["macro"]
     clips, _, taught = loaded.card.training_data.partition(", taught by ")
     data = f"{clips.split()[0]} tracks, taught by {taught}"
     card, tensors = _cut(loaded, part)
@@ -89,9 +88,6 @@ def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Pat
         training_data=f"Public music without labels, listed in recipes/library/sources.csv: {data}",
         citation=_CITATION,
         source="recipes/library",
-        split=SPLIT,
-        split_hash=None,
-        metrics={"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"], "protocol": "all"},
     )
     target = folder / f"{card.name}.safetensors"
     save_model(target, tensors, card=card, dtype=np.float16)
@@ -129,8 +125,12 @@ def _known(weights: Path, figures: Mapping[str, Any], kind: str) -> tuple[Weight
 
 
 def _with_evidence(card: ModelCard, known: Mapping[str, Any]) -> ModelCard:
+    macro = known["human"]["macro"]
     return replace(
         card,
+        split=SPLIT,
+        split_hash=None,
+        metrics={"roc_auc": macro["roc_auc"], "pr_auc": macro["pr_auc"], "protocol": "all"},
         description=_DESCRIPTIONS[card.name].format(n=len(card.tags)),
         cutoffs=known["cutoffs"],
         cutoff_evidence={tag: CutoffEvidence(**each) for tag, each in known["cutoff_evidence"].items()},
