@@ -174,7 +174,7 @@ def test_show_takes_a_file_and_a_short_name(house: House, valid, tmp_path: Path)
     lines = [line.split("\t") for line in house.run("show", file).stdout.splitlines()]
     assert ["name", "deciding"] in lines
     assert ["word", "pace", "slow", "unverified", ".10"] in lines
-    refused(house.run("show", __file__), 3, "is not a samptag weights file")
+    refused(house.run("show", __file__), 3, "is not a weights file, or is truncated")
 
     entry = ws.registry_entry("known", file.read_bytes(), tags=list(read_card(file).tags), short="kn")
     shutil.copy(file, house.registry.with_name("known.safetensors"))
