@@ -147,7 +147,8 @@ def test_segments_too_loud_for_half_precision_have_the_scores_of_float32(scale: 
     segments[1] *= np.float32(scale)
     scores, plain = half_scores(model, segments), plain_scores(model, segments)[0]
     np.testing.assert_allclose(scores[1], plain[1], atol=1e-5)
-    np.testing.assert_array_equal(scores[::2], half_scores(model, segments[::2]))
+    # the classifier's product rounds by the size of the batch
+    np.testing.assert_allclose(scores[::2], half_scores(model, segments[::2]), rtol=1e-6)
 
 
 def test_an_overflow_in_half_precision_is_computed_in_float32(music):
