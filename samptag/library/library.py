@@ -470,6 +470,14 @@ class Library:
         """
         number, database = self.weights(model).id, self._reading()
         with database.explained():
+            # Usually all was heard, which counting says in a third of the time of the join.
+            counts = database.rows(
+                "SELECT (SELECT count(*) FROM heard WHERE weights = ?) = (SELECT count(*) FROM audio), count(*) "
+                "FROM songs WHERE audio NOT NULL AND NOT missing",
+                number,
+            )[0]
+            if counts[0]:
+                return counts[1], counts[1]
             songs, heard = database.rows(
                 "SELECT count(*), count(h.audio) FROM songs s LEFT JOIN heard h ON h.audio = s.audio AND h.weights = ? "
                 "WHERE s.audio NOT NULL AND NOT s.missing",
