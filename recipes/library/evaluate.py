@@ -309,7 +309,10 @@ def _genres(music: Sequence[Track]) -> Iterator[_Question]:
 
 def _voices(judged: Judged, music: Sequence[Track]) -> Iterator[_Question]:
     """Voice and the singer's sex: where people tagged it, and on recordings where it is documented."""
-    voice, female, male = (_meaning(judged, word) for word in ("vocals", "female vocals", "male vocals"))
+    meant = _meant(read_vocabulary(VOCABULARY))
+    voice, female, male = (
+        _meaning(judged, word, meant.get(word, ())) for word in ("vocals", "female vocals", "male vocals")
+    )
     if not (voice and female and male and {*voice, *female, *male} <= set(judged.people)):
         return
     sex = {"words": female, "against": male}
@@ -343,9 +346,8 @@ def _voices(judged: Judged, music: Sequence[Track]) -> Iterator[_Question]:
         yield _Question(name=name, words=voice, tracks=[*singing, *others], labels=labels, data=data)
 
 
-def _meaning(judged: Judged, word: str) -> tuple[str, ...]:
-    """The words by which these weights say what a word of the library says: itself, or people's tags for it."""
-    tags = _meant(read_vocabulary(VOCABULARY)).get(word, ())
+def _meaning(judged: Judged, word: str, tags: tuple[str, ...]) -> tuple[str, ...]:
+    """The words by which these weights say what a word of the library says: itself, or people's `tags` for it."""
     return (word,) if judged.people.get(word) == tags else tuple(tag for tag in tags if tag in judged.words)
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.errors import WeightsError
-
 if TYPE_CHECKING:
     from samptag.pretrained import Store, WeightsEntry
 
@@ -52,6 +50,7 @@ def _facts() -> dict[str, Any]:
     import soundfile
 
     import samptag
+    from samptag.core.card import header_if_any
     from samptag.core.device import available_cores, available_devices
     from samptag.engine.predictor import default_threads
     from samptag.pretrained import DEFAULT, open_store
@@ -74,7 +73,7 @@ def _facts() -> dict[str, Any]:
         "ranks": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "cache": str(store.cache),
         "offline": store.offline,
-        "default_weights": {"name": DEFAULT, "sha256": _digest(store, DEFAULT)},
+        "default_weights": {"name": DEFAULT, "sha256": header_if_any(store.present(DEFAULT))[1]},
         "weights": [
             *(_weights(store, entry) for entry in store.registry.entries.values()),
             *({"name": name, "installed": True, "problem": None} for name in store.imported_names()),
@@ -88,17 +87,6 @@ def _weights(store: Store, entry: WeightsEntry) -> dict[str, Any]:
         return {"name": entry.name, "installed": False, "problem": problem}
     damage = store.problem(entry)
     return {"name": entry.name, "installed": damage is None, "problem": damage}
-
-
-def _digest(store: Store, name: str) -> str | None:
-    """The digest that results tagged with these weights name; None where their file cannot be read."""
-    from samptag.core.card import read_header
-
-    path = store.present(name)
-    try:
-        return None if path is None else read_header(path)[1]
-    except WeightsError:
-        return None
 
 
 def _version(package: str) -> str:

@@ -87,7 +87,7 @@ def show(
     $ samptag weights show run/model.safetensors --json
     $ samptag weights show samplecnn-3-9-mtat50 --filters filters.png
     """
-    from samptag.core.card import read_card
+    from samptag.core.card import header_if_any, read_card
     from samptag.pretrained import load_model, open_store
 
     if filters is not None:
@@ -120,7 +120,7 @@ def show(
         ("cite", record["citation"]),
         *(("figures", _figures(score)) for score in record["scores"]),
     ]
-    card = _header(path)[0]
+    card = header_if_any(path)[0]
     explained = card is not None and has_words_to_explain(card)
     if card is not None and explained:
         facts += word_facts(card)
@@ -279,9 +279,11 @@ def import_weights(
 
 
 def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
+    from samptag.core.card import header_if_any
+
     problem = store.problem(entry)
     present = store.installed_path(entry.name).is_file()
-    card, digest = _header(store.present(entry.name))
+    card, digest = header_if_any(store.present(entry.name))
     return {
         "schema": SCHEMA,
         "name": entry.name,
@@ -332,16 +334,6 @@ def _own_record(name: str, path: Path, *, source: str = "imported") -> dict[str,
     }
 
 
-def _header(path: Path | None) -> tuple[ModelCard | None, str | None]:
-    """The card in a file, and the digest that it holds of its content; None where there is none to be read."""
-    from samptag.core.card import read_header
-
-    try:
-        return (None, None) if path is None else read_header(path)
-    except WeightsError:
-        return None, None
-
-
 def _words_known(card: ModelCard | None) -> dict[str, Any]:
     """What a card says of its words beside their categories, as JSON holds it."""
     values = {} if card is None else card.to_dict()
@@ -390,8 +382,10 @@ def _verified(store: Store, name: str) -> tuple[str, str, str]:
 
 
 def _verify_record(store: Store, row: tuple[str, str, str]) -> dict[str, Any]:
+    from samptag.core.card import header_if_any
+
     record: dict[str, Any] = dict(zip(_VERIFY_COLUMNS, row, strict=True))
-    return {**record, "sha256": _header(store.present(record["name"]))[1], "version": __version__}
+    return {**record, "sha256": header_if_any(store.present(record["name"]))[1], "version": __version__}
 
 
 def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -13,7 +13,16 @@ from samptag.core.spectrogram import Config, config_from_dict
 from samptag.errors import WeightsError
 from samptag.files import os_reason
 
-__all__ = ["METADATA_KEY", "SCHEMA", "ModelCard", "canonical_json", "read_card", "read_header", "read_metadata"]
+__all__ = [
+    "METADATA_KEY",
+    "SCHEMA",
+    "ModelCard",
+    "canonical_json",
+    "header_if_any",
+    "read_card",
+    "read_header",
+    "read_metadata",
+]
 
 SCHEMA = "samptag.weights/1"
 METADATA_KEY = "samptag"
@@ -215,6 +224,14 @@ def canonical_json(value: Mapping[str, Any]) -> str:
         A number is not finite.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def header_if_any(path: Path | None) -> tuple[ModelCard | None, str | None]:
+    """What `read_header` gives; None for both where there is no file, or none that can be read."""
+    try:
+        return (None, None) if path is None else read_header(path)
+    except WeightsError:
+        return None, None
 
 
 def read_header(path: Path) -> tuple[ModelCard, str]:

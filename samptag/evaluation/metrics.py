@@ -179,7 +179,7 @@ def _per_tag(
 
 
 def cutoff(
-    positive: npt.ArrayLike, scores: npt.ArrayLike, *, precision: float = 0.8, right: int = 4
+    positive: npt.ArrayLike, scores: npt.ArrayLike, *, precision: float = 0.8, right: int = 4, or_best: bool = False
 ) -> tuple[float, float] | None:
     """The lowest score from which on scores are right often enough, and how often; None where there is none.
 
@@ -194,6 +194,8 @@ def cutoff(
         Share of the clips past the cut-off that are positive, at least.
     right : int
         Positives past it, at least: fewer are luck.
+    or_best : bool
+        Where there is none, take the one of the best F1.
 
     Examples
     --------
@@ -206,8 +208,11 @@ def cutoff(
     shares = hits / np.arange(1, len(order) + 1)
     ends = np.append(ranked[1:] < ranked[:-1], True)  # clips of the same score are past a cut-off together
     sure = np.flatnonzero(ends & (shares >= precision) & (hits >= right))
-    if not len(sure):
+    if len(sure):
+        last = int(sure[-1])
+    elif or_best:
+        last = int(np.argmax(np.where(ends, hits / (np.arange(1, len(order) + 1) + hits[-1]), 0)))  # half of F1
+    else:
         return None
-    last = int(sure[-1])
     below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
     return float(ranked[last] + below) / 2, float(shares[last])

@@ -284,21 +284,12 @@ def _songs_by(songs: int, artists: int) -> str:
 
 
 def _cutoff(bears: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
-    """The score from which on the word is decided, and the share of songs past it that bear it; see `LearnedWord`.
-
-    It lies halfway to the next lower score, so that what it decides does not hang on the last digit.
-    """
+    """The score from which on the word is decided, and the share of songs past it that bear it; see `LearnedWord`."""
     from samptag.evaluation.metrics import cutoff
 
-    found = cutoff(bears, scores)
-    if found is not None:
-        return found
-    order = np.argsort(-scores, kind="stable")
-    ranked, right, taken = scores[order], np.cumsum(bears[order]), np.arange(1, len(order) + 1)
-    ends = np.append(ranked[1:] < ranked[:-1], True)
-    last = int(np.argmax(np.where(ends, 2 * right / (taken + bears.sum()), 0)))
-    below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
-    return float(ranked[last] + below) / 2, float(right[last] / taken[last])
+    found = cutoff(bears, scores, or_best=True)
+    assert found is not None  # there are songs
+    return found
 
 
 def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) -> tuple[tuple[str, bool, float], ...]:
