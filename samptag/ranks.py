@@ -6,17 +6,19 @@ imported.
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from samptag.errors import SamptagError, UsageError
 
-__all__ = ["VARIABLES", "Ranks", "deal"]
+__all__ = ["VARIABLES", "Ranks", "deal", "leave"]
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets for each process."""
@@ -96,7 +98,10 @@ class Ranks:
     def joined(
         self, *, backend: str = "gloo", timeout: timedelta = _TIMEOUT, advice: str = "its own message says why"
     ) -> Iterator[None]:
-        """Connects the processes for the time of a with block; inside it `collect` and `spread` may be called.
+        """Connects the processes; inside the with block `collect` and `spread` may be called.
+
+        They stay connected until they end. To tear connections down while the others do the same, or are ending, has
+        aborted a process that had done all its work; see `leave`.
 
         Parameters
         ----------
@@ -117,7 +122,9 @@ class Ranks:
             return
         import torch.distributed as dist
 
-        dist.init_process_group(backend, timeout=timeout)
+        if not dist.is_initialized():
+            dist.init_process_group(backend, timeout=timeout)
+            atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
         try:
             yield
         except RuntimeError as error:
@@ -125,8 +132,6 @@ class Ranks:
             if not isinstance(error, dist.DistError) and not any(word in str(error) for word in words):
                 raise
             raise SamptagError(f"another of the {self.world_size} processes has ended; {advice}") from error
-        finally:
-            dist.destroy_process_group()
 
     def collect(self, value: T) -> list[T]:
         """`value` of every process, by rank, in every process; it travels pickled.
@@ -211,3 +216,15 @@ def deal(sizes: Sequence[float], world_size: int) -> list[int]:
             owners[item] = min(range(world_size), key=load.__getitem__)
             load[owners[item]] += sizes[item]
     return owners
+
+
+def leave(code: int) -> NoReturn:
+    """Leave the process, whose streams are flushed, with an exit code.
+
+    One of several just ends, without what Python and gloo do at the end: gloo's threads may hold Python objects a
+    moment longer, and letting go of one while the interpreter is taken down aborts the process
+    (pytorch/pytorch#179291).
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        os._exit(code)
+    sys.exit(code)

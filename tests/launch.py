@@ -23,6 +23,7 @@ def run_ranks(
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     place = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     place["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    place["PYTHONFAULTHANDLER"] = "1"  # where a process was when it aborted
 
     def run(rank: int) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(

@@ -19,6 +19,7 @@ from samptag.cli.console import error, note, say, speak_from
 from samptag.cli.pages import polished
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
+from samptag.ranks import leave
 
 __all__ = ["application", "main"]
 
@@ -112,8 +113,7 @@ def main() -> NoReturn:
     _set_up_logging(switches)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
-    code = _run(arguments, debug=debug)
-    sys.exit(_flush(code))
+    leave(_flush(_run(arguments, debug=debug)))
 
 
 def _plug_closed_streams() -> None:
