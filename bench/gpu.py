@@ -41,9 +41,8 @@ from samptag.audio.resample import resample
 from samptag.core.device import select_device
 from samptag.core.model import SampleCNN
 from samptag.core.weights import Weights
-from samptag.engine.folding import fold
 from samptag.engine.predictor import Predictor
-from samptag.engine.torch_model import BATCH, TorchModel
+from samptag.engine.torch_model import BATCH, TorchModel, fold
 from samptag.errors import SamptagError
 from samptag.files import atomic_write
 from samptag.pretrained import load_weights

@@ -24,8 +24,8 @@ from bench import machine
 from bench.limits import MEDIA
 from samptag.audio import SUFFIXES, open_audio
 from samptag.core.model import SampleCNN
-from samptag.engine.folding import fold
 from samptag.engine.predictor import Predictor
+from samptag.engine.torch_model import fold
 from samptag.evaluation import Scoring, evaluate
 from samptag.evaluation.report import Macro
 from samptag.pretrained import load_model

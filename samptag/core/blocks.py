@@ -1,4 +1,4 @@
-"""The layers of the m^n family: convolutions over time, the paper's module, and those of Kim 2018 and Won 2020.
+"""The layers of the m^n family: both front ends, the paper's module, and those of Kim 2018 and Won 2020.
 
 Between layers, activations have shape (batch, channels, 1, time): pictures of height one. Kept channels-last in memory
 they are (batch, time, channels), which is what CPU and CUDA convolve fastest, and what the front end's matrix product
@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samptag.core import layout
-from samptag.core.config import ModelConfig
-from samptag.core.spectrogram import Config
+from samptag.core.config import Config, ModelConfig
+from samptag.core.mel import COMPRESSION, mel_filters, mel_window
 
 __all__ = [
     "BatchNorm",
     "Convolution",
     "FrameConvolution",
+    "MelFrontEnd",
     "PlainBlock",
     "ResidualBlock",
     "SqueezeExcitation",
@@ -85,6 +86,40 @@ class FrameConvolution(Convolution):
         frames = waveforms.unfold(1, self.kernel, self.stride)
         x = F.linear(frames, self.weight.squeeze(1), self.bias)  # (batch, frames, out)
         return x.transpose(1, 2).unsqueeze(2)
+
+
+class MelFrontEnd(nn.Module):
+    """The paper's frame-level baseline: (batch, samples) -> (batch, 128, 1, m**n), mel bands as log(1 + 10 |A|).
+
+    Hann window (periodic) of `first_filter` samples, hop of `first_stride`, bands from 0 Hz to half the sample rate on
+    Slaney's scale with equal areas. It has no parameters, and its tables follow from the config, so neither is saved.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Gives window, hop, padding, number of bands (its front channels) and sample rate.
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.length, self.hop, self.pads = config.first_filter, config.first_stride, config.front_pads
+        window, self.n_fft = mel_window(config)
+        filters = mel_filters(config.sample_rate, n_fft=self.n_fft, n_bands=config.front_channels)
+        # from_numpy makes real tensors even where a model file's reader builds the network without memory.
+        self.register_buffer("window", torch.from_numpy(window), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """The compressed mel bands of the waveforms' frames."""
+        frames = F.pad(waveforms, self.pads).unfold(1, self.length, self.hop)
+        # In float32 whatever the network computes in: half precision has no FFT of such lengths.
+        windowed = frames.float() * self.window.float()
+        magnitudes = torch.fft.rfft(windowed, n=self.n_fft).abs()  # (batch, frames, bins)
+        bands = torch.log1p(COMPRESSION * F.linear(magnitudes, self.filters.float())).to(waveforms.dtype)
+        return bands.transpose(1, 2).unsqueeze(2)
 
 
 class BatchNorm(nn.BatchNorm2d):

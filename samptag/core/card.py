@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from samptag.core.config import Config, config_from_dict
 from samptag.core.evidence import Concept, CutoffEvidence, Evidence
 from samptag.core.json_types import Kind, check_kind
-from samptag.core.spectrogram import Config, config_from_dict
 from samptag.errors import WeightsError
 from samptag.files import os_reason
 

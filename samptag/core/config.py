@@ -1,18 +1,34 @@
-"""What a network is: the m^n family as one frozen description, and the names of its members; no torch."""
+"""What a network is, as one frozen description: the m^n family and its names, and networks over log-mel; no torch."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 from samptag.core.json_types import Kind, check_kind
 from samptag.errors import UsageError
 
-__all__ = ["Block", "FrontEnd", "ModelConfig", "OddZero", "config_from_name", "grid_configs"]
+__all__ = [
+    "Architecture",
+    "Block",
+    "Config",
+    "FrontEnd",
+    "ModelConfig",
+    "OddZero",
+    "SpectrogramConfig",
+    "config_from_dict",
+    "config_from_name",
+    "grid_configs",
+]
 
 FrontEnd = Literal["raw", "mel"]
 Block = Literal["plain", "se", "res", "rese", "won-rese"]
 OddZero = Literal["front", "end"]
+Architecture = Literal["musicnn", "vgg", "won-musicnn", "won-fcn"]
+"""musicnn and vgg: the package musicnn (Pons, Serra 2019); won-*: musicnn and FCN of Won, Ferraro, Bogdanov, Serra
+(SMC 2020)."""
 
 BASE_CHANNELS = 128
 # Segments of more than 12 minutes at 22 050 Hz are a slip of the pen (n is an exponent), not a network.
@@ -31,10 +47,49 @@ PAPER_GRID = (
 # The segment of the paper's three-system comparison (Lee 2017).
 FRAME_LEVEL_M = 3
 FRAME_LEVEL_INPUT_LENGTH = 59_049
+# Samples at 16 kHz: 188 frames of 256, 3 s and 29 s.
+_INPUT_LENGTHS: dict[Architecture, int] = {
+    "musicnn": 48_128,
+    "vgg": 48_128,
+    "won-musicnn": 48_000,
+    "won-fcn": 464_000,
+}
+_EMBEDDING_SIZES: dict[Architecture, int] = {"musicnn": 200, "vgg": 256, "won-musicnn": 200, "won-fcn": 64}
+
+Described = TypeVar("Described", bound="_Description")
+
+
+class _Description:
+    """What all descriptions do: refuse values of another type, and go into JSON and back."""
+
+    kinds: ClassVar[Mapping[str, Kind]]
+
+    def __post_init__(self) -> None:
+        """Refuse what is of another type."""
+        for name, kind in self.kinds.items():
+            check_kind(name, getattr(self, name), kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, as JSON holds them."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls: type[Described], values: Mapping[str, Any]) -> Described:
+        """The description whose fields are `values`; fields left out have their defaults.
+
+        Raises
+        ------
+        ValueError
+            Where a key is unknown, or a value is of another type or out of range.
+        """
+        unknown = sorted(set(values) - cls.kinds.keys())
+        if unknown:
+            raise ValueError(f"unknown model setting {unknown[0]!r}")
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(_Description):
     """One network of the m^n family (Lee, Park, Kim, Nam 2017) or of its followers.
 
     Every field has the value of the paper's best model, 3^9 on 59 049 samples.
@@ -95,15 +150,21 @@ class ModelConfig:
     bn_epsilon: float = 1e-3
     odd_zero: OddZero = "end"
 
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        **dict.fromkeys(("m", "n", "first_filter", "first_stride", "n_tags", "sample_rate"), int),
+        "front_end": get_args(FrontEnd),
+        "block": get_args(Block),
+        "multi_level": bool,
+        "odd_zero": get_args(OddZero),
+        "front_padding": (int, None),
+        **dict.fromkeys(("dropout", "bn_momentum", "bn_epsilon"), float),
+    }
+
     def __post_init__(self) -> None:
         """Refuse numbers that make no network."""
-        self._check_types()
+        super().__post_init__()
         self._check_ranges()
         self._check_geometry()
-
-    def _check_types(self) -> None:
-        for name, kind in _FIELD_KINDS.items():
-            check_kind(name, getattr(self, name), kind)
 
     def _check_ranges(self) -> None:
         for name, least in (("m", 2), ("n", 3), ("first_stride", 1), ("n_tags", 1), ("sample_rate", 1)):
@@ -198,35 +259,6 @@ class ModelConfig:
         name += "" if self.front_padding is None else f"-pad{self.front_padding}"
         return name + ("-oddfront" if self.odd_zero == "front" else "")
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields by name, as JSON holds them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """The config whose fields are `values`; fields left out have their defaults.
-
-        Raises
-        ------
-        ValueError
-            Where a key is unknown, or a value is of another type or out of range.
-        """
-        unknown = sorted(set(values) - _FIELD_KINDS.keys())
-        if unknown:
-            raise ValueError(f"unknown model setting {unknown[0]!r}")
-        return cls(**values)
-
-
-_FIELD_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("m", "n", "first_filter", "first_stride", "n_tags", "sample_rate"), int),
-    "front_end": get_args(FrontEnd),
-    "block": get_args(Block),
-    "multi_level": bool,
-    "odd_zero": get_args(OddZero),
-    "front_padding": (int, None),
-    **dict.fromkeys(("dropout", "bn_momentum", "bn_epsilon"), float),
-}
-
 
 _NAME = re.compile(
     r"(?:samplecnn-(?P<m>\d+)-(?P<n>\d+)(?:-(?P<filter>\d+))?"
@@ -307,3 +339,71 @@ def _frame_level_depth(hop: int) -> int:
     raise ValueError(
         f"a hop of {hop} does not divide 59 049 samples into 3^n frames; hops are 3, 9, 27, 81, 243, 729 and 2187"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrogramConfig(_Description):
+    """One of the published networks over 96 log-mel bands; what `ModelConfig` is for the m^n family.
+
+    Parameters
+    ----------
+    architecture : {"musicnn", "vgg", "won-musicnn", "won-fcn"}
+    n_tags : int
+        Number of outputs, at least 1.
+    sample_rate : int
+        In Hz; 16 000 is the only one that these networks know.
+
+    Raises
+    ------
+    ValueError
+        Where the values do not make a network.
+    """
+
+    architecture: Architecture
+    n_tags: int = 50
+    sample_rate: int = 16_000
+
+    kinds: ClassVar[Mapping[str, Kind]] = {"architecture": get_args(Architecture), "n_tags": int, "sample_rate": int}
+
+    def __post_init__(self) -> None:
+        """Refuse what is no network."""
+        super().__post_init__()
+        if self.n_tags < 1:
+            raise ValueError(f"n_tags must be at least 1, not {self.n_tags}")
+        if self.sample_rate != 16_000:
+            raise ValueError(f"{self.architecture} hears 16000 Hz, not {self.sample_rate}")
+
+    @property
+    def name(self) -> str:
+        """The architecture's name."""
+        return self.architecture
+
+    @property
+    def input_length(self) -> int:
+        """Number of samples in a segment."""
+        return _INPUT_LENGTHS[self.architecture]
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of the vector that is classified."""
+        return _EMBEDDING_SIZES[self.architecture]
+
+
+Config: TypeAlias = ModelConfig | SpectrogramConfig
+"""What describes a network that samptag can run."""
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """The description whose fields are `values`; with an ``architecture`` it is a `SpectrogramConfig`.
+
+    Raises
+    ------
+    ValueError
+        Where a key is unknown, or a value is of another type or out of range.
+
+    Examples
+    --------
+    >>> config_from_dict({"architecture": "musicnn"}).input_length
+    48128
+    """
+    return (SpectrogramConfig if "architecture" in values else ModelConfig).from_dict(values)

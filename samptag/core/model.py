@@ -12,11 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samptag.core.baselines import MelFrontEnd
-from samptag.core.blocks import PlainBlock, ResidualBlock, check_segments
-from samptag.core.config import ModelConfig, config_from_name
+from samptag.core.blocks import MelFrontEnd, PlainBlock, ResidualBlock, check_segments
+from samptag.core.config import Config, ModelConfig, SpectrogramConfig, config_from_name
 from samptag.core.layout import Block, Mel, Plain, layout
-from samptag.core.spectrogram import Config, SpectrogramConfig
 from samptag.core.spectrogram_model import SpectrogramModel
 
 __all__ = ["Model", "ModelConfig", "SampleCNN", "build_model", "config_from_name"]

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samptag.core.blocks import check_segments
+from samptag.core.config import SpectrogramConfig
 from samptag.core.mel import htk_filters, mel_filters
-from samptag.core.spectrogram import SpectrogramConfig
 
 __all__ = ["SpectrogramModel"]
 

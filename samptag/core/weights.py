@@ -23,9 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from samptag.core.card import METADATA_KEY, SCHEMA, ModelCard, canonical_json, read_metadata
-from samptag.core.config import ModelConfig
+from samptag.core.config import Config, ModelConfig
 from samptag.core.layout import layout
-from samptag.core.spectrogram import Config
 from samptag.errors import OutputError, WeightsError
 from samptag.files import atomic_write, os_errors_as
 

@@ -13,10 +13,9 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.core.config import ModelConfig
+from samptag.core.config import Config, ModelConfig
 from samptag.core.device import available_cores
 from samptag.core.layout import layout
-from samptag.core.spectrogram import Config
 from samptag.core.weights import Weights, model_tensors
 from samptag.engine import compiled
 from samptag.engine.blas import one_thread

@@ -8,8 +8,7 @@ bands. The package musicnn (Pons, Serra 2019) wrote TensorFlow checkpoints: ``tf
 
 from collections.abc import Iterable, Iterator
 
-from samptag.core.config import Block, ModelConfig
-from samptag.core.spectrogram import Architecture, Config, SpectrogramConfig
+from samptag.core.config import Architecture, Block, Config, ModelConfig, SpectrogramConfig
 from samptag.pretrained.entries import Layout
 
 __all__ = ["is_left_out", "is_tensorflow", "layout_config", "layout_keys", "pairs"]

@@ -31,10 +31,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samptag.core.baselines import MelFrontEnd
-from samptag.core.blocks import Convolution
+from samptag.core.blocks import Convolution, MelFrontEnd
 from samptag.core.model import SampleCNN
-from samptag.engine.folding import folded_filters
+from samptag.engine.torch_model import folded_filters
 from samptag.training.distributed import Processes, synchronise_norms
 
 __all__ = ["Buffers", "FusedForward", "FusedLayer", "Workers", "training_forward"]

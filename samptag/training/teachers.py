@@ -25,9 +25,8 @@ from torch import Tensor
 
 from samptag.audio.decode import SCALE
 from samptag.audio.resample import resample
-from samptag.core.config import ModelConfig
+from samptag.core.config import Config, ModelConfig
 from samptag.core.device import available_cores
-from samptag.core.spectrogram import Config
 from samptag.core.weights import Weights
 from samptag.data import AudioCache, Dataset
 from samptag.errors import DatasetError, UsageError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from settled_nets import mono_segments
 
-from samptag.core.baselines import MelFrontEnd
+from samptag.core.blocks import MelFrontEnd
 from samptag.core.config import config_from_name
 from samptag.core.mel import mel_filters
 from samptag.core.model import SampleCNN

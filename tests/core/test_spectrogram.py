@@ -6,10 +6,9 @@ import pytest
 import torch
 from settled_nets import mono_segments
 
-from samptag.core.config import ModelConfig
+from samptag.core.config import ModelConfig, SpectrogramConfig, config_from_dict
 from samptag.core.mel import htk_filters
 from samptag.core.model import build_model
-from samptag.core.spectrogram import SpectrogramConfig, config_from_dict
 from samptag.core.spectrogram_model import SpectrogramModel
 
 # Samples and the vector's length, of the publications.

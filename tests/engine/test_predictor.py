@@ -19,9 +19,8 @@ from samptag.core.layout import layout
 from samptag.core.model import ModelConfig, SampleCNN
 from samptag.core.weights import load_model_file, read_weights
 from samptag.engine import predictor as predictor_module
-from samptag.engine.folding import fold
 from samptag.engine.predictor import Predictor
-from samptag.engine.torch_model import TorchModel
+from samptag.engine.torch_model import TorchModel, fold
 from samptag.pretrained import DEFAULT
 
 DEFAULT_WEIGHTS = Path(__file__).parents[2] / "weights" / f"{DEFAULT}.safetensors"

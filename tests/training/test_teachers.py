@@ -10,8 +10,8 @@ import torch
 
 import samptag
 from samptag.audio.resample import resample
+from samptag.core.config import SpectrogramConfig
 from samptag.core.model import config_from_name
-from samptag.core.spectrogram import SpectrogramConfig
 from samptag.core.spectrogram_model import SpectrogramModel
 from samptag.core.weights import ModelCard, load_model_file, save_model
 from samptag.data import AudioCache, Dataset, build_cache, open_dataset
