@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import os
@@ -13,9 +14,17 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from samptag.errors import OutputError
-from samptag.files import os_errors_as
+from samptag.files import atomic_write, os_errors_as
 
-__all__ = ["binary_file", "explain_write_errors", "may_be_replaced", "quiet_codecs", "standard_output", "text_file"]
+__all__ = [
+    "binary_file",
+    "explain_write_errors",
+    "may_be_replaced",
+    "quiet_codecs",
+    "silence_codecs",
+    "standard_output",
+    "text_file",
+]
 
 
 @contextmanager
@@ -60,8 +69,6 @@ def quiet_codecs() -> None:
     What matters in it is among samptag's own warnings.
     """
     if not logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
-        from samptag.audio.codec_messages import silence_codecs
-
         silence_codecs()
 
 
@@ -85,22 +92,11 @@ def binary_file(path: str) -> Iterator[BinaryIO]:
     A link is followed, and what is no regular file (a device, a named pipe) is written to as it is: replacing
     /dev/null would be no service.
 
-    Parameters
-    ----------
-    path : str
-        Where it goes.
-
-    Yields
-    ------
-    binary file object
-
     Raises
     ------
     OutputError
         When it cannot be written.
     """
-    from samptag.files import atomic_write
-
     # Around everything: what could not be written is tried again when the file is closed, and fails again.
     with explain_write_errors(path):
         target = Path(os.path.realpath(path))
@@ -111,16 +107,7 @@ def binary_file(path: str) -> Iterator[BinaryIO]:
 
 
 def may_be_replaced(path: str) -> bool:
-    """Whether the path is free or a regular file, or a link to one: only then can a new file take its place.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    bool
-    """
+    """Whether the path is free or a regular file, or a link to one: only then can a new file take its place."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
@@ -128,17 +115,7 @@ def may_be_replaced(path: str) -> bool:
 
 
 def explain_write_errors(name: str) -> AbstractContextManager[None]:
-    """Turn an operating system's refusal into an OutputError that names what was being written.
-
-    Parameters
-    ----------
-    name : str
-        The file, or "standard output".
-
-    Raises
-    ------
-    OutputError
-    """
+    """Turn an operating system's refusal into an OutputError that names what was being written."""
     return os_errors_as(OutputError, f"cannot write {name}")
 
 
@@ -152,3 +129,36 @@ def _restore(kept: int) -> None:
         sys.stdout.flush()
     os.dup2(kept, 1)
     os.close(kept)
+
+
+def silence_codecs() -> bool:
+    """Whether C libraries' messages are silenced from now on, in the whole process.
+
+    libmpg123 (inside libsndfile) prints to C's ``stderr`` about MP3 frames it finds odd, several lines a file, in the
+    middle of a progress bar, and libsndfile has no switch for it. Redirecting file descriptor 2 around each read would
+    take other threads' messages away; so C's ``stderr`` stream alone is pointed elsewhere. Python's ``sys.stderr``,
+    faulthandler and all else that writes to the descriptor itself stay as they are.
+
+    It works with glibc and on macOS, where ``stderr`` is a variable; elsewhere it changes nothing and returns False.
+    """
+    symbol = _stream_variable()
+    if symbol is None:
+        return False
+    library = ctypes.CDLL(None)
+    library.fopen.restype = ctypes.c_void_p
+    nothing = library.fopen(os.devnull.encode(), b"w")
+    if not nothing:
+        return False
+    ctypes.c_void_p.in_dll(library, symbol).value = nothing
+    return True
+
+
+def _stream_variable() -> str | None:
+    """Name of the C library's stderr variable, or None where it is a constant (musl) or a function (Windows)."""
+    if sys.platform == "darwin":
+        return "__stderrp"
+    try:
+        glibc = sys.platform == "linux" and "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
+    except (OSError, ValueError):
+        return None
+    return "stderr" if glibc else None

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samptag.audio.decode import open_audio
-from samptag.audio.mpeg import bit_rates
+from samptag.audio.headers import bit_rates
 from samptag.errors import UsageError
 
 __all__ = ["Perturbation", "parse_perturbation"]

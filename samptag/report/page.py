@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from samptag.core.card import ModelCard
 from samptag.errors import AudioError
-from samptag.report.neighbours import nearest
-from samptag.report.timeline import column_means, segment_edges
-from samptag.report.waveform import Outline
+from samptag.report.timeline import Outline, column_means, segment_edges
+from samptag.tagging.alike import nearest
 from samptag.tagging.result import TrackResult
 from samptag.text import valid_text
 

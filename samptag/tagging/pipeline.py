@@ -11,24 +11,30 @@ queue, inputs begun ahead of the one whose result is due, and bytes kept by trac
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samptag.core.card import ModelCard
 from samptag.engine.blas import one_thread
+from samptag.errors import AudioError, SamptagError
 from samptag.tagging.files import Input
-from samptag.tagging.track import Track
+from samptag.tagging.result import TagScore, TrackError, TrackResult
 
-__all__ = ["Decode", "Pipeline", "Predict"]
+__all__ = ["Decode", "Pipeline", "Predict", "Track"]
+
+logger = logging.getLogger("samptag")
 
 Floats = NDArray[np.float32]
 Predict = Callable[[Floats], tuple[Floats, Floats]]
-Decode = Callable[[Track], Generator[Floats, None, None]]
+Decode = Callable[["Track"], Generator[Floats, None, None]]
 
 # How far decoding may run ahead of the result that is due: one file of ten hours (13 440 segments) takes as long as
 # some 120 songs, so nothing waits for it before that. A waiting track without its taggram is a few kilobytes.
@@ -37,6 +43,100 @@ AHEAD_BYTES = 64 * 2**20
 # Waits end now and then so that Ctrl-C is seen on systems where a lock cannot be interrupted.
 PATIENCE_SECONDS = 0.5
 JOIN_SECONDS = 5.0
+
+
+class Track:
+    """One input on its way: its figures, filled in by one decode worker and by the thread that scores.
+
+    Parameters
+    ----------
+    index : int
+        Its place among the inputs.
+    source : Input
+        What is decoded.
+    keep_taggram : bool
+        Whether the scores of every segment are kept, not only their sum.
+    """
+
+    def __init__(self, index: int, source: Input, *, keep_taggram: bool) -> None:
+        self.index = index
+        self.input = source
+        self.keep_taggram = keep_taggram
+        self.duration = 0.0
+        self.sample_rate = 0
+        self.padded = False
+        self.warnings: list[str] = []
+        self.starts: list[float] = []
+        self.error: Exception | None = source.error
+        self.decoded = False
+        self.pushed = 0
+        self.scored = 0
+        self._score_sum: NDArray[np.float64] | None = None
+        self._embedding_sum: NDArray[np.float64] | None = None
+        self._rows: list[Floats] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more will come: the input is decoded, and every segment of it is scored."""
+        return self.decoded and self.scored == self.pushed
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of what waits until it is the track's turn, bytes."""
+        return sum(rows.nbytes for rows in self._rows)
+
+    def add(self, scores: Floats, embeddings: Floats) -> None:
+        """Take in what the model made of the next segments: (k, n_tags) scores and (k, embedding_size) embeddings."""
+        if self._score_sum is None or self._embedding_sum is None:
+            self._score_sum = np.zeros(scores.shape[1])
+            self._embedding_sum = np.zeros(embeddings.shape[1])
+        # Row by row: a sum over an axis rounds differently for different numbers of rows.
+        for row, embedding in zip(scores, embeddings, strict=True):
+            self._score_sum += row
+            self._embedding_sum += embedding
+        if self.keep_taggram:
+            self._rows.append(scores.copy())
+        self.scored += len(scores)
+
+    def result(self, *, card: ModelCard, weights_sha256: str | None = None) -> TrackResult:
+        """The result of the finished track; with `error` where decoding failed, or the model gave no numbers."""
+        if self.error is None and self._score_sum is not None and not np.isfinite(self._score_sum).all():
+            self.error = AudioError(f"{self.input.path}: the weights {card.name!r} gave scores that are not numbers")
+        result = partial(
+            TrackResult,
+            path=self.input.path,
+            duration=self.duration,
+            sample_rate=self.sample_rate,
+            model=card.name,
+            weights_sha256=weights_sha256,
+            warnings=tuple(self.warnings),
+        )
+        if self.error is not None or self._score_sum is None or self._embedding_sum is None:
+            problem = self.error or AudioError(f"{self.input.path}: no sound in it")
+            return result(error=_describe(problem, self.input.path))
+        mean = self._score_sum / self.scored
+        categories, cutoffs = card.tag_categories or (None,) * len(card.tags), card.cutoffs or {}
+        return result(
+            segments=self.scored,
+            padded=self.padded,
+            scores=tuple(
+                TagScore(tag, float(score), category, cutoffs.get(tag))
+                for tag, score, category in zip(card.tags, mean, categories, strict=True)
+            ),
+            taggram=np.concatenate(self._rows) if self.keep_taggram else None,
+            starts=np.array(self.starts) if self.keep_taggram else None,
+            embedding=(self._embedding_sum / self.scored).astype(np.float32),
+        )
+
+
+def _describe(error: Exception, path: str) -> TrackError:
+    """The error as a record; one that samptag did not raise on purpose keeps its own type, and its traceback a log."""
+    if isinstance(error, SamptagError):
+        return TrackError(type(error).__name__, str(error))
+    if isinstance(error, MemoryError):
+        return TrackError("MemoryError", f"{path}: out of memory while decoding; use fewer --jobs")
+    logger.debug("traceback of the error in %s", path, exc_info=error)
+    return TrackError(type(error).__name__, f"{path}: {error or 'unexpected error'} (samptag --debug shows where)")
 
 
 class Pipeline:
@@ -97,10 +197,6 @@ class Pipeline:
 
     def tracks(self) -> Generator[Track, None, None]:
         """The finished tracks in the order of the inputs, each as soon as it and all before it are finished.
-
-        Yields
-        ------
-        Track
 
         Raises
         ------

@@ -20,9 +20,8 @@ from samptag.core.weights import LoadedModel, Weights
 from samptag.engine.predictor import Predictor
 from samptag.errors import DeviceError, UsageError
 from samptag.tagging.files import Input
-from samptag.tagging.pipeline import Pipeline
+from samptag.tagging.pipeline import Pipeline, Track
 from samptag.tagging.result import TrackResult
-from samptag.tagging.track import Track
 
 __all__ = ["Tagger"]
 

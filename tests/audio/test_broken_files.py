@@ -222,7 +222,7 @@ def test_playlists_open_no_other_file(media, tmp_path, text):
 DAMAGED = """
 import sys
 if sys.argv[2] == "quiet":
-    from samptag.audio.codec_messages import silence_codecs
+    from samptag.cli.output import silence_codecs
     silenced = silence_codecs()
 from samptag.audio import open_audio
 with open_audio(sys.argv[1], sample_rate=22050) as stream:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from samptag.audio.headers import ExpectedLength, expected_length
-from samptag.audio.mpeg import mpeg_frame
+from samptag.audio.headers import ExpectedLength, expected_length, mpeg_frame
 
 
 def written(samples, rate=22_050, **options):

@@ -9,8 +9,7 @@ import resampy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samptag.audio.filters import GROUP, Ratio, polyphase_bank
-from samptag.audio.resample import MAX_PHASES, MAX_PRODUCT, Resampler, resample
+from samptag.audio.resample import GROUP, MAX_PHASES, MAX_PRODUCT, Ratio, Resampler, polyphase_bank, resample
 
 RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
 ODD_RATES = (44_101, 44_056, 22_255, 47_952, 37_800, 705_600)

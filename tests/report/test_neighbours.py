@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from samptag.report.neighbours import ROWS_AT_ONCE, nearest
+from samptag.tagging.alike import ROWS_AT_ONCE, nearest
 
 
 def test_nearest_are_those_of_a_full_sort():

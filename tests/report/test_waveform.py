@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samptag.report.waveform import Outline
+from samptag.report.timeline import Outline
 
 
 def outline(samples: np.ndarray, points: int, block: int) -> np.ndarray:

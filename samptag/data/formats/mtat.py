@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.audio.mpeg import mp3_seconds
+from samptag.audio.headers import mp3_seconds
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
 from samptag.data.listing import find_audio_root, list_audio, missing_file
 from samptag.data.measure import measure_files
