@@ -8,8 +8,7 @@ from samptag.core.weights import load_model_file
 from samptag.errors import WeightsError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
-from samptag.pretrained.entries import Registry, TagList, WeightsEntry
-from samptag.pretrained.registry import load_registry, parse_registry
+from samptag.pretrained.registry import Registry, TagList, WeightsEntry, load_registry, parse_registry
 
 __all__ = ["describe_bundled", "register_bundled"]
 

@@ -1,7 +1,8 @@
-"""What every data set becomes: a named split of clips with one label vector each."""
+"""What every data set becomes: a named split of clips with one label vector each; and how a split is chosen or made."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +13,17 @@ from numpy.typing import NDArray
 
 from samptag.errors import DatasetError
 
-__all__ = ["SPLITS", "Clip", "Dataset", "Problem", "ProblemKind", "split_hash"]
+__all__ = [
+    "SPLITS",
+    "Clip",
+    "Dataset",
+    "Problem",
+    "ProblemKind",
+    "choose_split",
+    "named_part",
+    "split_by_group",
+    "split_hash",
+]
 
 SPLITS = ("train", "valid", "test")
 
@@ -191,3 +202,55 @@ def _split_problems(dataset: Dataset, expected: dict[str, int]) -> Iterator[Prob
             yield Problem("split", split, f"{split} has no clips")
         elif count != expected.get(split, count):
             yield Problem("split", split, f"{split} has {count} clips, published: {expected[split]}")
+
+
+_WORDS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing"),
+}
+_SHARES = (("test", 0.1), ("valid", 0.1))
+
+
+def choose_split(name: str | None, *, known: Sequence[str], format: str) -> str:
+    """`name`, or the first of `known` when it is None.
+
+    Raises
+    ------
+    DatasetError
+        The data set has no split of that name.
+    """
+    if name is None:
+        return known[0]
+    if name not in known:
+        raise DatasetError(f"{format} has no split {name!r}: choose {', '.join(known)}")
+    return name
+
+
+def named_part(word: str) -> str | None:
+    """train, valid or test for the words people write for them, None for any other."""
+    word = word.strip().lower()
+    return next((part for part, words in _WORDS.items() if word in words), None)
+
+
+def split_by_group(groups: Sequence[str]) -> list[str]:
+    """One split for every clip, from its group alone: about a tenth of the clips to test, a tenth to valid.
+
+    Groups are taken in the order of the sha256 of their names, so the order of the rows does not matter, no group is
+    on two sides, and a set that grows keeps nearly all of its clips where they were. With three groups or more no
+    split is empty; with two, test is; with one, valid too.
+    """
+    sizes = Counter(groups)
+    order = sorted(sizes, key=lambda group: hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest())
+    chosen: dict[str, str] = {}
+    position = 0
+    for split, share in _SHARES[3 - min(len(order), 3) :]:
+        count = 0
+        # At least one group, and none that would bring the split more than half a group beyond its share.
+        while count == 0 or count + sizes[order[position]] / 2 < share * len(groups):
+            if position + 1 >= len(order):
+                break
+            chosen[order[position]] = split
+            count += sizes[order[position]]
+            position += 1
+    return [chosen.get(group, "train") for group in groups]

@@ -3,8 +3,7 @@
 Importing this package loads no torch: predictions on file are scored without it.
 """
 
-from samptag.evaluation.report import EvaluationReport
+from samptag.evaluation.report import EvaluationReport, Scoring
 from samptag.evaluation.run import evaluate, evaluate_scores, truth_of
-from samptag.evaluation.scoring import Scoring
 
 __all__ = ["EvaluationReport", "Scoring", "evaluate", "evaluate_scores", "truth_of"]

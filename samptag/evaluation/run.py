@@ -16,8 +16,17 @@ from samptag.errors import AudioError, DatasetError, UsageError
 from samptag.evaluation.metrics import agreement
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth, align, read_groups, read_scores, read_truth
-from samptag.evaluation.report import Comparison, Degradation, EvaluationReport, FailedClip
-from samptag.evaluation.scoring import Scoring, differences, measure, rankable_tags, verdict
+from samptag.evaluation.report import (
+    Comparison,
+    Degradation,
+    EvaluationReport,
+    FailedClip,
+    Scoring,
+    differences,
+    measure,
+    rankable_tags,
+    verdict,
+)
 from samptag.ranks import Ranks
 from samptag.tagging.files import Input
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samptag.fetch import FetchPolicy, Progress
-from samptag.pretrained.entries import PublishedScore, Registry, TagList, WeightsEntry
-from samptag.pretrained.registry import load_registry
+from samptag.pretrained.registry import PublishedScore, Registry, TagList, WeightsEntry, load_registry
 from samptag.pretrained.store import Store, open_store
 
 if TYPE_CHECKING:

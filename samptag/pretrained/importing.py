@@ -12,8 +12,8 @@ from typing import cast, get_args
 
 from samptag.errors import UsageError, WeightsError
 from samptag.files import os_errors_as
-from samptag.pretrained.entries import NAME_PATTERN, Layout, Original, Registry, TagList, WeightsEntry, parse_tags
 from samptag.pretrained.foreign import install_published, save_converted
+from samptag.pretrained.registry import NAME_PATTERN, Layout, Original, Registry, TagList, WeightsEntry, parse_tags
 from samptag.pretrained.store import Store
 from samptag.pretrained.tensor_bundle import bundle_files
 

@@ -18,9 +18,8 @@ from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
 from samptag.fetch import Checksums, FetchPolicy, Progress, fetch, offline_asked
 from samptag.files import atomic_write, locked, os_errors_as, os_reason, weights_folder
-from samptag.pretrained.entries import NAME_PATTERN, Registry, WeightsEntry
 from samptag.pretrained.foreign import install_published
-from samptag.pretrained.registry import load_registry
+from samptag.pretrained.registry import NAME_PATTERN, Registry, WeightsEntry, load_registry
 from samptag.text import did_you_mean
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from samptag.errors import WeightsError
 from samptag.files import os_errors_as
-from samptag.pretrained.entries import DATA_SUFFIX, INDEX_SUFFIX
+from samptag.pretrained.registry import DATA_SUFFIX, INDEX_SUFFIX
 
 __all__ = ["bundle_files", "read_bundle"]
 

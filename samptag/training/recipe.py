@@ -101,7 +101,7 @@ class Recipe:
         Segments are shuffled inside this many interleaved subsets of the clips, one subset after another; fewer on data
         sets that do not fill a hundred batches a subset.
     initialisation : {"he_uniform", "keras-1.1.0", "resemul"}
-        How a new model's convolutions are drawn; see `samptag.training.start.initialise`.
+        How a new model's convolutions are drawn; see `samptag.training.run.initialise`.
     dropout : float or None
         Share of the embedding dropped in training; None: what the model says.
     bn_epsilon : float or None

@@ -1,5 +1,6 @@
-"""`train`: from a data set to a model file."""
+"""`train`: from a data set and the weights to start from to a model file."""
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -9,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from samptag.core.blocks import Convolution
+from samptag.core.model import ModelConfig, SampleCNN
 from samptag.data import open_dataset
 from samptag.errors import UsageError
+from samptag.pretrained import load_model
 from samptag.training.batches import EmbeddedSource, Segments
 from samptag.training.checkpoints import (
     LAST,
@@ -26,7 +30,6 @@ from samptag.training.config import TrainConfig, check_batches, check_same, sett
 from samptag.training.distributed import Processes
 from samptag.training.log import Callback
 from samptag.training.splits import decode
-from samptag.training.start import starting_model
 from samptag.training.teachers import Teachers
 from samptag.training.trainer import Trainer
 
@@ -172,6 +175,70 @@ def train(
             best=None if trainer.best is None else trainer.best["record"],
             stopped_by=stopped_by,
         )
+
+
+def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainConfig | None) -> SampleCNN:
+    """The model with the weights the training starts from, drawn with its seed; on the CPU.
+
+    Raises
+    ------
+    UsageError
+        When the model that was asked for is not the one of `init_from`, or that is no network to train.
+    WeightsError
+        When `init_from` cannot be used.
+    """
+    torch.manual_seed(config.seed)
+    wanted = None if config.model is None else replace(config.model, n_tags=len(tags))
+    if config.init_from is None:
+        model = SampleCNN(config.recipe.adapt(wanted or ModelConfig(n_tags=len(tags))))
+        initialise(model, config.recipe.initialisation)
+        return model
+    if stored is not None and stored.model is not None:
+        return SampleCNN(stored.model if wanted is None or _alike(wanted, stored.model) else wanted)
+    loaded = load_model(config.init_from)
+    if not isinstance(loaded.model, SampleCNN):
+        raise UsageError(
+            f"{config.init_from} is a {loaded.card.config.name}, which samptag does not train; it can teach: --teacher"
+        )
+    theirs = replace(loaded.model.config, n_tags=len(tags))
+    if wanted is not None and not _alike(wanted, theirs):
+        raise UsageError(
+            f"{config.init_from} holds a {theirs.name} at {theirs.sample_rate} Hz, not the {wanted.name} at "
+            f"{wanted.sample_rate} Hz of --model; leave that out"
+        )
+    model = SampleCNN(config.recipe.drop(theirs))
+    state = loaded.model.state_dict()
+    if loaded.card.tags != tags:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    model.load_state_dict(state, strict=loaded.card.tags == tags)
+    return model
+
+
+def _alike(one: ModelConfig, other: ModelConfig) -> bool:
+    return (one.name, one.sample_rate, one.n_tags) == (other.name, other.sample_rate, other.n_tags)
+
+
+def initialise(model: SampleCNN, how: str) -> None:
+    """Draw the convolutions of `model` anew in the way of a recipe.
+
+    Parameters
+    ----------
+    model : SampleCNN
+    how : {"he_uniform", "keras-1.1.0", "resemul"}
+        "he_uniform": as a new model has them. "keras-1.1.0": Lee 2017's ``he_uniform``, whose fan-in that version of
+        Keras takes to be in x out channels, so that filters start 6.5 to 22.6 times smaller. "resemul": as in the code
+        of Kim 2018, where the shortcuts' convolutions and the last layer, a ``Dense`` there, are glorot_uniform.
+    """
+    if how == "he_uniform":
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, Convolution):
+            n_out, n_in, _ = module.weight.shape
+            if how == "keras-1.1.0":
+                bound = math.sqrt(6 / (n_in * n_out))
+                nn.init.uniform_(module.weight, -bound, bound)
+            elif name.endswith("shortcut.conv") or name == "top.conv":
+                nn.init.xavier_uniform_(module.weight)
 
 
 def _telling(preparing: Callable[[str, int, int], None] | None, what: str) -> Callable[[int, int], None] | None:

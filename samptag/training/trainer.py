@@ -34,10 +34,18 @@ from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import FusedForward, Workers, training_forward
 from samptag.training.log import Callback, EpochDone, Pace, Prepared, StepDone, TrainingLog
-from samptag.training.optimise import MovingAverage, NormWarmUp, make_optimiser, restore_optimiser
-from samptag.training.schedule import EpochVerdict, StagedSchedule, schedule_for
+from samptag.training.optimise import (
+    EpochVerdict,
+    LabelLoss,
+    MovingAverage,
+    NormWarmUp,
+    StagedSchedule,
+    make_optimiser,
+    pos_weights,
+    restore_optimiser,
+    schedule_for,
+)
 from samptag.training.splits import Splits
-from samptag.training.start import LabelLoss, pos_weights
 from samptag.training.teachers import TeacherLoss
 from samptag.training.validate import Stopped, Validation, validate
 

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samptag.data.dataset import split_hash
+from samptag.data.dataset import split_by_group, split_hash
 from samptag.data.formats.mtat import folder_split
-from samptag.data.splits import split_by_group
 
 GROUPS = st.lists(st.text(max_size=8), min_size=1, max_size=200)
 

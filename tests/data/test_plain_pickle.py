@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from samptag.data.formats.plain_pickle import load_plain_pickle
+from samptag.data.formats.msd import load_plain_pickle
 from samptag.errors import DatasetError
 
 # What Python 2's cPickle wrote: a list of strings in protocol 0, and a dict of one float vector in protocol 2.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samptag.data.archive import JoinedFile, find_parts, unpack
+from samptag.data.download import JoinedFile, find_parts, unpack
 from samptag.errors import DatasetError
 
 

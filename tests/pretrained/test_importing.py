@@ -11,8 +11,8 @@ from samptag.core.card import read_card
 from samptag.core.weights import load_model_file
 from samptag.errors import UsageError, WeightsError
 from samptag.pretrained import Store, load_registry
-from samptag.pretrained.entries import TagList
 from samptag.pretrained.importing import ForeignCheckpoint, check_layout, import_file, named_tags
+from samptag.pretrained.registry import TagList
 
 THREE = TagList(tags=("guitar", "sitar", "harp"))
 

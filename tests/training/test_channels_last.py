@@ -20,8 +20,8 @@ from samptag.core.model import SampleCNN, config_from_name
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import Workers, training_forward
+from samptag.training.optimise import LabelLoss
 from samptag.training.recipe import MODERN
-from samptag.training.start import LabelLoss
 from samptag.training.trainer import Stepper
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

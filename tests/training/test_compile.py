@@ -11,8 +11,8 @@ from samptag.core.model import SampleCNN, config_from_name
 from samptag.training import trainer
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
+from samptag.training.optimise import LabelLoss
 from samptag.training.recipe import MODERN, Recipe
-from samptag.training.start import LabelLoss
 from samptag.training.trainer import Stepper
 
 

@@ -22,8 +22,9 @@ from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, 
 from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, batches, trainer
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.config import TrainConfig
+from samptag.training.optimise import LabelLoss, balanced_weights
 from samptag.training.recipe import PAPER, TUNE
-from samptag.training.start import LabelLoss, balanced_weights, initialise
+from samptag.training.run import initialise
 from samptag.training.validate import Validation
 
 SMALL = "samplecnn-3-4-27"

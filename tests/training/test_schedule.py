@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from samptag.errors import UsageError
+from samptag.training.optimise import CosineSchedule, EpochVerdict, StagedSchedule, schedule_for
 from samptag.training.recipe import KIM, MODERN, PAPER, RECIPES, Recipe, recipe_named
-from samptag.training.schedule import CosineSchedule, EpochVerdict, StagedSchedule, schedule_for
 
 KEEP, WAIT = EpochVerdict(best=True), EpochVerdict(best=False)
 NEXT = EpochVerdict(best=False, reload=True)

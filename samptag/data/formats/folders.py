@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
+from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset, named_part, split_by_group
 from samptag.data.listing import list_audio
-from samptag.data.splits import choose_split, named_part, split_by_group
 from samptag.errors import DatasetError
 
 __all__ = ["EXPECTS", "find", "read"]

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset
+from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, choose_split, make_dataset, named_part, split_by_group
 from samptag.data.listing import empty_file, list_audio, missing_file, unlisted_file
-from samptag.data.splits import choose_split, named_part, split_by_group
 from samptag.data.tables import read_rows, read_text, require_columns
 from samptag.errors import DatasetError
 

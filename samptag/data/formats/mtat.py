@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.audio.headers import mp3_seconds
-from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
+from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset
 from samptag.data.listing import find_audio_root, list_audio, missing_file
 from samptag.data.measure import measure_files
-from samptag.data.splits import choose_split
 from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
