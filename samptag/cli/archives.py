@@ -1,18 +1,21 @@
-"""What goes beside the tags on request: scores per segment and embeddings, written as the results come in."""
+"""What goes beside the tags on request: scores per segment, drawn or not, Audacity's labels, and embeddings."""
 
 from __future__ import annotations
 
 import csv
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from samptag.cli.pictures import PngTaggram, SvgTaggram
-from samptag.cli.writers import About, Writer
+from samptag.cli.writers import About, Selection, Writer
+from samptag.errors import UsageError
+from samptag.lazy import require_extra
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
-    from samptag.tagging import TrackResult
+    from samptag.tagging import TagScore, TrackResult
 
-__all__ = ["EMBEDDINGS", "TAGGRAMS", "CsvTaggram", "NpzEmbeddings", "NpzTaggram"]
+__all__ = ["EMBEDDINGS", "LABELS", "TAGGRAMS"]
+
+DEFAULT_THRESHOLD = 0.5
 
 
 class CsvTaggram(Writer):
@@ -117,11 +120,95 @@ class NpzEmbeddings(_Npz):
         super().finish()
 
 
+class AudacityLabels(Writer):
+    """A line for each stretch in which a selected tag scores at least the threshold: start, end (s), tag; tabs between.
+
+    Without a threshold it is the tag's cut-off, and one half for tags that have none. Stretches are put together from
+    segments, earliest first, and those that begin together by their tag's score.
+    """
+
+    def __init__(self, out: Any, about: About) -> None:
+        _require_one(about, "labels")
+        super().__init__(out, about)
+
+    def write(self, result: TrackResult) -> None:
+        """Write the labels of the one result there is; none where it failed."""
+        from samptag.report.timeline import segment_edges, stretches
+
+        if result.taggram is None or result.starts is None:
+            return
+        selection, card = self.about.selection, self.about.card
+        edges = segment_edges(result.starts, duration=result.duration, segment_seconds=card.segment_seconds)
+        found = [
+            (start, end, item.tag)
+            for item in result.top(selection.top, tags=selection.tags, decided=selection.decide)
+            for start, end in stretches(
+                result.taggram[:, card.tags.index(item.tag)] >= _threshold(item, selection), edges
+            )
+        ]
+        found.sort(key=lambda label: label[0])
+        self.out.writelines(f"{start:.6f}\t{end:.6f}\t{' '.join(tag.split())}\n" for start, end, tag in found)
+
+
+def _threshold(item: TagScore, selection: Selection) -> float:
+    asked = (selection.threshold, item.cutoff, DEFAULT_THRESHOLD)
+    return next(value for value in asked if value is not None)
+
+
+class PngTaggram(Writer):
+    """A heat map of the selected tags against time, as a PNG file."""
+
+    binary = True
+    kind: ClassVar[str] = "png"
+
+    def __init__(self, out: Any, about: About) -> None:
+        _require_one(about, "pictures")
+        require_extra("plot", modules=("matplotlib",), purpose="a picture")
+        super().__init__(out, about)
+        self._drawn = False
+
+    def write(self, result: TrackResult) -> None:
+        """Draw the one result there is; for one that failed, its message."""
+        from samptag.report.pictures import draw_message, draw_taggram
+
+        self._drawn = True
+        if result.error is not None:
+            draw_message(self.out, result.error.message, kind=self.kind)
+            return
+        draw_taggram(
+            self.out,
+            result,
+            words=[item.tag for item in self.about.selection.of(result)],
+            segment_seconds=self.about.card.segment_seconds,
+            kind=self.kind,
+        )
+
+    def finish(self) -> None:
+        """Draw that there was nothing, when the run ended before its result: no file is left that is no picture."""
+        from samptag.report.pictures import draw_message
+
+        if not self._drawn:
+            draw_message(self.out, "not tagged", kind=self.kind)
+
+
+class SvgTaggram(PngTaggram):
+    """The same as an SVG file, its texts as texts."""
+
+    kind = "svg"
+
+
+def _require_one(about: About, what: str) -> None:
+    """Refuse more than one input for what is about one song."""
+    if len(about.paths) != 1:
+        raise UsageError(f"{what} are of one song, not of {len(about.paths)}; --taggram x.npz takes in many")
+
+
 TAGGRAMS: dict[str, type[Writer]] = {
     "npz": NpzTaggram,
     "csv": CsvTaggram,
     "png": PngTaggram,
     "svg": SvgTaggram,
 }
+LABELS: dict[str, type[Writer]] = {"txt": AudacityLabels}
 EMBEDDINGS: dict[str, type[Writer]] = {"npz": NpzEmbeddings}
 """The forms by their suffixes."""

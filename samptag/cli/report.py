@@ -76,7 +76,6 @@ def report(
     made with the same weights. The exit code is 1 when some songs could not be tagged; the page says why.
     """
     from samptag.cli.progress import Meter
-    from samptag.cli.startup import without_collection
     from samptag.tagging.files import STDIN, expand_inputs
 
     if STDIN in paths:
@@ -85,12 +84,11 @@ def report(
         raise UsageError(f"--output {output}: the name must end in .html")
     # Named twice, a song is one song.
     inputs = list({item.path: item for item in expand_inputs(paths)}.values())
-    with without_collection():
-        from samptag.report import Report
+    tagger = open_tagger(
+        model, device=device, hop_seconds=hop, expected_seconds=expected_seconds(inputs), progress=progress
+    )
+    from samptag.report import Report
 
-        tagger = open_tagger(
-            model, device=device, hop_seconds=hop, expected_seconds=expected_seconds(inputs), progress=progress
-        )
     quiet_codecs()
     page = Report(tagger.card, n_songs=len(inputs))
     # Opened first: that a page cannot be written is not found out after hours of tagging.

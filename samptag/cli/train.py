@@ -1,10 +1,13 @@
-"""`samptag train`: a model from a data set."""
+"""`samptag train`: a model from a data set, and what people see of a training."""
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,16 +16,17 @@ import typer
 from samptag.cli.console import note, print_json
 from samptag.cli.options import complete_weights, device_option
 from samptag.cli.output import quiet_codecs
-from samptag.cli.train_display import display, scores
+from samptag.cli.progress import Bar, progress_bar
 from samptag.data.formats import FORMATS
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 
 if TYPE_CHECKING:
     from samptag.core.model import ModelConfig
-    from samptag.training import TrainResult
+    from samptag.training import Event, Prepared, StepDone, TrainResult
+    from samptag.training.splits import Splits
 
-__all__ = ["train"]
+__all__ = ["display", "train"]
 
 _MODEL, _BUDGET, _DATA, _RUN = "Model", "Budget", "Data", "Run"
 
@@ -283,8 +287,10 @@ def _conclude(result: TrainResult, *, as_json: bool) -> None:
 
 
 def _report(result: TrainResult, *, as_json: bool) -> None:
-    record = None if result.best is None else dict(result.best)
+    record = result.best
     if as_json:
+        from samptag.training.log import json_record
+
         outcome = {
             "schema": "samptag.train/1",
             "out": str(result.out),
@@ -293,13 +299,13 @@ def _report(result: TrainResult, *, as_json: bool) -> None:
             "epochs": result.epochs,
             "steps": result.steps,
             "finished": result.stopped_by == 0,
-            "best": None if record is None else _finite(record),
+            "best": None if record is None else json_record(record),
         }
         print_json(outcome)
     if result.stopped_by:
         note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
     elif record is not None:
-        note(f"{result.model_path}: epoch {record['epoch']}, validation {scores(record)}")
+        note(f"{result.model_path}: epoch {record['epoch']}, validation {_scores(record)}")
 
 
 def _weights(path: Path) -> dict[str, str]:
@@ -310,5 +316,80 @@ def _weights(path: Path) -> dict[str, str]:
     return {"name": card.name, "sha256": digest}
 
 
-def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+def _scores(record: Mapping[str, Any]) -> str:
+    """The validation figures of an epoch's record."""
+    names = {"loss": "valid_loss", "ROC-AUC": "valid_roc_auc", "PR-AUC": "valid_pr_auc", "agreement": "valid_agreement"}
+    return ", ".join(f"{word} {record[key]:.4f}" for word, key in names.items() if math.isfinite(record[key]))
+
+
+@contextmanager
+def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[str, int, int], None] | None]]:
+    """The two callbacks of a training: what is shown of it, and of what is prepared before it."""
+    if not Ranks.from_environment().leads:
+        logger = logging.getLogger("samptag")
+        if not logger.isEnabledFor(logging.DEBUG):
+            logger.setLevel(logging.ERROR)  # what there is to warn of, the first process warns of
+        yield lambda event: None, None
+        return
+    with progress_bar(asked) as bar:
+        yield partial(_show, bar), bar
+
+
+def _show(bar: Bar, event: Event) -> None:
+    """Draw a step where bars are wanted; write a line an epoch in any case."""
+    from samptag.training import Prepared, StepDone
+
+    if isinstance(event, Prepared):
+        _introduce(event)
+    elif isinstance(event, StepDone):
+        bar(f"epoch {event.epoch}", event.step, event.steps, _pace(event))
+    else:
+        r, speed = event.record, event.record["segments_per_second"]
+        # An epoch that a resumed run only had to validate has no speed.
+        pace = f", {speed:.1f} segments/s" if math.isfinite(speed) else ""
+        note(
+            f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {_scores(r)}{pace}"
+            f"{' *' if r['best'] else ''}"
+        )
+
+
+def _pace(event: StepDone) -> str:
+    text = f"loss {event.loss:.4f}  {event.segments_per_second:.1f} segments/s"
+    if event.remaining_seconds is not None:
+        minutes = math.ceil(event.remaining_seconds / 60)
+        text += f"  {minutes // 60} h {minutes % 60:02d} min in all"
+    return text
+
+
+def _introduce(event: Prepared) -> None:
+    """Say what will be trained on what, with the number of clips of every tag."""
+    config, splits = event.config, event.splits
+    dataset, model = splits.dataset, splits.model
+    note(f"{model.name} ({event.parameters:,} parameters), recipe {config.recipe.name}, on {event.device}")
+    split = f"{dataset.split_name} ({splits.cache.split_hash})"
+    note(
+        f"{dataset.root}: {dataset.format}, split {split}: {len(splits.train)} training clips "
+        f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps an epoch), {len(splits.valid)} "
+        "validation clips"
+    )
+    if splits.teachers is not None:
+        live = "" if splits.live is None else ", who hear every segment as it is augmented"
+        note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers.names)}{live}")
+    else:
+        _count_clips(splits)
+    if splits.left_out:
+        note(f"{splits.left_out} listed clips cannot be used; {splits.cache.report_path} says why")
+    for caution in splits.cautions:
+        note(caution)
+    if splits.short_clips:
+        note(
+            f"{splits.short_clips} training clips are shorter than a segment; zeros fill them up, "
+            f"{splits.cache.report_path} names them"
+        )
+    if event.epoch or event.step:
+        note(f"going on after epoch {event.epoch}, step {event.step}")
+
+
+def _count_clips(splits: Splits) -> None:
+    counts = zip(splits.dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
+    note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))

@@ -14,9 +14,11 @@ from samptag.cli.console import counted, print_json
 from samptag.cli.options import Json, Progress, complete_weights
 from samptag.cli.vocabulary import has_words_to_explain, print_words, word_facts
 from samptag.errors import UsageError, WeightsError
+from samptag.lazy import require_extra
 
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
+    from samptag.core.weights import LoadedModel
     from samptag.pretrained import Store, WeightsEntry
 
 __all__ = ["app"]
@@ -91,9 +93,7 @@ def show(
     from samptag.pretrained import load_model, open_store
 
     if filters is not None:
-        from samptag.cli.pictures import write_filters
-
-        write_filters(filters, load_model(name))
+        _write_filters(filters, load_model(name))
         typer.echo(filters)
         return
     store = open_store()
@@ -131,6 +131,25 @@ def show(
         print_words(card)
 
 
+def _write_filters(path: Path, loaded: LoadedModel) -> None:
+    """Draw the spectra of the learned filters of each layer to a .png or .svg file."""
+    from samptag.cli.output import binary_file
+    from samptag.core.config import ModelConfig
+
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise UsageError(f"--filters {path}: the name must end in .png or .svg")
+    config = loaded.card.config
+    if not isinstance(config, ModelConfig) or config.front_end != "raw":
+        raise UsageError(f"{loaded.card.name} listens through mel bands, which are not learned: it has no such filters")
+    require_extra("plot", modules=("matplotlib",), purpose="a picture")
+    from samptag.core.spectra import filter_spectra
+    from samptag.report.pictures import draw_filters
+
+    with binary_file(str(path)) as out:
+        draw_filters(out, filter_spectra(loaded.model), title=loaded.card.name, kind=kind)
+
+
 @app.command()
 def export(
     name: NameOrFile,
@@ -146,7 +165,6 @@ def export(
 
     Tags, sample rate and segment length are in the file's metadata.
     """
-    from samptag.cli.extras import require_extra
     from samptag.cli.output import binary_file
     from samptag.pretrained import load_model
 

@@ -115,6 +115,11 @@ class ModelCard:
         if twice:
             raise ValueError(f"it lists the tag {twice[0]!r} twice")
 
+    @property
+    def segment_seconds(self) -> float:
+        """How much of the sound the network hears at once."""
+        return self.config.input_length / self.config.sample_rate
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON holds them; of cut-offs and evidence only what there is: files without stay the same."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

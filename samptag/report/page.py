@@ -207,9 +207,7 @@ class Report:
         """Heat map and outline of one song, as the page's `Picture` reads them."""
         if result.taggram is None or result.starts is None:
             return b""
-        config = self._card.config
-        seconds = config.input_length / config.sample_rate
-        edges = segment_edges(result.starts, duration=result.duration, segment_seconds=seconds)
+        edges = segment_edges(result.starts, duration=result.duration, segment_seconds=self._card.segment_seconds)
         columns = min(self._columns, max(MIN_COLUMNS, COLUMNS_A_SEGMENT * result.segments))
         words = np.argsort(-scores, kind="stable")[: self._n_words]
         means = column_means(result.taggram[:, words], edges, columns=columns)

@@ -15,7 +15,7 @@ from samptag.files import atomic_write, os_errors_as
 from samptag.training.config import TrainConfig
 from samptag.training.splits import Splits
 
-__all__ = ["CURVES", "METRICS", "EpochDone", "Event", "Pace", "Prepared", "StepDone", "TrainingLog"]
+__all__ = ["CURVES", "METRICS", "EpochDone", "Event", "Pace", "Prepared", "StepDone", "TrainingLog", "json_record"]
 
 logger = logging.getLogger("samptag")
 
@@ -154,13 +154,13 @@ class TrainingLog:
 
     def _write(self) -> None:
         # Written whole each time: a kill between the log and the checkpoint then never leaves an epoch in it twice.
-        lines = "".join(json.dumps(_plain(record), ensure_ascii=False) + "\n" for record in self.records)
+        lines = "".join(json.dumps(json_record(record), ensure_ascii=False) + "\n" for record in self.records)
         path = self.folder / METRICS
         with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:
             file.write(lines.encode())
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+def json_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """`record` with null where JSON has no number."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()

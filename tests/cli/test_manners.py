@@ -13,7 +13,7 @@ from terminals import on_a_terminal, plain_lines
 from tiny_weights import TINY_TAGS
 
 from samptag.cli.app import application
-from samptag.cli.over_time import scores_by_column, strip
+from samptag.cli.table import scores_by_column, strip
 from samptag.tagging import Tagger
 
 

@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 import samptag
-from samptag.cli.train_display import display
+from samptag.cli.train import display
 from samptag.core.model import ModelConfig, SampleCNN, config_from_name
 from samptag.core.weights import load_model_file
 from samptag.data import AudioCache, Dataset
