@@ -22,166 +22,129 @@ __all__ = ["evaluate_command"]
 
 SOME_FAILED = 1
 _PARTS = ("train", "valid", "test")
-_TRUTH = "What is true"
-_SYSTEM = "What is scored"
-_FIGURES = "Figures"
-_OUTPUT = "Output"
+# Options by the panel of the help page that lists them.
+_truth = partial(typer.Option, rich_help_panel="What is true")
+_scored = partial(typer.Option, rich_help_panel="What is scored")
+_figures = partial(typer.Option, rich_help_panel="Figures")
+_written = partial(typer.Option, rich_help_panel="Output")
 
 
 def evaluate_command(
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", help="A data set: folder or manifest.", rich_help_panel=_TRUTH),
-    ] = None,
+    data: Annotated[Path | None, _truth("--data", metavar="DIR", help="A data set: folder or manifest.")] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(
+        _truth(
             "--truth",
             metavar="FILE",
             help="Labels in [0, 1] as CSV: path, then one column a tag; a column 'group' names the track. No audio.",
-            rich_help_panel=_TRUTH,
         ),
     ] = None,
     split: Annotated[
         str,
-        typer.Option(
+        _truth(
             "--split",
             metavar="[NAME:]PART",
             help="train, valid or test of the data set's usual split; or another named split, alone or with its part: "
             "mtat-pons-2018, mtat-pons-2018:valid.",
-            rich_help_panel=_TRUTH,
         ),
     ] = "test",
     format: Annotated[
-        str | None,
-        typer.Option(
-            "--format", metavar="NAME", help="The data set's layout, if not found out.", rich_help_panel=_TRUTH
-        ),
+        str | None, _truth("--format", metavar="NAME", help="The data set's layout, if not found out.")
     ] = None,
-    subset: Annotated[
-        str | None,
-        typer.Option("--subset", metavar="NAME", help="MTG-Jamendo's subset of tags.", rich_help_panel=_TRUTH),
-    ] = None,
+    subset: Annotated[str | None, _truth("--subset", metavar="NAME", help="MTG-Jamendo's subset of tags.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(
+        _scored(
             "--model",
             "-m",
             metavar="NAME|FILE",
             help="Weights by name or file; by default, of those that samptag comes with, the ones that know most of "
             "the data set's tags (samplecnn-3-9-mtat50 for MagnaTagATune).",
             autocompletion=complete_weights,
-            rich_help_panel=_SYSTEM,
         ),
     ] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(
+        _scored(
             "--scores",
             metavar="FILE",
             help="Any system's predictions as CSV instead of a model: path, then one column a tag, in any order.",
-            rich_help_panel=_SYSTEM,
         ),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(
+        _scored(
             "--against",
             metavar="FILE",
             help="Another system's predictions: adds the paired bootstrap of the difference, and whether it means "
             "anything. It is over the choice of tracks; the spread between training runs comes on top.",
-            rich_help_panel=_SYSTEM,
         ),
     ] = None,
     perturb: Annotated[
         list[str] | None,
-        typer.Option(
+        _scored(
             "--perturb",
             metavar="WHAT",
             help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
             "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
-            rich_help_panel=_SYSTEM,
         ),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
+        _scored(
             "--protocol",
             metavar="paper|won|all",
             help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
             "spaced ones of Won 2020, or all as samptag tag does. By default that of the weights' published score on "
             "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
-            rich_help_panel=_SYSTEM,
         ),
     ] = None,
     hop: Annotated[
-        float | None,
-        typer.Option(
-            "--hop", metavar="SECONDS", help="Between starts of segments, for --protocol all.", rich_help_panel=_SYSTEM
-        ),
+        float | None, _scored("--hop", metavar="SECONDS", help="Between starts of segments, for --protocol all.")
     ] = None,
     tail: Annotated[
         str | None,
-        typer.Option(
+        _scored(
             "--tail",
             metavar="overlap|pad|drop",
             help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
-            rich_help_panel=_SYSTEM,
         ),
     ] = None,
-    device: Annotated[str, device_option(_SYSTEM)] = "auto",
+    device: Annotated[str, device_option("What is scored")] = "auto",
     group: Annotated[
         str,
-        typer.Option(
+        _figures(
             "--group",
             metavar="track|clip|FILE",
             help="What the bootstrap draws: the data set's tracks (or artists), single clips, or the groups in a CSV "
             "of path and group.",
-            rich_help_panel=_FIGURES,
         ),
     ] = "track",
     positive_above: Annotated[
-        float,
-        typer.Option(
-            "--positive-above", metavar="LABEL", help="A label above this counts as positive.", rich_help_panel=_FIGURES
-        ),
+        float, _figures("--positive-above", metavar="LABEL", help="A label above this counts as positive.")
     ] = 0.0,
     min_positives: Annotated[
-        int,
-        typer.Option(
-            "--min-positives", metavar="N", min=1, help="Leave out tags with fewer positives.", rich_help_panel=_FIGURES
-        ),
+        int, _figures("--min-positives", metavar="N", min=1, help="Leave out tags with fewer positives.")
     ] = 1,
-    resamples: Annotated[
-        int, typer.Option("--resamples", metavar="N", min=1, help="Bootstrap draws.", rich_help_panel=_FIGURES)
-    ] = 1000,
-    seed: Annotated[
-        int,
-        typer.Option("--seed", metavar="N", min=0, help="Decides the draws and the noise.", rich_help_panel=_FIGURES),
-    ] = 0,
+    resamples: Annotated[int, _figures("--resamples", metavar="N", min=1, help="Bootstrap draws.")] = 1000,
+    seed: Annotated[int, _figures("--seed", metavar="N", min=0, help="Decides the draws and the noise.")] = 0,
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            "--predictions",
-            metavar="FILE",
-            help="Also write the model's scores as CSV: path, then one column a tag.",
-            rich_help_panel=_OUTPUT,
+        _written(
+            "--predictions", metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.", rich_help_panel=_OUTPUT)] = False,
+    as_json: Annotated[bool, _written("--json", help="One JSON document.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
+        _written(
             "--output",
             "-o",
             metavar="FILE",
             help="Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
-            rich_help_panel=_OUTPUT,
         ),
     ] = None,
-    progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="The progress bar.", rich_help_panel=_OUTPUT)
-    ] = None,
+    progress: Annotated[bool | None, _written("--progress/--no-progress", help="The progress bar.")] = None,
 ) -> None:
     """Score a model on a data set, or predictions against a truth.
 

@@ -39,7 +39,12 @@ BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio
 # More files than this, folders and lists get a line a file.
 MOST_TABLES = 4
 
-INPUT, SHOW, WRITE, RUN = "Input", "What is shown", "Where it goes", "The run"
+# Options by the panel of the help page that lists them.
+_input = partial(typer.Option, rich_help_panel="Input")
+_shown = partial(typer.Option, rich_help_panel="What is shown")
+_written = partial(typer.Option, rich_help_panel="Where it goes")
+_of_the_model = partial(typer.Option, rich_help_panel=weights_panel)
+_run = partial(typer.Option, rich_help_panel="The run")
 
 
 class Tail(str, Enum):
@@ -61,51 +66,30 @@ def tag(
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(
+        _shown(
             "--top",
             metavar="K",
             min=0,
             help="At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
             "category, or 3 on the lines of a folder without), all with --decide, --threshold or --tags.",
-            rich_help_panel=SHOW,
         ),
     ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            metavar="SCORE",
-            min=0.0,
-            max=1.0,
-            help="Only scores of at least this.",
-            rich_help_panel=SHOW,
-        ),
+        float | None, _shown("--threshold", metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this.")
     ] = None,
     tags: Annotated[
         list[str] | None,
-        typer.Option(
-            "--tags",
-            metavar="TAG,...",
-            help="Only these tags, separated by commas.",
-            autocompletion=complete_tags,
-            rich_help_panel=SHOW,
-        ),
+        _shown("--tags", metavar="TAG,...", help="Only these tags, separated by commas.", autocompletion=complete_tags),
     ] = None,
     decide: Annotated[
-        bool,
-        typer.Option(
-            "--decide",
-            help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs.",
-            rich_help_panel=SHOW,
-        ),
+        bool, _shown("--decide", help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs.")
     ] = False,
     over_time: Annotated[
-        bool,
-        typer.Option("--over-time", help="Draw each tag's scores against time, on a terminal.", rich_help_panel=SHOW),
+        bool, _shown("--over-time", help="Draw each tag's scores against time, on a terminal.")
     ] = False,
     format: Annotated[
         str | None,
-        typer.Option(
+        _written(
             "--format",
             "-f",
             metavar="FORMAT",
@@ -113,121 +97,85 @@ def tag(
             + "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
             + ".",
             autocompletion=_complete_formats,
-            rich_help_panel=WRITE,
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.", rich_help_panel=WRITE)] = False,
+    json: Annotated[bool, _written("--json", help="The same as --format json.")] = False,
     output: Annotated[
         str | None,
-        typer.Option(
+        _written(
             "--output",
             "-o",
             metavar="FILE",
             help="Write here instead of to standard output; an old file stays until the new one is whole.",
-            rich_help_panel=WRITE,
         ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
+        _written(
             "--resume",
             help="Go on from what an earlier run with the same --output FILE (jsonl) left: tag only what is missing.",
-            rich_help_panel=WRITE,
         ),
     ] = False,
     taggram: Annotated[
         str | None,
-        typer.Option(
+        _written(
             "--taggram",
             metavar="FILE",
             help="Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg.",
-            rich_help_panel=WRITE,
         ),
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(
+        _written(
             "--labels",
             metavar="FILE",
             help="Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
             "for Audacity.",
-            rich_help_panel=WRITE,
         ),
     ] = None,
     embeddings: Annotated[
-        str | None,
-        typer.Option(
-            "--embeddings",
-            metavar="FILE",
-            help="Also write each input's mean embedding, to .npz.",
-            rich_help_panel=WRITE,
-        ),
+        str | None, _written("--embeddings", metavar="FILE", help="Also write each input's mean embedding, to .npz.")
     ] = None,
     files_from: Annotated[
         str | None,
-        typer.Option(
-            "--files-from",
-            metavar="FILE",
-            help="Tag what this file lists, one path a line; - for standard input.",
-            rich_help_panel=INPUT,
-        ),
+        _input("--files-from", metavar="FILE", help="Tag what this file lists, one path a line; - for standard input."),
     ] = None,
-    null: Annotated[
-        bool, typer.Option("--null", "-0", help="The list's paths end in NUL (find -print0).", rich_help_panel=INPUT)
-    ] = False,
+    null: Annotated[bool, _input("--null", "-0", help="The list's paths end in NUL (find -print0).")] = False,
     model: Model = None,
     device: Device = "auto",
     hop: Annotated[
         float | None,
-        typer.Option(
-            "--hop",
-            metavar="SECONDS",
-            help="Distance between the starts of segments; by default they touch.",
-            rich_help_panel=weights_panel,
+        _of_the_model(
+            "--hop", metavar="SECONDS", help="Distance between the starts of segments; by default they touch."
         ),
     ] = None,
     tail: Annotated[
         Tail,
-        typer.Option(
+        _of_the_model(
             "--tail",
             metavar="overlap|pad|drop",
             help="The rest after the last whole segment: one more segment that ends at the end, one filled up with "
             "zeros, or nothing.",
-            rich_help_panel=weights_panel,
         ),
     ] = Tail.overlap,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size",
-            metavar="N",
-            min=1,
-            help="Segments in one pass of a GPU; by default what suits it.",
-            rich_help_panel=RUN,
-        ),
+        _run("--batch-size", metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it."),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
+        _run(
             "--jobs",
             "-j",
             metavar="N",
             min=1,
             help="Inputs decoded at the same time; by default what suits device and cores.",
-            rich_help_panel=RUN,
         ),
     ] = None,
     progress: Annotated[
-        bool | None,
-        typer.Option(
-            "--progress/--no-progress",
-            help="Show progress on standard error; by default on a terminal.",
-            rich_help_panel=RUN,
-        ),
+        bool | None, _run("--progress/--no-progress", help="Show progress on standard error; by default on a terminal.")
     ] = None,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="End at the first input that fails.", rich_help_panel=RUN)
-    ] = False,
+    fail_fast: Annotated[bool, _run("--fail-fast", help="End at the first input that fails.")] = False,
 ) -> None:
     """Tag music: files, whole folders, or a stream.
 

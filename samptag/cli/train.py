@@ -28,130 +28,86 @@ if TYPE_CHECKING:
 
 __all__ = ["display", "train"]
 
-_MODEL, _BUDGET, _DATA, _RUN = "Model", "Budget", "Data", "Run"
+# Options by the panel of the help page that lists them.
+_data = partial(typer.Option, rich_help_panel="Data")
+_model = partial(typer.Option, rich_help_panel="Model")
+_budget = partial(typer.Option, rich_help_panel="Budget")
+_run = partial(typer.Option, rich_help_panel="Run")
 
 
 def train(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors.")
     ],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="DIR", help="Data set: a folder or a manifest.", rich_help_panel=_DATA),
-    ] = None,
+    data: Annotated[str | None, _data("--data", metavar="DIR", help="Data set: a folder or a manifest.")] = None,
     format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help=f"{', '.join(FORMATS)}; detected by default.",
-            rich_help_panel=_DATA,
-        ),
+        str | None, _data("--format", metavar="NAME", help=f"{', '.join(FORMATS)}; detected by default.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Named split of the data set.", rich_help_panel=_DATA)
-    ] = None,
-    subset: Annotated[
-        str | None, typer.Option("--subset", metavar="NAME", help="MTG-Jamendo's subset.", rich_help_panel=_DATA)
-    ] = None,
+    split: Annotated[str | None, _data("--split", metavar="NAME", help="Named split of the data set.")] = None,
+    subset: Annotated[str | None, _data("--subset", metavar="NAME", help="MTG-Jamendo's subset.")] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(
+        _data(
             "--teacher",
             metavar="NAME|FILE[,...]",
             help="Weights to learn from, in place of labels: any music will do.",
             autocompletion=complete_weights,
-            rich_help_panel=_DATA,
         ),
     ] = None,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(
+        _data(
             "--vocabulary",
             metavar="FILE.csv",
             help="The words to learn, made of the teachers' tags; else all of those.",
-            rich_help_panel=_DATA,
         ),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where decoded audio is kept.", rich_help_panel=_DATA),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, metavar="N", help="Threads that decode audio.", rich_help_panel=_DATA),
-    ] = None,
+    cache: Annotated[Path | None, _data("--cache", metavar="DIR", help="Where decoded audio is kept.")] = None,
+    jobs: Annotated[int | None, _data("--jobs", min=1, metavar="N", help="Threads that decode audio.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(
+        _model(
             "--model",
             metavar="NAME",
             help="samplecnn-3-9 (the default), samplecnn-2-13, frame-raw-243-243, frame-mel-729-243, ...",
-            rich_help_panel=_MODEL,
         ),
     ] = None,
-    m: Annotated[
-        int | None, typer.Option("--m", metavar="M", help="Filter and pool length.", rich_help_panel=_MODEL)
-    ] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", metavar="N", help="Number of body modules.", rich_help_panel=_MODEL)
-    ] = None,
+    m: Annotated[int | None, _model("--m", metavar="M", help="Filter and pool length.")] = None,
+    n: Annotated[int | None, _model("--n", metavar="N", help="Number of body modules.")] = None,
     first_filter: Annotated[
-        int | None,
-        typer.Option("--first-filter", metavar="SAMPLES", help="Length of the first filter.", rich_help_panel=_MODEL),
+        int | None, _model("--first-filter", metavar="SAMPLES", help="Length of the first filter.")
     ] = None,
     first_stride: Annotated[
-        int | None,
-        typer.Option("--first-stride", metavar="SAMPLES", help="Stride of the first filter.", rich_help_panel=_MODEL),
+        int | None, _model("--first-stride", metavar="SAMPLES", help="Stride of the first filter.")
     ] = None,
-    block: Annotated[
-        str | None,
-        typer.Option("--block", metavar="NAME", help="plain, se, res or rese (Kim 2018).", rich_help_panel=_MODEL),
-    ] = None,
+    block: Annotated[str | None, _model("--block", metavar="NAME", help="plain, se, res or rese (Kim 2018).")] = None,
     multi_level: Annotated[
-        bool | None,
-        typer.Option("--multi-level", help="Classify maxima of the last three modules.", rich_help_panel=_MODEL),
+        bool | None, _model("--multi-level", help="Classify maxima of the last three modules.")
     ] = None,
     sample_rate: Annotated[
-        int | None,
-        typer.Option(
-            "--sample-rate",
-            min=1000,
-            max=192_000,
-            metavar="HZ",
-            help="22050 unless said otherwise.",
-            rich_help_panel=_MODEL,
-        ),
+        int | None, _model("--sample-rate", min=1000, max=192_000, metavar="HZ", help="22050 unless said otherwise.")
     ] = None,
     live_teachers: Annotated[
         bool | None,
-        typer.Option(
+        _data(
             "--live-teachers/--no-live-teachers",
             help="Teachers hear every segment as it is augmented, not the music once; by default on a GPU.",
-            rich_help_panel=_DATA,
         ),
     ] = None,
     init_from: Annotated[
         str | None,
-        typer.Option(
+        _model(
             "--init-from",
             metavar="NAME|PATH",
             help="Weights to start from, whatever their tags.",
             autocompletion=complete_weights,
-            rich_help_panel=_MODEL,
         ),
     ] = None,
-    freeze_encoder: Annotated[
-        bool | None, typer.Option("--freeze-encoder", help="Train the classifier alone.", rich_help_panel=_MODEL)
-    ] = None,
+    freeze_encoder: Annotated[bool | None, _model("--freeze-encoder", help="Train the classifier alone.")] = None,
     freeze_modules: Annotated[
         int | None,
-        typer.Option(
-            "--freeze-modules",
-            min=0,
-            metavar="N",
-            help="Keep the front end and the N lowest modules of --init-from.",
-            rich_help_panel=_MODEL,
+        _model(
+            "--freeze-modules", min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from."
         ),
     ] = None,
     recipe: Annotated[
@@ -162,22 +118,13 @@ def train(
             help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim.",
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, metavar="N", help="At most so many.", rich_help_panel=_BUDGET)
-    ] = None,
-    max_steps: Annotated[
-        int | None,
-        typer.Option("--max-steps", min=1, metavar="N", help="At most so many.", rich_help_panel=_BUDGET),
-    ] = None,
+    epochs: Annotated[int | None, _budget("--epochs", min=1, metavar="N", help="At most so many.")] = None,
+    max_steps: Annotated[int | None, _budget("--max-steps", min=1, metavar="N", help="At most so many.")] = None,
     max_minutes: Annotated[
-        float | None,
-        typer.Option(
-            "--max-minutes", min=0.001, metavar="MINUTES", help="Of wall-clock time.", rich_help_panel=_BUDGET
-        ),
+        float | None, _budget("--max-minutes", min=0.001, metavar="MINUTES", help="Of wall-clock time.")
     ] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", min=2, metavar="N", help="Segments a step, over all processes."),
+        int | None, typer.Option("--batch-size", min=2, metavar="N", help="Segments a step, over all processes.")
     ] = None,
     segments_per_clip: Annotated[
         int | None,
@@ -197,32 +144,21 @@ def train(
         typer.Option("--learning-rate", min=1e-9, metavar="RATE", help="The recipe's first or highest rate."),
     ] = None,
     pos_weight: Annotated[
-        str | None,
-        typer.Option("--pos-weight", metavar="W|balanced", help="Weight of positives in the loss."),
+        str | None, typer.Option("--pos-weight", metavar="W|balanced", help="Weight of positives in the loss.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="0 unless said otherwise.")] = None,
-    device: Annotated[str, device_option(_RUN)] = "auto",
+    device: Annotated[str, device_option("Run")] = "auto",
     resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on from the checkpoint in --out; other options may be left out."),
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out; other options may be left out.")
     ] = False,
     save_every_minutes: Annotated[
-        float,
-        typer.Option(
-            "--save-every-minutes", min=0.0, metavar="MINUTES", help="Checkpoints inside epochs.", rich_help_panel=_RUN
-        ),
+        float, _run("--save-every-minutes", min=0.0, metavar="MINUTES", help="Checkpoints inside epochs.")
     ] = 10.0,
     resident: Annotated[
         bool | None,
-        typer.Option(
-            "--resident/--no-resident",
-            help="Audio in the device's memory; by default on CUDA with room.",
-            rich_help_panel=_RUN,
-        ),
+        _run("--resident/--no-resident", help="Audio in the device's memory; by default on CUDA with room."),
     ] = None,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Run the model through torch.compile.", rich_help_panel=_RUN)
-    ] = False,
+    compiled: Annotated[bool, _run("--compile", help="Run the model through torch.compile.")] = False,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Of the exported weights; else the folder's.")
     ] = None,
@@ -231,8 +167,7 @@ def train(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
     progress: Annotated[
-        bool | None,
-        typer.Option("--progress/--no-progress", help="Progress bars; by default on a terminal only."),
+        bool | None, typer.Option("--progress/--no-progress", help="Progress bars; by default on a terminal only.")
     ] = None,
 ) -> None:
     """Train a model on tagged music.
@@ -250,14 +185,14 @@ def train(
 
     quiet_codecs()
     geometry = {name: given.pop(name) for name in ("m", "n", "first_filter", "first_stride", "block", "multi_level")}
-    given["model"] = _model(given["model"], sample_rate=given.pop("sample_rate"), **geometry)
+    given["model"] = _config(given["model"], sample_rate=given.pop("sample_rate"), **geometry)
     as_json, progress = given.pop("as_json"), given.pop("progress")
     with display(progress) as (listener, preparing):
         result = run(**given, listener=listener, preparing=preparing)
     _conclude(result, as_json=as_json)
 
 
-def _model(model: str | None, **options: Any) -> ModelConfig | None:
+def _config(model: str | None, **options: Any) -> ModelConfig | None:
     """The model that the options describe; None when they say nothing."""
     given = {key: value for key, value in options.items() if value is not None}
     if model is None and not given:
