@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from samptag.core.json_types import Kind, check_kind
 
 __all__ = ["Concept", "CutoffEvidence", "Evidence"]
 
-Record = TypeVar("Record")
+Kept = TypeVar("Kept", bound="Record")
 
 _NEEDED = {"human": ("n", "of", "roc_auc", "data"), "teachers": ("correlation", "tracks", "teachers"), "none": ()}
 _POSSIBLE = {
@@ -28,7 +27,50 @@ _KINDS: dict[str, Kind] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Record:
+    """What a card keeps by a name, in JSON: only the fields that say something, lists for tuples."""
+
+    where: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that have a value, as JSON holds them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {
+            name: list(v) if isinstance(v, tuple) else v.to_dict() if isinstance(v, Record) else v
+            for name, v in values.items()
+        }
+        return {name: v for name, v in plain.items() if v not in (None, [])}
+
+    @classmethod
+    def from_dict(cls: type[Kept], name: str, values: Any) -> Kept:
+        """What JSON says of the word or concept `name`.
+
+        Raises
+        ------
+        ValueError
+            As for the class, or where a field is missing or not what it should be; the message names the word.
+        """
+        where = cls.where.format(name)
+        check_kind(where, values, dict)
+        known = {field.name: field.default is MISSING for field in fields(cls)}
+        for field, value in values.items():
+            if field not in known:
+                raise ValueError(f"{where} has the unknown field {field!r}")
+            check_kind(f"the {field} of {where}", value, _KINDS[field])
+        for field, needed in known.items():
+            if needed and field not in values:
+                raise ValueError(f"{where} has no {field}")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        if "evidence" in values:
+            values["evidence"] = Evidence.from_dict(name, values["evidence"])
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence(Record):
     """How one word, or a concept that several words make up, was tested.
 
     Parameters
@@ -63,6 +105,8 @@ class Evidence:
     "people's tags: ROC-AUC .91, on 21 of 63 tracks"
     """
 
+    where = "the evidence of {!r} in its card"
+
     kind: str
     n: int | None = None
     of: int | None = None
@@ -81,7 +125,7 @@ class Evidence:
         """Refuse what is no evidence of its kind."""
         if self.kind not in _NEEDED:
             raise ValueError(f"evidence is of the kind {', '.join(map(repr, _NEEDED))}, not {self.kind!r}")
-        given, needed = [name for name in _given(self) if name != "kind"], _NEEDED[self.kind]
+        given, needed = [name for name in self.to_dict() if name != "kind"], _NEEDED[self.kind]
         for name in needed:
             if name not in given:
                 raise ValueError(f"evidence of the kind {self.kind!r} needs {name!r}")
@@ -117,24 +161,9 @@ class Evidence:
         """Which tracks, or which teachers; empty where nothing was tested."""
         return self.data or ", ".join(self.teachers or ())
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields that have a value, as JSON holds them."""
-        return _given(self)
-
-    @classmethod
-    def from_dict(cls, name: str, values: object) -> Evidence:
-        """What JSON says of the word `name`.
-
-        Raises
-        ------
-        ValueError
-            As for the class, or where a field is not what it should be; the message names the word.
-        """
-        return _read(cls, f"the evidence of {name!r} in its card", values)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Concept:
+class Concept(Record):
     """What several words mean together, and how that was tested: "anyone sings", or "female" against "male".
 
     Parameters
@@ -151,6 +180,8 @@ class Concept:
         Where there are no words.
     """
 
+    where = "the concept {!r} in its card"
+
     tags: tuple[str, ...]
     against: tuple[str, ...] = ()
     evidence: Evidence
@@ -160,27 +191,9 @@ class Concept:
         if not self.tags:
             raise ValueError("it has no words")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON holds them."""
-        return {**_given(self), "evidence": self.evidence.to_dict()}
-
-    @classmethod
-    def from_dict(cls, name: str, values: object) -> Concept:
-        """What JSON says of the concept `name`.
-
-        Raises
-        ------
-        ValueError
-            Where a field is missing or not what it should be; the message names the concept.
-        """
-        where = f"the concept {name!r} in its card"
-        if isinstance(values, Mapping) and isinstance(values.get("evidence"), Mapping):
-            values = {**values, "evidence": Evidence.from_dict(name, values["evidence"])}
-        return _read(cls, where, values)
-
 
 @dataclass(frozen=True, kw_only=True)
-class CutoffEvidence:
+class CutoffEvidence(Record):
     """How often a word is right from its cut-off on.
 
     Parameters
@@ -196,6 +209,8 @@ class CutoffEvidence:
         Where one is not what it should be.
     """
 
+    where = "the cut-off of {!r} in its card"
+
     precision: float
     on: str
 
@@ -209,45 +224,6 @@ class CutoffEvidence:
     def text(self) -> str:
         """The figure in a person's words."""
         return f"right in {self.precision:.0%} by {'people' if self.on == 'human' else 'its teachers'}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON holds them."""
-        return _given(self)
-
-    @classmethod
-    def from_dict(cls, name: str, values: object) -> CutoffEvidence:
-        """What JSON says of the cut-off of the word `name`.
-
-        Raises
-        ------
-        ValueError
-            As for the class; the message names the word.
-        """
-        return _read(cls, f"the cut-off of {name!r} in its card", values)
-
-
-def _read(kind: type[Record], where: str, values: Any) -> Record:
-    """The record whose fields JSON holds as `values`; an error names `where`."""
-    check_kind(where, values, dict)
-    known = {field.name: field.default is MISSING for field in fields(kind)}  # type: ignore[arg-type]
-    for name, value in values.items():
-        if name not in known:
-            raise ValueError(f"{where} has the unknown field {name!r}")
-        if not isinstance(value, Evidence):
-            check_kind(f"the {name} of {where}", value, _KINDS[name])
-    for name, needed in known.items():
-        if needed and name not in values:
-            raise ValueError(f"{where} has no {name}")
-    try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _given(record: Any) -> dict[str, Any]:
-    """The fields that say something, lists for tuples."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v not in (None, ())}
 
 
 def _check_share(name: str, value: float | None, interval: tuple[float, ...] | None = None) -> None:

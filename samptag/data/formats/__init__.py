@@ -1,7 +1,8 @@
 """The data sets that can be read: one module each, known here by its name and imported when it is asked for.
 
 A module has ``EXPECTS`` (the file that only such a data set has, in words), ``find(root)`` (where that lies, or None),
-``read(root, split=, subset=, progress=)`` (the `Dataset`), and ``SUBSETS`` where there are any.
+``read(root, split=, subset=, progress=)`` (the `Dataset`; of the three it names what it uses), and ``SUBSETS`` where
+there are any.
 """
 
 from __future__ import annotations

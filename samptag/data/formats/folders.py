@@ -1,6 +1,5 @@
 """A folder of songs, one folder a tag."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,7 @@ def find(root: Path) -> Path | None:
     return root if any("/" in key for key in list_audio(root).sizes) else None
 
 
-def read(
-    root: Path,
-    *,
-    split: str | None = None,
-    subset: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Dataset:
+def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
     """Songs in folders named for their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test.
 
     A song in two folders by a link has both tags. Without split folders the split is by song, deterministic

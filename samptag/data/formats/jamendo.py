@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +45,7 @@ def find(root: Path) -> Path | None:
     return None
 
 
-def read(
-    root: Path,
-    *,
-    split: str | None = None,
-    subset: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Dataset:
+def read(root: Path, *, split: str | None = None, subset: str | None = None, **_: object) -> Dataset:
     """MTG-Jamendo under "jamendo-0" (the default) to "jamendo-4" and one of `SUBSETS` ("top50tags" by default).
 
     The split's name carries the subset: "jamendo-0-top50tags". Tags lose their category's prefix ("genre---rock" is

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,7 @@ def _has_path_column(path: Path) -> bool:
         return False
 
 
-def read(
-    root: Path,
-    *,
-    split: str | None = None,
-    subset: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Dataset:
+def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
     """The data set a manifest lists: columns or keys `path`, and optionally `split`, `tags`, `group`.
 
     Paths are relative to the manifest's folder, or absolute. `split` is train, valid or test; rows without one, in a

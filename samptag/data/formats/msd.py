@@ -7,7 +7,6 @@ them: their `__setstate__` believes whatever a pickle says about a dtype's field
 
 import io
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,7 @@ def find(root: Path) -> Path | None:
     return None
 
 
-def read(
-    root: Path,
-    *,
-    split: str | None = None,
-    subset: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Dataset:
+def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
     """The Million Song Dataset under "msd-lee-2017" (Lee et al. 2017: clips of at least 29.1 s, 50 Last.FM tags).
 
     Raises

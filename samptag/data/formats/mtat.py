@@ -83,8 +83,8 @@ def read(
     root: Path,
     *,
     split: str | None = None,
-    subset: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **_: object,
 ) -> Dataset:
     """MagnaTagATune under `split`: "mtat-clean-2017" (the default) or "mtat-pons-2018".
 
@@ -97,8 +97,8 @@ def read(
     Parameters
     ----------
     root : Path
-    split, subset : str or None
-        One of the two; no subset.
+    split : str or None
+        One of the two.
     progress : callable, optional
         Called with the number of clips measured and their total the first time lengths are counted.
 

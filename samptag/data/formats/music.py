@@ -1,6 +1,5 @@
 """A folder of music without labels, for networks that are taught by others."""
 
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,13 +21,7 @@ def find(root: Path) -> Path | None:
     return root if list_audio(root).sizes else None
 
 
-def read(
-    root: Path,
-    *,
-    split: str | None = None,
-    subset: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Dataset:
+def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
     """Every audio file below `root`, without tags; a tenth is for validation, by album where folders are albums.
 
     Raises
