@@ -134,12 +134,7 @@ class Ranks:
             raise SamptagError(f"another of the {self.world_size} processes has ended; {advice}") from error
 
     def collect(self, value: T) -> list[T]:
-        """`value` of every process, by rank, in every process; it travels pickled.
-
-        Parameters
-        ----------
-        value : object
-        """
+        """`value` of every process, by rank, in every process; it travels pickled."""
         if self.world_size == 1:
             return [value]
         import torch.distributed as dist

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["bytes_text", "did_you_mean", "first_names", "printable", "valid_text"]
+__all__ = ["bytes_text", "counted", "did_you_mean", "first_names", "printable", "valid_text"]
 
 
 def printable(text: str) -> str:
@@ -37,6 +37,17 @@ def first_names(names: Sequence[str], limit: int = 5) -> str:
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def counted(number: int, what: str) -> str:
+    """The number with its word.
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

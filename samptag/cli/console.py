@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 __all__ = [
-    "counted",
     "detail",
     "error",
     "new_progress",
@@ -99,11 +98,6 @@ def say(message: str, level: int) -> None:
         stderr_console().print(f"samptag: {line}", soft_wrap=True)
     else:
         sys.stderr.write(f"samptag: {line}\n")
-
-
-def counted(number: int, what: str) -> str:
-    """The number with its word: 1 file, 2 files."""
-    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def wants_progress(asked: bool | None) -> bool:

@@ -205,10 +205,11 @@ def _print_lines(found: Survey) -> None:
 
 
 def _print_tables(found: Survey) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(markup=False, highlight=False, emoji=False)
+    from samptag.cli.table import terminal
+
+    console = terminal(sys.stdout)
     facts = Table(show_header=False, box=None)
     for fact in _facts(found):
         facts.add_row(*fact)

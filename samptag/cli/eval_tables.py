@@ -7,9 +7,8 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from samptag.evaluation.predictions import count_of
 from samptag.evaluation.report import INTERVALS_OF
-from samptag.text import first_names
+from samptag.text import counted, first_names
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -186,14 +185,14 @@ def _signed(difference: Difference) -> str:
 def remarks(report: EvaluationReport) -> Iterator[str]:
     """What a person should know beside the figures, a line each."""
     if report.missing_tags:
-        count = count_of(len(report.missing_tags), "tag")
+        count = counted(len(report.missing_tags), "tag")
         yield f"{count} that {report.model} does not know: {first_names(report.missing_tags, _NAMED)}"
     if report.excluded_tags:
-        need = f"fewer than {count_of(report.min_positives, 'positive')}, or no negative"
-        count = count_of(len(report.excluded_tags), "tag")
+        need = f"fewer than {counted(report.min_positives, 'positive')}, or no negative"
+        count = counted(len(report.excluded_tags), "tag")
         yield f"{count} in no mean ({need}): {first_names(report.excluded_tags, _NAMED)}"
     if report.failed:
-        lost = count_of(len(report.failed), "clip")
+        lost = counted(len(report.failed), "clip")
         yield f"{lost} left out of every figure and of the split's hash, because unreadable"
         yield from (clip.error for clip in report.failed[:_NAMED])
     yield from report.warnings

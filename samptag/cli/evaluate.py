@@ -223,9 +223,9 @@ def evaluate_command(
         if as_json or (output is not None and output.suffix.lower() == ".json"):
             out.write(valid_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=2)) + "\n")
         elif on_terminal:
-            from rich.console import Console
+            from samptag.cli.table import terminal
 
-            Console(file=out, markup=False, highlight=False, emoji=False).print(as_tables(report))
+            terminal(out).print(as_tables(report))
         else:
             out.write(valid_text(as_tsv(report)))
         if table is not None:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from samptag.cli.console import counted, note, print_json
+from samptag.cli.console import note, print_json
 from samptag.cli.library_options import Db, open_library
 from samptag.cli.options import Device, Json, Model, Progress
 from samptag.errors import UsageError
+from samptag.text import counted
 
 __all__ = ["index"]
 

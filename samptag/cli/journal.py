@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from samptag.cli.console import counted, note, warn
+from samptag.cli.console import note, warn
 from samptag.cli.output import binary_file, explain_write_errors
 from samptag.cli.writers import About
 from samptag.errors import OutputError, UsageError
+from samptag.text import counted
 
 if TYPE_CHECKING:
     from samptag.tagging import TrackResult

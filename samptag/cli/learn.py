@@ -51,7 +51,8 @@ def learn(
     $ samptag learn --from playlists/ --as mine
     $ samptag learn --from genre --suggest 5
     """
-    from samptag.cli.console import counted, note
+    from samptag.cli.console import note
+    from samptag.text import counted
 
     with open_library(db) as library:
         lesson, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)

@@ -124,8 +124,9 @@ def check_output(output: str | None, *, null: bool, as_json: bool) -> None:
 
 def note_unheard(library: Library, model: str | None) -> None:
     """Say how many songs of the index a search leaves out because they were not heard with its weights."""
-    from samptag.cli.console import counted, note
+    from samptag.cli.console import note
     from samptag.pretrained import load_registry
+    from samptag.text import counted
 
     heard, songs = library.heard(model)
     if heard < songs:
@@ -178,10 +179,11 @@ def give_songs(
 
 
 def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any], output: str) -> None:
-    from samptag.cli.console import counted, note
+    from samptag.cli.console import note
     from samptag.cli.output import binary_file
     from samptag.library.playlists import m3u8_bytes, nsp_bytes
     from samptag.library.songs import song_record
+    from samptag.text import counted
 
     suffix = Path(output).suffix.lower()
     content: Iterable[bytes]

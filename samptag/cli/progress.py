@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from samptag.cli.console import counted, new_progress, note, stderr_console, wants_progress
-from samptag.text import printable
+from samptag.cli.console import new_progress, note, stderr_console, wants_progress
+from samptag.text import counted, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, Task

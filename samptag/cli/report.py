@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import counted, detail, note
+from samptag.cli.console import detail, note
 from samptag.cli.library_options import Db
 from samptag.cli.options import Device, Model, Progress, weights_panel
 from samptag.cli.output import binary_file, quiet_codecs
 from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import LibraryError, UsageError
+from samptag.text import counted
 
 if TYPE_CHECKING:
     from samptag.library.database import Database

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samptag.cli.archives import EMBEDDINGS, LABELS, TAGGRAMS
-from samptag.cli.console import counted, detail, error, note, warn
+from samptag.cli.console import detail, error, note, warn
 from samptag.cli.interrupts import Interrupts
 from samptag.cli.options import Device, Model, complete_tags, weights_panel
 from samptag.cli.output import may_be_replaced, quiet_codecs
 from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError, WeightsError
-from samptag.text import did_you_mean
+from samptag.text import counted, did_you_mean
 
 if TYPE_CHECKING:
     from samptag.cli.journal import Journal

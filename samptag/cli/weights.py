@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from samptag import __version__
-from samptag.cli.console import counted, print_json
+from samptag.cli.console import print_json
 from samptag.cli.options import Json, Progress, complete_weights
 from samptag.cli.vocabulary import has_words_to_explain, print_words, word_facts
 from samptag.errors import UsageError, WeightsError
 from samptag.lazy import require_extra
+from samptag.text import counted
 
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
@@ -327,26 +328,25 @@ def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
 def _own_record(name: str, path: Path, *, source: str = "imported") -> dict[str, Any]:
     from samptag.core.card import read_header
 
-    record: dict[str, Any] = {"schema": SCHEMA, "name": name, "source": source, "url": None, "scores": []}
-    record["version"] = __version__
+    card, digest, problem = None, None, None
     try:
         card, digest = read_header(path)
     except WeightsError as error:
-        unknown = {"description": "", "tags": (), "tag_categories": None, "sample_rate": None, "citation": ""}
-        unread = {"training_data": "", "licence": "", "installed": False, "problem": str(error), "path": str(path)}
-        unread["sha256"] = None
-        return record | unknown | unread | _words_known(None)
-    return record | {
-        "description": card.description,
-        "tags": card.tags,
-        "tag_categories": card.tag_categories,
+        problem = str(error)
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "source": source,
+        "url": None,
+        "scores": [],
+        "version": __version__,
+        "tags": () if card is None else card.tags,
+        "tag_categories": None if card is None else card.tag_categories,
+        "sample_rate": None if card is None else card.config.sample_rate,
+        **{field: getattr(card, field, "") for field in ("description", "training_data", "licence", "citation")},
         **_words_known(card),
-        "sample_rate": card.config.sample_rate,
-        "training_data": card.training_data,
-        "licence": card.licence,
-        "citation": card.citation,
-        "installed": True,
-        "problem": None,
+        "installed": card is not None,
+        "problem": problem,
         "path": str(path),
         "sha256": digest,
     }

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import counted, error, note, print_json, print_records
+from samptag.cli.console import error, note, print_json, print_records
 from samptag.cli.library_options import Db, Heard, open_library
 from samptag.cli.options import Json
 from samptag.errors import UsageError
+from samptag.text import counted
 
 if TYPE_CHECKING:
     from samptag.library.plan import Change, WritePlan

@@ -36,18 +36,7 @@ _VGG_FRAMES = 187
 class SpectrogramModel(nn.Module):
     """A published network; (batch, input_length) waveforms at 16 kHz -> (batch, n_tags) logits.
 
-    Freshly made it holds random weights.
-
-    Parameters
-    ----------
-    config : SpectrogramConfig
-
-    Attributes
-    ----------
-    config : SpectrogramConfig
-        As given.
-    head : nn.Linear
-        The classifier.
+    Freshly made it holds random weights. `head` is the classifier.
     """
 
     window: Tensor

@@ -18,33 +18,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def present(labels: npt.ArrayLike, *, positive_above: float = 0.0) -> BoolArray:
-    """Which labels count as positive.
-
-    Parameters
-    ----------
-    labels : array_like, (clips, tags)
-        Booleans, 0/1, or soft labels in [0, 1].
-    positive_above : float
-        A label counts as positive when it is greater than this.
-
-    Returns
-    -------
-    ndarray of bool, (clips, tags)
-    """
+    """Which labels, 0 and 1 or soft ones in between, count as positive: those greater than `positive_above`."""
     return np.asarray(labels) > positive_above
 
 
 def rankable(positives: BoolArray) -> BoolArray:
-    """Which tags have both a positive and a negative clip, without which no ranking can be judged.
-
-    Parameters
-    ----------
-    positives : ndarray of bool, (clips, tags)
-
-    Returns
-    -------
-    ndarray of bool, (tags,)
-    """
+    """Which tags of (clips, tags) have a positive and a negative clip, without which no ranking can be judged."""
     count = positives.sum(axis=0)
     return np.asarray((count > 0) & (count < len(positives)))
 
@@ -93,12 +72,7 @@ def pr_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: floa
 
 
 def macro(per_tag: npt.ArrayLike) -> float:
-    """The mean over the tags that are not NaN; NaN when there is none.
-
-    Parameters
-    ----------
-    per_tag : array_like, (tags,)
-    """
+    """The mean over the tags that are not NaN; NaN when there is none."""
     values = np.asarray(per_tag, dtype=np.float64)
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")

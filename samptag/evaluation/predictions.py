@@ -18,13 +18,12 @@ import numpy.typing as npt
 from samptag.data.tables import read_rows
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
-from samptag.text import first_names
+from samptag.text import counted, first_names
 
 __all__ = [
     "ScoreTable",
     "Truth",
     "align",
-    "count_of",
     "read_groups",
     "read_scores",
     "read_truth",
@@ -160,14 +159,9 @@ def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> Fl
         missing = [name for name in wanted if name not in known]
         if missing:
             names = first_names([repr(name) for name in missing])
-            raise DatasetError(f"{scores.name}: {count_of(len(missing), what)} of the truth missing: {names}")
+            raise DatasetError(f"{scores.name}: {counted(len(missing), what)} of the truth missing: {names}")
     chosen = np.ix_([row_of[key] for key in keys], [column_of[tag] for tag in tags])
     return scores.values[chosen].astype(np.float64)
-
-
-def count_of(number: int, what: str) -> str:
-    """The number and the noun, in the plural where it belongs: "1 tag", "2 tags"."""
-    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def _read(path: Path, fault: Callable[[float], str | None]) -> tuple[ScoreTable, tuple[str, ...] | None]:

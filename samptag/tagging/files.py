@@ -68,10 +68,6 @@ def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
     arguments : iterable of str or path
         Files, folders, or "-".
 
-    Returns
-    -------
-    list of Input
-
     Raises
     ------
     UsageError
@@ -92,19 +88,9 @@ def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
 
 
 def read_list(data: bytes, *, null: bool = False) -> list[str]:
-    """The names in a list, one a line or, with `null`, one before each NUL; blank lines are passed over.
+    """The names in a list, one a line or, with `null`, one before each NUL (`find -print0`); blank lines are left out.
 
-    Parameters
-    ----------
-    data : bytes
-        The list as read; names may hold any bytes.
-    null : bool
-        Names are ended by NUL (`find -print0`), so they may hold newlines.
-
-    Returns
-    -------
-    list of str
-        Names with undecodable bytes as surrogate escapes.
+    Names may hold any bytes; those that cannot be decoded become surrogate escapes.
     """
     if null:
         names = data.split(b"\0")

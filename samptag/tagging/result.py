@@ -133,10 +133,6 @@ class TrackResult:
             Only these tags.
         decided : bool
             Only tags past their cut-offs: none where the weights store no cut-offs.
-
-        Returns
-        -------
-        tuple of TagScore
         """
         chosen = [
             item
@@ -156,22 +152,13 @@ class TrackResult:
         tags: Collection[str] | None = None,
         decided: bool = False,
     ) -> dict[str, Any]:
-        """The JSON record of schema samptag.tag/1, made of str, int, float, bool, list, dict and None only.
+        """The JSON record of schema samptag.tag/1, of the tags that `top` selects.
 
         Keys: schema, path, duration (seconds decoded), sample_rate (Hz, the input's own), model, weights ({name,
         sha256}), segments, padded, tags (list of {tag, score}, best first, with category and decided where the weights
         say so), warnings (list of str), error (null or {type, message}), version (samptag's).
         A path that is not valid Unicode stands with U+FFFD for each byte that is not, and the key path_bytes, present
         only then, has the name's exact bytes in base64.
-
-        Parameters
-        ----------
-        top, threshold, tags, decided
-            As for the method `top`.
-
-        Returns
-        -------
-        dict
         """
         error = self.error and {"type": self.error.type, "message": valid_text(self.error.message)}
         path = valid_text(self.path)

@@ -152,10 +152,6 @@ class Tagger:
         source : str, path or binary file object
             The audio, in any format, rate and number of channels that can be decoded.
 
-        Returns
-        -------
-        TrackResult
-
         Raises
         ------
         AudioError
