@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,10 @@ from samptag.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, ProgressColumn
 
 __all__ = [
     "detail",
     "error",
-    "new_progress",
     "note",
     "print_json",
     "print_records",
@@ -104,41 +102,3 @@ def wants_progress(asked: bool | None) -> bool:
     """Whether to draw a progress bar: as asked (--progress, --no-progress), else when a person watches."""
     watched = sys.stderr is not None and sys.stderr.isatty() and _heard <= logging.INFO
     return sys.stderr is not None and (watched if asked is None else asked)
-
-
-def new_progress(*columns: ProgressColumn) -> Progress:
-    """A Rich progress display on standard error, for a with block, that goes away when it is done.
-
-    Parameters
-    ----------
-    *columns : rich.progress.ProgressColumn
-        What stands between the bar and the remaining time.
-    """
-    from rich.constrain import Constrain
-    from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Narrower(Progress):
-        """Leaves room for the ^C that a terminal echoes: wrapped, it would part the cursor from the bar."""
-
-        def get_renderables(self) -> Iterator[Constrain]:
-            yield Constrain(self.make_tasks_table(self.tasks), max(20, stderr_console().width - 3))
-
-    class Remaining(TimeRemainingColumn):
-        """Nothing, rather than dashes, until it is known."""
-
-        def render(self, task: Task) -> Text:
-            return super().render(task) if task.time_remaining is not None else Text("")
-
-    return Narrower(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        *columns,
-        Remaining(),
-        console=stderr_console(),
-        transient=True,
-        expand=True,
-        # Standard output is data and stays out of Rich's hands.
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import print_json
+from samptag.cli.console import note, print_json
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import quiet_codecs
+from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 from samptag.text import printable
 
@@ -55,7 +56,6 @@ def check(
 
     $ samptag data check mtat/ --decode
     """
-    from samptag.cli.progress import progress_bar
     from samptag.data import survey
 
     quiet_codecs()
@@ -95,8 +95,6 @@ def prepare(
 
     Training does the same by itself; this does it ahead, on a machine without a GPU for instance.
     """
-    from samptag.cli.console import note
-    from samptag.cli.progress import progress_bar
     from samptag.data import build_cache
 
     quiet_codecs()
@@ -147,8 +145,6 @@ def download(
             f"{name!r} cannot be fetched: only mtat; MSD's audio is no longer distributed, and "
             "MTG-Jamendo has a downloader of its own"
         )
-    from samptag.cli.console import note
-    from samptag.cli.progress import progress_bar
     from samptag.data.download import MTAT_URL, download_mtat
 
     with progress_bar(progress, unit="bytes") as bar:
@@ -165,8 +161,6 @@ def unpack(
 
     $ samptag data unpack mtat/
     """
-    from samptag.cli.console import note
-    from samptag.cli.progress import progress_bar
     from samptag.data.download import unpack_mtat
 
     with progress_bar(progress, unit="bytes") as bar:
@@ -175,7 +169,6 @@ def unpack(
 
 
 def _open(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:
-    from samptag.cli.progress import progress_bar
     from samptag.data import open_dataset
 
     with progress_bar(progress) as bar:

@@ -13,7 +13,11 @@ import typer
 
 from samptag.cli.console import note
 from samptag.cli.options import complete_weights, device_option
+from samptag.cli.output import quiet_codecs, standard_output, text_file
+from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
+from samptag.ranks import Ranks
+from samptag.text import valid_text
 
 if TYPE_CHECKING:
     from samptag.data import Dataset
@@ -163,14 +167,10 @@ def evaluate_command(
     name, part = _parse_split(split)
 
     from samptag.cli.eval_tables import as_tables, as_tsv, remarks
-    from samptag.cli.output import quiet_codecs, standard_output, text_file
-    from samptag.cli.progress import progress_bar
     from samptag.data import open_dataset
     from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
     from samptag.evaluation.perturb import parse_perturbation
     from samptag.evaluation.predictions import scores_to_csv
-    from samptag.ranks import Ranks
-    from samptag.text import valid_text
 
     ranks = Ranks.from_environment()
     progress = progress if ranks.leads else False

@@ -8,28 +8,23 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from samptag.cli.console import new_progress, note, stderr_console, wants_progress
+from samptag.cli.console import note, stderr_console, wants_progress
 from samptag.text import counted, printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn, Task
-    from rich.text import Text
+    from rich.progress import Progress, Task
 
     from samptag.tagging import Input, TrackResult
 
-__all__ = ["Bar", "Meter", "Report", "progress_bar"]
+__all__ = ["Bar", "Meter", "progress_bar"]
+
+Unit = Literal["count", "bytes", "share"]
+"""How amounts are written; "share" writes none."""
 
 LINE_SECONDS = 10.0
 WIDTH_WITHOUT_NAME = 76  # cells that the rest of the bar needs
-
-
-class Report(Protocol):
-    """What is told of work under way; callable from any thread."""
-
-    def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
-        """Say what is being done, how much of it is done, how much there is (None: not known), and a word on it."""
 
 
 class Bar:
@@ -39,11 +34,10 @@ class Bar:
     ----------
     shown : bool
         Whether to draw at all.
-    unit : {"count", "bytes", "share"}
-        How amounts are written; "share" writes none.
+    unit : Unit
     """
 
-    def __init__(self, *, shown: bool, unit: Literal["count", "bytes", "share"] = "count") -> None:
+    def __init__(self, *, shown: bool, unit: Unit = "count") -> None:
         self._shown = shown
         self._unit = unit
         self._lock = threading.RLock()
@@ -51,12 +45,15 @@ class Bar:
         self._task: Task | None = None
 
     def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
-        """Draw this state; another `what` begins a new bar in the old one's place. See `Report`."""
+        """Draw what is being done, how much of it is done, how much there is (None: not known), and a word on it.
+
+        Callable from any thread. Another `what` begins a new bar in the old one's place.
+        """
         if not self._shown:
             return
         with self._lock:
             if self._display is None:
-                self._display = new_progress(*_columns(self._unit))
+                self._display = _display(self._unit)
                 self._display.start()
             if self._task is None or what != self._task.description:
                 if self._task is not None:
@@ -84,15 +81,14 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(asked: bool | None, *, unit: Literal["count", "bytes", "share"] = "count") -> Iterator[Bar]:
+def progress_bar(asked: bool | None, *, unit: Unit = "count") -> Iterator[Bar]:
     """A bar for the time of a with block.
 
     Parameters
     ----------
     asked : bool or None
         The user's --progress or --no-progress; None to draw when standard error is a terminal.
-    unit : {"count", "bytes", "share"}
-        As for `Bar`.
+    unit : Unit
     """
     bar = Bar(shown=wants_progress(asked), unit=unit)
     try:
@@ -101,21 +97,56 @@ def progress_bar(asked: bool | None, *, unit: Literal["count", "bytes", "share"]
         bar.clear()
 
 
-def _columns(unit: Literal["count", "bytes", "share"]) -> list[ProgressColumn]:
-    from rich.progress import DownloadColumn, MofNCompleteColumn, ProgressColumn, TransferSpeedColumn
+def _display(unit: Unit) -> Progress:
+    """Rich's display of one bar on standard error, which goes away when it is done."""
+    from rich.constrain import Constrain
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.table import Column
     from rich.text import Text
+
+    class Narrower(Progress):
+        """Leaves room for the ^C that a terminal echoes: wrapped, it would part the cursor from the bar."""
+
+        def get_renderables(self) -> Iterator[Constrain]:
+            yield Constrain(self.make_tasks_table(self.tasks), max(20, stderr_console().width - 3))
 
     class Detail(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(task.fields["detail"], style="cyan")
+
+    class Remaining(TimeRemainingColumn):
+        """Nothing, rather than dashes, until it is known."""
+
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.time_remaining is not None else Text("")
 
     amounts: dict[str, list[ProgressColumn]] = {
         "count": [MofNCompleteColumn()],
         "bytes": [DownloadColumn(), TransferSpeedColumn()],
         "share": [],
     }
-    return [*amounts[unit], Detail(table_column=Column(no_wrap=True))]
+    return Narrower(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        *amounts[unit],
+        Detail(table_column=Column(no_wrap=True)),
+        Remaining(),
+        console=stderr_console(),
+        transient=True,
+        expand=True,
+        # Standard output is data and stays out of Rich's hands.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 class Meter:

@@ -15,6 +15,7 @@ from samptag.cli.console import detail, note
 from samptag.cli.library_options import Db
 from samptag.cli.options import Device, Model, Progress, weights_panel
 from samptag.cli.output import binary_file, quiet_codecs
+from samptag.cli.progress import Meter
 from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import LibraryError, UsageError
 from samptag.text import counted
@@ -76,7 +77,6 @@ def report(
     songs. Up to 100 songs have beside them those of your index that sound most like them, if there is one that was
     made with the same weights. The exit code is 1 when some songs could not be tagged; the page says why.
     """
-    from samptag.cli.progress import Meter
     from samptag.tagging.files import STDIN, expand_inputs
 
     if STDIN in paths:

@@ -20,15 +20,15 @@ from samptag.cli.console import detail, error, note, warn
 from samptag.cli.interrupts import Interrupts
 from samptag.cli.options import Device, Model, complete_tags, weights_panel
 from samptag.cli.output import may_be_replaced, quiet_codecs
+from samptag.cli.progress import Meter, progress_bar
 from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError, WeightsError
+from samptag.ranks import Ranks
 from samptag.text import counted, did_you_mean
 
 if TYPE_CHECKING:
     from samptag.cli.journal import Journal
-    from samptag.cli.progress import Meter
     from samptag.core.card import ModelCard
-    from samptag.ranks import Ranks
     from samptag.tagging import Input, Tagger, TrackResult
 
 __all__ = ["expected_seconds", "open_tagger", "tag", "tell"]
@@ -234,9 +234,6 @@ def tag(
         if path is not None
     ]
 
-    from samptag.cli.progress import Meter
-    from samptag.ranks import Ranks
-
     ranks = Ranks.from_environment()
     if ranks.world_size > 1 and "-" in (*(paths or ()), files_from):
         raise UsageError("standard input cannot be shared by the processes of torchrun; name files or folders")
@@ -387,7 +384,6 @@ def _without_collection() -> Iterator[None]:
 @_without_collection()
 def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:
     """The Tagger, its weights fetched if need be."""
-    from samptag.cli.progress import progress_bar
     from samptag.pretrained import DEFAULT, load_weights
     from samptag.tagging import Tagger
 

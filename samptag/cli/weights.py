@@ -12,6 +12,8 @@ import typer
 from samptag import __version__
 from samptag.cli.console import print_json
 from samptag.cli.options import Json, Progress, complete_weights
+from samptag.cli.output import binary_file
+from samptag.cli.progress import progress_bar
 from samptag.cli.vocabulary import has_words_to_explain, print_words, word_facts
 from samptag.errors import UsageError, WeightsError
 from samptag.lazy import require_extra
@@ -134,7 +136,6 @@ def show(
 
 def _write_filters(path: Path, loaded: LoadedModel) -> None:
     """Draw the spectra of the learned filters of each layer to a .png or .svg file."""
-    from samptag.cli.output import binary_file
     from samptag.core.config import ModelConfig
 
     kind = path.suffix.lower().removeprefix(".")
@@ -166,7 +167,6 @@ def export(
 
     Tags, sample rate and segment length are in the file's metadata.
     """
-    from samptag.cli.output import binary_file
     from samptag.pretrained import load_model
 
     require_extra("onnx", modules=("onnx", "onnxscript"), purpose="ONNX")
@@ -197,7 +197,6 @@ def pull(
     from dataclasses import replace
     from functools import partial
 
-    from samptag.cli.progress import progress_bar
     from samptag.pretrained import open_store
 
     store = open_store()
