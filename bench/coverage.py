@@ -15,8 +15,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.evaluation.bootstrap import interval, resample
-from samptag.evaluation.metrics import pr_auc, rankable, roc_auc
+from samptag.evaluation.metrics import interval, pr_auc, rankable, resample, roc_auc
 
 LEVEL = 0.95
 RARE_TO_COMMON = np.linspace(0.05, 0.35, 20)

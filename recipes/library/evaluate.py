@@ -26,8 +26,7 @@ from samptag import __version__
 from samptag.core.config import ModelConfig
 from samptag.errors import UsageError
 from samptag.evaluation import Scoring, evaluate_scores
-from samptag.evaluation.bootstrap import interval, resample
-from samptag.evaluation.metrics import pr_auc, roc_auc
+from samptag.evaluation.metrics import interval, pr_auc, resample, roc_auc
 from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth
 from samptag.files import atomic_write

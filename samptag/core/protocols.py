@@ -75,14 +75,8 @@ def segment_starts(
     n_samples : int
         Samples in the clip.
     protocol : {"paper", "won"}
-    length : int
-        Samples in a segment.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    ndarray of int64, (segments,)
+    length, sample_rate : int
+        As for `paper_counts`.
 
     Examples
     --------

@@ -27,6 +27,13 @@ __all__ = [
 
 SPLITS = ("train", "valid", "test")
 
+_WORDS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing"),
+}
+_SHARES = (("test", 0.1), ("valid", 0.1))
+
 ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "left-out", "split", "tag"]
 """missing: listed but absent; unreadable: no sound in it; damaged: only part of it decodes; short: shorter than the
 split's rule; unlisted: present but not listed; left-out: rows and columns that are set aside; split: a split that is
@@ -202,14 +209,6 @@ def _split_problems(dataset: Dataset, expected: dict[str, int]) -> Iterator[Prob
             yield Problem("split", split, f"{split} has no clips")
         elif count != expected.get(split, count):
             yield Problem("split", split, f"{split} has {count} clips, published: {expected[split]}")
-
-
-_WORDS = {
-    "train": ("train", "training"),
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test", "testing"),
-}
-_SHARES = (("test", 0.1), ("valid", 0.1))
 
 
 def choose_split(name: str | None, *, known: Sequence[str], format: str) -> str:

@@ -24,6 +24,7 @@ __all__ = ["MTAT_URL", "JoinedFile", "Progress", "download_mtat", "find_parts", 
 # The Music Informatics Research Group at City, University of London, keeps the data set.
 MTAT_URL = "https://mirg.city.ac.uk/datasets/magnatagatune/"
 _TABLES = (ANNOTATIONS, "clip_info_final.csv")
+_COPY_BYTES = 1 << 20
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done ("mp3.zip.001", "unpacking"), the bytes that are there and the bytes there will be."""
@@ -124,9 +125,6 @@ def _lock(folder: Path) -> Iterator[None]:
         locked(folder / ".samptag.lock", waiting_for=waiting_for),
     ):
         yield
-
-
-_COPY_BYTES = 1 << 20
 
 
 class JoinedFile(io.RawIOBase):

@@ -9,8 +9,17 @@ import numpy as np
 
 from samptag import __version__
 from samptag.errors import DatasetError
-from samptag.evaluation.bootstrap import interval, resample
-from samptag.evaluation.metrics import Agreement, FloatArray, macro, pr_auc, present, rankable, roc_auc
+from samptag.evaluation.metrics import (
+    Agreement,
+    FloatArray,
+    interval,
+    macro,
+    pr_auc,
+    present,
+    rankable,
+    resample,
+    roc_auc,
+)
 from samptag.evaluation.predictions import ScoreTable, Truth
 
 __all__ = [
@@ -34,7 +43,7 @@ __all__ = [
 
 SCHEMA = "samptag.eval/1"
 INTERVALS_OF = "the macro means over test sets of this size"
-"""What a 95 % interval is an interval of; see `samptag.evaluation.bootstrap.interval`."""
+"""What a 95 % interval is an interval of; see `samptag.evaluation.metrics.interval`."""
 
 _DECIMALS = 6  # the intervals are ten thousand times wider
 

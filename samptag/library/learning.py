@@ -237,7 +237,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     from sklearn.metrics import average_precision_score, roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold
 
-    from samptag.evaluation.bootstrap import interval, resample
+    from samptag.evaluation.metrics import interval, resample
 
     bears = np.array([path in bearers for path in songs.paths])
     groups = songs.groups

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "install_published", "read_tensors", "save_converted"]
 
+# Weight decay has brought whole filters of published networks next to nothing, and products of such numbers are
+# denormal, for which a CPU takes twenty times as long (Won's FCN: 28.7 s for 150 s of music, 1.4 s without). They
+# become 0.
+LEAST = 1e-20
+_COUNTER = "num_batches_tracked"
+
 _BLOCKS: dict[Layout, Block] = {"sota-sample": "plain", "sota-se": "won-rese"}
 _ARCHITECTURES: dict[Layout, Architecture] = {
     "sota-fcn": "won-fcn",
@@ -161,13 +167,6 @@ def _modules(layout: Layout) -> Iterator[tuple[str, str]]:
 def _tf(kind: str, number: int) -> str:
     """What TensorFlow calls the layer `number` of that kind."""
     return f"{kind}_{number}" if number else kind
-
-
-# Weight decay has brought whole filters of published networks next to nothing, and products of such numbers are
-# denormal, for which a CPU takes twenty times as long (Won's FCN: 28.7 s for 150 s of music, 1.4 s without). They
-# become 0.
-LEAST = 1e-20
-_COUNTER = "num_batches_tracked"
 
 
 def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:

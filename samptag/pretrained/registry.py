@@ -37,6 +37,10 @@ __all__ = [
     "registry_path",
 ]
 
+SCHEMA = "samptag.registry/1"
+
+_CHECKSUMS = ("size", "sha256", "git_blob_sha1")
+
 Layout = Literal["sota-sample", "sota-se", "sota-fcn", "sota-musicnn", "tf-musicnn", "tf-vgg"]
 """Whose checkpoint it is: a state_dict of Won 2020's repository, or a TensorFlow checkpoint of the package musicnn."""
 
@@ -191,11 +195,6 @@ def parse_tags(lines: list[str]) -> TagList:
     if all(category and tag for category, _, tag in pairs) and len(set(bare)) == len(bare):
         return TagList(tags=bare, categories=tuple(category for category, _, _ in pairs))
     return TagList(tags=tuple(lines))
-
-
-SCHEMA = "samptag.registry/1"
-
-_CHECKSUMS = ("size", "sha256", "git_blob_sha1")
 
 
 def registry_path() -> Path:

@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Outline", "column_means", "segment_edges", "stretches"]
 
+FIRST_WIDTH = 64
+
 
 def segment_edges(starts: NDArray[np.float64], *, duration: float, segment_seconds: float) -> NDArray[np.float64]:
     """The borders of the stretches that segments stand for, which cover the sound without gap or overlap.
@@ -79,9 +81,6 @@ def stretches(heard: NDArray[np.bool_], edges: NDArray[np.float64]) -> list[tupl
     """
     changes = np.flatnonzero(np.diff(np.concatenate([[False], heard, [False]])))
     return [(float(edges[first]), float(edges[last])) for first, last in zip(changes[::2], changes[1::2], strict=True)]
-
-
-FIRST_WIDTH = 64
 
 
 class Outline:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 __all__ = ["directions", "nearest"]
 
+ROWS_AT_ONCE = 256
+
 
 def directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """Unit vectors from the mean to embeddings; the product of two is the cosine by which songs are compared.
@@ -27,9 +29,6 @@ def directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> ND
     centred = embeddings - mean
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
     return centred
-
-
-ROWS_AT_ONCE = 256
 
 
 def nearest(embeddings: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:

@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samptag.evaluation.bootstrap import weighted_auc
-from samptag.evaluation.metrics import agreement, macro, present
+from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training.batches import Segments
 from samptag.training.distributed import Processes
 

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from samptag.evaluation import bootstrap
-from samptag.evaluation.bootstrap import interval, resample, weighted_auc
-from samptag.evaluation.metrics import macro, pr_auc, roc_auc
+from samptag.evaluation import metrics
+from samptag.evaluation.metrics import interval, macro, pr_auc, resample, roc_auc, weighted_auc
 
 
 def table(*, clips, tags, levels, seed):
@@ -82,7 +81,7 @@ def test_draws_in_pieces_are_the_same_draws(monkeypatch):
     labels, scores = table(clips=300, tags=4, levels=50, seed=3)
     groups = [str(clip // 3) for clip in range(300)]
     whole = resample(labels, scores, groups=groups, resamples=300, seed=1)
-    monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", 5000)
+    monkeypatch.setattr(metrics, "_WEIGHTS_AT_ONCE", 5000)
     np.testing.assert_array_equal(resample(labels, scores, groups=groups, resamples=300, seed=1), whole)
 
 
