@@ -50,6 +50,7 @@ class Segmenter:
         self.n_samples = 0
         self.padded = False
         self._n_segments = 0
+        self._last_start: int | None = None  # of the segment that the end of the stream makes
         self._finished = False
         # The last `length` samples are always kept, for the segment that ends at the last one. Twice the room, so that
         # moving them to the front is paid for by the `length` samples that came in since.
@@ -93,14 +94,20 @@ class Segmenter:
         self._finished = True
         if not all_heard:
             if self.n_samples < self.length or (self.tail == "pad" and self._next_start < self.n_samples):
-                self.padded = True
+                self.padded, self._last_start = True, self._next_start
                 rest = self._last(self.n_samples - self._next_start)
                 segment = np.zeros((1, self.length), np.float32)
                 segment[0, : len(rest)] = rest
                 return segment
             if self.tail == "overlap":
+                self._last_start = self.n_samples - self.length
                 return self._last(self.length)[None]
         return np.empty((0, self.length), np.float32)
+
+    def starts(self) -> NDArray[np.int64]:
+        """The first sample of every segment so far, shape (segments,)."""
+        starts = np.arange(self._n_segments, dtype=np.int64) * self.hop
+        return starts if self._last_start is None else np.append(starts, self._last_start)
 
     @property
     def _next_start(self) -> int:

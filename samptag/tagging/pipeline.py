@@ -66,7 +66,7 @@ class Track:
         self.sample_rate = 0
         self.padded = False
         self.warnings: list[str] = []
-        self.starts: list[float] = []
+        self.starts: NDArray[np.float64] = np.zeros(0)
         self.error: Exception | None = source.error
         self.decoded = False
         self.pushed = 0
@@ -124,7 +124,7 @@ class Track:
                 for tag, score, category in zip(card.tags, mean, categories, strict=True)
             ),
             taggram=np.concatenate(self._rows) if self.keep_taggram else None,
-            starts=np.array(self.starts) if self.keep_taggram else None,
+            starts=self.starts if self.keep_taggram else None,
             embedding=(self._embedding_sum / self.scored).astype(np.float32),
         )
 

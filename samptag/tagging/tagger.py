@@ -237,7 +237,7 @@ class Tagger:
             try:
                 for block in stream if transform is None else transform(track.input.path, stream):
                     for start in range(0, len(block), step):
-                        yield self._note_starts(track, segmenter.push(block[start : start + step]))
+                        yield segmenter.push(block[start : start + step])
                     if on_seconds is not None:
                         on_seconds(stream.duration - track.duration)
                     track.duration = stream.duration
@@ -247,15 +247,9 @@ class Tagger:
                 track.warnings = list(stream.warnings)
         last = segmenter.finish()
         track.padded = segmenter.padded
-        yield self._note_starts(track, last)
-        if self.tail == "overlap" and len(last) and not segmenter.padded and track.starts:
-            track.starts[-1] = (segmenter.n_samples - self.length) / self.sample_rate
-
-    def _note_starts(self, track: Track, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         if track.keep_taggram:
-            first = len(track.starts)
-            track.starts.extend((first + i) * self.hop / self.sample_rate for i in range(len(segments)))
-        return segments
+            track.starts = segmenter.starts() / self.sample_rate
+        yield last
 
     def _predict(self, segments: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with _memory_of(self.device):
