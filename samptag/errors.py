@@ -16,18 +16,6 @@ The number is the process's exit code. The message is one line that names the fi
 the command line prints it as it stands.
 """
 
-__all__ = [
-    "AudioError",
-    "DatasetError",
-    "DeviceError",
-    "DownloadError",
-    "LibraryError",
-    "OutputError",
-    "SamptagError",
-    "UsageError",
-    "WeightsError",
-]
-
 
 class SamptagError(Exception):
     """Base of every expected error; the message is one line for a person."""

@@ -21,17 +21,6 @@ import samptag
 from samptag.errors import DownloadError
 from samptag.files import os_errors_as, os_reason
 
-__all__ = [
-    "Checksums",
-    "FetchPolicy",
-    "Progress",
-    "fetch",
-    "file_sha256",
-    "offline_asked",
-    "remote_size",
-    "unexpected_kind",
-]
-
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]

@@ -10,8 +10,6 @@ from typing import BinaryIO
 
 from samptag.errors import SamptagError
 
-__all__ = ["atomic_write", "cache_folder", "locked", "os_errors_as", "os_reason", "weights_folder"]
-
 logger = logging.getLogger(__name__)
 
 # What is done under a lock mostly takes less; only a download or a long decoding is worth a word about waiting.

@@ -10,8 +10,6 @@ from typing import Any
 
 from samptag.errors import UsageError
 
-__all__ = ["lazy_names", "require_extra"]
-
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """The ``__getattr__`` of `package`, for names that live in other `modules`.

@@ -18,8 +18,6 @@ from typing import Any, NoReturn, TypeVar
 
 from samptag.errors import SamptagError, UsageError
 
-__all__ = ["VARIABLES", "Ranks", "deal", "leave"]
-
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets for each process."""
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["bytes_text", "counted", "did_you_mean", "first_names", "printable", "valid_text"]
-
 
 def printable(text: str) -> str:
     r"""The text on one line that moves no cursor: what cannot be printed or encoded becomes an escape.

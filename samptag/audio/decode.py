@@ -23,8 +23,6 @@ from samptag.errors import AudioError
 from samptag.files import os_errors_as, os_reason
 from samptag.text import printable
 
-__all__ = ["SCALE", "SUFFIXES", "AudioStream", "int16_blocks", "open_audio", "to_int16"]
-
 # What libsndfile reads of the files people keep music in.
 _SNDFILE_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3"}

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from samptag.audio.source import Block, SourceError, damaged, truncated
 from samptag.files import os_reason
 
-__all__ = ["FfmpegSource"]
-
 # FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
 DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"

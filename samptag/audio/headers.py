@@ -13,8 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-__all__ = ["ExpectedLength", "MpegFrame", "bit_rates", "expected_length", "mp3_seconds", "mpeg_frame", "skip_id3v2"]
-
 # kbit/s by the index in the header; index 0 (free) and 15 (forbidden) are not read
 _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)

@@ -21,17 +21,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-__all__ = [
-    "FilterTable",
-    "PhaseBank",
-    "Ratio",
-    "Resampler",
-    "filter_table",
-    "interpolated_bank",
-    "polyphase_bank",
-    "resample",
-]
-
 Samples = NDArray[np.float32]
 
 # Ratios with more phases than this share an interpolated bank: their own would take long to fill and much memory.

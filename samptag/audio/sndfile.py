@@ -11,8 +11,6 @@ import soundfile
 from samptag.audio.headers import expected_length
 from samptag.audio.source import Block, SourceError, damaged, truncated
 
-__all__ = ["SndfileSource"]
-
 # Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
 READ_VALUES = 1 << 16
 

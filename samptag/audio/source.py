@@ -6,8 +6,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Source", "SourceError", "damaged", "truncated"]
-
 Block = NDArray[np.float32]
 
 

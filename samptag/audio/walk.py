@@ -8,8 +8,6 @@ from typing import Literal
 
 from samptag.audio.decode import SUFFIXES
 
-__all__ = ["Found", "walk_audio"]
-
 _Identity = tuple[int, int]  # device and inode
 
 

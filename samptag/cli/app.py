@@ -21,8 +21,6 @@ from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
 from samptag.ranks import leave
 
-__all__ = ["application", "main", "polished"]
-
 INTERRUPTED = 130
 USAGE = 2
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))

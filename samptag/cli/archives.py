@@ -13,8 +13,6 @@ from samptag.text import valid_text
 if TYPE_CHECKING:
     from samptag.tagging import TagScore, TrackResult
 
-__all__ = ["EMBEDDINGS", "LABELS", "TAGGRAMS"]
-
 DEFAULT_THRESHOLD = 0.5
 
 

@@ -12,8 +12,6 @@ from samptag.errors import UsageError
 from samptag.files import os_reason
 from samptag.text import did_you_mean
 
-__all__ = ["OPTIONS", "config_path", "configured_defaults"]
-
 # What a person may want every time. Inputs and outputs are not among them, since a forgotten line would lead to a lost
 # file; nor what decides how good a model gets, or seems.
 OPTIONS: Mapping[str, tuple[str, ...]] = {

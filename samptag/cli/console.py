@@ -15,19 +15,6 @@ from samptag.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "detail",
-    "error",
-    "note",
-    "print_json",
-    "print_records",
-    "say",
-    "speak_from",
-    "stderr_console",
-    "wants_progress",
-    "warn",
-]
-
 _heard = logging.INFO
 
 

@@ -20,8 +20,6 @@ from samptag.text import printable
 if TYPE_CHECKING:
     from samptag.data import Dataset, Survey
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Check, fetch and prepare data sets.", no_args_is_help=True)
 
 _LISTED_PROBLEMS = 10

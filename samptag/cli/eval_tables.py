@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from samptag.evaluation.report import Difference, EvaluationReport, Interval, Macro, TagMeasures
 
-__all__ = ["as_tables", "as_tsv", "remarks"]
-
 COLUMNS = (
     "model",
     "split",

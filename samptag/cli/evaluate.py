@@ -22,8 +22,6 @@ from samptag.text import valid_text
 if TYPE_CHECKING:
     from samptag.data import Dataset
 
-__all__ = ["evaluate_command"]
-
 SOME_FAILED = 1
 _PARTS = ("train", "valid", "test")
 # Options by the panel of the help page that lists them.

@@ -13,8 +13,6 @@ import typer
 if TYPE_CHECKING:
     from samptag.pretrained import Store, WeightsEntry
 
-__all__ = ["info"]
-
 
 def info(
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines for people.")] = False,

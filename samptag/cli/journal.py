@@ -25,8 +25,6 @@ from samptag.text import counted
 if TYPE_CHECKING:
     from samptag.tagging import TrackResult
 
-__all__ = ["Journal"]
-
 SCHEMA = "samptag.resume/1"
 
 

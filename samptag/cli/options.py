@@ -10,21 +10,6 @@ import typer
 
 from samptag.data.formats import FORMATS
 
-__all__ = [
-    "Device",
-    "Format",
-    "Jobs",
-    "Json",
-    "Model",
-    "Progress",
-    "Split",
-    "Subset",
-    "complete_tags",
-    "complete_weights",
-    "device_option",
-    "weights_panel",
-]
-
 weights_panel = "The model"
 
 

@@ -16,16 +16,6 @@ from typing import BinaryIO, TextIO
 from samptag.errors import OutputError
 from samptag.files import atomic_write, os_errors_as
 
-__all__ = [
-    "binary_file",
-    "explain_write_errors",
-    "may_be_replaced",
-    "quiet_codecs",
-    "silence_codecs",
-    "standard_output",
-    "text_file",
-]
-
 
 @contextmanager
 def standard_output() -> Iterator[TextIO]:

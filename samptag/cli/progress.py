@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from samptag.tagging import Input, TrackResult
 
-__all__ = ["Bar", "Meter", "progress_bar"]
-
 Unit = Literal["count", "bytes", "share"]
 """How amounts are written; "share" writes none."""
 

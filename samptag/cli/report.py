@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from samptag.report import Neighbour
     from samptag.tagging import Input, TrackResult
 
-__all__ = ["report"]
-
 SOME_FAILED = 1
 MEGABYTE = 1_000_000
 

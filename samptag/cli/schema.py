@@ -12,9 +12,6 @@ import typer
 import samptag
 from samptag.errors import UsageError
 
-__all__ = ["schema", "schema_text"]
-
-
 # Beside the package's own modules, so no importlib.resources: importing that takes longer than reading the file.
 _FOLDER = Path(samptag.__file__).parent / "schemas"
 

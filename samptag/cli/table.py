@@ -22,19 +22,6 @@ if TYPE_CHECKING:
 
     from samptag.tagging import TagScore, TrackResult
 
-__all__ = [
-    "CategoryWriter",
-    "LineWriter",
-    "StripWriter",
-    "TableWriter",
-    "clock",
-    "pad",
-    "scores_by_column",
-    "shorten",
-    "strip",
-    "terminal",
-]
-
 BAR_CELLS = 24
 TAG_CELLS = 16
 MARGIN_CELLS = 11  # what stands around tag and bar: three times two spaces and the score

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from samptag.core.card import ModelCard
     from samptag.tagging import Input, Tagger, TrackResult
 
-__all__ = ["expected_seconds", "open_tagger", "tag", "tell"]
-
 SOME_FAILED = 1
 TABLE = "table"
 BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio"

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from samptag.training import Event, Prepared, StepDone, TrainResult
     from samptag.training.splits import Splits
 
-__all__ = ["display", "train"]
-
 # Options by the panel of the help page that lists them.
 _data = partial(typer.Option, rich_help_panel="Data")
 _model = partial(typer.Option, rich_help_panel="Model")

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
 
-__all__ = ["has_words_to_explain", "print_words", "word_facts"]
-
 _UNVERIFIED = "unverified"
 _ROC_AUC = (
     "of a track with the word and one without it, the one with it scores higher in so many pairs of a hundred; "

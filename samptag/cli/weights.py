@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from samptag.core.weights import LoadedModel
     from samptag.pretrained import Store, WeightsEntry
 
-__all__ = ["app"]
-
 app = typer.Typer(help="List, fetch, check, export and import weights.", no_args_is_help=True)
 
 SCHEMA = "samptag.weights-entry/1"

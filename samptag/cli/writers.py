@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from samptag.core.card import ModelCard
     from samptag.tagging import TagScore, TrackResult
 
-__all__ = [
-    "FORMATS",
-    "About",
-    "CsvWriter",
-    "JsonWriter",
-    "JsonlWriter",
-    "ParquetWriter",
-    "Selection",
-    "TsvWriter",
-    "Writer",
-    "opened",
-]
-
 
 ROWS_AT_ONCE = 1024
 

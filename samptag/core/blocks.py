@@ -13,17 +13,6 @@ from samptag.core import layout
 from samptag.core.config import Config, ModelConfig
 from samptag.core.mel import COMPRESSION, mel_filters, mel_window
 
-__all__ = [
-    "BatchNorm",
-    "Convolution",
-    "FrameConvolution",
-    "MelFrontEnd",
-    "PlainBlock",
-    "ResidualBlock",
-    "SqueezeExcitation",
-    "check_segments",
-]
-
 
 def check_segments(waveforms: Tensor, config: Config) -> None:
     """Refuse waveforms that are not segments, (batch, input_length), of the network that `config` describes.

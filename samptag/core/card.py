@@ -13,17 +13,6 @@ from samptag.core.json_types import Kind, check_kind
 from samptag.errors import WeightsError
 from samptag.files import os_reason
 
-__all__ = [
-    "METADATA_KEY",
-    "SCHEMA",
-    "ModelCard",
-    "canonical_json",
-    "header_if_any",
-    "read_card",
-    "read_header",
-    "read_metadata",
-]
-
 SCHEMA = "samptag.weights/1"
 METADATA_KEY = "samptag"
 """The key of a safetensors file's metadata under which the card lies."""

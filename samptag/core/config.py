@@ -10,19 +10,6 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 from samptag.core.json_types import Kind, check_kind
 from samptag.errors import UsageError
 
-__all__ = [
-    "Architecture",
-    "Block",
-    "Config",
-    "FrontEnd",
-    "ModelConfig",
-    "OddZero",
-    "SpectrogramConfig",
-    "config_from_dict",
-    "config_from_name",
-    "grid_configs",
-]
-
 FrontEnd = Literal["raw", "mel"]
 Block = Literal["plain", "se", "res", "rese", "won-rese"]
 OddZero = Literal["front", "end"]

@@ -18,8 +18,6 @@ from samptag.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["available_cores", "available_devices", "choose_device", "gpu_possible", "select_device", "worth_a_gpu"]
-
 logger = logging.getLogger("samptag")
 
 # What a GPU costs before its first segment: importing torch takes 1.4 s (measured, CPU build), starting CUDA and

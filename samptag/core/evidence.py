@@ -7,8 +7,6 @@ from typing import Any, ClassVar, TypeVar
 
 from samptag.core.json_types import Kind, check_kind
 
-__all__ = ["Concept", "CutoffEvidence", "Evidence"]
-
 Kept = TypeVar("Kept", bound="Record")
 
 _NEEDED = {"human": ("n", "of", "roc_auc", "data"), "teachers": ("correlation", "tracks", "teachers"), "none": ()}

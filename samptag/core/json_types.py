@@ -2,8 +2,6 @@
 
 from typing import TypeAlias
 
-__all__ = ["Kind", "check_kind"]
-
 Kind: TypeAlias = type | tuple[type | str | None, ...]
 """A type, or a tuple of what is allowed: types, strings, None."""
 

@@ -14,8 +14,6 @@ from typing import TypeAlias
 
 from samptag.core.config import ModelConfig
 
-__all__ = ["Block", "Convolution", "Dense", "Excitation", "Layout", "Mel", "Plain", "Residual", "layout"]
-
 # Kim 2018: the excitation's hidden layer is 16 times as wide as its input. Won 2020's is as wide as it.
 KIM_EXCITATION_RATIO = 16
 WON_EXCITATION_RATIO = 1

@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 from samptag.core.config import ModelConfig
 
-__all__ = ["COMPRESSION", "htk_filters", "mel_filters", "mel_window"]
-
 # Magnitudes A are compressed to log(1 + 10 A), as is usual in music tagging.
 COMPRESSION = 10.0
 # Shorter windows are padded with zeros to this length, so that even the narrowest of 128 bands holds a bin of the FFT.

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from samptag.core.model import Model
 from samptag.core.weights import LoadedModel
 
-__all__ = ["write_onnx"]
-
 
 def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
     """Write a model in ONNX: one input, two outputs, any number of segments at once.

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PUBLISHED", "Protocol", "paper_counts", "segment_starts"]
-
 Protocol = Literal["paper", "won", "all"]
 """paper: Lee 2017; won: Won 2020; all: every segment of the file, as `samptag tag` takes them."""
 

@@ -5,8 +5,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Segmenter", "Tail"]
-
 Tail = Literal["overlap", "pad", "drop"]
 
 

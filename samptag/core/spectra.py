@@ -15,8 +15,6 @@ from samptag.core.blocks import PlainBlock, ResidualBlock
 from samptag.core.config import ModelConfig
 from samptag.core.model import Model, SampleCNN
 
-__all__ = ["LayerSpectra", "filter_spectra"]
-
 # The paper's choice for its 3^9 network: about the length of a usual analysis frame.
 INPUT_SAMPLES = 729
 # Each step is half as loud as the sound, so that of the noise at the start less than a thousandth is left.

@@ -16,8 +16,6 @@ from samptag.core.blocks import check_segments
 from samptag.core.config import SpectrogramConfig
 from samptag.core.mel import htk_filters, mel_filters
 
-__all__ = ["SpectrogramModel"]
-
 SAMPLE_RATE, N_FFT, HOP, BANDS = 16_000, 512, 256, 96
 # Filters of musicnn's front end: so many bands high and 7 frames long; then 1 band high and so many frames long.
 _TIMBRE_CHANNELS, _TEMPORAL_CHANNELS, _MIDDLE_CHANNELS = 204, 51, 64

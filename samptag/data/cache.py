@@ -28,8 +28,6 @@ from samptag.data.measure import in_threads, measure_files, require_space, total
 from samptag.errors import AudioError, DatasetError
 from samptag.files import atomic_write, cache_folder, locked, os_errors_as, os_reason
 
-__all__ = ["AudioCache", "build_cache"]
-
 logger = logging.getLogger(__name__)
 
 # Raised when decoding or resampling give other samples, so that caches of before are made anew.

@@ -11,8 +11,6 @@ from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
 from samptag.data.measure import header_seconds, in_threads
 from samptag.errors import AudioError
 
-__all__ = ["BAD", "SplitSummary", "Survey", "TagSummary", "survey"]
-
 # Kinds of problem that make a data set other than what it should be; the others are for a person's information.
 BAD = frozenset({"missing", "unreadable", "damaged"})
 

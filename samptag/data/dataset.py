@@ -13,18 +13,6 @@ from numpy.typing import NDArray
 
 from samptag.errors import DatasetError
 
-__all__ = [
-    "SPLITS",
-    "Clip",
-    "Dataset",
-    "Problem",
-    "ProblemKind",
-    "choose_split",
-    "named_part",
-    "split_by_group",
-    "split_hash",
-]
-
 SPLITS = ("train", "valid", "test")
 
 _WORDS = {

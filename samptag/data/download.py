@@ -19,8 +19,6 @@ from samptag.errors import DatasetError, DownloadError
 from samptag.fetch import Checksums, FetchPolicy, fetch, offline_asked, remote_size
 from samptag.files import locked, os_errors_as, os_reason
 
-__all__ = ["MTAT_URL", "JoinedFile", "Progress", "download_mtat", "find_parts", "unpack", "unpack_mtat"]
-
 # The Music Informatics Research Group at City, University of London, keeps the data set.
 MTAT_URL = "https://mirg.city.ac.uk/datasets/magnatagatune/"
 _TABLES = (ANNOTATIONS, "clip_info_final.csv")

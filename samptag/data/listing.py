@@ -10,8 +10,6 @@ from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as, os_reason
 
-__all__ = ["AudioListing", "empty_file", "find_audio_root", "list_audio", "missing_file", "unlisted_file"]
-
 
 class AudioListing:
     """The audio files under a folder, and which of them a data set's list names.

@@ -15,8 +15,6 @@ from samptag.errors import DatasetError
 from samptag.files import atomic_write, os_reason
 from samptag.text import bytes_text
 
-__all__ = ["header_seconds", "in_threads", "measure_files", "require_space", "total_seconds"]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

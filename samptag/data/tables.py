@@ -8,8 +8,6 @@ from pathlib import Path
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as
 
-__all__ = ["read_rows", "read_text", "require_columns"]
-
 # A manifest's tags can be one long JSON object; the csv module's own limit of 131 072 characters is a guess too low.
 _FIELD_LIMIT = 16 * 1024 * 1024
 

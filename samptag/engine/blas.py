@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["one_thread", "one_thread_for_the_process"]
-
 # What the BLAS libraries that NumPy's wheels are built with read when they are loaded; Accelerate, the last one, has no
 # other switch. Not MKL's, which would also bind torch.
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

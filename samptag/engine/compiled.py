@@ -10,8 +10,6 @@ from pathlib import Path
 from samptag.engine import winograd
 from samptag.files import cache_folder
 
-__all__ = ["count", "fetch", "worth"]
-
 logger = logging.getLogger("samptag")
 
 # numba and the kernels take 0.4 to 0.6 s of one core from the cache and 1.3 s the first time; they save half of 35 ms

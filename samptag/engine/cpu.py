@@ -18,8 +18,6 @@ from samptag.core.layout import Block, Excitation, Layout, Mel, Plain, Residual
 from samptag.engine import steps
 from samptag.engine.steps import FilterBank, Frames, FullConvolution, relu
 
-__all__ = ["CpuModel"]
-
 Floats = NDArray[np.float32]
 
 # Frames that go through the front end and the first module together: 729 of 128 channels are 0.4 MB, which the

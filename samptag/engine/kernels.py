@@ -14,8 +14,6 @@ import numpy as np
 
 from samptag.engine.winograd import Floats
 
-__all__ = ["CompiledPasses", "compile_passes"]
-
 
 def _mix(padded: Floats, start: int, mixed: Floats) -> None:
     quarter, half, two, four, five = np.float32(0.25), np.float32(0.5), np.float32(2), np.float32(4), np.float32(5)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from samptag.core.model import Model
     from samptag.engine.torch_model import TorchModel
 
-__all__ = ["Predictor", "default_threads"]
-
 Floats = NDArray[np.float32]
 
 # Segments a caller should offer at a time on the CPU: enough that threads which finish early find more to do, because

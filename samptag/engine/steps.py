@@ -23,21 +23,6 @@ from samptag.core.layout import Excitation as ExcitationLayout
 from samptag.core.mel import COMPRESSION, mel_filters, mel_window
 from samptag.engine import winograd
 
-__all__ = [
-    "Excitation",
-    "FilterBank",
-    "Filters",
-    "Frames",
-    "Framing",
-    "FullConvolution",
-    "Mel",
-    "PooledConvolution",
-    "WinogradConvolution",
-    "folded",
-    "relu",
-    "winograd_scratch",
-]
-
 Floats = NDArray[np.float32]
 
 # Rows of one product, so that its factors and its result stay in the cache: as many as a chunk's frames make after

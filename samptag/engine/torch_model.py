@@ -20,8 +20,6 @@ from samptag.core.blocks import Convolution, PlainBlock, ResidualBlock, Shortcut
 from samptag.core.model import HiddenLayer, Model, SampleCNN, build_model
 from samptag.engine.steps import folded
 
-__all__ = ["BATCH", "TorchModel", "fold", "folded_filters"]
-
 # Segments in one pass. On the CPU one is best, because its activations stay in the cache (Conv2d of height one,
 # channels-last, 2 cores: 71 segments/s at 1, 49 at 8). On CUDA 64 segments of half precision take about 1 GB in the
 # widest layer, which small cards still have. Not measured on a GPU.

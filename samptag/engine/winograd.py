@@ -19,8 +19,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["POINTS", "TAP_MIXTURES", "NumpyPasses", "Passes", "current", "use"]
-
 Floats = NDArray[np.float32]
 
 _FINITE_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)

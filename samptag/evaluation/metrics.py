@@ -17,20 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Agreement",
-    "agreement",
-    "cutoff",
-    "interval",
-    "macro",
-    "pr_auc",
-    "present",
-    "rankable",
-    "resample",
-    "roc_auc",
-    "weighted_auc",
-]
-
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 

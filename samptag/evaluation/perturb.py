@@ -18,8 +18,6 @@ from samptag.audio.decode import open_audio
 from samptag.audio.headers import bit_rates
 from samptag.errors import UsageError
 
-__all__ = ["Perturbation", "parse_perturbation"]
-
 Block = npt.NDArray[np.float32]
 
 _UNITS = {

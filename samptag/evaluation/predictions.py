@@ -20,16 +20,6 @@ from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
 from samptag.text import counted, first_names
 
-__all__ = [
-    "ScoreTable",
-    "Truth",
-    "align",
-    "read_groups",
-    "read_scores",
-    "read_truth",
-    "scores_to_csv",
-]
-
 _GROUP, _PROTOCOL = "group", "protocol"
 
 

@@ -22,25 +22,6 @@ from samptag.evaluation.metrics import (
 )
 from samptag.evaluation.predictions import ScoreTable, Truth
 
-__all__ = [
-    "INTERVALS_OF",
-    "SCHEMA",
-    "Comparison",
-    "Degradation",
-    "Difference",
-    "EvaluationReport",
-    "FailedClip",
-    "Interval",
-    "Macro",
-    "Scored",
-    "Scoring",
-    "TagMeasures",
-    "differences",
-    "measure",
-    "rankable_tags",
-    "verdict",
-]
-
 SCHEMA = "samptag.eval/1"
 INTERVALS_OF = "the macro means over test sets of this size"
 """What a 95 % interval is an interval of; see `samptag.evaluation.metrics.interval`."""

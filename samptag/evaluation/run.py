@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from samptag.core.segmenter import Tail
     from samptag.tagging.tagger import Tagger
 
-__all__ = ["default_protocol", "default_weights", "evaluate", "evaluate_scores", "score_clips", "truth_of"]
-
 _Block = npt.NDArray[np.float32]
 _Outcome = tuple[ScoreTable, tuple[FailedClip, ...]]
 _TOP = 5  # tags that `samptag tag` shows

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from samptag.core.model import Model
 
-__all__ = ["convert", "install_published", "read_tensors", "save_converted"]
-
 # Weight decay has brought whole filters of published networks next to nothing, and products of such numbers are
 # denormal, for which a CPU takes twenty times as long (Won's FCN: 28.7 s for 150 s of music, 1.4 s without). They
 # become 0.

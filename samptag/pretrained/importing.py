@@ -17,8 +17,6 @@ from samptag.pretrained.registry import NAME_PATTERN, Layout, Original, Registry
 from samptag.pretrained.store import Store
 from samptag.pretrained.tensor_bundle import bundle_files
 
-__all__ = ["ForeignCheckpoint", "check_layout", "import_file", "named_tags"]
-
 NOT_STATED = "not stated"
 # A named list whose order differs in a layout's repository has that order under its name and this suffix.
 _REPOSITORY_ORDER: dict[Layout, str] = dict.fromkeys(get_args(Layout), "won")

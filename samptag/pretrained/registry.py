@@ -19,24 +19,6 @@ from samptag.errors import WeightsError
 from samptag.fetch import Checksums
 from samptag.files import os_errors_as
 
-__all__ = [
-    "DATA_SUFFIX",
-    "INDEX_SUFFIX",
-    "NAME_PATTERN",
-    "SCHEMA",
-    "Format",
-    "Layout",
-    "Original",
-    "PublishedScore",
-    "Registry",
-    "TagList",
-    "WeightsEntry",
-    "load_registry",
-    "parse_registry",
-    "parse_tags",
-    "registry_path",
-]
-
 SCHEMA = "samptag.registry/1"
 
 _CHECKSUMS = ("size", "sha256", "git_blob_sha1")

@@ -25,8 +25,6 @@ from samptag.text import did_you_mean
 if TYPE_CHECKING:
     from samptag.core.weights import Weights
 
-__all__ = ["Store", "open_store"]
-
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"

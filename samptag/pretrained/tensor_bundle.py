@@ -19,8 +19,6 @@ from samptag.errors import WeightsError
 from samptag.files import os_errors_as
 from samptag.pretrained.registry import DATA_SUFFIX, INDEX_SUFFIX
 
-__all__ = ["bundle_files", "read_bundle"]
-
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER = 48
 _TRAILER = 5  # a byte for the compression and four of checksum

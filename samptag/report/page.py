@@ -23,8 +23,6 @@ from samptag.tagging.alike import nearest
 from samptag.tagging.result import TrackResult
 from samptag.text import valid_text
 
-__all__ = ["FEW_SONGS", "N_NEIGHBOURS", "Neighbour", "Report"]
-
 # All heat maps and waveforms together: a browser reads a page of this size from a disk in about a second.
 PICTURE_BYTES = 24_000_000
 MIN_COLUMNS, MAX_COLUMNS, MAX_POINTS = 16, 2_000, 1_600

@@ -16,8 +16,6 @@ from samptag.text import valid_text
 if TYPE_CHECKING:
     from samptag.core.spectra import LayerSpectra
 
-__all__ = ["draw_filters", "draw_message", "draw_taggram"]
-
 # The report page's colours for scores from 0 to 1, on white.
 RAMP = ("#f0f0ec", "#cbd8f6", "#86a3ec", "#3f62d6", "#172a78")
 INK, SOFT = "#16181d", "#5d6370"

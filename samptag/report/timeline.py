@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Outline", "column_means", "segment_edges", "stretches"]
-
 FIRST_WIDTH = 64
 
 

@@ -7,8 +7,6 @@ are alike; taken from their mean, embeddings tell songs apart (figures in docs/r
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["directions", "nearest"]
-
 ROWS_AT_ONCE = 256
 
 

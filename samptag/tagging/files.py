@@ -13,8 +13,6 @@ from samptag.audio.walk import Found, walk_audio
 from samptag.errors import AudioError, UsageError
 from samptag.files import os_reason
 
-__all__ = ["STDIN", "Input", "expand_inputs", "guessed_seconds", "read_list"]
-
 STDIN = "-"
 # Of an MP3 of 128 kbit/s, and of a FLAC of a CD.
 _BYTES_A_SECOND = {False: 16_000, True: 100_000}

@@ -28,8 +28,6 @@ from samptag.errors import AudioError, SamptagError
 from samptag.tagging.files import Input
 from samptag.tagging.result import TagScore, TrackError, TrackResult
 
-__all__ = ["Decode", "Pipeline", "Predict", "Track"]
-
 logger = logging.getLogger("samptag")
 
 Floats = NDArray[np.float32]

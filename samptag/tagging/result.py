@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["SCHEMA", "SCORE_DECIMALS", "TagScore", "TrackError", "TrackResult"]
-
 SCHEMA = "samptag.tag/1"
 # float32 scores agree between devices to about 1e-6 at best; six decimals print every digit that means something.
 SCORE_DECIMALS = 6

@@ -23,8 +23,6 @@ from samptag.tagging.files import Input
 from samptag.tagging.pipeline import Pipeline, Track
 from samptag.tagging.result import TrackResult
 
-__all__ = ["Tagger"]
-
 Source = str | os.PathLike[str] | BinaryIO | Input
 Transform = Callable[[str, Iterable[NDArray[np.float32]]], Iterable[NDArray[np.float32]]]
 """An input's path and its decoded blocks to the blocks that are tagged: as many samples, in any division."""

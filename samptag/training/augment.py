@@ -11,8 +11,6 @@ from torch import Tensor
 
 from samptag.training.recipe import Augmentation
 
-__all__ = ["augment"]
-
 # Width of the band limit's edge, as a share of the cut-off: a brick wall would ring audibly.
 EDGE_SHARE = 0.1
 # Width of each edge of the stopped band, in octaves.

@@ -21,16 +21,6 @@ from samptag.engine.predictor import Predictor
 from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
 
-__all__ = [
-    "EmbeddedSource",
-    "MappedSource",
-    "Prefetcher",
-    "ResidentSource",
-    "Segments",
-    "batch_bounds",
-    "consecutive_segments",
-    "epoch_segments",
-]
 # "shifted" segments are moved by at most this share of their length.
 LARGEST_SHIFT = 1 / 16
 # A subset loses up to a batch less one segment an epoch: 1 % of so many batches. The authors' subsets have 179.

@@ -19,18 +19,6 @@ from samptag.files import atomic_write, locked, os_errors_as
 from samptag.ranks import Ranks
 from samptag.training.log import CURVES, METRICS
 
-__all__ = [
-    "BEST",
-    "LAST",
-    "MODEL",
-    "StopSignals",
-    "load_checkpoint",
-    "random_state",
-    "restore_random_state",
-    "save_checkpoint",
-    "writing_alone",
-]
-
 SCHEMA = "samptag.checkpoint/2"
 LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
 LOCK = ".training.lock"

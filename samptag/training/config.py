@@ -10,8 +10,6 @@ from samptag.core.config import ModelConfig, config_from_name
 from samptag.errors import UsageError, WeightsError
 from samptag.training.recipe import DISTIL, MODERN, TUNE, Recipe, recipe_named
 
-__all__ = ["TrainConfig", "check_batches", "check_same", "settle"]
-
 _BUDGET = ("epochs", "max_steps", "max_minutes")
 _OF_THE_RECIPE = ("batch_size", "learning_rate", "segments_per_clip", "segments_per_example")
 # How the result is computed, not what it is: no part of a checkpoint's own settings.

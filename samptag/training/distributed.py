@@ -14,8 +14,6 @@ from torch.autograd.function import once_differentiable
 from samptag.core.device import select_device
 from samptag.ranks import Ranks
 
-__all__ = ["Processes", "synchronise_norms"]
-
 # A process that is silent for longer than any validation or checkpoint takes is taken for dead.
 TIMEOUT = timedelta(minutes=30)
 

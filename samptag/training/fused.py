@@ -36,8 +36,6 @@ from samptag.core.model import SampleCNN
 from samptag.engine.torch_model import folded_filters
 from samptag.training.distributed import Processes, synchronise_norms
 
-__all__ = ["Buffers", "FusedForward", "FusedLayer", "Workers", "training_forward"]
-
 T = TypeVar("T")
 Reduce = Callable[[Tensor], None]
 """Adds up a float64 tensor over all processes, in place."""

@@ -15,8 +15,6 @@ from samptag.files import atomic_write, os_errors_as
 from samptag.training.config import TrainConfig
 from samptag.training.splits import Splits
 
-__all__ = ["CURVES", "METRICS", "EpochDone", "Event", "Pace", "Prepared", "StepDone", "TrainingLog", "json_record"]
-
 logger = logging.getLogger("samptag")
 
 METRICS, CURVES, EVENTS = "metrics.jsonl", "curves.png", "tensorboard"

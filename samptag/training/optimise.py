@@ -15,21 +15,6 @@ from torch import Tensor
 from samptag.core.model import SampleCNN
 from samptag.training.recipe import Recipe
 
-__all__ = [
-    "CosineSchedule",
-    "EpochVerdict",
-    "LabelLoss",
-    "MovingAverage",
-    "NormWarmUp",
-    "StagedSchedule",
-    "balanced_weights",
-    "make_optimiser",
-    "pos_weights",
-    "restore_optimiser",
-    "schedule_for",
-]
-
-
 # A tag with one positive in a thousand would outweigh everything else.
 HIGHEST_BALANCED_WEIGHT = 100.0
 

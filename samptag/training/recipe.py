@@ -12,8 +12,6 @@ from typing import Any, Literal
 from samptag.core.config import ModelConfig, OddZero
 from samptag.errors import UsageError
 
-__all__ = ["DISTIL", "KIM", "MODERN", "PAPER", "RECIPES", "TUNE", "Augmentation", "Recipe", "recipe_named"]
-
 CLASSIFIER_EPOCHS = 30
 
 

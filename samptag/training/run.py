@@ -33,8 +33,6 @@ from samptag.training.splits import decode
 from samptag.training.teachers import Teachers
 from samptag.training.trainer import Trainer
 
-__all__ = ["TrainResult", "train"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:

@@ -18,8 +18,6 @@ from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
 from samptag.training.teachers import Taught, Teachers
 
-__all__ = ["Splits", "decode"]
-
 logger = logging.getLogger("samptag")
 
 # Audio goes to a GPU's memory when it takes no more than this share of what is free; activations need the rest.

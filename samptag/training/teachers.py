@@ -36,8 +36,6 @@ from samptag.training.batches import Segments, consecutive_segments
 from samptag.training.distributed import Processes
 from samptag.training.vocabulary import read_vocabulary, side_by_side
 
-__all__ = ["Taught", "TeacherLoss", "Teachers"]
-
 Floats = NDArray[np.float32]
 
 # Samples in one pass. On the CPU two windows of musicnn's 3 s stay in the cache: with eight, a window took 1.4 times as

@@ -49,8 +49,6 @@ from samptag.training.splits import Splits
 from samptag.training.teachers import TeacherLoss
 from samptag.training.validate import Stopped, Validation, validate
 
-__all__ = ["Position", "Stepper", "Trainer"]
-
 # Steps are reported at most this often; on a GPU each time costs a synchronisation.
 REPORT_SECONDS = 0.25
 # Before a validation the state is saved when the last checkpoint is older than this.

@@ -12,8 +12,6 @@ from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training.batches import Segments
 from samptag.training.distributed import Processes
 
-__all__ = ["Stopped", "Validation", "validate"]
-
 
 class Stopped(Exception):
     """The validation was given up because the training is to stop."""

@@ -26,8 +26,6 @@ from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
 from samptag.text import did_you_mean, first_names
 
-__all__ = ["Merger", "TaughtWord", "Vocabulary", "read_vocabulary", "side_by_side"]
-
 _Matrix = npt.NDArray[np.float32]
 
 # Scores of exactly 0 and 1 have no logit. Float16, in which scores are kept, has 6e-8 next to 0 and .9995 next to 1.

@@ -8,8 +8,6 @@ from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_data
 from samptag.data.listing import list_audio
 from samptag.errors import DatasetError
 
-__all__ = ["EXPECTS", "find", "read"]
-
 EXPECTS = "one folder of audio for each tag"
 
 

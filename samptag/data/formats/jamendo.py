@@ -12,8 +12,6 @@ from samptag.data.listing import find_audio_root, list_audio
 from samptag.data.tables import read_rows
 from samptag.errors import DatasetError
 
-__all__ = ["EXPECTS", "SUBSETS", "find", "read"]
-
 EXPECTS = "splits/split-0"
 
 # subset -> the infix of its TSV files.

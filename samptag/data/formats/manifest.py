@@ -16,8 +16,6 @@ from samptag.data.listing import empty_file, list_audio, missing_file, unlisted_
 from samptag.data.tables import read_rows, read_text, require_columns
 from samptag.errors import DatasetError
 
-__all__ = ["EXPECTS", "SUFFIXES", "find", "read"]
-
 EXPECTS = "manifest.csv or .jsonl"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _STANDARD_NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)

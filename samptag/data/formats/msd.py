@@ -19,8 +19,6 @@ from samptag.data.tables import read_text
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as
 
-__all__ = ["EXPECTS", "find", "load_plain_pickle", "read"]
-
 EXPECTS = "filtered_list_train.cP"
 TRAIN_LIST = EXPECTS
 TEST_LIST = "filtered_list_test.cP"

@@ -16,8 +16,6 @@ from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
 
-__all__ = ["ANNOTATIONS", "EXPECTS", "TAGS", "ZIP_PARTS", "find", "folder_split", "listed_clips", "read"]
-
 EXPECTS = "annotations_final.csv"
 
 ANNOTATIONS = EXPECTS

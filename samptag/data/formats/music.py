@@ -8,8 +8,6 @@ from samptag.data.dataset import Clip, Dataset, choose_split, make_dataset, spli
 from samptag.data.listing import list_audio
 from samptag.errors import DatasetError
 
-__all__ = ["EXPECTS", "find", "read"]
-
 EXPECTS = "audio files"
 
 # With fewer folders than this, folders are no albums, and one of them may be half of the music.
