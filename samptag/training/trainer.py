@@ -47,7 +47,7 @@ from samptag.training.optimise import (
 )
 from samptag.training.splits import Splits
 from samptag.training.teachers import TeacherLoss
-from samptag.training.validate import Stopped, Validation, validate
+from samptag.training.validate import Validation, validate
 
 # Steps are reported at most this often; on a GPU each time costs a synchronisation.
 REPORT_SECONDS = 0.25
@@ -415,9 +415,17 @@ class Trainer:
         if self.processes.highest([due])[0]:
             self.save(LAST)
         self._eval_model.load_state_dict(self.stepper.weights())
-        try:
-            validation = self._validate()
-        except Stopped:
+        # One process may give up in the middle; several would wait for each other.
+        alone = self.processes.world_size == 1
+        validation = validate(
+            self._eval_model.classify if self.config.freeze_encoder else self._eval_model,
+            self.splits,
+            load=self.load,
+            loss=self.stepper.loss,
+            processes=self.processes,
+            stopping=lambda: alone and self._signals.received != 0,
+        )
+        if validation is None:
             return self._signals.received
         # All steps wait for the process that waits longest for its audio.
         share = self.processes.highest([self._pace.wait_share])[0]
@@ -541,21 +549,6 @@ class Trainer:
                 progress=None if spent is None else min(spent, 1.0),
                 remaining_seconds=None if not spent else max(0.0, (1 - spent) / spent * self._seconds()),
             )
-        )
-
-    def _validate(self) -> Validation:
-        # One process may give up in the middle; several would wait for each other.
-        alone = self.processes.world_size == 1
-        return validate(
-            self._eval_model.classify if self.config.freeze_encoder else self._eval_model,
-            self.splits.consecutive(self.splits.valid),
-            None if self.splits.taught is not None else self.splits.valid_labels,
-            targets=lambda segments: self.splits.targets(segments, self.splits.valid_labels),
-            load=self.load,
-            loss=self.stepper.loss,
-            batch_size=self.config.recipe.batch_size,
-            processes=self.processes,
-            stopping=lambda: alone and self._signals.received != 0,
         )
 
     def _record(self, validation: Validation, *, stage: int, best: bool) -> dict[str, Any]:

@@ -11,10 +11,7 @@ from torch import Tensor
 from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training.batches import Segments
 from samptag.training.distributed import Processes
-
-
-class Stopped(Exception):
-    """The validation was given up because the training is to stop."""
+from samptag.training.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -41,43 +38,31 @@ class Validation:
 @torch.no_grad()
 def validate(
     predict: Callable[[Tensor], Tensor],
-    segments: Segments,
-    labels: NDArray[np.float32] | None,
+    splits: Splits,
     *,
-    targets: Callable[[Segments], NDArray[np.float32]],
     load: Callable[[Segments], Tensor],
     loss: Callable[[Tensor, Tensor], Tensor],
-    batch_size: int,
     processes: Processes,
     stopping: Callable[[], bool],
-) -> Validation:
-    """The figures of a model over all processes.
+) -> Validation | None:
+    """The figures of a model on the validation clips, over all processes; None as soon as `stopping` says so.
+
+    Where teachers give the targets, agreement with them takes the place of the rankings of clips by labels.
 
     Parameters
     ----------
     predict : callable
         What `load` gives -> logits, as in tagging.
-    segments : Segments
-        Of the validation clips; their `clips` are rows of `labels`.
-    labels : ndarray, (clips, tags), or None
-        What clips are ranked by; None where teachers give the targets: then agreement takes the rankings' place.
-    targets : callable
-        Segments -> what the model should say about them, (n, tags).
+    splits : Splits
+        Each process takes its part of the segments.
     load : callable
         Segments -> waveforms (or embeddings) on the model's device.
     loss : callable
         (logits, labels) -> the sum of the loss over segments and tags.
-    batch_size : int
-    processes : Processes
-        Each takes its part of the segments.
     stopping : callable
         Asked after every batch.
-
-    Raises
-    ------
-    Stopped
-        When `stopping` says so.
     """
+    segments, labels, batch_size = splits.consecutive(splits.valid), splits.valid_labels, splits.recipe.batch_size
     mine = segments.take(processes.rows(0, len(segments)))
     said: list[NDArray[np.float32]] = []
     wanted: list[NDArray[np.float32]] = []
@@ -85,11 +70,11 @@ def validate(
     for first in range(0, len(mine), batch_size):
         part = mine.take(slice(first, first + batch_size))
         logits = predict(load(part)).float()
-        wanted.append(targets(part))
+        wanted.append(splits.targets(part, labels))
         summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
         said.append(torch.sigmoid(logits).cpu().numpy())
         if stopping():
-            raise Stopped
+            return None
     sums = processes.collect(summed)
     scores, aims = (
         np.concatenate([each for part in processes.collect(parts) for each in part]) for parts in (said, wanted)
@@ -98,7 +83,7 @@ def validate(
     if not np.isfinite(scores).all():
         return Validation(nan, nan, nan, nan)
     total = sum(sums) / aims.size
-    if labels is None:
+    if splits.taught is not None:
         return Validation(total, nan, nan, agreement(scores, reference=aims, top=1).correlation)
     clips = np.zeros(labels.shape)
     np.add.at(clips, segments.clips, scores)
