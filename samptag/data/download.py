@@ -179,20 +179,20 @@ class JoinedFile(io.RawIOBase):
         return 0
 
 
-def find_parts(folder: Path, *, stem: str = "mp3.zip") -> list[Path]:
-    """`stem`.001, .002 and so on, in order, or the whole `stem`; empty when neither is there.
+def find_parts(folder: Path) -> list[Path]:
+    """mp3.zip.001, .002 and so on, in order, or the whole mp3.zip; empty when neither is there.
 
     Raises
     ------
     DatasetError
         A part in the middle is missing.
     """
-    parts = sorted(path for path in folder.glob(f"{stem}.[0-9][0-9][0-9]") if path.is_file())
+    parts = sorted(path for path in folder.glob("mp3.zip.[0-9][0-9][0-9]") if path.is_file())
     if not parts:
-        return [folder / stem] if (folder / stem).is_file() else []
+        return [folder / "mp3.zip"] if (folder / "mp3.zip").is_file() else []
     for number, path in enumerate(parts, start=1):
         if path.suffix != f".{number:03d}":
-            raise DatasetError(f"{folder}: {stem}.{number:03d} is missing; fetch it before unpacking")
+            raise DatasetError(f"{folder}: mp3.zip.{number:03d} is missing; fetch it before unpacking")
     return parts
 
 

@@ -98,8 +98,8 @@ def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
     return AudioListing(root, sizes)
 
 
-def find_audio_root(root: Path, keys: Sequence[str], *, depth: int = 2, looked_for: str) -> Path:
-    """The folder at or up to `depth` levels below `root` under which the listed `keys` lie.
+def find_audio_root(root: Path, keys: Sequence[str], *, looked_for: str) -> Path:
+    """The folder at or up to two levels below `root` under which the listed `keys` lie.
 
     Of the candidates the one wins that holds the most of up to 64 keys spread over the list.
 
@@ -111,7 +111,7 @@ def find_audio_root(root: Path, keys: Sequence[str], *, depth: int = 2, looked_f
     # A data set of which only a part was fetched may have none of the sampled clips, so the whole list is tried last.
     for sample in (keys[:: max(1, len(keys) // 64) | 1], keys):
         level = [root]
-        for _ in range(depth + 1):
+        for _ in range(3):
             counts = [sum((folder / key).exists() for key in sample) for folder in level]
             if any(counts):
                 return level[counts.index(max(counts))]

@@ -263,17 +263,13 @@ def _check_tags(card: ModelCard, entry: WeightsEntry, path: Path) -> None:
         raise WeightsError(f"{path} lists other tags than the registry has for {entry.name}; reinstall samptag")
 
 
-def open_store(
-    *, offline: bool | None = None, policy: FetchPolicy | None = None, progress: Progress | None = None
-) -> Store:
+def open_store(*, offline: bool | None = None, progress: Progress | None = None) -> Store:
     """The store of this user: the installed registry and the cache folder.
 
     Parameters
     ----------
     offline : bool or None
         Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
-    policy : FetchPolicy or None
-        Patience of downloads.
     progress : callable or None
         Called with (bytes there, bytes in all or None) while something is fetched.
     """
@@ -281,6 +277,5 @@ def open_store(
         registry=load_registry(),
         cache=weights_folder(),
         offline=offline_asked() if offline is None else offline,
-        policy=policy or FetchPolicy(),
         progress=progress,
     )

@@ -25,6 +25,7 @@ from samptag.training.recipe import Recipe
 LARGEST_SHIFT = 1 / 16
 # A subset loses up to a batch less one segment an epoch: 1 % of so many batches. The authors' subsets have 179.
 LEAST_BATCHES_OF_A_SUBSET = 100
+AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -236,11 +237,11 @@ class EmbeddedSource:
 
 
 class Prefetcher:
-    """Batches made ahead by a thread, at most `ahead` of them; `waited_seconds` is how long the caller waited."""
+    """Batches made ahead by a thread, at most `AHEAD` of them; `waited_seconds` is how long the caller waited."""
 
-    def __init__(self, load: Callable[[Segments], Tensor], batches: Sequence[Segments], *, ahead: int = 3) -> None:
+    def __init__(self, load: Callable[[Segments], Tensor], batches: Sequence[Segments]) -> None:
         self._load, self._batches = load, batches
-        self._queue: queue.Queue[tuple[Segments, Tensor] | BaseException | None] = queue.Queue(ahead)
+        self._queue: queue.Queue[tuple[Segments, Tensor] | BaseException | None] = queue.Queue(AHEAD)
         self._stop = threading.Event()
         self.waited_seconds = 0.0
 
