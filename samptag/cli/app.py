@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import inspect
 import logging
 import os
@@ -17,6 +18,7 @@ import typer
 import samptag
 from samptag.cli.config import OPTIONS, config_path, configured_defaults
 from samptag.cli.console import error, note, say, speak_from
+from samptag.cli.startup import without_collection
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
 from samptag.ranks import leave
@@ -111,7 +113,9 @@ def main() -> NoReturn:
     _set_up_logging(switches)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
-    leave(_flush(_run(arguments, debug=debug)))
+    code = _run(arguments, debug=debug)
+    gc.freeze()  # or the interpreter looks through all there is once more before it ends
+    leave(_flush(code))
 
 
 def _plug_closed_streams() -> None:
@@ -127,7 +131,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         defaults = configured_defaults() if arguments and arguments[0] in OPTIONS else {}
         named = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
-        command = polished(typer.main.get_command(application(named)))
+        with without_collection():
+            command = polished(typer.main.get_command(application(named)))
         code = command.main(args=arguments, prog_name="samptag", standalone_mode=False, default_map=defaults)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             note("interrupted")

@@ -124,12 +124,12 @@ def check_output(output: str | None, *, null: bool, as_json: bool) -> None:
 
 def note_unheard(library: Library, model: str | None) -> None:
     """Say how many songs of the index a search leaves out because they were not heard with its weights."""
-    from samptag.cli.console import note
-    from samptag.pretrained import load_registry
-    from samptag.text import counted
-
     heard, songs = library.heard(model)
     if heard < songs:
+        from samptag.cli.console import note
+        from samptag.pretrained import load_registry
+        from samptag.text import counted
+
         name = library.weights(model).name
         command = f"index --model {name}'" if name in load_registry().entries else "index' with these weights"
         count = f"{heard} of {counted(songs, 'song')} {'was' if heard == 1 else 'were'}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import sys
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from samptag.cli.interrupts import Interrupts
 from samptag.cli.options import Device, Model, complete_tags, weights_panel
 from samptag.cli.output import may_be_replaced, quiet_codecs
 from samptag.cli.progress import Meter, progress_bar
+from samptag.cli.startup import without_collection
 from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError, WeightsError
 from samptag.ranks import Ranks
@@ -364,22 +364,7 @@ def expected_seconds(inputs: Sequence[Input]) -> float | None:
     return sum(guessed_seconds(item.path, item.size) for item in inputs)
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Keep the garbage collector still for the time of a with block, and away from what was made in it for good.
-
-    For imports and networks, which live as long as the process. Looking through the objects that importing torch makes
-    again and again, and once more when the process ends, took 0.6 s of CPU of a command that tags one clip in 0.3 s.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-@_without_collection()
+@without_collection()
 def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:
     """The Tagger, its weights fetched if need be."""
     from samptag.pretrained import DEFAULT, load_weights
