@@ -21,7 +21,7 @@ SOME_FAILED = 1
 def index(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DIR]...", help="Folders of music, or files; none for the folders indexed before."),
+        typer.Argument(metavar="[DIR]...", help="Folders of music, or files; none for all that were indexed before."),
     ] = None,
     db: Db = None,
     model: Model = None,

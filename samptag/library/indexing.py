@@ -185,7 +185,7 @@ def index_folders(
     database : Database
         Held for writing by the caller.
     names : sequence of str or path
-        Folders and files; none for all folders that were indexed before.
+        Folders and files; none for all that were indexed before.
     digest : str
         The sha256 of the weights file.
     make_tagger : callable
@@ -199,12 +199,8 @@ def index_folders(
     Raises
     ------
     LibraryError
-        No folder is named and none was indexed before.
+        Nothing is named and nothing was indexed before.
     """
-    if not names:
-        names = [os.fsdecode(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")]
-        if not names:
-            raise LibraryError("nothing was indexed before: name the folder of your music")
     return _Run(database, [os.path.abspath(name) for name in names], digest, make_tagger, observer).run()
 
 
@@ -217,17 +213,20 @@ class _Run:
         make_tagger: Callable[[float], Tagger],
         observer: Observer,
     ) -> None:
-        self.database, self.roots, self.observer = database, roots, observer
+        self.database, self.observer = database, observer
         self.digest, self.make_tagger = digest, make_tagger
         self.report = IndexReport()
         self.weights = weights_id(database, digest)
         self.rows = self._known_rows()
+        self.lost: set[bytes] = set()  # are missing though they lie below none of the folders
+        self.roots = roots or self._known_roots()
         self.audio = dict(database.rows("SELECT digest, id FROM audio"))
         heard = database.rows("SELECT audio FROM heard WHERE weights = ?", self.weights)
         self.heard = {audio for (audio,) in heard}
         # Digests the model has heard, or hears in this run: the same sound under two names is heard once.
         self.claimed = {digest for digest, audio in self.audio.items() if audio in self.heard}
         self.ready: deque[_Song] = deque()  # need no hearing; filled in the tagger's threads
+        self.doubles: list[_Song] = []  # sound like others that are being heard, or could not be
         self.waiting: dict[str, _Song] = {}  # are being heard, by path
         self.lock = threading.Lock()
         self.is_sound = True  # False from the beginning of a transaction to its end: what is noted here may not be so
@@ -235,6 +234,16 @@ class _Run:
     def _known_rows(self) -> dict[bytes, _Row]:
         question = "SELECT path, id, size, mtime_ns, audio, error, reader, missing FROM songs"
         return {path: _Row(*rest) for path, *rest in self.database.rows(question)}
+
+    def _known_roots(self) -> list[str]:
+        """The folders that were indexed before, and the files that were indexed by their own names."""
+        folders = [path for (path,) in self.database.rows("SELECT path FROM folders ORDER BY path")]
+        files = sorted(path for path in self.rows if not _below(path, folders))
+        if not folders and not files:
+            raise LibraryError("nothing was indexed before: name the folder of your music")
+        there = [path for path in files if os.path.lexists(path)]
+        self.lost = {path for path in set(files).difference(there) if _has_entries(os.path.dirname(path))}
+        return [os.fsdecode(path) for path in (*folders, *there)]
 
     def run(self) -> IndexReport:
         inputs = expand_inputs(self.roots)
@@ -301,7 +310,7 @@ class _Run:
             if path in seen:
                 if row.missing:
                     back.append((row.id,))
-            elif _below(path, folders) and not _below(path, unreadable):
+            elif path in self.lost or (_below(path, folders) and not _below(path, unreadable)):
                 gone.append((row.id,))
         self.report.missing = len(gone)
         now = time.time()
@@ -321,8 +330,12 @@ class _Run:
         batch: list[tuple[_Song, TrackResult | None]] = []
         try:
             if first is not None:
-                expected = sum(guessed_seconds(song.path, song.size) for song in songs)
-                self._hear(self.make_tagger(expected), chain([first], to_hear), batch)
+                tagger = self.make_tagger(sum(guessed_seconds(song.path, song.size) for song in songs))
+                self._hear(tagger, chain([first], to_hear), batch)
+                batch += self._drain()
+                self._store(batch)
+                if self.doubles:
+                    self._hear(tagger, self._doubles_to_hear(), batch)
         finally:
             if self.is_sound:
                 batch += self._drain()
@@ -347,9 +360,23 @@ class _Run:
     def _drain(self) -> list[tuple[_Song, TrackResult | None]]:
         songs: list[tuple[_Song, TrackResult | None]] = []
         while self.ready:
-            songs.append((self.ready.popleft(), None))
+            song = self.ready.popleft()
+            if song.digest is not None and self.audio.get(song.digest) not in self.heard:
+                self.doubles.append(song)
+                continue
+            songs.append((song, None))
             self.observer.done()
         return songs
+
+    def _doubles_to_hear(self) -> Iterator[Input]:
+        """Those of the doubles whose like failed, while the rest becomes `ready`."""
+        doubles, self.doubles = self.doubles, []
+        for song in doubles:
+            if self.audio.get(song.digest or b"") in self.heard:
+                self.ready.append(song)
+            else:
+                self.waiting[song.path] = song
+                yield Input(path=song.path, source=song.path)
 
     def _to_hear(self, songs: Sequence[_Song]) -> Iterator[Input]:
         """What the model must hear of `songs`, while the rest becomes `ready`; runs in the tagger's threads."""
@@ -483,6 +510,14 @@ def _has_changed(song: _Song) -> bool:
     except OSError:
         return True
     return (status.st_size, status.st_mtime_ns) != (song.size, song.mtime_ns)
+
+
+def _has_entries(folder: bytes) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entries)
+    except OSError:
+        return False
 
 
 def _below(path: bytes, folders: Sequence[bytes]) -> bool:

@@ -85,7 +85,7 @@ class Library:
         Parameters
         ----------
         paths : sequence of str or path
-            Folders and files; none for every folder indexed before.
+            Folders and files; none for all that were indexed before.
         model : str or path, optional
             Weights by name or file; None for those that samptag comes with.
         device, jobs

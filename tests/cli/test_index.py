@@ -67,6 +67,16 @@ def test_a_second_run_touches_only_what_is_new_or_changed(index: Run, samptag: R
     assert document["folders"] == [str(music)]
 
 
+def test_without_a_folder_files_indexed_by_their_names_are_visited_too(index: Run, samptag: Run, music: Path, db: Path):
+    named, gone = music / "formats" / "bay.wav", music / "formats" / "lava.opus"
+    index(music / "calm", named, gone)
+    named.write_bytes(named.read_bytes()[:-2000])
+    gone.unlink()
+    assert summary(index()) == "1 song heard, 2 unchanged, 1 missing (--prune forgets them)"
+    shutil.rmtree(music / "formats")  # as a drive that is unplugged
+    assert summary(index()) == "0 songs heard, 2 unchanged"
+
+
 def test_an_index_of_other_weights_says_whose_words_it_has_and_how_to_go_on(samptag: Run, music: Path, db: Path):
     old, new = "samplecnn-3-9-mtat50", DEFAULT
     files, to = music / "formats", ("--db", db)
@@ -168,6 +178,14 @@ def test_broken_files_are_remembered_until_they_change(index: Run, music: Path, 
     assert all(Path(item["path"]).name in item["error"] for item in broken)
     shutil.copyfile(MEDIA / "bay.wav", music / "empty.wav")
     assert summary(index(music)).startswith("0 songs heard, 12 unchanged, 1 with new tags or names, 1 that failed")
+
+
+def test_broken_files_that_are_alike_are_all_broken(index: Run, music: Path):
+    for name in ("one.mp3", "two.mp3"):
+        (music / name).write_bytes(b"")
+        (music / f"other-{name}").write_bytes(b"no music" * 999)
+    assert summary(index(music, check=1)) == "12 songs heard, 0 unchanged, 4 failed"
+    assert summary(index(music)) == "0 songs heard, 12 unchanged, 4 that failed before left alone"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
