@@ -190,14 +190,14 @@ class TagFile:
         SamptagError
             mutagen cannot.
         """
-        import mutagen
-
         try:
             if self.kind == "id3":
                 self._save_id3()
             else:
                 self._file.save()
-        except mutagen.MutagenError as error:
+        except (SamptagError, OSError):
+            raise
+        except Exception as error:  # what it makes of odd tags, UnicodeEncodeError among them
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise SamptagError(f"{self.name}: its tags cannot be written ({error})") from None
@@ -221,12 +221,12 @@ class TagFile:
             raise SamptagError(f"{self.name}: its ID3v2.2 holds fields that ID3v2.3 has no place for; it is left alone")
         kept = id3v1_of(self.path)
         # Values stay apart by NUL in 2.3 as well: with the customary "/" between them AC/DC would become two artists.
-        # mutagen makes an ID3v1 anew from ID3v2, cutting what does not fit; the old one is put back below.
-        ends = {"v1": 1} if type(self._file).__module__ in _ID3_AT_ENDS else {}
+        # mutagen would make an ID3v1 anew from ID3v2, cutting what does not fit: it takes it away, and it is put back.
+        ends = {"v1": 0} if type(self._file).__module__ in _ID3_AT_ENDS else {}
         self._file.save(v2_version=self._version(), v23_sep=None, **ends)
         if kept is not None:
             with open(self.path, "r+b") as file:
-                file.seek(-len(kept), os.SEEK_END)
+                file.seek(0 if id3v1_of(self.path) is None else -len(kept), os.SEEK_END)
                 file.write(kept)
 
 
