@@ -15,12 +15,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from operator import truediv
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import soundfile
 
-from bench.process import timed
+from bench.process import interleaved, timed
 from samptag import Library
 from samptag.library.database import Database
 from samptag.library.similar import all_embeddings
@@ -44,14 +46,15 @@ def main() -> None:
         _unchanged(folder, options.repeat)
         _big(folder, options.songs, options.repeat)
         _plan(folder, options.songs)
+        _undo(folder, options.songs)
         _learn(folder, options.repeat)
         if not options.skip_tag:
             _against_tag(folder, options.repeat)
 
 
-def _time(repeat: int, *arguments: object) -> dict[str, float]:
+def _time(repeat: int, *arguments: object, codes: Sequence[int] = (0,)) -> dict[str, float]:
     """Wall and processor seconds, the least, and peak bytes, the most, of `repeat` runs of ``samptag *arguments``."""
-    runs = [timed([sys.executable, "-m", "samptag", *map(str, arguments)]) for _ in range(repeat)]
+    runs = [timed([sys.executable, "-m", "samptag", *map(str, arguments)], codes=codes) for _ in range(repeat)]
     least = {name: min(run[name] for run in runs) for name in ("wall_seconds", "cpu_seconds")}
     return {**least, "peak_bytes": max(run["peak_bytes"] for run in runs)}
 
@@ -154,6 +157,29 @@ def _plan(folder: Path, songs: int) -> None:
         _row(what, "", _time(1, "write", music, *arguments, "--db", db))
 
 
+def _undo(folder: Path, songs: int, files: int = 500) -> None:
+    """What a run wrote taken back: `files` that are there, and as many more as make it `songs`, which have vanished."""
+    music, db = folder / "undone", folder / "undone.db"
+    music.mkdir()
+    for number in range(files):
+        shutil.copyfile(folder / "short.flac", music / f"{number:05}.flac")
+    make_rows(db, files, MEDIA / "bay.wav", files=sorted(music.iterdir()))
+    command = ("write", music, "--fields", "genre,mood,samptag", "--yes", "--db", db)
+    _row(f"`write --yes` into {files} files", "", _time(1, *command))
+    database = Database(db, create=True)
+    with database.transaction() as connection:
+        connection.execute("UPDATE writes SET id = id + ?", (songs,))  # undone first
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            "INSERT INTO writes (id, run, path, state, old, new, size, mtime_ns) "
+            "SELECT i, run, CAST('/music/Artist/' || i || ' A title.flac' AS BLOB), state, old, new, size, mtime_ns "
+            "FROM n, (SELECT * FROM writes LIMIT 1)",
+            (songs - files,),
+        )
+    database.close()
+    _row(f"`write --undo`, {songs} files in the journal", "", _time(1, "write", "--undo", "--db", db, codes=(1,)))
+
+
 def make_rows(path: Path, songs: int, seed: Path, *, files: Sequence[Path] = ()) -> None:
     """An index of made-up songs, 12 an artist, the first of which is the file `seed`, or all of which are `files`."""
     database, generator = Database(path, create=True), np.random.default_rng(0)
@@ -209,7 +235,7 @@ def _learn(folder: Path, repeat: int) -> None:
 
 
 def _against_tag(folder: Path, repeat: int) -> None:
-    """Index and tag of the same real files, in turn."""
+    """Index and tag of the same real files, in turn: the median of the rounds' ratios."""
     music = folder / "music"
     for copy in range(4):
         for clip in sorted((MEDIA / "set").iterdir()):
@@ -224,17 +250,22 @@ def _against_tag(folder: Path, repeat: int) -> None:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{db}{suffix}").unlink(missing_ok=True)
 
-    tag: list[dict[str, float]] = []
-    index: list[dict[str, float]] = []
-    for _ in range(repeat):
-        tag.append(_time(1, "tag", music, "-o", folder / "tags.jsonl"))
+    def index(*model: str) -> dict[str, float]:
         forget()
-        index.append(_time(1, "index", music, "--db", db))
-    ratios = [
-        min(run[name] for run in index) / min(run[name] for run in tag) for name in ("wall_seconds", "cpu_seconds")
-    ]
-    peak = max(run["peak_bytes"] for run in index)
-    print(f"| `index` against `tag` | 1.03 | {ratios[0]:.3f} | {ratios[1]:.3f} | {peak / 1e6:.0f} MB |")
+        return _time(1, "index", music, "--db", db, *model)
+
+    for what, model in (("the default weights", ()), ("`mel`", ("--model", "mel"))):
+        contenders = {
+            "tag": lambda model=model: _time(1, "tag", music, "-o", folder / "tags.jsonl", *model),
+            "index": lambda model=model: index(*model),
+        }
+        *_, rounds = interleaved(contenders, rounds=max(repeat, 5))
+        found = rounds.figures
+        ratios = [
+            median(map(truediv, found["index"][name], found["tag"][name])) for name in ("wall_seconds", "cpu_seconds")
+        ]
+        peak = max(found["index"]["peak_bytes"])
+        print(f"| `index` against `tag`, {what} | 1.03 | {ratios[0]:.3f} | {ratios[1]:.3f} | {peak / 1e6:.0f} MB |")
 
 
 if __name__ == "__main__":

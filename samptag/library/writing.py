@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from samptag.errors import LibraryError, SamptagError
 from samptag.library.audio_bytes import audio_digest
@@ -136,12 +135,10 @@ def undo_run(database: Database, run: int | None, *, split_links: bool = False) 
     if not open_runs:
         raise LibraryError("everything that was written is undone" if run is None else f"run {run} is undone already")
     number = open_runs[-1].id
-    rows = database.rows(
-        "SELECT id, path, old, new, size, mtime_ns FROM writes WHERE run = ? AND state = 'done' ORDER BY id DESC",
-        number,
-    )
-    for row in rows:
-        yield number, _attempt(os.fsdecode(row[1]), lambda row=row: _undo_file(database, row, split_links))  # type: ignore[misc]
+    rows = database.rows("SELECT id, path FROM writes WHERE run = ? AND state = 'done' ORDER BY id DESC", number)
+    for row, name in rows:
+        path = os.fsdecode(name)
+        yield number, _attempt(path, lambda row=row, path=path: _undo_file(database, row, path, split_links))  # type: ignore[misc]
 
 
 def runs(database: Database) -> list[Run]:
@@ -215,9 +212,10 @@ def _write_file(database: Database, run: int, plan: WritePlan, file: FilePlan, t
     _replace(database, number, file.path, target, status, fields, alter, check, states=("ready", "done"), touch=touch)
 
 
-def _undo_file(database: Database, row: tuple[Any, ...], split_links: bool) -> None:
-    number, name, old_text, new_text, size, mtime_ns = row
-    path = os.fsdecode(name)
+def _undo_file(database: Database, number: int, path: str, split_links: bool) -> None:
+    # One at a time: the scores among the values of a whole library's files would fill hundreds of megabytes.
+    question = "SELECT old, new, size, mtime_ns FROM writes WHERE id = ?"
+    old_text, new_text, size, mtime_ns = database.rows(question, number)[0]
     target = os.path.realpath(path)
     status = _checked(path, target, size, mtime_ns, split_links=split_links)
     old, new = json.loads(old_text), json.loads(new_text)
