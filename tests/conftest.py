@@ -2,10 +2,11 @@
 
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
-from warm import WarmProcesses
+from launch import run_ranks as run_ranks_from
+from warm import Command, WarmProcesses
+
+from samptag.ranks import VARIABLES
 
 MEDIA = Path(__file__).parent / "media"
 # The same examples every time, however long each takes: a machine that is busy with other things fails no test.
@@ -71,10 +75,40 @@ def music() -> Music:
 
 @pytest.fixture(scope="session")
 def warm_processes() -> Iterator[WarmProcesses]:
-    """What starts `samptag` commands without the imports of a cold start."""
+    """What starts Python processes without the imports of a cold start."""
     processes = WarmProcesses()
     yield processes
     processes.close()
+
+
+@pytest.fixture(scope="session")
+def warm_environment() -> dict[str, str]:
+    """Variables with which the process that commands are forked from serves other tests too."""
+    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return {**kept, "PYTHONWARNINGS": "error"}
+
+
+StartPython = Callable[..., "Command | subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start_python(warm_processes: WarmProcesses, warm_environment: dict[str, str]) -> StartPython:
+    """``start_python("-c", code, ..., env={}, cwd=)``: a running process with these arguments of Python."""
+
+    def start(*arguments: Any, env: Mapping[str, str] | None = None, **options: Any) -> Any:
+        environment = {**warm_environment, **(env or {})}
+        return warm_processes.start([*map(str, arguments)], env=environment, **options)
+
+    return start
+
+
+RunRanks = Callable[..., "list[subprocess.CompletedProcess[str]]"]
+
+
+@pytest.fixture
+def run_ranks(warm_processes: WarmProcesses) -> RunRanks:
+    """``run_ranks(arguments, env=, world_size=2)``: see launch.py."""
+    return partial(run_ranks_from, warm_processes)
 
 
 WriteSound = Callable[..., Path]

@@ -6,15 +6,20 @@ as long to start as they do.
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+from warm import WarmProcesses
 
 DEADLINE_SECONDS = 300
 
 
 def run_ranks(
-    arguments: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None, world_size: int = 2
+    warm_processes: WarmProcesses,
+    arguments: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str],
+    world_size: int = 2,
 ) -> "list[subprocess.CompletedProcess[str]]":
     """Run ``python *arguments`` as `world_size` processes that know of each other; how each ended, by rank."""
     import torch.distributed as dist
@@ -23,17 +28,14 @@ def run_ranks(
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     place = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     place["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-    place["PYTHONFAULTHANDLER"] = "1"  # where a process was when it aborted
-
-    def run(rank: int) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=DEADLINE_SECONDS,
-            env={**(os.environ if env is None else env), **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-
+    words = [os.fspath(argument) for argument in arguments]
+    started = [
+        warm_processes.start(words, env={**env, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(world_size)
+    ]
     with ThreadPoolExecutor(world_size) as threads:
-        return list(threads.map(run, range(world_size)))
+        streams = list(threads.map(lambda process: process.communicate(timeout=DEADLINE_SECONDS), started))
+    return [
+        subprocess.CompletedProcess(words, process.returncode, out.decode(), errors.decode())
+        for process, (out, errors) in zip(started, streams, strict=True)
+    ]

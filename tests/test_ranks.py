@@ -8,7 +8,6 @@ import textwrap
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launch import run_ranks
 
 from samptag.errors import UsageError
 from samptag.ranks import Ranks, deal
@@ -64,13 +63,8 @@ def test_a_process_alone_imports_no_torch():
 
 
 @pytest.fixture
-def two_processes(tmp_path):
-    def run(code):
-        script = tmp_path / "job.py"
-        script.write_text(textwrap.dedent(code))
-        return run_ranks([script])
-
-    return run
+def two_processes(run_ranks, warm_environment):
+    return lambda code: run_ranks(["-c", textwrap.dedent(code)], env=warm_environment)
 
 
 def test_two_processes_share_items_and_both_get_all_results_in_order(two_processes):

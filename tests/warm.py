@@ -1,16 +1,18 @@
-"""`samptag` commands forked from processes that have imported everything, in place of a cold start each.
+"""Python processes forked from one that has imported everything, in place of a cold start each.
 
 A fork takes a few hundredths of a second, the imports of a cold start two to five. It is a real process all the same:
 its arguments, environment, folder, standard streams, signals and exit code are its own.
-Run as a program, this file is a process that is forked.
+Run as a program, this file is the process that is forked.
 """
 
 import atexit
+import faulthandler
 import gc
 import importlib
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -22,18 +24,20 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
-# What samptag and torch import only when it is needed.
+# What samptag, torch and typer import only when it is needed, where they are as new as that.
 ALSO = (
-    *("matplotlib.backends.backend_agg", "matplotlib.figure", "rich.live", "rich.progress", "rich.table"),
-    *("sklearn.metrics", "torch._dynamo", "typer.rich_utils"),
+    *("av", "filelock", "lark", "matplotlib.backends.backend_agg", "matplotlib.figure", "mutagen.easyid3"),
+    *("mutagen.asf", "mutagen.mp4", "mutagen.oggopus", "mutagen.oggvorbis", "mutagen.wave", "platformdirs.unix"),
+    *("pydantic.type_adapter", "rich.live", "rich.progress", "rich.table", "sklearn.metrics", "tomllib"),
+    *("torch._dynamo", "typer._adapters", "typer.rich_utils"),
 )
-READ_AT_START = ("LANG", "LC_", "MKL_", "OMP_", "PYTHON")
+READ_AT_START = ("LANG", "LC_", "MKL_", "PYTHON")
 
 
 class WarmProcesses:
-    """Starts commands; a process to fork from is made for each set of the variables that are read when one starts."""
+    """Starts processes; one to fork from is made for each set of the variables that are read when Python starts."""
 
     def __init__(self) -> None:
         self._commands: list[Command] = []
@@ -55,13 +59,14 @@ class WarmProcesses:
         cwd: str | os.PathLike[str] = ".",
         stdin: IO[bytes] | None = None,
     ) -> "Command | subprocess.Popen[bytes]":
-        """Start ``samptag *arguments``, its output in pipes, its input too unless it is to come from a file.
+        """Start ``python *arguments``, its output in pipes, its input too unless it is to come from a file.
 
-        Cold where a process that has imported so much is not safely forked: elsewhere than on Linux.
+        The arguments are ``-m samptag ...``, ``-c code ...`` or a script and its own. Cold where a process that has
+        imported so much is not safely forked: elsewhere than on Linux.
         """
         if sys.platform != "linux":
             pipe = subprocess.PIPE
-            command = [sys.executable, "-m", "samptag", *arguments]
+            command = [sys.executable, *arguments]
             return subprocess.Popen(command, env=env, cwd=cwd, stdin=stdin or pipe, stdout=pipe, stderr=pipe)
         (theirs_in, ours_in), (ours_out, theirs_out), (ours_err, theirs_err) = (os.pipe() for _ in range(3))
         ours, theirs = socket.socketpair()
@@ -124,7 +129,7 @@ class Command:
                 try:
                     self.wait(timeout)
                 except subprocess.TimeoutExpired:
-                    self.send_signal(signal.SIGKILL)
+                    self.kill()
                     raise
             return streams[0].result(), streams[1].result()
         finally:
@@ -135,9 +140,12 @@ class Command:
             self.stdin.write(input)
 
     def close(self) -> None:
-        self.send_signal(signal.SIGKILL)
+        self.kill()
         for file in (self.stdin, self.stdout, self.stderr, self._status):
             file.close()
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -152,37 +160,43 @@ def _import_all() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in ALSO:
-        importlib.import_module(name)
-    gc.freeze()
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy what it looks through
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork for each message a process that forks the command, tells its number and, at its end, its exit code."""
+    """Fork for each message; tell the number of the process and, at its end, its exit code."""
     messages = control.makefile()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    running: dict[int, tuple[int, int]] = {}
     while True:
+        ready, _, _ = select.select([control, *running], [], [])
+        for end in set(ready) & set(running):
+            child, status = running.pop(end)
+            os.close(end)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with suppress(BrokenPipeError):
+                os.write(status, f"{code}\n".encode())
+            os.close(status)
+        if control not in ready:
+            continue
         _, descriptors, _, _ = socket.recv_fds(control, 1, 4)
         if not descriptors:
             return
         command = json.loads(messages.readline())
-        if not os.fork():
-            break
-        for descriptor in descriptors:
+        *streams, status = descriptors
+        child = os.fork()
+        if not child:
+            for descriptor in (status, *running, *(theirs for _, theirs in running.values())):
+                os.close(descriptor)
+            messages.close()
+            control.close()
+            _become(command, streams)
+        for descriptor in streams:
             os.close(descriptor)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    messages.close()
-    control.close()
-    *streams, status = descriptors
-    child = os.fork()
-    if not child:
-        os.close(status)
-        _become(command, streams)
-    for descriptor in streams:
-        os.close(descriptor)
-    os.write(status, f"{child}\n".encode())
-    _, end = os.waitpid(child, 0)
-    os.write(status, f"{os.waitstatus_to_exitcode(end)}\n".encode())
-    os._exit(0)
+        os.write(status, f"{child}\n".encode())
+        running[os.pidfd_open(child)] = child, status
 
 
 _stream = partial(open, closefd=False)
@@ -194,8 +208,6 @@ def _become(command: dict, streams: list[int]) -> None:
     The end is that of an interpreter (threads joined, exit functions called, streams flushed) without the clearing of
     every imported module, which would take longer than most commands.
     """
-    from samptag.cli.app import main
-
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -203,22 +215,41 @@ def _become(command: dict, streams: list[int]) -> None:
     sys.stdin, sys.stdout, sys.stderr = (_stream(0, "r"), _stream(1, "w"), _stream(2, "w", errors="backslashreplace"))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.stderr.reconfigure(line_buffering=True)
+    faulthandler.enable()  # where it was when it aborted
     os.chdir(command["folder"])
     os.environ.clear()
     os.environ.update(command["environment"])
-    sys.argv = ["samptag", *command["arguments"]]
-    code = 1
+    importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    code: Any = 1
     try:
-        main()
+        _run(*command["arguments"])
+        code = 0
     except SystemExit as end:
-        code = end.code
+        code = end.code or 0
     except BaseException:
         traceback.print_exc()
+    if isinstance(code, str):
+        code = print(code, file=sys.stderr) or 1
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
+
+
+def _run(first: str, *others: str) -> None:
+    """What Python does with its arguments."""
+    if first == "-c":
+        sys.argv = [first, *others[1:]]
+        exec(others[0], {"__name__": "__main__"})
+    elif first == "-m":
+        from samptag.cli.app import main
+
+        sys.argv = list(others)
+        main()
+    else:
+        sys.argv = [first, *others]
+        runpy.run_path(first, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def samptag(cli_environment: dict[str, str], warm_processes: WarmProcesses) -> C
         preexec_fn: Callable[[], Any] | None = None,
         **options: Any,
     ) -> Result:
-        words, environment = [*map(_text, arguments)], {**cli_environment, **(env or {})}
+        words, environment = ["-m", "samptag", *map(_text, arguments)], {**cli_environment, **(env or {})}
         if preexec_fn:
-            command = [sys.executable, "-m", "samptag", *words]
+            command = [sys.executable, *words]
             process = subprocess.run(
                 command, capture_output=True, env=environment, input=input, preexec_fn=preexec_fn, **options
             )

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from launch import run_ranks
 from media_manifest import make_manifest
 from tiny_weights import TINY_TAGS
 
@@ -191,7 +190,7 @@ def test_a_model_on_a_data_set_from_end_to_end(samptag, valid, tiny_weights, tmp
     assert b"leave out --hop and --tail" in samptag(*command, "--protocol", "paper", "--hop", "1", check=2).stderr
 
 
-def test_two_processes_give_the_report_of_one(samptag, cli_environment, tiny_weights, tmp_path):
+def test_two_processes_give_the_report_of_one(run_ranks, samptag, cli_environment, tiny_weights, tmp_path):
     data = make_manifest(tmp_path, clips=6)
     arguments = ["eval", "--data", str(data), "--model", str(tiny_weights), "--perturb", "noise:10", "--json"]
     one = samptag(*arguments, "--resamples", "20")

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from launch import run_ranks
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def torchrun(cli_environment, tiny_weights):
 
 
 def test_two_processes_write_what_one_writes(
-    torchrun, tag, cli_environment, tiny_weights, media, broken_file, tmp_path
+    torchrun, run_ranks, tag, cli_environment, tiny_weights, media, broken_file, tmp_path
 ):
     bad = broken_file("text.mp3")
     inputs = [media / "set", bad, media / "bay.wav"]
@@ -45,7 +44,7 @@ def test_two_processes_write_what_one_writes(
     assert second.stdout == ""
 
 
-def test_what_one_process_cannot_read_ends_all(cli_environment, tiny_weights, tmp_path):
+def test_what_one_process_cannot_read_ends_all(run_ranks, cli_environment, tiny_weights, tmp_path):
     command = ["-m", "samptag", "tag", "--model", tiny_weights]
     for process in run_ranks([*command, "-"], env=cli_environment):
         assert process.returncode == 2

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from launch import run_ranks
 
 from samptag.cli.train import train
 from samptag.training import TrainConfig
@@ -33,7 +32,7 @@ def test_trained_killed_resumed_exported_evaluated_and_used(
     data, out = manifest(tmp_path / "music.csv", media), tmp_path / "moods"
     options = ["train", "--data", data, "--out", out, "--model", "samplecnn-3-5-27", "--epochs", "5", "--device", "cpu"]
     options += ["--batch-size", "10", "--name", "moods", "--licence", "CC0-1.0"]
-    process = warm_processes.start([*map(str, options)], env=cli_environment)
+    process = warm_processes.start(["-m", "samptag", *map(str, options)], env=cli_environment)
     while process.poll() is None and not ((out / "metrics.jsonl").exists() and (out / "metrics.jsonl").read_text()):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -82,7 +81,7 @@ def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path
     assert all((before[name] == after[name]).all() for name in before if not name.startswith("head."))
 
 
-def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_environment):
+def test_of_several_processes_one_speaks(tmp_path: Path, media: Path, cli_environment, run_ranks):
     text = manifest(tmp_path / "music.csv", media).read_text()
     (tmp_path / "music.csv").write_text(text.replace("test,calm", "test,calm;rare"))
     options = ["--data", tmp_path / "music.csv", "--out", tmp_path / "out", "--model", "samplecnn-3-4-27"]

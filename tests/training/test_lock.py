@@ -1,11 +1,10 @@
 """Of two trainings into one folder the second is refused, and nothing of the first is touched."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from warm import Command
 
 import samptag
 from samptag.errors import OutputError, UsageError
@@ -23,16 +22,10 @@ with writing_alone(Path(sys.argv[1]), resume=False):
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+def holder(tmp_path: Path, start_python: Callable[..., Command]) -> Iterator[Command]:
     """Another process that trains, as far as anyone can tell, into `tmp_path`/run."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "run")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    process = start_python("-c", HOLD, tmp_path / "run")
+    assert process.stdout.readline() == b"held\n"
     yield process
     process.kill()
     process.communicate()
@@ -40,7 +33,7 @@ def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.mark.parametrize("resume", [False, True], ids=["new", "resumed"])
 def test_a_second_training_is_refused_before_it_touches_anything(
-    resume: bool, holder: "subprocess.Popen[str]", tmp_path: Path, small_set: Path
+    resume: bool, holder: Command, tmp_path: Path, small_set: Path
 ):
     being_written = tmp_path / "run" / ".last.pt.1-abc.tmp"
     being_written.write_bytes(b"half a checkpoint")
@@ -49,7 +42,7 @@ def test_a_second_training_is_refused_before_it_touches_anything(
     assert being_written.exists()
 
 
-def test_a_process_that_was_killed_lets_go(holder: "subprocess.Popen[str]", tmp_path: Path):
+def test_a_process_that_was_killed_lets_go(holder: Command, tmp_path: Path):
     leftover = tmp_path / "run" / ".last.pt.1-abc.tmp"
     leftover.write_bytes(b"half a checkpoint")
     holder.kill()
@@ -59,7 +52,7 @@ def test_a_process_that_was_killed_lets_go(holder: "subprocess.Popen[str]", tmp_
 
 
 def test_the_other_processes_of_a_training_are_no_second_one(
-    holder: "subprocess.Popen[str]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    holder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")

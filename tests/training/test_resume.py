@@ -1,7 +1,6 @@
 """A killed or stopped training goes on as if nothing had happened: real processes, real signals, real music."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -20,12 +19,12 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture(scope="module")
-def start(warm_processes: WarmProcesses) -> Start:
+def start(warm_processes: WarmProcesses, warm_environment: dict[str, str]) -> Start:
     """``start(out, *options)``: a running `samptag train`, on two threads, which must not change the order of sums."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment = {**warm_environment, "OMP_NUM_THREADS": "2"}
 
     def run(out: Path, *options: str) -> Command:
-        return warm_processes.start(["train", "--out", str(out), *options], env=environment)
+        return warm_processes.start(["-m", "samptag", "train", "--out", str(out), *options], env=environment)
 
     return run
 
@@ -85,6 +84,15 @@ def stopped(
             break
         shutil.rmtree(out)
     return process.returncode, errors
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory: pytest.TempPathFactory, small_set: Path) -> Path:
+    """Of its clips 8 to train with, 10 steps an epoch, and 4 to validate with."""
+    head, *rows = small_set.read_text().splitlines()
+    path = tmp_path_factory.mktemp("set") / "set.csv"
+    path.write_text("\n".join([head, *rows[3:9], *rows[15:21]]))
+    return path
 
 
 @pytest.fixture(scope="module")
