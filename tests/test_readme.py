@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from inside import run_inside
 
 ROOT = Path(__file__).resolve().parents[1]
 MEDIA = ROOT / "tests" / "media"
@@ -40,10 +41,7 @@ def commands() -> list[list[str]]:
 @cache
 def help_of(*command: str) -> str:
     environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "samptag", *command, "--help"], env=environment, capture_output=True, check=True
-    )
-    return done.stdout.decode()
+    return run_inside([*command, "--help"], env=environment).stdout.decode()
 
 
 def test_there_are_commands_to_check():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from deciding_weights import save_deciding_weights
+from inside import run_inside
 from tiny_weights import save_tiny_weights
 from warm import WarmProcesses
 
@@ -60,7 +61,8 @@ def _text(argument: Any) -> str:
 def samptag(cli_environment: dict[str, str], warm_processes: WarmProcesses) -> Callable[..., Result]:
     """``samptag("tag", path, ..., check=0, env={}, cwd=, input=, stdin=)``: the finished process, its code checked.
 
-    Forked from a warm process; with ``preexec_fn`` from a cold start.
+    Forked from a warm process; with ``preexec_fn`` from a cold start. What is to say that its command line is wrong
+    (``check=2``) or what can be asked (``inside=True``) runs in the process of the tests.
     """
 
     def run(
@@ -69,6 +71,7 @@ def samptag(cli_environment: dict[str, str], warm_processes: WarmProcesses) -> C
         env: dict[str, str] | None = None,
         input: bytes = b"",
         preexec_fn: Callable[[], Any] | None = None,
+        inside: bool | None = None,
         **options: Any,
     ) -> Result:
         words, environment = ["-m", "samptag", *map(_text, arguments)], {**cli_environment, **(env or {})}
@@ -77,6 +80,8 @@ def samptag(cli_environment: dict[str, str], warm_processes: WarmProcesses) -> C
             process = subprocess.run(
                 command, capture_output=True, env=environment, input=input, preexec_fn=preexec_fn, **options
             )
+        elif check == 2 and not input and "stdin" not in options if inside is None else inside:
+            process = run_inside(words[2:], env=environment, **options)
         else:
             started = warm_processes.start(words, env=environment, **options)
             streams = started.communicate(input)

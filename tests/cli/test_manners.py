@@ -47,16 +47,16 @@ def test_every_command_has_examples_that_it_would_take(words, command):
 
 
 def test_help_shows_examples_first_and_no_types_of_flags(samptag):
-    page = samptag("help", "tag", env={"COLUMNS": "100"}).stdout.decode()
+    page = samptag("help", "tag", env={"COLUMNS": "100"}, inside=True).stdout.decode()
     assert page == samptag("tag", "--help", env={"COLUMNS": "100"}).stdout.decode()
     assert page.index("$ samptag tag song.mp3") < page.index("--threshold")
     assert "[env var: SAMPTAG_MODEL]" in page
     for words, _ in commands():
-        page = samptag(*words, "--help", env={"COLUMNS": "170"}).stdout.decode()
+        page = samptag(*words, "--help", env={"COLUMNS": "170"}, inside=True).stdout.decode()
         assert "<bool>" not in page
         assert "<list" not in page
     assert b"did you mean" in samptag("help", "tga", check=2).stderr.lower()
-    assert samptag("-V").stdout == samptag("--version").stdout
+    assert samptag("-V", inside=True).stdout == samptag("--version", inside=True).stdout
 
 
 @pytest.mark.parametrize(
@@ -234,9 +234,9 @@ def test_where_nothing_was_heard_no_block_stands():
 
 
 def test_schemas_are_printed_by_name(samptag):
-    names = samptag("schema").stdout.decode().split()
+    names = samptag("schema", inside=True).stdout.decode().split()
     assert {"tag", "eval", "weights", "info", "train", "data"} <= set(names)
     for name in names:
-        document = json.loads(samptag("schema", name).stdout)
+        document = json.loads(samptag("schema", name, inside=True).stdout)
         assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert b"there is" in samptag("schema", "tga", check=2).stderr
