@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from samptag import Tagger
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'samptag[ray]'")
+# Not imported here, which would take a second of every run.
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'samptag[ray]'")
 ROOT = Path(__file__).resolve().parents[2]
 
 

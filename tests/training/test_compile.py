@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch._dynamo
 
 from samptag.core.model import SampleCNN, config_from_name
 from samptag.training import trainer
@@ -39,6 +38,8 @@ def training(recipe: Recipe, *, compiled: bool) -> Stepper:
 
 
 def test_one_graph_for_all_steps_and_batch_sizes(monkeypatch: pytest.MonkeyPatch):
+    import torch._dynamo  # takes seconds, which collecting the tests should not
+
     backend = CountingBackend()
     torch._dynamo.reset()
     compile_ = torch.compile

@@ -141,7 +141,8 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
 def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(
     tmp_path: Path, small_set: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (tmp_path / "set.csv").write_text(small_set.read_text())
+    lines = small_set.read_text().splitlines()
+    (tmp_path / "set.csv").write_text("\n".join([lines[0], *lines[6:9], *lines[18:21]]))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("SAMPTAG_CACHE", str(tmp_path / "usual"))
     monkeypatch.chdir(tmp_path)
