@@ -28,6 +28,7 @@ def run_ranks(
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     place = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     place["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    place["TORCHELASTIC_RESTART_COUNT"] = "0"  # PyTorch 2.4 asks for it
     words = [os.fspath(argument) for argument in arguments]
     started = [
         warm_processes.start(words, env={**env, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)})
