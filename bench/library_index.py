@@ -157,7 +157,7 @@ def _plan(folder: Path, songs: int) -> None:
         _row(what, "", _time(1, "write", music, *arguments, "--db", db))
 
 
-def _undo(folder: Path, songs: int, files: int = 500) -> None:
+def _undo(folder: Path, songs: int, files: int = 60) -> None:
     """What a run wrote taken back: `files` that are there, and as many more as make it `songs`, which have vanished."""
     music, db = folder / "undone", folder / "undone.db"
     music.mkdir()

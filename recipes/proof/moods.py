@@ -5,7 +5,8 @@ one-minute excerpts to 11 to 59 listeners each, who named up to three of nine em
 The table with its votes, ``data.csv``, goes in as it was published; the music is a collection as the library's recipe
 describes it. For each pair of a word and an emotion the command prints Spearman's rank correlation, over tracks, of the
 word's mean score with the share of listeners who felt the emotion, with a 95 % interval (artists drawn again); the same
-within the genres alone, by ranks inside each; and how well one half of the listeners predicts the other.
+within the genres alone, by ranks inside each; and the highest correlation to be expected of anything, since listeners
+differ.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from recipes.library.hearing import hear, teach
 from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
 from samptag.core.config import ModelConfig
 from samptag.data.tables import read_rows
-from samptag.errors import UsageError
+from samptag.errors import DatasetError, UsageError
 from samptag.tagging.tagger import Tagger
 from samptag.training.vocabulary import read_vocabulary
 
@@ -42,7 +43,7 @@ PAIRS = (
 )
 # How the table numbers the tracks: each genre's hundred files one after another.
 GENRES = ("classical", "rock", "electronic", "pop")
-TRACK = re.compile(rf"({'|'.join(GENRES)})[-/](\d+)\.\w+$")
+TRACK = re.compile(rf"(?:^|/)({'|'.join(GENRES)})[-/]([1-9]\d?|100)\.\w+$")
 DRAWS = 1000
 
 Floats = npt.NDArray[np.float64]
@@ -56,19 +57,21 @@ def read_votes(path: Path) -> tuple[tuple[str, ...], Votes]:
     Raises
     ------
     DatasetError
-        The table cannot be read.
-    UsageError
-        It lacks an emotion.
+        The table cannot be read, or lacks an emotion.
     """
     emotions = tuple(dict.fromkeys(emotion for _, emotion in PAIRS))
-    head, *rows = [[field.strip() for field in fields] for _, fields in read_rows(path, delimiter=",")] or [[]]
+    (_, head), *rows = [
+        (line, [field.strip() for field in fields]) for line, fields in read_rows(path, delimiter=",")
+    ] or [(1, [])]
     for name in ("track id", *emotions):
         if name not in head:
-            raise UsageError(f"{path}: no column {name!r}; it must be Emotify's table of votes")
-    places = [head.index(emotion) for emotion in emotions]
+            raise DatasetError(f"{path}: no column {name!r}; it must be Emotify's table of votes")
     votes: dict[int, list[list[bool]]] = {}
-    for row in rows:
-        votes.setdefault(int(row[head.index("track id")]), []).append([row[place] == "1" for place in places])
+    for line, fields in rows:
+        row = dict(zip(head, fields, strict=False))
+        if len(fields) < len(head) or not row["track id"].isdecimal():
+            raise DatasetError(f"{path}, line {line}: not a track's number and a listener's votes")
+        votes.setdefault(int(row["track id"]), []).append([row[emotion] == "1" for emotion in emotions])
     return emotions, {number: np.array(each) for number, each in votes.items()}
 
 
@@ -110,21 +113,26 @@ def with_interval(one: Floats, other: Floats, artists: Sequence[str]) -> str:
     return f"{spearman(one, other):.2f} ({low:.2f} to {high:.2f})"
 
 
-def agreement(votes: Sequence[npt.NDArray[np.bool_]], emotion: int) -> float:
-    """The correlation of two halves of the listeners, the mean over a hundred ways to halve them."""
+def ceiling(votes: Sequence[npt.NDArray[np.bool_]], emotion: int) -> float:
+    """The highest correlation with the shares to be expected of anything, by how well listeners agree.
+
+    From r, the correlation of two halves of the listeners (the mean over a hundred ways to halve them), it is the root
+    of the reliability of all of them, 2 r / (1 + r) (Spearman 1910, Brown 1910).
+    """
     rng = np.random.default_rng(0)
     found = []
     for _ in range(100):
         mixed = [rng.permutation(each[:, emotion]) for each in votes]
         halves = [[half.mean() for half in np.array_split(each, 2)] for each in mixed]
         found.append(spearman(*np.array(halves).T))
-    return float(np.mean(found))
+    r = max(0.0, float(np.mean(found)))
+    return float(np.sqrt(2 * r / (1 + r)))
 
 
 def teachers_scores(
     names: Sequence[str], tracks: Sequence[Track], *, cache: Path | None
 ) -> tuple[Sequence[str], Floats]:
-    """The library's words, and what the teachers say of them, (tracks, words)."""
+    """The library's words, and what the teachers say of them, (tracks, words), at a student's consecutive segments."""
     words = read_vocabulary(VOCABULARY)
     told = teach(names, tracks, model=ModelConfig(), per_clip=SEGMENTS_PER_CLIP, cache=cache, device="auto")
     merge = words.merger({name: tags for name, (tags, _) in told.items()})
@@ -143,23 +151,27 @@ def main() -> int:
 
     def compare() -> None:
         emotions, votes = read_votes(options.ratings)
-        numbers = {track.key: number_of(track) for track in read_music(options.music)}
-        tracks = [track for track in read_music(options.music) if numbers[track.key] in votes]
+        numbered = {number_of(track): track for track in read_music(options.music)}
+        numbers = [number for number in numbered if number in votes]
+        tracks = [numbered[number] for number in numbers]
         if not tracks:
             raise UsageError(f"{options.music}: none of its tracks is one of Emotify's, such as classical/1.mp3")
         judged: dict[str, tuple[Sequence[str], Floats]] = {}
-        for name in options.weights:
-            tagger = Tagger.from_pretrained(name)
+        taggers = {name: Tagger.from_pretrained(name) for name in options.weights}
+        for name, tagger in taggers.items():
+            if unknown := [word for word, _ in PAIRS if word not in tagger.tags]:
+                raise UsageError(f"{name} has no word {unknown[0]!r}; name weights with the library's words")
+        for name, tagger in taggers.items():
             table = hear(tagger, tracks)
-            judged[tagger.card.name] = tagger.tags, np.array([table[track.key].mean(axis=0) for track in tracks])
+            judged[name] = tagger.tags, np.array([table[track.key].mean(axis=0) for track in tracks])
         if options.teacher:
             judged["the teachers"] = teachers_scores(options.teacher.split(","), tracks, cache=options.cache)
-        felt = [votes[numbers[track.key] or 0] for track in tracks]
-        genres = np.array([(numbers[track.key] or 0) - 1 for track in tracks]) // 100
+        felt = [votes[number] for number in numbers]
+        genres = (np.array(numbers) - 1) // 100
         artists = [track.artist for track in tracks]
         print(f"{len(tracks)} tracks by {len(set(artists))} artists, {len(np.concatenate(felt))} listenings\n")
         head = ["word", "emotion", *(f"{name}{kind}" for name in judged for kind in ("", ", within genres"))]
-        print(f"| {' | '.join(head)} | half the listeners |\n|{' --- |' * (len(head) + 1)}")
+        print(f"| {' | '.join(head)} | at best |\n|{' --- |' * (len(head) + 1)}")
         for word, emotion in PAIRS:
             place = emotions.index(emotion)
             shares = np.array([each[:, place].mean() for each in felt])
@@ -167,7 +179,7 @@ def main() -> int:
             for tags, means in judged.values():
                 scores = means[:, list(tags).index(word)].astype(np.float64)
                 cells += [with_interval(scores, shares, artists), f"{spearman(scores, shares, genres):.2f}"]
-            print(f"| {' | '.join(cells)} | {agreement(felt, place):.2f} |")
+            print(f"| {' | '.join(cells)} | {ceiling(felt, place):.2f} |")
 
     return exit_code(compare)
 

@@ -7,7 +7,7 @@ products always have the same shape at the same place of the stream.
 
 A filter is a table of one wing of a windowed sinc, 8192 entries a zero crossing, read between its entries by linear
 interpolation (Smith, "Digital Audio Resampling Home Page", the algorithm resampy implements). For a rational pair of
-rates the fractional positions repeat, so the weights can be computed once and the rest is a matrix product.
+rates the fractional positions repeat, so the weights can be computed once.
 """
 
 import importlib.util

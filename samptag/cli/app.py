@@ -151,10 +151,12 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         return INTERRUPTED
     except SystemExit as leaving:
         # Typer itself turns a closed pipe into exit code 1.
-        if not isinstance(leaving.__context__, BrokenPipeError):
+        if isinstance(leaving.__context__, BrokenPipeError):
+            _silence_stdout()
+            return 0
+        if not isinstance(leaving.code, int):
             raise
-        _silence_stdout()
-        return 0
+        return leaving.code
     except OSError as failure:
         # Without a file name it is a write to an open descriptor: the commands' own files name themselves.
         if debug or failure.filename is not None or failure.errno not in _FULL:

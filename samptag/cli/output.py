@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import logging
 import os
@@ -131,6 +130,8 @@ def silence_codecs() -> bool:
 
     It works with glibc and on macOS, where ``stderr`` is a variable; elsewhere it changes nothing and returns False.
     """
+    import ctypes
+
     symbol = _stream_variable()
     if symbol is None:
         return False

@@ -78,10 +78,11 @@ class FrameConvolution(Convolution):
 
 
 class MelFrontEnd(nn.Module):
-    """The paper's frame-level baseline: (batch, samples) -> (batch, 128, 1, m**n), mel bands as log(1 + 10 |A|).
+    """The front end of the paper's mel system: (batch, samples) -> (batch, 128, 1, m**n), log(1 + 10 |A|).
 
     Hann window (periodic) of `first_filter` samples, hop of `first_stride`, bands from 0 Hz to half the sample rate on
     Slaney's scale with equal areas. It has no parameters, and its tables follow from the config, so neither is saved.
+    The paper's frame-level system on raw samples is the strided front end with long filters.
 
     Parameters
     ----------

@@ -49,11 +49,11 @@ Described = TypeVar("Described", bound="_Description")
 class _Description:
     """What all descriptions do: refuse values of another type, and go into JSON and back."""
 
-    kinds: ClassVar[Mapping[str, Kind]]
+    _kinds: ClassVar[Mapping[str, Kind]]
 
     def __post_init__(self) -> None:
         """Refuse what is of another type."""
-        for name, kind in self.kinds.items():
+        for name, kind in self._kinds.items():
             check_kind(name, getattr(self, name), kind)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class _Description:
         ValueError
             Where a key is unknown, or a value is of another type or out of range.
         """
-        unknown = sorted(set(values) - cls.kinds.keys())
+        unknown = sorted(set(values) - cls._kinds.keys())
         if unknown:
             raise ValueError(f"unknown model setting {unknown[0]!r}")
         return cls(**values)
@@ -137,7 +137,7 @@ class ModelConfig(_Description):
     bn_epsilon: float = 1e-3
     odd_zero: OddZero = "end"
 
-    kinds: ClassVar[Mapping[str, Kind]] = {
+    _kinds: ClassVar[Mapping[str, Kind]] = {
         **dict.fromkeys(("m", "n", "first_filter", "first_stride", "n_tags", "sample_rate"), int),
         "front_end": get_args(FrontEnd),
         "block": get_args(Block),
@@ -350,7 +350,7 @@ class SpectrogramConfig(_Description):
     n_tags: int = 50
     sample_rate: int = 16_000
 
-    kinds: ClassVar[Mapping[str, Kind]] = {"architecture": get_args(Architecture), "n_tags": int, "sample_rate": int}
+    _kinds: ClassVar[Mapping[str, Kind]] = {"architecture": get_args(Architecture), "n_tags": int, "sample_rate": int}
 
     def __post_init__(self) -> None:
         """Refuse what is no network."""

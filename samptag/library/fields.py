@@ -222,7 +222,7 @@ class TagFile:
         kept = id3v1_of(self.path)
         # Values stay apart by NUL in 2.3 as well: with the customary "/" between them AC/DC would become two artists.
         # mutagen would make an ID3v1 anew from ID3v2, cutting what does not fit: it takes it away, and it is put back.
-        ends = {"v1": 0} if type(self._file).__module__ in _ID3_AT_ENDS else {}
+        ends = {"v1": 1 if kept is None else 0} if type(self._file).__module__ in _ID3_AT_ENDS else {}
         self._file.save(v2_version=self._version(), v23_sep=None, **ends)
         if kept is not None:
             with open(self.path, "r+b") as file:

@@ -332,14 +332,12 @@ class _Run:
             if first is not None:
                 tagger = self.make_tagger(sum(guessed_seconds(song.path, song.size) for song in songs))
                 self._hear(tagger, chain([first], to_hear), batch)
-                batch += self._drain()
-                self._store(batch)
+                self._keep(batch)
                 if self.doubles:
                     self._hear(tagger, self._doubles_to_hear(), batch)
         finally:
             if self.is_sound:
-                batch += self._drain()
-                self._store(batch)
+                self._keep(batch)
 
     def _hear(self, tagger: Tagger, inputs: Iterator[Input], batch: list[tuple[_Song, TrackResult | None]]) -> None:
         if self.weights is None:
@@ -352,21 +350,24 @@ class _Run:
             for warning in result.warnings:
                 self.observer.warn(f"{song.path}: {warning}")
             if len(batch) >= _BATCH_SONGS or time.monotonic() - last > _BATCH_SECONDS:
-                batch += self._drain()
-                self._store(batch)
+                self._keep(batch)
                 last = time.monotonic()
             self.observer.done()
 
-    def _drain(self) -> list[tuple[_Song, TrackResult | None]]:
-        songs: list[tuple[_Song, TrackResult | None]] = []
+    def _keep(self, batch: list[tuple[_Song, TrackResult | None]]) -> None:
+        """Write what was heard, and then what sounds like it or needs no hearing."""
+        self._store(batch)
         while self.ready:
-            song = self.ready.popleft()
+            self.doubles.append(self.ready.popleft())
+        unheard: list[_Song] = []
+        for song in self.doubles:
             if song.digest is not None and self.audio.get(song.digest) not in self.heard:
-                self.doubles.append(song)
+                unheard.append(song)
                 continue
-            songs.append((song, None))
+            batch.append((song, None))
             self.observer.done()
-        return songs
+        self.doubles = unheard
+        self._store(batch)
 
     def _doubles_to_hear(self) -> Iterator[Input]:
         """Those of the doubles whose like failed, while the rest becomes `ready`."""
@@ -465,7 +466,7 @@ class _Run:
         for number, path in ask("SELECT id, path FROM songs WHERE audio = ?", (audio,)).fetchall():
             if not os.path.lexists(path):
                 ask(f"UPDATE songs SET path = ?, {changes} WHERE id = ?", (song.name, *values, number))
-                self.report.missing -= _below(path, [os.fsencode(root) for root in self.roots])
+                self.report.missing -= path in self.lost or _below(path, [os.fsencode(root) for root in self.roots])
                 return True
         ask(
             "INSERT INTO songs (path, size, mtime_ns, audio, artist, title, album, reader, error) "

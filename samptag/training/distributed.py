@@ -37,7 +37,7 @@ class Processes(Ranks):
 
     @contextmanager
     def training_on(self, device: torch.device) -> Iterator[None]:
-        """Connects the processes for the time of a with block.
+        """As `joined`, for a training on `device`.
 
         Raises
         ------

@@ -74,8 +74,10 @@ def test_without_a_folder_files_indexed_by_their_names_are_visited_too(index: Ru
     named.write_bytes(named.read_bytes()[:-2000])
     gone.unlink()
     assert summary(index()) == "1 song heard, 2 unchanged, 1 missing (--prune forgets them)"
+    named.rename(music / "calm" / "bay.wav")
+    assert summary(index()) == "0 songs heard, 2 unchanged, 1 moved, 1 missing (--prune forgets them)"
     shutil.rmtree(music / "formats")  # as a drive that is unplugged
-    assert summary(index()) == "0 songs heard, 2 unchanged"
+    assert summary(index()) == "0 songs heard, 3 unchanged"
 
 
 def test_an_index_of_other_weights_says_whose_words_it_has_and_how_to_go_on(samptag: Run, music: Path, db: Path):

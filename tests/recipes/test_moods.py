@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from recipes.library.music import Track
-from recipes.proof.moods import PAIRS, agreement, main, number_of, read_votes, spearman
-from samptag.errors import UsageError
+from recipes.proof.moods import PAIRS, ceiling, main, number_of, read_votes, spearman
+from samptag.errors import DatasetError
 
 EMOTIONS = ("joyful_activation", "power", "sadness", "tenderness", "calmness")
 # As the published table has it, with blanks in its first line.
@@ -34,21 +34,33 @@ def test_votes_are_read_from_the_table_as_published(tmp_path):
     assert emotions == EMOTIONS
     assert votes[1].tolist() == [[False, True, False, False, False], [True, False, False, False, False]]
     (tmp_path / "data.csv").write_text("track id,genre\n1,pop\n", "utf-8")
-    with pytest.raises(UsageError, match="no column 'joyful_activation'"):
+    with pytest.raises(DatasetError, match="no column 'joyful_activation'"):
+        read_votes(tmp_path / "data.csv")
+    (tmp_path / "data.csv").write_text(f"{HEAD}\n1,classical,1\n", "utf-8")
+    with pytest.raises(DatasetError, match=r"data.csv, line 2: not a track's number and a listener's votes"):
         read_votes(tmp_path / "data.csv")
 
 
 @pytest.mark.parametrize(
     ("key", "number"),
-    [("classical/20.mp3", 20), ("audio/emotify/rock-7.opus", 107), ("pop/100.mp3", 400), ("songs/pop.mp3", None)],
+    [
+        ("classical/20.mp3", 20),
+        ("audio/emotify/rock-7.opus", 107),
+        ("pop/100.mp3", 400),
+        ("songs/pop.mp3", None),
+        ("hip-pop/12.mp3", None),
+        ("pop/101.mp3", None),
+    ],
 )
 def test_files_are_numbered_genre_by_genre(tmp_path, key, number):
     assert number_of(Track(key=key, path=tmp_path, artist="", source="", split="")) == number
 
 
-def test_listeners_of_one_mind_agree():
+def test_only_listeners_of_one_mind_can_be_foretold():
     votes = [np.full((10, 1), share) for share in (False, True, False, True)]
-    assert agreement(votes, 0) == pytest.approx(1)
+    assert ceiling(votes, 0) == pytest.approx(1)
+    rng = np.random.default_rng(0)
+    assert ceiling([rng.random((12, 1)) < 0.5 for _ in range(50)], 0) < 0.5
 
 
 def test_the_command_prints_a_row_a_pair(tmp_path, media, monkeypatch, capsys):
@@ -70,5 +82,5 @@ def test_the_command_prints_a_row_a_pair(tmp_path, media, monkeypatch, capsys):
     assert main() == 0
     said, _, head, _, *rows = capsys.readouterr().out.splitlines()
     assert said == "3 tracks by 3 artists, 27 listenings"
-    assert head.startswith("| word | emotion | frame-mel-729-243-library | frame-mel-729-243-library, within genres |")
+    assert head.startswith("| word | emotion | mel | mel, within genres |")
     assert [tuple(row.split(" | ")[:2]) for row in rows] == [(f"| {word}", e.replace("_", " ")) for word, e in PAIRS]
