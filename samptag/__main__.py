@@ -1,6 +1,6 @@
 """`python -m samptag`, also what torchrun starts."""
 
-from samptag.cli.app import main
+from samptag.cli.app import run
 
 if __name__ == "__main__":
-    main()
+    run()

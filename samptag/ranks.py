@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from samptag.errors import SamptagError, UsageError
 
@@ -98,8 +97,8 @@ class Ranks:
     ) -> Iterator[None]:
         """Connects the processes; inside the with block `collect` and `spread` may be called.
 
-        They stay connected until they end. To tear connections down while the others do the same, or are ending, has
-        aborted a process that had done all its work; see `leave`.
+        They stay connected until they end: a process that tears its connections down while the others do the same, or
+        are ending, may abort though all its work is done.
 
         Parameters
         ----------
@@ -209,15 +208,3 @@ def deal(sizes: Sequence[float], world_size: int) -> list[int]:
             owners[item] = min(range(world_size), key=load.__getitem__)
             load[owners[item]] += sizes[item]
     return owners
-
-
-def leave(code: int) -> NoReturn:
-    """Leave the process, whose streams are flushed, with an exit code.
-
-    One of several just ends, without what Python and gloo do at the end: gloo's threads may hold Python objects a
-    moment longer, and letting go of one while the interpreter is taken down aborts the process
-    (pytorch/pytorch#179291).
-    """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        os._exit(code)
-    sys.exit(code)

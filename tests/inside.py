@@ -46,7 +46,7 @@ def run_inside(
             for number, descriptor in enumerate(kept):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-            gc.unfreeze()  # what the command has frozen at its end
+            gc.unfreeze()  # what the command has frozen
             stderr_console.cache_clear()
             speak_from(logging.INFO)
             logger.setLevel(level)

@@ -1,6 +1,5 @@
 """Shares of a job: who gets what, alone and in two real processes."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -118,11 +117,3 @@ def test_a_process_that_ends_is_noticed_by_the_other(two_processes):
     """)
     assert dead.returncode == 3, dead.stderr
     assert left.stdout == "another of the 2 processes has ended; its own message says why\n", left.stderr
-
-
-@pytest.mark.parametrize(("world_size", "said"), [("1", "taken down\n"), ("2", "")])
-def test_one_of_several_leaves_without_taking_the_interpreter_down(world_size, said):
-    code = "import atexit; from samptag.ranks import leave; atexit.register(print, 'taken down'); leave(3)"
-    env = {**os.environ, "WORLD_SIZE": world_size}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (3, said, "")

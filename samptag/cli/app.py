@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import inspect
 import logging
 import os
@@ -21,7 +20,6 @@ from samptag.cli.console import error, note, say, speak_from
 from samptag.cli.startup import without_collection
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
-from samptag.ranks import leave
 
 INTERRUPTED = 130
 USAGE = 2
@@ -113,9 +111,23 @@ def main() -> NoReturn:
     _set_up_logging(switches)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
-    code = _run(arguments, debug=debug)
-    gc.freeze()  # or the interpreter looks through all there is once more before it ends
-    leave(_flush(code))
+    sys.exit(_flush(_run(arguments, debug=debug)))
+
+
+def run() -> NoReturn:
+    """Be a process that runs the command line and ends with it.
+
+    It ends at once, without what Python does at the end of a process: that aborts it when a thread is in the middle of
+    compiled code then (passes being compiled, a decoder, a connection to another process), and takes its time.
+    """
+    try:
+        main()
+    except SystemExit as leaving:
+        if not isinstance(leaving.code, int):
+            raise
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        os._exit(leaving.code)
 
 
 def _plug_closed_streams() -> None:

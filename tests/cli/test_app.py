@@ -110,3 +110,12 @@ def test_a_full_disk_behind_standard_output_is_an_error(samptag, cli_environment
     assert process.returncode == 2
     assert process.stderr.decode().startswith("samptag: error: cannot write standard output")
     assert b"Traceback" not in process.stderr
+
+
+def test_a_process_ends_with_its_command_whatever_its_threads_do(cli_environment):
+    """The interpreter is not taken down under them."""
+    code = "import atexit, sys; atexit.register(print, 'down'); from samptag.cli.app import run; run()"
+    command = [sys.executable, "-c", code, "tag", "--no-such-option"]
+    done = subprocess.run(command, capture_output=True, text=True, env=cli_environment, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("samptag: error: No such option: --no-such-option")

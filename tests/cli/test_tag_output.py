@@ -49,7 +49,7 @@ def test_ctrl_c_closes_the_array(start, library):
     array = json.loads(b"".join(head) + rest)
     assert 2 <= len(array) < 600
     assert all(record["error"] is None for record in array)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     note, interrupted = stderr.decode().splitlines()
     assert re.fullmatch(r"samptag: \d+ of 600 inputs done; -o FILE.jsonl keeps what is done, and --resume .*", note)
     assert interrupted == "samptag: interrupted"
@@ -142,7 +142,7 @@ def test_ctrl_c_keeps_the_records_and_says_how_to_go_on(start, library, endless,
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     assert "--resume goes on from them" in stderr.decode()
     assert target.read_text() == "old\n"
     assert part.exists()
