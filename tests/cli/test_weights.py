@@ -228,8 +228,8 @@ def test_show_has_what_is_known_of_every_word(house: House, valid):
 
 def test_list_and_path_load_no_torch(house: House):
     code = (
-        "import runpy, sys\n"
-        "try: runpy.run_module('samptag', run_name='__main__')\n"
+        "import sys\nfrom samptag.cli.app import main\n"
+        "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "print([name for name in ('torch', 'numpy', 'safetensors') if name in sys.modules], file=sys.stderr)"
     )
