@@ -243,10 +243,10 @@ def _run(first: str, *others: str) -> None:
         sys.argv = [first, *others[1:]]
         exec(others[0], {"__name__": "__main__"})
     elif first == "-m":
-        from samptag.cli.app import main
+        from samptag.cli.app import run
 
         sys.argv = list(others)
-        main()
+        run()
     else:
         sys.argv = [first, *others]
         runpy.run_path(first, run_name="__main__")

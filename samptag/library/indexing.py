@@ -220,6 +220,7 @@ class _Run:
         self.rows = self._known_rows()
         self.lost: set[bytes] = set()  # are missing though they lie below none of the folders
         self.roots = roots or self._known_roots()
+        self.gone: dict[bytes, int] = {}  # what is missing now, with its number
         self.audio = dict(database.rows("SELECT digest, id FROM audio"))
         heard = database.rows("SELECT audio FROM heard WHERE weights = ?", self.weights)
         self.heard = {audio for (audio,) in heard}
@@ -305,14 +306,14 @@ class _Run:
         Below a folder that cannot be listed, or that is empty now, nothing is called missing: a drive may be unplugged.
         """
         folders = [os.fsencode(root) for root in self.roots if os.path.isdir(root)]
-        gone, back = [], []
+        back = []
         for path, row in self.rows.items():
             if path in seen:
                 if row.missing:
                     back.append((row.id,))
             elif path in self.lost or (_below(path, folders) and not _below(path, unreadable)):
-                gone.append((row.id,))
-        self.report.missing = len(gone)
+                self.gone[path] = row.id
+        self.report.missing = len(self.gone)
         now = time.time()
         with self.database.transaction() as connection:
             known = [path for (path,) in connection.execute("SELECT path FROM folders")]
@@ -320,7 +321,7 @@ class _Run:
             inner = [(path,) for path in known if _below(path, [top for top in tops if top != path])]
             connection.executemany("DELETE FROM folders WHERE path = ?", inner)
             connection.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?)", [(path, now) for path in tops])
-            connection.executemany("UPDATE songs SET missing = 1 WHERE id = ?", gone)
+            connection.executemany("UPDATE songs SET missing = 1 WHERE id = ?", [(row,) for row in self.gone.values()])
             connection.executemany("UPDATE songs SET missing = 0 WHERE id = ?", back)
             connection.execute("UPDATE weights SET used = ? WHERE digest = ?", (now, self.digest))
 
@@ -466,7 +467,7 @@ class _Run:
         for number, path in ask("SELECT id, path FROM songs WHERE audio = ?", (audio,)).fetchall():
             if not os.path.lexists(path):
                 ask(f"UPDATE songs SET path = ?, {changes} WHERE id = ?", (song.name, *values, number))
-                self.report.missing -= path in self.lost or _below(path, [os.fsencode(root) for root in self.roots])
+                self.report.missing -= path in self.gone
                 return True
         ask(
             "INSERT INTO songs (path, size, mtime_ns, audio, artist, title, album, reader, error) "

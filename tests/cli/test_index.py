@@ -80,6 +80,13 @@ def test_without_a_folder_files_indexed_by_their_names_are_visited_too(index: Ru
     assert summary(index()) == "0 songs heard, 3 unchanged"
 
 
+def test_a_file_that_is_named_where_it_was_and_where_it_is_has_moved(index: Run, music: Path):
+    old, new = music / "formats" / "bay.wav", music / "bay.wav"
+    index(old)
+    old.rename(new)
+    assert summary(index(old, new, check=1)) == "0 songs heard, 0 unchanged, 1 moved, 1 failed"
+
+
 def test_an_index_of_other_weights_says_whose_words_it_has_and_how_to_go_on(samptag: Run, music: Path, db: Path):
     old, new = "samplecnn-3-9-mtat50", DEFAULT
     files, to = music / "formats", ("--db", db)
