@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -220,5 +221,7 @@ def _connect(address: str) -> sqlite3.Connection:
         address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.execute("PRAGMA synchronous = FULL")
-    connection.create_function("fold", 1, fold, deterministic=True)
+    connection.create_function(
+        "fold", 1, lru_cache(maxsize=16)(fold), deterministic=True
+    )  # songs of an artist follow one another
     return connection
