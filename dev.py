@@ -66,7 +66,9 @@ def install(extra):
     own_pip = subprocess.call([str(PYTHON), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
     pip = [PYTHON, "-m", "pip"] if own_pip else [sys.executable, "-m", "pip", "--python", PYTHON]
     target = ".[" + extra + "]" if extra else "."
-    run(*pip, "install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt", "-e", target)
+    # Compiling all of PyTorch and SciPy in advance took half of the time; what is imported is compiled then.
+    options = ("--quiet", "--disable-pip-version-check", "--no-compile")
+    run(*pip, "install", *options, "-c", "constraints.txt", "-e", target)
     stamps[extra].write_text(wanted.hexdigest())
 
 
