@@ -187,7 +187,6 @@ def deal(sizes: Sequence[float], world_size: int) -> list[int]:
     Parameters
     ----------
     sizes : sequence of float, (items,)
-    world_size : int
 
     Returns
     -------

@@ -212,7 +212,6 @@ def interpolated_bank(ratio: Ratio) -> tuple[int, NDArray[np.float32]]:
 
     Returns
     -------
-    half : int
     weights : ndarray of float32, (INTERPOLATED_PHASES + 1, 2 * half)
         Row i: the taps at fraction i / INTERPOLATED_PHASES.
     """

@@ -20,7 +20,6 @@ class Source(Protocol):
     ----------
     native_rate : int
         Hz.
-    channels : int
     format : str
         Container and coding, e.g. "MP3" or "OGG/OPUS".
     warnings : list of str

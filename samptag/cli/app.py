@@ -17,9 +17,9 @@ import typer
 import samptag
 from samptag.cli.config import OPTIONS, config_path, configured_defaults
 from samptag.cli.console import error, note, say, speak_from
-from samptag.cli.startup import without_collection
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError
+from samptag.lazy import without_collection
 
 INTERRUPTED = 130
 USAGE = 2
@@ -35,13 +35,13 @@ COMMANDS = {
     "report": "samptag.cli.report:report",
     "index": "samptag.cli.index:index",
     "find": "samptag.cli.find:find",
-    "similar": "samptag.cli.similar:similar",
+    "similar": "samptag.cli.find:similar",
     "learn": "samptag.cli.learn:learn",
     "write": "samptag.cli.write:write",
     "info": "samptag.cli.info:info",
     "train": "samptag.cli.train:train",
     "eval": "samptag.cli.evaluate:evaluate_command",
-    "schema": "samptag.cli.schema:schema",
+    "schema": "samptag.cli.info:schema",
     "weights": "samptag.cli.weights:app",
     "data": "samptag.cli.data:app",
 }

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import note, print_json
+from samptag.cli.console import note, print_json, terminal, write_lines
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import quiet_codecs
 from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
-from samptag.text import printable
 
 if TYPE_CHECKING:
     from samptag.data import Dataset, Survey
@@ -191,14 +190,11 @@ def _print_lines(found: Survey) -> None:
     rows += [("part", split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}") for split in found.splits]
     rows += [("tag", tag.tag, tag.category or "", *map(str, tag.positives)) for tag in found.tags]
     rows += [("problem", problem.kind, problem.path, problem.message) for problem in found.problems]
-    for row in rows:
-        sys.stdout.write("\t".join(printable(" ".join(cell.split())) for cell in row) + "\n")
+    write_lines(rows)
 
 
 def _print_tables(found: Survey) -> None:
     from rich.table import Table
-
-    from samptag.cli.table import terminal
 
     console = terminal(sys.stdout)
     facts = Table(show_header=False, box=None)

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from samptag.cli.console import note
-from samptag.cli.options import complete_weights, device_option
+from samptag.cli.console import note, terminal
+from samptag.cli.options import complete_weights, device_option, format_option, progress_option, subset_option
 from samptag.cli.output import quiet_codecs, standard_output, text_file
 from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
-from samptag.text import valid_text
+from samptag.text import counted, first_names, valid_text
 
 if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
     from samptag.data import Dataset
+    from samptag.evaluation.report import Difference, EvaluationReport, Interval, Macro
+
+Measure: TypeAlias = tuple[float, float | None, float | None]
+"""A value and the ends of its interval."""
 
 SOME_FAILED = 1
+COLUMNS = (
+    *("model", "split", "hash", "clips", "groups", "protocol", "condition", "tag", "positives"),
+    *("roc_auc", "roc_auc_low", "roc_auc_high", "pr_auc", "pr_auc_low", "pr_auc_high"),
+)
+_CLEAN = "clean"
+_NAMED = 8  # names a remark lists before it counts the rest
 _PARTS = ("train", "valid", "test")
+_NOTHING = "nothing to score against: give --data DIR, or --scores FILE with --truth FILE"
 # Options by the panel of the help page that lists them.
 _truth = partial(typer.Option, rich_help_panel="What is true")
 _scored = partial(typer.Option, rich_help_panel="What is scored")
@@ -50,10 +67,8 @@ def evaluate_command(
             "mtat-pons-2018, mtat-pons-2018:valid.",
         ),
     ] = "test",
-    format: Annotated[
-        str | None, _truth("--format", metavar="NAME", help="The data set's layout, if not found out.")
-    ] = None,
-    subset: Annotated[str | None, _truth("--subset", metavar="NAME", help="MTG-Jamendo's subset of tags.")] = None,
+    format: Annotated[str | None, format_option("What is true")] = None,
+    subset: Annotated[str | None, subset_option("What is true")] = None,
     model: Annotated[
         str | None,
         _scored(
@@ -146,7 +161,7 @@ def evaluate_command(
             help="Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
         ),
     ] = None,
-    progress: Annotated[bool | None, _written("--progress/--no-progress", help="The progress bar.")] = None,
+    progress: Annotated[bool | None, progress_option("Output")] = None,
 ) -> None:
     """Score a model on a data set, or predictions against a truth.
 
@@ -164,7 +179,6 @@ def evaluate_command(
     _check_word("--tail", tail, ("overlap", "pad", "drop"))
     name, part = _parse_split(split)
 
-    from samptag.cli.eval_tables import as_tables, as_tsv, remarks
     from samptag.data import open_dataset
     from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
     from samptag.evaluation.perturb import parse_perturbation
@@ -221,19 +235,14 @@ def evaluate_command(
         if as_json or (output is not None and output.suffix.lower() == ".json"):
             out.write(valid_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=2)) + "\n")
         elif on_terminal:
-            from samptag.cli.table import terminal
-
-            terminal(out).print(as_tables(report))
+            terminal(out).print(_as_tables(report))
         else:
-            out.write(valid_text(as_tsv(report)))
+            out.write(valid_text(_as_tsv(report)))
         if table is not None:
             table.write(valid_text(scores_to_csv(report.scores)))
-    for remark in remarks(report):
+    for remark in _remarks(report):
         note(remark)
     raise typer.Exit(SOME_FAILED if report.failed else 0)
-
-
-_NOTHING = "nothing to score against: give --data DIR, or --scores FILE with --truth FILE"
 
 
 def _check_choices(**given: object) -> None:
@@ -257,3 +266,134 @@ def _parse_split(text: str) -> tuple[str | None, str]:
     if part in _PARTS:
         return name or None, part
     return text, "test"
+
+
+def _as_tsv(report: EvaluationReport) -> str:
+    """The report as tab-separated values with a header (`COLUMNS`), one row a condition and tag.
+
+    The rows that are no tag stand in parentheses: (macro) is the mean over tags with its 95 % interval, (loss) clean
+    minus degraded, (difference) the report's model minus the one it is compared with.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(COLUMNS)
+    split = f"{report.split_name}:{report.part}" if report.part else report.split_name
+    facts = [split, report.split_hash, report.clips, report.groups, report.protocol]
+    for model, condition, tag, positives, *measures in _rows(report):
+        cells = [f"{number:.6f}" if number is not None else "" for measure in measures for number in measure]
+        writer.writerow([model, *facts, condition, tag, positives, *cells])
+    return text.getvalue()
+
+
+def _rows(report: EvaluationReport) -> Iterator[Any]:
+    """Model, condition, tag, positives, and of both measures the value and the ends of its interval."""
+    name = report.model
+    yield name, _CLEAN, "(macro)", "", *_of_macro(report.macro)
+    yield from ((name, _CLEAN, t.tag, t.positives, _of(t.roc_auc), _of(t.pr_auc)) for t in report.tags)
+    if (other := report.against) is not None:
+        yield other.model, _CLEAN, "(macro)", "", *_of_macro(other.macro)
+        yield name, f"against {other.model}", "(difference)", "", *map(_of_difference, (other.roc_auc, other.pr_auc))
+    for degraded in report.perturbations:
+        condition, losses = degraded.perturbation, (degraded.roc_auc_loss, degraded.pr_auc_loss)
+        yield name, condition, "(macro)", "", *_of_macro(degraded.macro)
+        yield name, condition, "(loss)", "", *map(_of_difference, losses)
+        yield from ((name, condition, t.tag, t.positives, _of(t.roc_auc), _of(t.pr_auc)) for t in degraded.tags)
+
+
+def _of(value: float, interval: Interval | None = None) -> Measure:
+    low, high = interval or (None, None)
+    return value, low, high
+
+
+def _of_macro(macro: Macro) -> tuple[Measure, Measure]:
+    return _of(macro.roc_auc, macro.roc_auc_ci95), _of(macro.pr_auc, macro.pr_auc_ci95)
+
+
+def _of_difference(difference: Difference) -> Measure:
+    return _of(difference.value, difference.ci95)
+
+
+def _as_tables(report: EvaluationReport) -> Group:
+    """The report for a terminal: tags, what it is compared with, and what degradations cost."""
+    from rich.console import Group
+
+    from samptag.evaluation.report import INTERVALS_OF
+
+    tags = _headed(report, "tag", "positives", "ROC-AUC", "PR-AUC")
+    tags.caption = f"Intervals are of {INTERVALS_OF}: compare no PR-AUC with that of a set of another size."
+    tags.caption_justify = "left"
+    for tag in report.tags:
+        _add(tags, tag.tag, str(tag.positives), f"{tag.roc_auc:.4f}", f"{tag.pr_auc:.4f}")
+    tags.add_section()
+    macros = [_shown(*measure) for measure in _of_macro(report.macro)]
+    _add(tags, f"macro over {len(report.tags)} tags\n95 % interval", "", *macros, style="bold")
+    tables = [tags]
+    if (other := report.against) is not None:
+        comparison = _headed(report, "system", "ROC-AUC", "PR-AUC")
+        for name, macro in ((report.model, report.macro), (other.model, other.macro)):
+            _add(comparison, name, *(_shown(*measure) for measure in _of_macro(macro)))
+        comparison.add_section()
+        differences = [_shown(*_of_difference(measure), sign="+") for measure in (other.roc_auc, other.pr_auc)]
+        _add(comparison, "difference\n95 % interval", *differences, style="bold")
+        tables.append(comparison)
+    if report.perturbations:
+        losses = _headed(report, "condition", "ROC-AUC", "loss", "PR-AUC", "loss")
+        _add(losses, _CLEAN, f"{report.macro.roc_auc:.4f}", "", f"{report.macro.pr_auc:.4f}", "")
+        for degraded in report.perturbations:
+            roc, pr = (_shown(*_of_difference(d), sign="+") for d in (degraded.roc_auc_loss, degraded.pr_auc_loss))
+            macro = degraded.macro
+            _add(losses, degraded.perturbation, f"{macro.roc_auc:.4f}", roc, f"{macro.pr_auc:.4f}", pr)
+        tables.append(losses)
+    return Group(*tables)
+
+
+def _headed(report: EvaluationReport, first: str, *columns: str) -> Table:
+    """An empty table under the name of the split and the number of clips."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    split = f"{report.split_name} {report.part}".strip()
+    title = (
+        f"{report.model} on {split} ({report.split_hash}): {report.clips} clips, {report.groups} groups, "
+        f"protocol {report.protocol or 'not known'}"
+    )
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _add(table: Table, name: str, *cells: str, style: str | None = None) -> None:
+    """A row; names are taken as they are written."""
+    from rich.text import Text
+
+    table.add_row(Text(name), *cells, style=style)
+
+
+def _shown(value: float, low: float | None, high: float | None, *, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" + (f"\n[{low:{sign}.4f}, {high:{sign}.4f}]" if low is not None else "")
+
+
+def _remarks(report: EvaluationReport) -> Iterator[str]:
+    """What a person should know beside the figures, a line each."""
+    if report.missing_tags:
+        count = counted(len(report.missing_tags), "tag")
+        yield f"{count} that {report.model} does not know: {first_names(report.missing_tags, _NAMED)}"
+    if report.excluded_tags:
+        need = f"fewer than {counted(report.min_positives, 'positive')}, or no negative"
+        count = counted(len(report.excluded_tags), "tag")
+        yield f"{count} in no mean ({need}): {first_names(report.excluded_tags, _NAMED)}"
+    if report.failed:
+        lost = counted(len(report.failed), "clip")
+        yield f"{lost} left out of every figure and of the split's hash, because unreadable"
+        yield from (clip.error for clip in report.failed[:_NAMED])
+    yield from report.warnings
+    if report.against is not None:
+        yield report.against.verdict
+        alike = report.against.agreement
+        yield (
+            f"agreement with {report.against.model}: mean per-tag correlation {alike.correlation:.3f}, "
+            f"top-{alike.top} overlap {alike.top_overlap:.3f}"
+        )

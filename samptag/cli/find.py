@@ -1,26 +1,36 @@
-"""`samptag find`: the songs that an expression is true of, as a playlist, records or paths."""
+"""`samptag find` and `samptag similar`: songs of the index, given out as a playlist, records or paths."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json as json_format
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.library_options import (
-    Db,
-    Heard,
-    check_output,
-    complete_expression,
-    complete_sort,
-    give_songs,
-    note_unheard,
-    open_library,
-)
-from samptag.cli.options import Json
+from samptag.cli.console import note, print_records, terminal
+from samptag.cli.options import Db, Device, Heard, Json, complete_expression, open_library, words_of_index
+from samptag.errors import UsageError
+from samptag.text import clock, counted, printable
 
-__all__ = ["find"]
+if TYPE_CHECKING:
+    from samptag.library import Library, Song
 
-SCHEMA = "samptag.find/1"
+__all__ = ["find", "similar"]
+
+FIND_SCHEMA, SIMILAR_SCHEMA = "samptag.find/1", "samptag.similar/1"
+_SUFFIXES = (".m3u8", ".m3u", ".nsp", ".jsonl")
+
+
+def _complete_sort(context: typer.Context, incomplete: str) -> list[str]:
+    """Words, fields and "random", with the minus that was typed."""
+    sign = "-" if incomplete.startswith("-") else ""
+    names = [*words_of_index(context), "artist", "title", "album", "path", "duration", "random"]
+    return [sign + name for name in names if name.startswith(incomplete.removeprefix("-"))]
+
 
 Output = Annotated[
     str | None,
@@ -52,7 +62,7 @@ def find(
             metavar="WORD",
             help="A word (highest score first), a field, or random; with - in front the other way round.",
             show_default="by path",
-            autocompletion=complete_sort,
+            autocompletion=_complete_sort,
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same random order in every run.")] = None,
@@ -71,24 +81,154 @@ def find(
     $ samptag find 'piano > .2 and not "female vocals"' -o quiet.m3u8
     $ samptag find 'techno and duration < 300' --sort techno -n 20
     """
-    check_output(output, null=null, as_json=json)
+    _check_output(output, null=null, as_json=json)
     with open_library(db) as library:
         weights = library.weights(model)
         songs = library.find(expression, model=model, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
         condition = library.condition(expression, model=model)
         document = {
-            "schema": SCHEMA,
+            "schema": FIND_SCHEMA,
             "expression": expression,
             "weights": {"name": weights.name, "sha256": weights.digest},
             "cutoffs": {weights.vocabulary.words[p].tag: weights.vocabulary.cutoff(p) for p in condition.bare},
         }
         if condition.bare and not weights.vocabulary.has_cutoffs:
-            from samptag.cli.console import note
             from samptag.library.words import DEFAULT_CUTOFF
 
-            note(
-                f"the weights {weights.name} store no cut-offs: a word alone means a score of at least {DEFAULT_CUTOFF}"
-            )
+            meant = f"a word alone means a score of at least {DEFAULT_CUTOFF}"
+            note(f"the weights {weights.name} store no cut-offs: {meant}")
         shown = [weights.vocabulary.words[place].tag for place in condition.words]
-        note_unheard(library, model)
-        give_songs(songs, library=library, document=document, output=output, null=null, as_json=json, shown=shown)
+        _note_unheard(library, model)
+        _give_songs(songs, library=library, document=document, output=output, null=null, as_json=json, shown=shown)
+
+
+def similar(
+    songs: Annotated[list[str], typer.Argument(metavar="SONG...", help="Files, in the index or not.")],
+    unlike: Annotated[
+        list[str] | None, typer.Option("--not", metavar="SONG", help="Keep away from this song; may be repeated.")
+    ] = None,
+    path_to: Annotated[
+        str | None, typer.Option("--path-to", metavar="SONG", help="Lead from the one SONG to this one in even steps.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="At most N songs.")] = 25,
+    where: Annotated[
+        str,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="Only songs that this is true of; see 'samptag find --help'.",
+            show_default=False,
+            autocompletion=complete_expression,
+        ),
+    ] = "",
+    per_artist: PerArtist = None,
+    db: Db = None,
+    model: Heard = None,
+    output: Output = None,
+    null: Null = False,
+    json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Find the songs of the index that sound most like one or several others.
+
+    Copies and near-identical recordings of a song come once. A song that is not in the index is heard on the spot.
+
+    $ samptag similar song.mp3 -o radio.m3u8
+    $ samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'path !~ live' -o evening.m3u8
+    """
+    _check_output(output, null=null, as_json=json)
+    with open_library(db) as library:
+        weights = library.weights(model)
+        found = library.similar(
+            songs,
+            unlike=unlike or (),
+            path_to=path_to,
+            n=n,
+            where=where,
+            per_artist=per_artist,
+            model=model,
+            device=device,
+        )
+        document = {"schema": SIMILAR_SCHEMA, "weights": {"name": weights.name, "sha256": weights.digest}}
+        _note_unheard(library, model)
+        _give_songs(found, library=library, document=document, output=output, null=null, as_json=json)
+
+
+def _check_output(output: str | None, *, null: bool, as_json: bool) -> None:
+    """Refuse an output that no format goes by."""
+    if output is not None and Path(output).suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--output {output}: the name must end in .m3u8, .m3u, .nsp or .jsonl")
+    if sum((output is not None, null, as_json)) > 1:
+        raise UsageError("--output, -0 and --json exclude each other")
+
+
+def _note_unheard(library: Library, model: str | None) -> None:
+    """Say how many songs of the index a search leaves out because they were not heard with its weights."""
+    heard, songs = library.heard(model)
+    if heard < songs:
+        from samptag.pretrained import load_registry
+
+        name = library.weights(model).name
+        command = f"index --model {name}'" if name in load_registry().entries else "index' with these weights"
+        count = f"{heard} of {counted(songs, 'song')} {'was' if heard == 1 else 'were'}"
+        note(f"{count} heard with {name}; 'samptag {command} hears the others")
+
+
+def _give_songs(
+    songs: Sequence[Song],
+    *,
+    library: Library,
+    document: dict[str, Any],
+    output: str | None,
+    null: bool,
+    as_json: bool,
+    shown: Sequence[str] = (),
+) -> None:
+    """Songs to where they were asked for; a terminal shows the scores of the words `shown` beside them."""
+    if as_json:
+        from samptag.library.songs import song_record
+
+        print_records(document, "songs", map(song_record, songs))
+    elif output is not None:
+        _write_file(songs, library, document, output)
+    elif sys.stdout.isatty() and not null:
+        _show(songs, shown)
+    else:
+        from samptag.cli.output import explain_write_errors
+
+        end = b"\0" if null else b"\n"
+        with explain_write_errors("standard output"):
+            sys.stdout.buffer.writelines(os.fsencode(song.path) + end for song in songs)
+            sys.stdout.buffer.flush()
+
+
+def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any], output: str) -> None:
+    from samptag.cli.output import binary_file
+    from samptag.library.playlists import m3u8_bytes, nsp_bytes
+    from samptag.library.songs import song_record
+
+    suffix = Path(output).suffix.lower()
+    content: Iterable[bytes]
+    if suffix == ".jsonl":
+        content = (json_format.dumps(song_record(song)).encode() + b"\n" for song in songs)
+    elif suffix == ".nsp":
+        comment = f"samptag: {document.get('expression') or 'songs like others'}"
+        content = [nsp_bytes(songs, folders=library.folders(), name=Path(output).stem, comment=comment)]
+    else:
+        content = [m3u8_bytes(songs, folder=os.path.dirname(os.path.abspath(output)))]
+    with binary_file(output) as file:
+        file.writelines(content)
+    if sys.stderr is not None and sys.stderr.isatty():
+        note(f"{counted(len(songs), 'song')} in {output}")
+
+
+def _show(songs: Iterable[Song], shown: Sequence[str]) -> None:
+    from rich.text import Text
+
+    console = terminal(sys.stdout)
+    for song in songs:
+        facts = [clock(song.duration)]
+        if song.similarity is not None:
+            facts.append(f"alike {song.similarity:.2f}")
+        facts += [f"{word} {song.scores[word]:.2f}" for word in shown]
+        console.print(Text.assemble((song.label, "bold cyan"), "  ", (" · ".join(facts), "dim")), no_wrap=True)
+        console.print(Text(f"  {printable(song.path)}", style="bright_black"), soft_wrap=True)

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from samptag.cli.console import note, print_json
-from samptag.cli.library_options import Db, open_library
-from samptag.cli.options import Device, Json, Model, Progress
+from samptag.cli.options import Db, Device, Json, Model, Progress, open_library
 from samptag.errors import UsageError
-from samptag.text import counted
+from samptag.text import clock, counted
 
 __all__ = ["index"]
 
@@ -138,8 +137,6 @@ def _update(
 
 
 def _show(status: dict[str, Any]) -> None:
-    from samptag.cli.table import clock
-
     lines = [
         f"index    {status['path']} ({status['size'] / 1e6:.1f} MB)",
         f"songs    {status['songs']}, {clock(status['duration'])}",

@@ -1,4 +1,4 @@
-"""`samptag info`: what a bug report needs, and what a person wants to know before a long run."""
+"""`samptag info` and `samptag schema`: what samptag says of itself, to a bug report or to whoever reads its JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,54 @@ import json as json_format
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import samptag
+from samptag.errors import UsageError
+
 if TYPE_CHECKING:
     from samptag.pretrained import Store, WeightsEntry
+
+# Beside the package's own modules, so no importlib.resources: importing that takes longer than reading the file.
+_SCHEMAS = Path(samptag.__file__).parent / "schemas"
+
+
+def _schema_names() -> list[str]:
+    return sorted(path.stem for path in _SCHEMAS.glob("*.json"))
+
+
+def _complete_schemas(incomplete: str) -> Iterator[str]:
+    return (name for name in _schema_names() if name.startswith(incomplete))
+
+
+def schema_text(name: str) -> str:
+    """The JSON Schema of a document that there is, as its file holds it."""
+    return (_SCHEMAS / f"{name}.json").read_text(encoding="utf-8")
+
+
+def schema(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Of the document; without it all names.", autocompletion=_complete_schemas),
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a document.
+
+    $ samptag schema
+    $ samptag schema tag > tag.schema.json
+
+    A record's field "schema" names the version; fields are only ever added to it.
+    """
+    if name is None:
+        sys.stdout.write("".join(f"{known}\n" for known in _schema_names()))
+        return
+    if name not in _schema_names():
+        raise UsageError(f"there is no schema {name!r}: there is {', '.join(_schema_names())}")
+    sys.stdout.write(schema_text(name))
 
 
 def info(
@@ -25,29 +67,28 @@ def info(
     if json:
         sys.stdout.write(json_format.dumps(facts, ensure_ascii=False, indent=2) + "\n")
         return
-    for name, value in facts.items():
-        if name in ("weights", "default_weights"):
-            continue
-        text = ", ".join(map(str, value)) if isinstance(value, list) else value
-        if isinstance(value, bool):
-            text = "yes" if value else "no"
-        if isinstance(value, dict):
-            text = ", ".join(f"{key}={item}" for key, item in value.items())
-        if text == "":  # no process of torchrun
-            continue
-        sys.stdout.write(f"{name.replace('_', ' '):<12}{text}\n")
-    default = facts["default_weights"]
-    sys.stdout.write(f"{'default':<12}{default['name']} (sha256 {default['sha256'] or 'unknown'})\n")
-    for weights in facts["weights"]:
+    default, known = facts.pop("default_weights"), facts.pop("weights")
+    lines = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
+    lines.append(("default", f"{default['name']} (sha256 {default['sha256'] or 'unknown'})"))
+    for weights in known:
         state = "installed" if weights["installed"] else weights["problem"]
-        sys.stdout.write(f"{'weights':<12}{weights['name']} ({state})\n")
+        lines.append(("weights", f"{weights['name']} ({state})"))
+    # The ranks are empty where there is no process of torchrun.
+    sys.stdout.writelines(f"{name:<12}{text}\n" for name, text in lines if text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        value = [f"{key}={item}" for key, item in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _facts() -> dict[str, Any]:
     import numpy
     import soundfile
 
-    import samptag
     from samptag.core.card import header_if_any
     from samptag.core.device import available_cores, available_devices
     from samptag.engine.predictor import default_threads

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samptag.cli.console import print_json
-from samptag.cli.library_options import Db, Heard, open_library
+from samptag.cli.options import Db, Heard, Json, open_library
 
 if TYPE_CHECKING:
     from samptag.library.learning import LearnedWord, Lesson
-
-from samptag.cli.options import Json
 
 __all__ = ["learn"]
 

@@ -1,21 +1,41 @@
-"""Options that several commands share, each written once, and the names that the shell can complete."""
+"""Options that several commands share, each written once, and what the shell completes in them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samptag.data.formats import FORMATS
+from samptag.errors import SamptagError
+
+if TYPE_CHECKING:
+    from samptag.library import Library
 
 weights_panel = "The model"
 
 
+def open_library(db: str | None) -> Library:
+    """The library of ``--db``, of the user where it is not given."""
+    from samptag.library import Library
+
+    return Library(db)
+
+
+def completion(*words: str) -> Callable[[str], Iterator[str]]:
+    """What completes one of these words."""
+
+    def complete(incomplete: str) -> Iterator[str]:
+        return (word for word in words if word.startswith(incomplete))
+
+    return complete
+
+
 def complete_weights(incomplete: str) -> Iterator[str]:
     """Names of the registry and of the user's own imports that begin so."""
-    from samptag.errors import SamptagError
     from samptag.pretrained import open_store
 
     try:
@@ -27,31 +47,65 @@ def complete_weights(incomplete: str) -> Iterator[str]:
 
 def complete_tags(context: typer.Context, incomplete: str) -> Iterator[str]:
     """Tags of the weights named on the same line that go on from what follows the last comma."""
+    from samptag.core.card import read_card
+    from samptag.pretrained import DEFAULT, open_store
+
+    name = context.params.get("model") or DEFAULT
+    try:
+        store = open_store(offline=True)
+        entry = store.registry.find(name)
+        tags = entry.tags.tags if entry is not None else read_card(store.resolve(name)).tags
+    except SamptagError:
+        return
     before, comma, begun = incomplete.rpartition(",")
-    for tag in _tags_of(context.params.get("model")):
+    for tag in tags:
         if tag.casefold().startswith(begun.casefold()):
             # Bash puts the word into the line as it is.
             word = tag.replace(" ", "\\ ") if os.environ.get("_SAMPTAG_COMPLETE") == "complete_bash" else tag
             yield before + comma + word
 
 
-def _tags_of(model: str | None) -> tuple[str, ...]:
-    """The tags of weights that are installed or known, without loading them."""
-    from samptag.core.card import read_card
-    from samptag.errors import SamptagError
-    from samptag.pretrained import DEFAULT, open_store
+def _complete_databases(incomplete: str) -> Iterator[str]:
+    """Files and folders that may hold an index, and the user's own."""
+    from samptag.library.database import default_path
 
+    folder, _, start = incomplete.rpartition("/")
     try:
-        store = open_store(offline=True)
-        name = model or DEFAULT
-        entry = store.registry.find(name)
-        return entry.tags.tags if entry is not None else read_card(store.resolve(name)).tags
+        names = sorted(os.listdir(folder or ("/" if incomplete.startswith("/") else ".")))
+    except OSError:
+        names = []
+    for name in names:
+        path = f"{folder}/{name}" if "/" in incomplete else name
+        if name.startswith(start) and os.path.isdir(path):
+            yield f"{path}/"
+        elif name.startswith(start) and Path(name).suffix in (".db", ".sqlite", ".sqlite3"):
+            yield path
+    if str(default_path()).startswith(incomplete) and default_path().is_file():
+        yield str(default_path())
+
+
+def _complete_heard(context: typer.Context, incomplete: str) -> list[str]:
+    try:
+        with open_library(context.params.get("db")) as library:
+            return [w["name"] for w in library.status()["weights"] if w["name"].startswith(incomplete)]
+    except SamptagError:
+        return []
+
+
+def words_of_index(context: typer.Context) -> Sequence[str]:
+    """The words of the index that is named on the same line; none where it cannot be read."""
+    try:
+        with open_library(context.params.get("db")) as library:
+            return library.weights(context.params.get("model")).vocabulary.tags
     except SamptagError:
         return ()
 
 
-def _complete_devices(incomplete: str) -> Iterator[str]:
-    return (name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete))
+def complete_expression(context: typer.Context, incomplete: str) -> list[str]:
+    """The expression with its last piece made into words of the index."""
+    start = max(incomplete.rfind(mark) for mark in " (\"'") + 1
+    piece = incomplete[start:].casefold()
+    return [incomplete[:start] + word for word in words_of_index(context) if word.casefold().startswith(piece)]
 
 
 def device_option(panel: str) -> Any:
@@ -61,9 +115,27 @@ def device_option(panel: str) -> Any:
         metavar="DEVICE",
         envvar="SAMPTAG_DEVICE",
         help="auto, cpu, cuda, cuda:N or mps.",
-        autocompletion=_complete_devices,
+        autocompletion=completion("auto", "cpu", "cuda", "mps"),
         rich_help_panel=panel,
     )
+
+
+def progress_option(panel: str | None = None) -> Any:
+    """``--progress``, as `device_option`."""
+    shown = "Show progress on standard error; by default on a terminal."
+    return typer.Option("--progress/--no-progress", help=shown, rich_help_panel=panel)
+
+
+def format_option(panel: str | None = None) -> Any:
+    """``--format`` of a data set, as `device_option`."""
+    names = f"{', '.join(FORMATS)}; detected by default."
+    return typer.Option("--format", metavar="NAME", help=names, rich_help_panel=panel)
+
+
+def subset_option(panel: str | None = None) -> Any:
+    """``--subset`` of a data set, as `device_option`."""
+    names = "MTG-Jamendo: top50tags, full, genre, instrument, moodtheme."
+    return typer.Option("--subset", metavar="NAME", help=names, rich_help_panel=panel)
 
 
 Model = Annotated[
@@ -80,18 +152,35 @@ Model = Annotated[
 ]
 Device = Annotated[str, device_option(weights_panel)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Progress = Annotated[
-    bool | None,
-    typer.Option("--progress/--no-progress", help="Show progress on standard error; by default on a terminal."),
+Progress = Annotated[bool | None, progress_option()]
+
+# Of the commands that use the library.
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="FILE",
+        envvar="SAMPTAG_DB",
+        help="The index.",
+        show_default="library.db in samptag's folder of user data",
+        autocompletion=_complete_databases,
+        is_eager=True,
+    ),
+]
+Heard = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="Whose words and embeddings to use, of the weights the songs were heard with.",
+        show_default="those of the last index",
+        autocompletion=_complete_heard,
+    ),
 ]
 
 # Of the commands that read data sets.
-Format = Annotated[
-    str | None, typer.Option("--format", metavar="NAME", help=f"{', '.join(FORMATS)}; detected by default.")
-]
+Format = Annotated[str | None, format_option()]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="A named split, such as mtat-pons-2018.")]
-Subset = Annotated[
-    str | None,
-    typer.Option("--subset", metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme."),
-]
+Subset = Annotated[str | None, subset_option()]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; by default one a processor.")]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from samptag.cli.console import note, stderr_console, wants_progress
-from samptag.text import counted, printable
+from samptag.text import clock, counted, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
@@ -32,7 +32,6 @@ class Bar:
     ----------
     shown : bool
         Whether to draw at all.
-    unit : Unit
     """
 
     def __init__(self, *, shown: bool, unit: Unit = "count") -> None:
@@ -86,7 +85,6 @@ def progress_bar(asked: bool | None, *, unit: Unit = "count") -> Iterator[Bar]:
     ----------
     asked : bool or None
         The user's --progress or --no-progress; None to draw when standard error is a terminal.
-    unit : Unit
     """
     bar = Bar(shown=wants_progress(asked), unit=unit)
     try:
@@ -209,8 +207,6 @@ class Meter:
         return f"{counted(self.n_tagged, 'file')} tagged{failed}; {self._rate()}{written}"
 
     def _rate(self) -> str:
-        from samptag.cli.table import clock
-
         elapsed = max(time.monotonic() - self._begun, 1e-3)
         return f"{clock(self._heard)} heard, {self._heard / elapsed:.0f}× real time"
 

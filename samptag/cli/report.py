@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samptag.cli.console import detail, note
-from samptag.cli.library_options import Db
-from samptag.cli.options import Device, Model, Progress, weights_panel
+from samptag.cli.options import Db, Device, Model, Progress, weights_panel
 from samptag.cli.output import binary_file, quiet_codecs
 from samptag.cli.progress import Meter
 from samptag.cli.tag import expected_seconds, open_tagger, tell

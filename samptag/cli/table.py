@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
+from samptag.cli.console import terminal
 from samptag.cli.writers import About, Writer
-from samptag.text import printable
+from samptag.text import clock, printable
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from rich.console import Console
     from rich.text import Text
 
     from samptag.tagging import TagScore, TrackResult
@@ -299,13 +299,6 @@ def scored(word: str, item: TagScore, style: str = "") -> Text:
     return Text.assemble((f"  {word}", style or "default"), (" " + f"{item.score:.2f}".removeprefix("0"), "dim"))
 
 
-def terminal(out: TextIO) -> Console:
-    """A console on the terminal that prints names and tags as they are."""
-    from rich.console import Console
-
-    return Console(file=out, markup=False, highlight=False, emoji=False)
-
-
 def shorten(text: str, cells: int) -> str:
     """The text in at most so many terminal cells (wide characters take two), with an ellipsis in its middle."""
     if cell_len(text) <= cells:
@@ -332,12 +325,3 @@ def score_bar(score: float, cells: int) -> str:
 def pad(text: str, cells: int) -> str:
     """The text with spaces up to so many terminal cells."""
     return text + " " * (cells - cell_len(text))
-
-
-def clock(seconds: float) -> str:
-    """The duration as m:ss, or h:mm:ss from an hour on; tenths of a second below ten."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -20,11 +20,11 @@ from samptag.cli.interrupts import Interrupts
 from samptag.cli.options import Device, Model, complete_tags, weights_panel
 from samptag.cli.output import may_be_replaced, quiet_codecs
 from samptag.cli.progress import Meter, progress_bar
-from samptag.cli.startup import without_collection
 from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError, WeightsError
+from samptag.lazy import without_collection
 from samptag.ranks import Ranks
-from samptag.text import counted, did_you_mean
+from samptag.text import clock, counted, did_you_mean
 
 if TYPE_CHECKING:
     from samptag.cli.journal import Journal
@@ -479,8 +479,6 @@ def _results(
 
 def tell(result: TrackResult) -> None:
     """Say what a person should know of one result, beside its tags."""
-    from samptag.cli.table import clock
-
     for warning in result.warnings:
         warn(f"{result.path}: {warning}")
     if result.error is not None:

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from samptag import __version__
-from samptag.cli.console import print_json
+from samptag.cli.console import print_json, terminal, write_lines
 from samptag.cli.options import Json, Progress, complete_weights
 from samptag.cli.output import binary_file
 from samptag.cli.progress import progress_bar
-from samptag.cli.vocabulary import has_words_to_explain, print_words, word_facts
 from samptag.errors import UsageError, WeightsError
 from samptag.lazy import require_extra
 from samptag.text import counted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from samptag.core.card import ModelCard
     from samptag.core.weights import LoadedModel
-    from samptag.pretrained import Store, WeightsEntry
+    from samptag.pretrained import Store
 
 app = typer.Typer(help="List, fetch, check, export and import weights.", no_args_is_help=True)
 
 SCHEMA = "samptag.weights-entry/1"
-_LIST_COLUMNS = ("name", "words", "Hz", "licence", "evidence", "installed")
 _WIDE = 90
-_VERIFY_COLUMNS = ("name", "status", "detail")
 # Bundled weights need no download: they are installed when they are first used.
 _NOT_INSTALLED = {"bundled": "at first use", "remote": "no"}
+_UNVERIFIED = "unverified"
+# What the figures of words mean, by the kind of their evidence.
+_MEANINGS = {
+    "human": (
+        "people's tags",
+        "ROC-AUC",
+        "of a track with the word and one without it, the one with it scores higher in so many pairs of a hundred; "
+        ".50 is chance. In brackets: 95 % intervals",
+    ),
+    "teachers": (
+        "its teachers",
+        "correlation",
+        "1 where the word's scores rise and fall as its teachers' do, on music not learned from; 0 is chance",
+    ),
+}
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A registry name or an import.", autocompletion=complete_weights)
@@ -52,23 +68,17 @@ def list_weights(as_json: Json = False) -> None:
     from samptag.pretrained import open_store
 
     store = open_store()
-    records = [_entry_record(store, entry) for entry in store.registry.entries.values()]
-    records += [_own_record(name, store.installed_path(name)) for name in store.imported_names()]
+    records = [_record(store, name) for name in (*store.registry.entries, *store.imported_names())]
     if as_json:
         print_json(records)
         return
-    rows = [
-        (
-            record["name"],
-            str(len(record["tags"])),
-            "" if record["sample_rate"] is None else str(record["sample_rate"]),
-            record["licence"],
-            _evidence(record),
-            _installed(record),
-        )
-        for record in records
-    ]
-    _print_rows(_LIST_COLUMNS, rows)
+    _print_rows(
+        ("name", "words", "Hz", "licence", "evidence", "installed"),
+        [
+            (r["name"], str(len(r["tags"])), str(r["sample_rate"] or ""), r["licence"], _evidence(r), _installed(r))
+            for r in records
+        ],
+    )
 
 
 @app.command()
@@ -99,13 +109,12 @@ def show(
         return
     store = open_store()
     entry = store.registry.find(name)
-    if entry is not None:
-        record, path = _entry_record(store, entry), store.present(entry.name)
-    elif name in store.imported_names():
-        record, path = _own_record(name, store.installed_path(name)), store.installed_path(name)
+    if entry is not None or name in store.imported_names():
+        known = name if entry is None else entry.name
+        record, path = _record(store, known), store.present(known)
     else:
         path = store.resolve(name)  # says which names there are
-        record = _own_record(read_card(path).name, path, source="file")
+        record = _record(store, read_card(path).name, file=path)
     if as_json:
         print_json(record)
         return
@@ -114,22 +123,22 @@ def show(
         ("what", record["description"]),
         ("licence", record["licence"]),
         ("learned from", record["training_data"]),
-        ("rate", "" if record["sample_rate"] is None else f"{record['sample_rate']} Hz"),
+        ("rate", record["sample_rate"] and f"{record['sample_rate']} Hz"),
         ("installed", record["path"] if record["installed"] else _installed(record)),
-        ("sha256", record["sha256"] or ""),
-        ("fetched from", record["url"] or ""),
+        ("sha256", record["sha256"]),
+        ("fetched from", record["url"]),
         ("cite", record["citation"]),
         *(("figures", _figures(score)) for score in record["scores"]),
     ]
     card = header_if_any(path)[0]
-    explained = card is not None and has_words_to_explain(card)
-    if card is not None and explained:
-        facts += word_facts(card)
-    else:
-        facts += [(f"words: {category}" if category else "words", ", ".join(tags)) for category, tags in _words(record)]
-    _print_facts([(label, text) for label, text in facts if text])
-    if card is not None and explained:
-        print_words(card)
+    if card is not None and (card.cutoffs or card.evidence or card.concepts):
+        _print_facts([*facts, *_word_facts(card)])
+        _print_words(card)
+        return
+    groups: dict[str, list[str]] = {}
+    for tag, category in zip(record["tags"], record["tag_categories"] or [""] * len(record["tags"]), strict=True):
+        groups.setdefault(f"words: {category}" if category else "words", []).append(tag)
+    _print_facts([*facts, *((label, ", ".join(tags)) for label, tags in groups.items())])
 
 
 def _write_filters(path: Path, loaded: LoadedModel) -> None:
@@ -192,9 +201,6 @@ def pull(
 
     $ samptag weights pull sota-jamendo-sample
     """
-    from dataclasses import replace
-    from functools import partial
-
     from samptag.pretrained import open_store
 
     store = open_store()
@@ -234,6 +240,7 @@ def verify(
 
     $ samptag weights verify
     """
+    from samptag.core.card import header_if_any
     from samptag.pretrained import open_store
 
     store = open_store()
@@ -241,10 +248,12 @@ def verify(
         names = [name for name in store.registry.entries if store.present(name) is not None]
         names += store.imported_names()
     rows = [_verified(store, name) for name in names]
+    columns = ("name", "status", "detail")
     if as_json:
-        print_json([_verify_record(store, row) for row in rows])
+        facts = ({"sha256": header_if_any(store.present(name))[1], "version": __version__} for name, *_ in rows)
+        print_json([{**dict(zip(columns, row, strict=True)), **more} for row, more in zip(rows, facts, strict=True)])
     else:
-        _print_rows(_VERIFY_COLUMNS, rows)
+        _print_rows(columns, rows)
     if any(status != "ok" for _, status, _ in rows):
         raise typer.Exit(WeightsError.exit_code)
 
@@ -294,66 +303,45 @@ def import_weights(
     typer.echo(installed)
 
 
-def _entry_record(store: Store, entry: WeightsEntry) -> dict[str, Any]:
-    from samptag.core.card import header_if_any
+def _record(store: Store, name: str, *, file: Path | None = None) -> dict[str, Any]:
+    """All that is known of weights: of the registry's, of an import, or of those in a `file`."""
+    from samptag.core.card import header_if_any, read_header
 
-    problem = store.problem(entry)
-    present = store.installed_path(entry.name).is_file()
-    card, digest = header_if_any(store.present(entry.name))
-    return {
-        "schema": SCHEMA,
-        "name": entry.name,
-        "description": entry.description,
-        "tags": entry.tags.tags,
-        "tag_categories": entry.tags.categories or (None if card is None else card.tag_categories),
-        **_words_known(card),
-        "sample_rate": entry.sample_rate,
-        "training_data": entry.training_data,
-        "licence": entry.licence,
-        "citation": entry.citation,
-        "scores": [vars(score) for score in entry.scores],
-        "source": "remote" if entry.url else "bundled",
-        "url": entry.url,
-        "installed": problem is None,
-        "problem": problem if present else None,
-        "path": str(store.installed_path(entry.name)) if problem is None else None,
-        "sha256": digest,
-        "version": __version__,
-    }
-
-
-def _own_record(name: str, path: Path, *, source: str = "imported") -> dict[str, Any]:
-    from samptag.core.card import read_header
-
-    card, digest, problem = None, None, None
-    try:
-        card, digest = read_header(path)
-    except WeightsError as error:
-        problem = str(error)
+    rate: int | None
+    path = file or store.installed_path(name)
+    entry = None if file else store.registry.entries.get(name)
+    card, digest, problem, source = None, None, None, "file" if file else "imported"
+    if entry is not None:
+        card, digest = header_if_any(store.present(name))
+        problem, source = store.problem(entry), "remote" if entry.url else "bundled"
+        tags, categories, rate = entry.tags.tags, entry.tags.categories, entry.sample_rate
+    else:
+        try:
+            card, digest = read_header(path)
+        except WeightsError as error:
+            problem = str(error)
+        tags, categories = card.tags if card else (), None
+        rate = card.config.sample_rate if card else None
+    # What a card says of its words beside their categories, as JSON holds it.
+    of_words = {} if card is None else card.to_dict()
     return {
         "schema": SCHEMA,
         "name": name,
-        "description": getattr(card, "description", ""),
-        "tags": () if card is None else card.tags,
-        "tag_categories": None if card is None else card.tag_categories,
-        **_words_known(card),
-        "sample_rate": None if card is None else card.config.sample_rate,
-        **{field: getattr(card, field, "") for field in ("training_data", "licence", "citation")},
-        "scores": [],
+        "description": getattr(entry or card, "description", ""),
+        "tags": tags,
+        "tag_categories": categories or (card and card.tag_categories),
+        **{field: of_words.get(field) for field in ("cutoffs", "cutoff_evidence", "evidence", "concepts")},
+        "sample_rate": rate,
+        **{field: getattr(entry or card, field, "") for field in ("training_data", "licence", "citation")},
+        "scores": [vars(score) for score in entry.scores] if entry else [],
         "source": source,
-        "url": None,
-        "installed": card is not None,
-        "problem": problem,
-        "path": str(path),
+        "url": entry and entry.url,
+        "installed": problem is None,
+        "problem": problem if path.is_file() else None,
+        "path": str(path) if problem is None or entry is None else None,
         "sha256": digest,
         "version": __version__,
     }
-
-
-def _words_known(card: ModelCard | None) -> dict[str, Any]:
-    """What a card says of its words beside their categories, as JSON holds it."""
-    values = {} if card is None else card.to_dict()
-    return {name: values.get(name) for name in ("cutoffs", "cutoff_evidence", "evidence", "concepts")}
 
 
 def _installed(record: Mapping[str, Any]) -> str:
@@ -371,22 +359,14 @@ def _evidence(record: Mapping[str, Any]) -> str:
     if record["scores"]:
         return "; ".join(map(_test, record["scores"]))
     kinds = [evidence["kind"] for evidence in (record["evidence"] or {}).values()]
-    counts = {"people's tags": kinds.count("human"), "its teachers": kinds.count("teachers")}
-    return ", ".join(f"{counted(count, 'word')} by {name}" for name, count in counts.items() if count) or "none"
+    counts = {label: kinds.count(kind) for kind, (label, _, _) in _MEANINGS.items()}
+    return ", ".join(f"{counted(count, 'word')} by {label}" for label, count in counts.items() if count) or "none"
 
 
 def _test(score: Mapping[str, Any]) -> str:
     """On what a score was measured, how, and who says so."""
     protocol = f"protocol {score['protocol']}; " if score["protocol"] else ""
     return f"{score['split']} ({protocol}{score['source']})"
-
-
-def _words(record: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """The tags of each category, or all of them under no name."""
-    groups: dict[str, list[str]] = {}
-    for tag, category in zip(record["tags"], record["tag_categories"] or [""] * len(record["tags"]), strict=True):
-        groups.setdefault(category, []).append(tag)
-    return list(groups.items())
 
 
 def _verified(store: Store, name: str) -> tuple[str, str, str]:
@@ -397,25 +377,50 @@ def _verified(store: Store, name: str) -> tuple[str, str, str]:
         return name, "failed", str(error)
 
 
-def _verify_record(store: Store, row: tuple[str, str, str]) -> dict[str, Any]:
-    from samptag.core.card import header_if_any
+def _word_facts(card: ModelCard) -> Iterable[tuple[str, str]]:
+    """What all words have in common, as labels and texts: on what they were tested, and what the figures mean."""
+    tested = [*(card.evidence or {}).values(), *(concept.evidence for concept in (card.concepts or {}).values())]
+    for kind, (label, figure, meaning) in _MEANINGS.items():
+        sources = dict.fromkeys(evidence.source for evidence in tested if evidence.kind == kind)
+        yield from ((label, source) for source in sources)
+        if sources:
+            yield figure, meaning
 
-    record: dict[str, Any] = dict(zip(_VERIFY_COLUMNS, row, strict=True))
-    return {**record, "sha256": header_if_any(store.present(record["name"]))[1], "version": __version__}
+
+def _print_words(card: ModelCard) -> None:
+    """Write a line for each word, with its evidence and its cut-off, and one for each concept."""
+    groups: dict[str, list[tuple[str, str, str]]] = {}
+    for tag, category in zip(card.tags, card.tag_categories or ("words",) * len(card.tags), strict=True):
+        known, cutoff = (card.evidence or {}).get(tag), (card.cutoffs or {}).get(tag)
+        limit = ""
+        if cutoff is not None:
+            right = (card.cutoff_evidence or {}).get(tag)
+            limit = f"{cutoff:.2f}".removeprefix("0") + (f", {right.text}" if right else "")
+        groups.setdefault(category, []).append((tag, known.text if known else _UNVERIFIED, limit))
+    for name, concept in (card.concepts or {}).items():
+        words = ", ".join(concept.tags) + (f" against {', '.join(concept.against)}" if concept.against else "")
+        groups.setdefault("together", []).append((name, f"{concept.evidence.text} ({words})", ""))
+    if not sys.stdout.isatty():
+        write_lines(("word", category, *line) for category, lines in groups.items() for line in lines)
+        return
+    from rich.text import Text
+
+    table = _table()
+    for heading in ("", "evidence", "cut-off"):
+        table.add_column(heading, overflow="fold")
+    for category, lines in groups.items():
+        table.add_row(Text(category, style="bold cyan"))
+        for word, evidence, limit in lines:
+            table.add_row(f"  {word}", Text(evidence, style="dim" if evidence == _UNVERIFIED else ""), limit)
+    terminal(sys.stdout).print(table)
 
 
 def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on a terminal, else tab-separated cells below their column names."""
     if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            sys.stdout.write("\t".join(" ".join(cell.split()) for cell in row) + "\n")
+        write_lines((columns, *rows))
         return
-    from rich.table import Table
-
-    from samptag.cli.table import terminal
-
-    console = terminal(sys.stdout)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    console, table = terminal(sys.stdout), _table()
     # On a narrow terminal these would leave the others no room; 'show' has them too.
     shown = [place for place, name in enumerate(columns) if name not in ("Hz", "evidence") or console.width >= _WIDE]
     for place in shown:
@@ -425,19 +430,22 @@ def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def _print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Labels and texts side by side on a terminal, else a tab between them."""
+def _print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
+    """Labels and the texts that there are, side by side on a terminal, else with a tab between them."""
+    said = [(label, text) for label, text in facts if text]
     if not sys.stdout.isatty():
-        for label, text in facts:
-            sys.stdout.write(f"{label}\t{' '.join(text.split())}\n")
+        write_lines(said)
         return
+    table = _table()
+    table.show_header = False
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for fact in said:
+        table.add_row(*fact)
+    terminal(sys.stdout).print(table)
+
+
+def _table() -> Table:
     from rich.table import Table
 
-    from samptag.cli.table import terminal
-
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, text in facts:
-        grid.add_row(label, text)
-    terminal(sys.stdout).print(grid)
+    return Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))

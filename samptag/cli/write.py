@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import error, note, print_json, print_records
-from samptag.cli.library_options import Db, Heard, open_library
-from samptag.cli.options import Json
+from samptag.cli.console import error, note, print_json, print_records, write_lines
+from samptag.cli.options import Db, Heard, Json, completion, open_library
 from samptag.errors import UsageError
-from samptag.text import counted
+from samptag.text import counted, valid_text
 
 if TYPE_CHECKING:
     from samptag.library.plan import Change, WritePlan
@@ -23,17 +23,16 @@ __all__ = ["write"]
 
 PLAN_SCHEMA, RUNS_SCHEMA = "samptag.write/1", "samptag.runs/1"
 SOME_FAILED = 1
-WHAT, HOW, BACK = "What is written", "Doing it", "Going back"
+# Options by the panel of the help page that lists them.
+_what = partial(typer.Option, rich_help_panel="What is written")
+_how = partial(typer.Option, rich_help_panel="Doing it")
+_back = partial(typer.Option, rich_help_panel="Going back")
+_complete_field = completion("genre", "mood", "grouping", "comment", "samptag")
 
 
-def _fields(incomplete: str) -> Iterator[str]:
-    names = ("genre", "mood", "grouping", "comment", "samptag")
+def _complete_fields(incomplete: str) -> Iterator[str]:
     start, comma, last = incomplete.rpartition(",")
-    return (start + comma + name for name in names if name.startswith(last))
-
-
-def _profiles(incomplete: str) -> Iterator[str]:
-    return (name for name in ("navidrome", "kodi", "rekordbox") if name.startswith(incomplete))
+    return (start + comma + name for name in _complete_field(last))
 
 
 def write(
@@ -42,59 +41,45 @@ def write(
     ] = None,
     records: Annotated[
         str | None,
-        typer.Option(
+        _what(
             "--from",
             metavar="FILE",
             help="Take scores from what 'samptag tag --top 0 -o FILE.jsonl' wrote.",
             show_default="the index",
-            rich_help_panel=WHAT,
         ),
     ] = None,
     fields: Annotated[
         str | None,
-        typer.Option(
+        _what(
             metavar="FIELD,...",
             help="Of genre, mood, grouping, comment and samptag (all scores).",
             show_default="genre,mood",
-            autocompletion=_fields,
-            rich_help_panel=WHAT,
+            autocompletion=_complete_fields,
         ),
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(
+        _what(
             metavar="PLAYER",
             help="The fields that a player shows: navidrome, kodi or rekordbox.",
-            autocompletion=_profiles,
-            rich_help_panel=WHAT,
+            autocompletion=completion("navidrome", "kodi", "rekordbox"),
         ),
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Add to fields that have values.", rich_help_panel=WHAT)] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace what fields have.", rich_help_panel=WHAT)] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do it; without this it is only shown.", rich_help_panel=HOW)
-    ] = False,
+    add: Annotated[bool, _what("--add", help="Add to fields that have values.")] = False,
+    replace: Annotated[bool, _what("--replace", help="Replace what fields have.")] = False,
+    yes: Annotated[bool, _how("--yes", "-y", help="Do it; without this it is only shown.")] = False,
     touch: Annotated[
-        bool,
-        typer.Option(
-            "--touch",
-            help="Give the files the present time, for players that look at times.",
-            rich_help_panel=HOW,
-        ),
+        bool, _how("--touch", help="Give the files the present time, for players that look at times.")
     ] = False,
     split_links: Annotated[
         bool,
-        typer.Option(
+        _how(
             "--split-links",
             help="Write to files with several names (hard links) too; the other names keep the old file.",
-            rich_help_panel=HOW,
         ),
     ] = False,
-    undo: Annotated[
-        bool,
-        typer.Option("--undo", help="Put back what the last run, or run PATH, changed.", rich_help_panel=BACK),
-    ] = False,
-    runs: Annotated[bool, typer.Option("--runs", help="List what was written.", rich_help_panel=BACK)] = False,
+    undo: Annotated[bool, _back("--undo", help="Put back what the last run, or run PATH, changed.")] = False,
+    runs: Annotated[bool, _back("--runs", help="List what was written.")] = False,
     db: Db = None,
     model: Heard = None,
     json: Json = False,
@@ -109,7 +94,17 @@ def write(
     $ samptag write ~/Music --yes
     $ samptag write --undo
     """
-    _check(paths, records, fields, profile, add=add, replace=replace, yes=yes, undo=undo, runs=runs)
+    if undo or runs:
+        if any((records, fields, profile, add, replace, yes, undo and runs, runs and paths)):
+            raise UsageError(
+                "--undo and --runs go with nothing but --db and --json; --undo with a run's number and --split-links"
+            )
+    elif not paths:
+        raise UsageError("nothing to write to: name files or folders (see 'samptag write --help')")
+    elif add and replace:
+        raise UsageError("--add and --replace exclude each other")
+    elif fields and profile:
+        raise UsageError("--fields and --profile exclude each other: a profile is a choice of fields")
     with open_library(db) as library:
         if runs:
             _list_runs(library.runs(), json)
@@ -146,32 +141,6 @@ def _written(outcomes: Iterator[tuple[int, Outcome]]) -> list[tuple[int, Outcome
     return done
 
 
-def _check(
-    paths: Sequence[str] | None,
-    records: str | None,
-    fields: str | None,
-    profile: str | None,
-    *,
-    add: bool,
-    replace: bool,
-    yes: bool,
-    undo: bool,
-    runs: bool,
-) -> None:
-    if undo or runs:
-        if any((records, fields, profile, add, replace, yes, undo and runs, runs and paths)):
-            raise UsageError(
-                "--undo and --runs go with nothing but --db and --json; --undo with a run's number and --split-links"
-            )
-        return
-    if not paths:
-        raise UsageError("nothing to write to: name files or folders (see 'samptag write --help')")
-    if add and replace:
-        raise UsageError("--add and --replace exclude each other")
-    if fields and profile:
-        raise UsageError("--fields and --profile exclude each other: a profile is a choice of fields")
-
-
 def _chosen_fields(fields: str | None, profile: str | None) -> tuple[str, ...]:
     from samptag.library.plan import PROFILES
 
@@ -192,7 +161,6 @@ def _run_number(paths: Sequence[str] | None) -> int | None:
 
 def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool, as_json: bool) -> None:
     from samptag.library.plan import words_of
-    from samptag.text import valid_text
 
     failed = {outcome.path: outcome.error for _, outcome in outcomes if outcome.error}
     if as_json:
@@ -210,7 +178,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
                     {"field": c.field, "old": list(map(valid_text, c.old)), "new": list(c.new)} for c in file.changes
                 ],
                 "written": yes and bool(file.changes) and file.path not in failed,
-                "error": _text_or_none(file.refused or failed.get(file.path)),
+                "error": _valid(file.refused or failed.get(file.path)),
             }
             for file in plan.files
         )
@@ -237,15 +205,11 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
         note("nothing is written yet: --yes does it")
 
 
-def _text_or_none(text: str | None) -> str | None:
-    from samptag.text import valid_text
-
-    return None if text is None else valid_text(text)
+def _valid(text: str | None) -> str | None:
+    return text and valid_text(text)
 
 
 def _line(change: Change) -> str:
-    from samptag.text import valid_text
-
     def shown(values: Sequence[str]) -> str:
         text = "; ".join(" ".join(value.split()) for value in values[:8]) + ("; ..." if len(values) > 8 else "")
         text = valid_text(text)
@@ -255,12 +219,10 @@ def _line(change: Change) -> str:
 
 
 def _report(outcomes: list[tuple[int, Outcome]], as_json: bool, *, done: str) -> None:
-    from samptag.text import valid_text
-
     failed = [outcome.error for _, outcome in outcomes if outcome.error]
     if as_json:
         records = (
-            {"path": valid_text(outcome.path), "undone": outcome.error is None, "error": _text_or_none(outcome.error)}
+            {"path": valid_text(outcome.path), "undone": outcome.error is None, "error": _valid(outcome.error)}
             for _, outcome in outcomes
         )
         print_records({"schema": "samptag.undo/1", "run": outcomes[0][0]}, "files", records)
@@ -276,6 +238,5 @@ def _list_runs(runs: list[Run], as_json: bool) -> None:
     for run in runs:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began))
         undone = f", {run.undone} undone" if run.undone else ""
-        sys.stdout.write(
-            f"{run.id}\t{began}\t{counted(run.files, 'file')}{undone}\t{run.fields} ({run.mode})\t{run.weights}\n"
-        )
+        what = f"{counted(run.files, 'file')}{undone}"
+        write_lines([(str(run.id), began, what, f"{run.fields} ({run.mode})", run.weights)])

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import samptag
+from samptag.cli.info import schema_text
 from samptag.cli.output import binary_file, explain_write_errors, standard_output, text_file
-from samptag.cli.schema import schema_text
 from samptag.lazy import require_extra
 from samptag.text import valid_text
 

@@ -43,9 +43,6 @@ class Survey:
 
     Attributes
     ----------
-    dataset : Dataset
-    splits : tuple of SplitSummary
-    tags : tuple of TagSummary
     problems : tuple of Problem
         The data set's own and those found in the audio.
     """
@@ -94,7 +91,6 @@ def survey(
 
     Parameters
     ----------
-    dataset : Dataset
     decode : bool
         Decode every clip to its end, which finds truncated ones and measures the hours; otherwise only headers are
         read, and hours are what they say.

@@ -86,7 +86,6 @@ class Dataset:
         One category a tag ("genre", "instrument", ...) where the data set has them.
     clips : tuple of Clip
         Train, then valid, then test; inside a split in the order of the listing.
-    problems : tuple of Problem
     """
 
     format: str

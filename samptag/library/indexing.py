@@ -146,10 +146,8 @@ def remember_weights(
 
     Parameters
     ----------
-    database : Database
     digest : str
         The file's sha256.
-    card : ModelCard
     space : int, optional
         The number of weights with the same body, whose embeddings are the same; None for a body of their own.
     head : bytes, optional
@@ -190,11 +188,6 @@ def index_folders(
         The sha256 of the weights file.
     make_tagger : callable
         Gives the Tagger of these weights for about so many seconds of music; called only where there is any to hear.
-    observer : Observer
-
-    Returns
-    -------
-    IndexReport
 
     Raises
     ------

@@ -58,7 +58,6 @@ class LearnedWord:
 
     Attributes
     ----------
-    word : str
     songs, artists : int
         Songs that bear it, and by how many artists (albums, where songs name no artist).
     refused : str or None
@@ -150,10 +149,8 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
 
     Parameters
     ----------
-    database : Database
     weights : Weights
         On whose embeddings.
-    labels : Labels
     seed : int
         Of the folds and the intervals.
 
@@ -298,23 +295,16 @@ def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) 
 
 
 def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, path: Path) -> ModelCard:
-    """Write the weights file of a lesson and give its card.
+    """Write the weights file of a lesson, which learned at least one word, and give its card.
 
     Parameters
     ----------
-    lesson : Lesson
-        With at least one learned word.
     base : str or Path
         The weights whose body it has.
-    name : str
     source : str
         Where the labels came from, for the card.
     path : Path
         The file.
-
-    Returns
-    -------
-    ModelCard
     """
     body = load_weights(base)
     config = dataclasses.replace(body.card.config, n_tags=len(lesson.learned))

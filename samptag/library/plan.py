@@ -52,7 +52,6 @@ class FilePlan:
 
     Attributes
     ----------
-    path : str
     changes : tuple of Change
         Empty where nothing is decided or every field is taken.
     refused : str or None
@@ -74,10 +73,8 @@ class WritePlan:
 
     Attributes
     ----------
-    files : tuple of FilePlan
     model, digest : str
         The weights whose words they are; the digest is empty where it is not known.
-    fields : tuple of str
     mode : {"empty", "add", "replace"}
     split_links : bool
         Whether files with several names are written to.
@@ -110,7 +107,6 @@ def plan_writes(
 
     Parameters
     ----------
-    database : Database
     weights : Weights
         Whose words, categories and cut-offs.
     paths : sequence of str or path

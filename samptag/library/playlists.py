@@ -25,7 +25,6 @@ def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
 
     Parameters
     ----------
-    songs : iterable of Song
     folder : str
         Absolute. A song on another drive keeps its whole path.
 
@@ -57,7 +56,6 @@ def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comme
 
     Parameters
     ----------
-    songs : iterable of Song
     folders : sequence of str
         The indexed folders, absolute.
     name, comment : str

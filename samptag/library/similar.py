@@ -55,7 +55,6 @@ class Seed:
 
     Attributes
     ----------
-    path : str
     vector : ndarray, (size,), float32
         Its embedding.
     audio : int or None
@@ -112,8 +111,6 @@ def similar_songs(
 
     Parameters
     ----------
-    database : Database
-    weights : Weights
     seeds, unlike : sequence of Seed
         Not among what is given; a seed's other copies and near-identical recordings are left out as well.
     n : int

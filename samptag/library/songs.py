@@ -30,12 +30,10 @@ class Weights:
     ----------
     id : int
         Their number in the index.
-    name : str
     digest : str
         Sha256 of the file.
     space : int
         The number of the weights whose embeddings theirs are.
-    vocabulary : Vocabulary
     """
 
     id: int
@@ -89,7 +87,6 @@ def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> 
 
     Parameters
     ----------
-    database : Database
     model : str, path or None
         Their name, or a weights file; None for those of the last `index`.
 
@@ -160,8 +157,6 @@ def find_songs(
 
     Parameters
     ----------
-    database : Database
-    weights : Weights
     expression : str
         See `samptag.library.query`; an empty one for all.
     sort : str, optional

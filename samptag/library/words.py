@@ -53,7 +53,6 @@ class Vocabulary:
 
     Parameters
     ----------
-    words : sequence of Word
     elsewhere : callable
         Given a word that is not among them, says whose it is and how to use those, or "".
 

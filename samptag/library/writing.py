@@ -39,7 +39,6 @@ class Outcome:
 
     Attributes
     ----------
-    path : str
     error : str or None
         Why it is as it was before; None where it was written.
     """
@@ -54,12 +53,10 @@ class Run:
 
     Attributes
     ----------
-    id : int
     began : float
         Seconds since 1970.
     weights : str
         Name of the weights.
-    fields, mode : str
     files : int
         How many it wrote.
     undone : int
@@ -82,7 +79,6 @@ def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> I
     ----------
     database : Database
         Held for writing by the caller.
-    plan : WritePlan
     touch : bool
         Give the files the present time, so that players that look at times read them again.
 
@@ -308,13 +304,7 @@ def _altered_copy(
 
 
 def _checked(path: str, target: str, size: int, mtime_ns: int, *, split_links: bool) -> os.stat_result:
-    """The file's status, if it is the expected one and may be replaced.
-
-    Raises
-    ------
-    SamptagError
-    OSError
-    """
+    """The file's status, if it is the expected one and may be replaced."""
     status = os.stat(target)
     if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
         raise SamptagError(f"{path}: it changed since and is left alone")

@@ -113,7 +113,6 @@ class Report:
 
         Parameters
         ----------
-        result : TrackResult
         alike : sequence of Neighbour
             Songs that sound like it, nearest first; where there are none, the nearest of the page are shown.
         """

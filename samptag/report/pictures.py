@@ -28,7 +28,6 @@ def draw_taggram(
 
     Parameters
     ----------
-    out : binary file object
     result : TrackResult
         With a taggram.
     words : sequence of str
@@ -88,8 +87,6 @@ def draw_filters(out: BinaryIO, layers: Sequence["LayerSpectra"], *, title: str,
 
     Parameters
     ----------
-    out : binary file object
-    layers : sequence of LayerSpectra
     title : str
         Name of the weights.
     kind : {"png", "svg"}

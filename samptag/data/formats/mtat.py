@@ -94,7 +94,6 @@ def read(
 
     Parameters
     ----------
-    root : Path
     split : str or None
         One of the two.
     progress : callable, optional
