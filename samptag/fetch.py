@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes there will be (None: not known)."""
 
+# It gives up after so many failures in a row without a byte gained between them. The pause after the first doubles
+# with every further one, and the timeout is the longest silence of the server.
+ATTEMPTS, BACKOFF_SECONDS, TIMEOUT_SECONDS = 5, 1.0, 30.0
+
 _NETWORK_BLOCK = 1 << 16
 _DISK_BLOCK = 1 << 20
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
@@ -39,28 +43,15 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 class Checksums:
     """The known size and digests of a file; None where a value is not known.
 
-    Parameters
-    ----------
-    size : int or None
-        Bytes.
-    sha256 : str or None
-        64 lower-case hexadecimal digits.
-    git_blob_sha1 : str or None
-        The id git gives the file: sha1 of the word ``blob``, a space, the size, a zero byte, and the bytes; 40 digits.
+    The git blob id is git's name of a file: sha1 of the word ``blob``, a space, the size, a zero byte, and the bytes.
     """
 
-    size: int | None = None
-    sha256: str | None = None
-    git_blob_sha1: str | None = None
+    size: int | None = None  # bytes
+    sha256: str | None = None  # 64 lower-case hexadecimal digits
+    git_blob_sha1: str | None = None  # 40 of them
 
     def problem(self, path: Path) -> str | None:
-        """What is wrong with the file at `path` in a few words, or None when all that is known of it agrees.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        """
+        """What is wrong with the file at `path` in a few words, or None when all that is known of it agrees."""
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"it has {size} bytes instead of {self.size}"
@@ -101,25 +92,6 @@ def unexpected_kind(path: Path) -> str | None:
     return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchPolicy:
-    """How patient a download is.
-
-    Parameters
-    ----------
-    attempts : int
-        Failures in a row, without a byte gained between them, after which it gives up.
-    backoff_seconds : float
-        Pause after the first failure; it doubles with every further one in a row.
-    timeout_seconds : float
-        Longest silence of the server.
-    """
-
-    attempts: int = 5
-    backoff_seconds: float = 1.0
-    timeout_seconds: float = 30.0
-
-
 class _PassingError(Exception):
     """A failure that may be gone at the next attempt."""
 
@@ -137,7 +109,7 @@ def remote_size(url: str) -> int | None:
     """The bytes that the server says the file at `url` has; None when it does not say or cannot be asked."""
     request = urllib.request.Request(url, method="HEAD", headers=_HEADERS)
     try:
-        with urllib.request.urlopen(request, timeout=FetchPolicy.timeout_seconds) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
             return _content_length(response)
     except (OSError, ValueError, http.client.HTTPException):
         return None
@@ -148,7 +120,6 @@ def fetch(
     target: Path,
     *,
     checksums: Checksums | None = None,
-    policy: FetchPolicy | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -156,32 +127,19 @@ def fetch(
 
     The folder of `target` must exist. Two calls for one target must not run at the same time: hold a `files.locked`.
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    target : Path
-        What the file is called once it is complete.
-    checksums : Checksums or None
-        What is known of the file.
-    policy : FetchPolicy or None
-        Patience with the server.
-    offline : bool or None
-        Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
-    progress : callable or None
-        Called with (bytes there, bytes in all or None).
+    `offline` says whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
 
     Raises
     ------
     DownloadError
-        The network is forbidden; the server refuses, stays away for `policy.attempts` attempts, or sends something
+        The network is forbidden; the server refuses, stays away for `ATTEMPTS` attempts, or sends something
         else; or the disk is full. The message says how to do it by hand.
 
     Examples
     --------
     >>> fetch("https://example.org/a.bin", Path("a.bin"), checksums=Checksums(size=4096))  # doctest: +SKIP
     """
-    checksums, policy = checksums or Checksums(), policy or FetchPolicy()
+    checksums = checksums or Checksums()
     part = target.with_name(target.name + ".part")
     failures, best, restarted = 0, _held(part), False
     try:
@@ -189,14 +147,14 @@ def fetch(
             raise _RefusedError("the network is switched off (SAMPTAG_OFFLINE)")
         while True:
             try:
-                continued = _receive(url, part, checksums.size, policy.timeout_seconds, progress)
+                continued = _receive(url, part, checksums.size, progress)
             except _PassingError as error:
                 if _held(part) > best:
                     failures, best = 0, _held(part)
                 failures += 1
-                if failures >= policy.attempts:
+                if failures >= ATTEMPTS:
                     raise _RefusedError(f"{error} ({failures} attempts)") from error
-                pause = policy.backoff_seconds * 2 ** (failures - 1)
+                pause = BACKOFF_SECONDS * 2 ** (failures - 1)
                 logger.info("%s: %s; next attempt in %g s", url, error, pause)
                 time.sleep(pause)
                 continue
@@ -218,14 +176,14 @@ def fetch(
         part.replace(target)
 
 
-def _receive(url: str, part: Path, size: int | None, timeout_seconds: float, progress: Progress | None) -> bool:
+def _receive(url: str, part: Path, size: int | None, progress: Progress | None) -> bool:
     """Append to the part until it has all its bytes; whether some of them came over an earlier connection."""
     held = _held(part)
     if size is not None and held >= size:
         return True
     request = urllib.request.Request(url, headers=_HEADERS | ({"Range": f"bytes={held}-"} if held else {}))
     try:
-        with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 held = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):

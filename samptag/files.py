@@ -23,11 +23,6 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     It is written under a temporary name in the same folder, flushed to the disk, and renamed: whenever the process or
     the machine stops, `path` is the old file or the new one. After an exception the old file, if any, is untouched.
 
-    Raises
-    ------
-    OSError
-        Where it cannot be written.
-
     Examples
     --------
     >>> with atomic_write(Path("scores.json")) as file:  # doctest: +SKIP
@@ -62,21 +57,9 @@ def _sync_folder(folder: Path) -> None:
 def locked(path: Path, *, waiting_for: str | None) -> Iterator[None]:
     """Hold the lock file `path` alone among processes; its folder is made if need be.
 
-    A process that ends in any way lets go: the lock is the system's, and the file means nothing by itself.
-
-    Parameters
-    ----------
-    path : Path
-        The lock file; it stays.
-    waiting_for : str or None
-        What the log says is waited for, when another process holds the lock for long; None: do not wait.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process holds the lock, and `waiting_for` is None.
-    OSError
-        The folder cannot be made or written.
+    A process that ends in any way lets go: the lock is the system's, and the file means nothing by itself. Another
+    process that holds it for long is waited for, and the log says so with `waiting_for`; None: do not wait, raise
+    BlockingIOError.
 
     Examples
     --------

@@ -189,3 +189,11 @@ _BYTES: dict[str, Callable[[], bytes]] = {
     "text.mp3": lambda: b"This is a text about music, not music.\n" * 200,
     "cut.m4a": lambda: (MEDIA / "honor-bound.m4a").read_bytes()[:12_000],
 }
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads that give up after 3 attempts and pause for no time worth mention."""
+    monkeypatch.setattr("samptag.fetch.ATTEMPTS", 3)
+    monkeypatch.setattr("samptag.fetch.BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("samptag.fetch.TIMEOUT_SECONDS", 60)

@@ -7,13 +7,13 @@ import pytest
 import weights_server as ws
 
 from samptag.errors import DownloadError
-from samptag.fetch import Checksums, FetchPolicy, fetch
+from samptag.fetch import Checksums, fetch
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 CONTENT = random.Random(0).randbytes(300_000)
 BY_HASH = Checksums(sha256=hashlib.sha256(CONTENT).hexdigest())
 BY_BLOB = Checksums(git_blob_sha1=ws.git_blob(CONTENT))
-QUICK = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=60)
-SOON_TIRED = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=ws.SILENCE_SECONDS)
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "weights.bin"
 
 
-def get(server: ws.FileServer, target: Path, *, checksums: Checksums = BY_HASH, progress=None, policy=QUICK) -> None:
-    fetch(server.url, target, checksums=checksums, policy=policy, progress=progress)
+def get(server: ws.FileServer, target: Path, *, checksums: Checksums = BY_HASH, progress=None) -> None:
+    fetch(server.url, target, checksums=checksums, progress=progress)
 
 
 def only_file(target: Path) -> bool:
@@ -147,16 +147,18 @@ def test_truncated_file_is_refused(target: Path):
     assert list(target.parent.iterdir()) == []
 
 
-def test_slow_server_is_waited_for_as_long_as_it_sends(target: Path):
+def test_slow_server_is_waited_for_as_long_as_it_sends(target: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("samptag.fetch.TIMEOUT_SECONDS", ws.SILENCE_SECONDS)
     with ws.FileServer(CONTENT, ws.slow) as server:
-        get(server, target, policy=SOON_TIRED)
+        get(server, target)
     assert server.requests == [None]
     assert target.read_bytes() == CONTENT
 
 
-def test_silent_server_is_asked_again(target: Path):
+def test_silent_server_is_asked_again(target: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("samptag.fetch.TIMEOUT_SECONDS", ws.SILENCE_SECONDS)
     with ws.FileServer(CONTENT, ws.stalled, ws.whole) as server:
-        get(server, target, policy=SOON_TIRED)
+        get(server, target)
     assert server.requests == [None, "bytes=100000-"]
     assert target.read_bytes() == CONTENT
 
@@ -193,7 +195,7 @@ def test_nobody_at_the_address(target: Path):
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/weights.bin"
         with pytest.raises(DownloadError, match="refused"):
-            fetch(url, target, checksums=BY_HASH, policy=QUICK)
+            fetch(url, target, checksums=BY_HASH)
 
 
 def test_disk_that_cannot_be_written_is_not_taken_for_the_network(tmp_path: Path):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samptag.data.tables import read_rows, require_columns
+from samptag.data.listing import read_rows, require_columns
 from samptag.evaluation.predictions import Truth
 
 __all__ = ["GENRES", "SEGMENTS_PER_CLIP", "Track", "read_music", "truth_of"]

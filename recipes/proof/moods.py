@@ -23,7 +23,7 @@ from recipes.library.evaluate import VOCABULARY
 from recipes.library.hearing import hear, teach
 from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
 from samptag.core.config import ModelConfig
-from samptag.data.tables import read_rows
+from samptag.data.listing import read_rows
 from samptag.errors import DatasetError, UsageError
 from samptag.tagging.tagger import Tagger
 from samptag.training.vocabulary import read_vocabulary

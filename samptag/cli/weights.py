@@ -88,7 +88,6 @@ def show(
     filters: Annotated[
         Path | None,
         typer.Option(
-            "--filters",
             metavar="FILE",
             help="Draw the spectra of the learned filters of each layer instead, to .png or .svg.",
         ),
@@ -162,7 +161,7 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
 @app.command()
 def export(
     name: NameOrFile,
-    to: Annotated[Literal["onnx"], typer.Option("--to", metavar="onnx", help="For which runtimes.")],
+    to: Annotated[Literal["onnx"], typer.Option(metavar="onnx", help="For which runtimes.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="By default the weights' name and .onnx, in this folder."),
@@ -293,7 +292,7 @@ def import_weights(
     foreign = None
     if layout is not None and tags is not None and sample_rate is not None:
         known = check_layout(layout)
-        tag_list = named_tags(tags, registry=store.registry, layout=known)
+        tag_list = named_tags(tags, registry=store.registry)
         foreign = ForeignCheckpoint(layout=known, tags=tag_list, sample_rate=sample_rate)
     elif any(option is not None for option in (layout, tags, sample_rate)):
         raise UsageError("--layout, --tags and --sample-rate belong together: give all three or none")

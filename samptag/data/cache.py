@@ -71,13 +71,7 @@ class AudioCache:
     report_path: Path
 
     def clip(self, index: int) -> NDArray[np.int16]:
-        """The samples of the clip at `index`, shape (length,).
-
-        Raises
-        ------
-        DatasetError
-            The file is gone or has another length.
-        """
+        """The samples of the clip at `index`, shape (length,); errors as of `read`."""
         samples = np.empty(self.lengths[index], dtype=np.int16)
         self.read(int(self.starts[index]), samples)
         return samples
@@ -120,7 +114,6 @@ def build_cache(
     directory: Path | None = None,
     jobs: int | None = None,
     seconds_per_clip: float | None = None,
-    shortest_seconds: float = 0.0,
     segment_length: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioCache:
@@ -140,8 +133,6 @@ def build_cache(
         Decoding threads; by default one a core.
     seconds_per_clip : float, optional
         Longest stretch kept from a clip's start; the paper cut MagnaTagATune's to 640 512 samples at 22 050 Hz.
-    shortest_seconds : float
-        Clips shorter than this are left out.
     segment_length : int
         Samples of the segments that the caller takes: the report lists the clips that zeros have to fill up to one. 0:
         not known yet.
@@ -196,7 +187,6 @@ def build_cache(
         [unread if mark is None else stored[mark] for mark in marks],
         folder=folder,
         sample_rate=sample_rate,
-        shortest_seconds=shortest_seconds,
         segment_length=segment_length,
     )
 
@@ -265,37 +255,25 @@ def _write_json(path: Path, value: object) -> None:
 
 
 def _view(
-    dataset: Dataset,
-    entries: Sequence[_Stored],
-    *,
-    folder: Path,
-    sample_rate: int,
-    shortest_seconds: float,
-    segment_length: int,
+    dataset: Dataset, entries: Sequence[_Stored], *, folder: Path, sample_rate: int, segment_length: int
 ) -> AudioCache:
     """The cache of `dataset`, after its report has been written."""
     left_out, padded, warnings = [], [], []
-    files: list[Path | None] = []
     for clip, entry in zip(dataset.clips, entries, strict=True):
         seconds = entry.length / sample_rate
-        used = False
         if not entry.length:
             left_out.append(_remark(clip, seconds, "unreadable", entry.problem or "holds no sound"))
-        elif seconds < shortest_seconds:
-            message = f"{seconds:.3f} s, shorter than {shortest_seconds:g} s"
-            left_out.append(_remark(clip, seconds, "short", message))
-        else:
-            used = True
-            if entry.length < segment_length:
-                message = f"{seconds:.3f} s, padded with zeros to a segment of {segment_length / sample_rate:.3f} s"
-                padded.append(_remark(clip, seconds, "short", message))
-            warnings += [{"path": clip.key, "message": warning} for warning in entry.warnings]
-        files.append(entry.path if used else None)
+            continue
+        if entry.length < segment_length:
+            message = f"{seconds:.3f} s, padded with zeros to a segment of {segment_length / sample_rate:.3f} s"
+            padded.append(_remark(clip, seconds, "short", message))
+        warnings += [{"path": clip.key, "message": warning} for warning in entry.warnings]
+    files = [entry.path if entry.length else None for entry in entries]
     kept = [clip for clip, file in zip(dataset.clips, files, strict=True) if file is not None]
     if not kept:
         first = f": {left_out[0]['path']}: {left_out[0]['message']}"
         raise DatasetError(f"{dataset.root}: none of the {len(dataset.clips)} clips can be decoded{first}")
-    lengths = np.array([entry.length if file else 0 for entry, file in zip(entries, files, strict=True)], np.int64)
+    lengths = np.array([entry.length for entry in entries], np.int64)
     # Trainings that share a cache may take segments of other lengths.
     name = f"report-{dataset.split_name}-{dataset.split_hash}" + (f"-{segment_length}" if segment_length else "")
     cache = AudioCache(

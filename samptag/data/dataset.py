@@ -199,13 +199,7 @@ def _split_problems(dataset: Dataset, expected: dict[str, int]) -> Iterator[Prob
 
 
 def choose_split(name: str | None, *, known: Sequence[str], format: str) -> str:
-    """`name`, or the first of `known` when it is None.
-
-    Raises
-    ------
-    DatasetError
-        The data set has no split of that name.
-    """
+    """`name`, which must be among `known`, or the first of them when it is None."""
     if name is None:
         return known[0]
     if name not in known:

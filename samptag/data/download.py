@@ -10,13 +10,14 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from samptag.data.formats.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.data.listing import find_audio_root, list_audio
 from samptag.data.measure import require_space
 from samptag.errors import DatasetError, DownloadError
-from samptag.fetch import Checksums, FetchPolicy, fetch, offline_asked, remote_size
+from samptag.fetch import Checksums, fetch, offline_asked, remote_size
 from samptag.files import locked, os_errors_as, os_reason
 
 # The Music Informatics Research Group at City, University of London, keeps the data set.
@@ -30,13 +31,7 @@ Progress = Callable[[str, int, int | None], None]
 logger = logging.getLogger(__name__)
 
 
-def download_mtat(
-    folder: Path,
-    *,
-    url: str = MTAT_URL,
-    policy: FetchPolicy | None = None,
-    progress: Progress | None = None,
-) -> int:
+def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | None = None) -> int:
     """The number of files fetched and unpacked to make MagnaTagATune complete in `folder`; 0 when it was.
 
     What is there is not fetched again: a broken download goes on where it stopped, parts that are complete are kept,
@@ -49,22 +44,16 @@ def download_mtat(
         damaged.
     """
     with _lock(folder):
-        count = sum(_fetch(folder, name, url=url, policy=policy, progress=progress) for name in _TABLES)
+        count = sum(_fetch(folder, name, url=url, progress=progress) for name in _TABLES)
         if _is_unpacked(folder):
             return count
         _require_space_for_parts(folder, url=url)
-        count += sum(_fetch(folder, name, url=url, policy=policy, progress=progress) for name in ZIP_PARTS)
+        count += sum(_fetch(folder, name, url=url, progress=progress) for name in ZIP_PARTS)
         return count + _unpack(folder, progress)
 
 
 def unpack_mtat(folder: Path, *, progress: Progress | None = None) -> int:
-    """The number of clips unpacked from mp3.zip.001 and its further parts (or mp3.zip) in `folder`.
-
-    Raises
-    ------
-    DatasetError
-        There is no such zip, it is damaged or leads out of `folder`, or there is too little space.
-    """
+    """The number of clips unpacked from mp3.zip.001 and its further parts (or mp3.zip) in `folder`."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
     with _lock(folder):
@@ -88,7 +77,7 @@ def _is_unpacked(folder: Path) -> bool:
     return all(audio.find(key) for key in keys)
 
 
-def _fetch(folder: Path, name: str, *, url: str, policy: FetchPolicy | None, progress: Progress | None) -> bool:
+def _fetch(folder: Path, name: str, *, url: str, progress: Progress | None) -> bool:
     """Fetch one file unless it is there, whole as far as the server tells; whether it was fetched."""
     target = folder / name
     size = None if offline_asked() else remote_size(url + name)
@@ -98,7 +87,7 @@ def _fetch(folder: Path, name: str, *, url: str, policy: FetchPolicy | None, pro
         logger.warning("%s: has %d bytes instead of %d; fetching it again", target, target.stat().st_size, size)
     report = None if progress is None else lambda done, total: progress(name, done, total)
     try:
-        fetch(url + name, target, checksums=Checksums(size=size), policy=policy, progress=report)
+        fetch(url + name, target, checksums=Checksums(size=size), progress=report)
     except DownloadError as error:
         raise DatasetError(str(error)) from error
     return True
@@ -126,20 +115,12 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 class JoinedFile(io.RawIOBase):
-    """Several files read as one, in their order.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Whole files; a split zip's parts are the zip cut into pieces.
-    """
+    """Several files read as one, in their order: a split zip's parts are the zip cut into pieces."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         super().__init__()
         self._files = [path.open("rb") for path in paths]
-        self._starts = [0]
-        for path in paths:
-            self._starts.append(self._starts[-1] + path.stat().st_size)
+        self._starts = [0, *accumulate(path.stat().st_size for path in paths)]
         self._position = 0
 
     def close(self) -> None:
@@ -180,13 +161,7 @@ class JoinedFile(io.RawIOBase):
 
 
 def find_parts(folder: Path) -> list[Path]:
-    """mp3.zip.001, .002 and so on, in order, or the whole mp3.zip; empty when neither is there.
-
-    Raises
-    ------
-    DatasetError
-        A part in the middle is missing.
-    """
+    """mp3.zip.001, .002 and so on, in order and without a gap, or the whole mp3.zip; empty when neither is there."""
     parts = sorted(path for path in folder.glob("mp3.zip.[0-9][0-9][0-9]") if path.is_file())
     if not parts:
         return [folder / "mp3.zip"] if (folder / "mp3.zip").is_file() else []
@@ -199,21 +174,8 @@ def find_parts(folder: Path) -> list[Path]:
 def unpack(parts: Sequence[Path], folder: Path, *, progress: Callable[[int, int], None] | None = None) -> int:
     """The number of files written to `folder` from the zip that `parts` are, in order; those already there are kept.
 
-    Every name is checked before the first file is written. A file is there whole, its checksum compared, or not.
-
-    Parameters
-    ----------
-    parts : sequence of Path
-        The zip, or its parts.
-    folder : Path
-        Nothing is written outside of it.
-    progress : callable, optional
-        Called with (bytes written, bytes in all).
-
-    Raises
-    ------
-    DatasetError
-        A name in the zip leads out of `folder`, the zip is damaged, or there is too little space.
+    Every name is checked before the first file is written: none may lead out of `folder`. A file is there whole, its
+    checksum compared, or not. `progress` is called with (bytes written, bytes in all).
     """
     name = parts[0].name
     try:

@@ -1,8 +1,10 @@
-"""Which audio files lie under a folder, and which folder holds a data set's audio."""
+"""A data set's files: the tables that list clips, with errors that name file and line, and the audio that is there."""
 
+import csv
+import io
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from samptag.audio.walk import walk_audio
@@ -10,24 +12,52 @@ from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as, os_reason
 
+# A manifest's tags can be one long JSON object; the csv module's own limit of 131 072 characters is a guess too low.
+_FIELD_LIMIT = 16 * 1024 * 1024
+
+
+def read_text(path: Path) -> str:
+    """The whole of a UTF-8 text file, without a byte-order mark."""
+    try:
+        with os_errors_as(DatasetError, f"{path}: cannot be read"):
+            return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+
+
+def read_rows(path: Path, *, delimiter: str, quoted: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of every row that is not blank, of a CSV or TSV file."""
+    csv.field_size_limit(_FIELD_LIMIT)
+    # str.splitlines would also break at U+2028 and the like, which may stand inside a title or a tag.
+    lines = io.StringIO(read_text(path).replace("\r\n", "\n").replace("\r", "\n"), newline="\n")
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
+    )
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                yield reader.line_num, fields
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def require_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> None:
+    """Refuse a `header` that lacks a name in `needed`, or has one twice."""
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise DatasetError(f"{path}: column {', '.join(map(repr, missing))} is missing; found {', '.join(header[:8])}")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DatasetError(f"{path}: column {', '.join(map(repr, twice))} appears twice")
+
 
 class AudioListing:
-    """The audio files under a folder, and which of them a data set's list names.
-
-    Attributes
-    ----------
-    root : Path
-        The folder.
-    sizes : dict of str to int
-        Posix path relative to `root` -> bytes.
-    problems : list of Problem
-        Of the files that `take` was asked for.
-    """
+    """The audio files under a folder, and which of them a data set's list names."""
 
     def __init__(self, root: Path, sizes: dict[str, int]) -> None:
         self.root = root
-        self.sizes = sizes
-        self.problems: list[Problem] = []
+        self.sizes = sizes  # bytes, by posix path relative to `root`
+        self.problems: list[Problem] = []  # of the files that `take` was asked for
         self._used: set[str] = set()
         self._normal: dict[str, str] = {}
 
@@ -61,8 +91,7 @@ class AudioListing:
 
     def unlisted(self) -> list[Problem]:
         """One problem for every audio file that was neither found nor taken."""
-        rest = sorted(self.sizes.keys() - self._used)
-        return [unlisted_file(key) for key in rest]
+        return [unlisted_file(key) for key in sorted(self.sizes.keys() - self._used)]
 
 
 def missing_file(key: str) -> Problem:
@@ -81,13 +110,7 @@ def empty_file(key: str) -> Problem:
 
 
 def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
-    """Every file under `root` whose suffix `samptag` decodes, hidden ones left out.
-
-    Raises
-    ------
-    DatasetError
-        A folder cannot be read.
-    """
+    """Every file under `root` whose suffix `samptag` decodes, hidden ones left out."""
     sizes: dict[str, int] = {}
     prefix = os.path.join(root, "")
     for found in walk_audio(os.fspath(root), folders="by every name", recursive=recursive):
@@ -101,12 +124,7 @@ def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
 def find_audio_root(root: Path, keys: Sequence[str], *, looked_for: str) -> Path:
     """The folder at or up to two levels below `root` under which the listed `keys` lie.
 
-    Of the candidates the one wins that holds the most of up to 64 keys spread over the list.
-
-    Raises
-    ------
-    DatasetError
-        No candidate holds any of them.
+    Of the candidates the one wins that holds the most of up to 64 keys spread over the list; one must hold any.
     """
     # A data set of which only a part was fetched may have none of the sampled clips, so the whole list is tried last.
     for sample in (keys[:: max(1, len(keys) // 64) | 1], keys):

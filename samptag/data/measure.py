@@ -56,24 +56,11 @@ def measure_files(
     directory: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[T | None]:
-    """`measure(path)` for every path, None where it raises OSError.
+    """`measure(path)`, a value that JSON can hold, for every path; None where it raises OSError.
 
-    Values are remembered by absolute path, size and modification time, in one file for each data set.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Files.
-    measure : callable
-        Path -> a value that JSON can hold.
-    name : str
-        What is measured, with a revision: part of the memory's file name.
-    root : Path
-        The data set's folder.
-    directory : Path
-        Where the memory is kept; where it cannot be written, the values are found out anew the next time.
-    progress : callable or None
-        Called with (files done, files in all).
+    Values are remembered by absolute path, size and modification time, in a file of `directory` for each `root` (a data
+    set's folder) and `name` (what is measured, with a revision); where it cannot be written, they are found out anew
+    the next time. `progress` is called with (files done, files in all).
     """
     tag = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     memory = directory / f"{name}-{tag}.json"
@@ -132,13 +119,7 @@ def total_seconds(paths: Sequence[Path], *, longest: float | None = None) -> flo
 
 
 def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:
-    """Refuse to begin `what` when the disk of `folder` has fewer than `needed` bytes free.
-
-    Raises
-    ------
-    DatasetError
-        With how much is needed, how much is free, and `advice`.
-    """
+    """Refuse to begin `what` when the disk of `folder` has fewer than `needed` bytes free, and add `advice`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DatasetError(f"{folder}: {what} needs about {bytes_text(needed)}; {bytes_text(free)} are free; {advice}")

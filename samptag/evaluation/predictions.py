@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samptag.data.tables import read_rows
+from samptag.data.listing import read_rows
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
 from samptag.text import counted, first_names

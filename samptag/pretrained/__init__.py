@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samptag.fetch import FetchPolicy, Progress
+from samptag.fetch import Progress
 from samptag.pretrained.registry import PublishedScore, Registry, TagList, WeightsEntry, load_registry
 from samptag.pretrained.store import Store, open_store
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
-    "FetchPolicy",
     "Progress",
     "PublishedScore",
     "Registry",
@@ -76,8 +75,6 @@ def load_model(
     return load_weights(name_or_path, offline=offline, progress=progress).loaded()
 
 
-def resolve(
-    name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
-) -> Path:
-    """The file of weights by their name or path, installed if need be; parameters and errors as for `load_model`."""
-    return open_store(offline=offline, progress=progress).resolve(name_or_path)
+def resolve(name_or_path: str | os.PathLike[str] = DEFAULT) -> Path:
+    """The file of weights by their name or path, installed if need be; errors as for `load_model`."""
+    return open_store().resolve(name_or_path)

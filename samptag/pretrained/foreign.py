@@ -79,13 +79,7 @@ def is_tensorflow(layout: Layout) -> bool:
 
 
 def layout_config(layout: Layout, *, n_tags: int, sample_rate: int) -> Config:
-    """The network that a checkpoint of `layout` holds.
-
-    Raises
-    ------
-    ValueError
-        It hears another sample rate.
-    """
+    """The network that a checkpoint of `layout` holds; a ValueError where it hears another sample rate."""
     if layout in _ARCHITECTURES:
         return SpectrogramConfig(architecture=_ARCHITECTURES[layout], n_tags=n_tags, sample_rate=sample_rate)
     return ModelConfig(
@@ -168,15 +162,7 @@ def _tf(kind: str, number: int) -> str:
 
 
 def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
-    """Put the published file `path`, whose digest has been checked, at `target`, converted where it is foreign.
-
-    Raises
-    ------
-    WeightsError
-        The file does not hold what the registry says.
-    OSError, OutputError
-        `target` cannot be written.
-    """
+    """Put the published file `path`, whose digest has been checked, at `target`, converted where it is foreign."""
     if entry.format == "samptag":
         with path.open("rb") as source, atomic_write(target) as file:
             shutil.copyfileobj(source, file)
@@ -203,15 +189,7 @@ def install_published(path: Path, *, entry: WeightsEntry, target: Path) -> None:
 
 
 def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, sample_rate: int, **about: Any) -> None:
-    """Convert the checkpoint `path` and write it to `target`; `about` is the rest of its card.
-
-    Raises
-    ------
-    WeightsError
-        As `read_tensors` and `convert`.
-    OutputError
-        `target` cannot be written.
-    """
+    """Convert the checkpoint `path` and write it to `target`; `about` is the rest of its card."""
     from samptag.core.weights import save_model
 
     model = convert(
@@ -228,12 +206,7 @@ def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, s
 def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
     """The tensors by name in the checkpoint `path`, read without running any code in it.
 
-    Parameters
-    ----------
-    path : Path
-        A PyTorch file; of a TensorFlow checkpoint the folder or either file, as for `bundle_files`.
-    layout : Layout
-        Whose checkpoint it is.
+    `path` is a PyTorch file, or of a TensorFlow checkpoint the folder or either file, as for `bundle_files`.
 
     Raises
     ------
@@ -264,27 +237,12 @@ def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
 
 
 def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_rate: int, source: str) -> Model:
-    """The network that the tensors `state` of a foreign checkpoint describe, in eval mode.
+    """The network that the tensors `state` of a foreign checkpoint describe, in eval mode, float32, on the CPU.
 
-    Parameters
-    ----------
-    state : mapping of str to Tensor
-        Exactly the keys of `layout`, and what `is_left_out`; the ``num_batches_tracked`` counters of batch
-        normalisation may be absent, as TensorFlow and PyTorch before 0.4.1 wrote no such thing.
-    layout : Layout
-        Whose names they are.
-    n_tags : int
-        Number of outputs the checkpoint must have.
-    sample_rate : int
-        Hz; the files do not say it.
-    source : str
-        What to call the file in messages.
-
-    Returns
-    -------
-    Model
-        float32, on the CPU. The SampleCNNs have 59 049 samples a segment, a padding of 1 in front as those networks
-        have it, and PyTorch's default batch normalisation (epsilon 1e-5, momentum 0.1).
+    There must be exactly the keys of `layout`, and what `is_left_out`; the ``num_batches_tracked`` counters of batch
+    normalisation may be absent, as TensorFlow and PyTorch before 0.4.1 wrote no such thing. The files do not say their
+    sample rate (Hz); `source` is what messages call the file. The SampleCNNs have 59 049 samples a segment, a padding
+    of 1 in front as those networks have it, and PyTorch's default batch normalisation (epsilon 1e-5, momentum 0.1).
 
     Raises
     ------

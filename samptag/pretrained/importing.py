@@ -18,32 +18,17 @@ from samptag.pretrained.store import Store
 from samptag.pretrained.tensor_bundle import bundle_files
 
 NOT_STATED = "not stated"
-# A named list whose order differs in a layout's repository has that order under its name and this suffix.
-_REPOSITORY_ORDER: dict[Layout, str] = dict.fromkeys(get_args(Layout), "won")
+# A named list whose order differs in the layouts' repositories has that order under its name and this suffix.
+_REPOSITORY_ORDER = "won"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ForeignCheckpoint:
-    """What a foreign checkpoint does not say about itself.
+    """What a foreign checkpoint does not say about itself."""
 
-    Parameters
-    ----------
-    layout : Layout
-        Whose key names it has.
-    tags : TagList
-        In output order.
-    sample_rate : int
-        Hz of the waveforms it was trained on.
-
-    Raises
-    ------
-    UsageError
-        The sample rate is not above 0.
-    """
-
-    layout: Layout
-    tags: TagList
-    sample_rate: int
+    layout: Layout  # whose key names it has
+    tags: TagList  # in output order
+    sample_rate: int  # Hz of the waveforms it was trained on
 
     def __post_init__(self) -> None:
         """Refuse a rate that is none."""
@@ -52,30 +37,18 @@ class ForeignCheckpoint:
 
 
 def check_layout(text: str) -> Layout:
-    """The layout called `text`.
-
-    Raises
-    ------
-    UsageError
-        There is none.
-    """
-    for layout in get_args(Layout):
-        if layout == text:
-            return cast("Layout", layout)
-    raise UsageError(f"there is no layout {text!r}: choose {' or '.join(get_args(Layout))}")
+    """The layout called `text`; a UsageError where there is none."""
+    if text not in get_args(Layout):
+        raise UsageError(f"there is no layout {text!r}: choose {' or '.join(get_args(Layout))}")
+    return cast("Layout", text)
 
 
-def named_tags(text: str, *, registry: Registry, layout: Layout) -> TagList:
+def named_tags(text: str, *, registry: Registry) -> TagList:
     """The tag list that `text` means: a list of the registry, or a UTF-8 file with one tag a line.
 
-    ``mtat50`` is the order of `layout`'s repository, in which ``metal`` and ``female voice`` change places.
-
-    Raises
-    ------
-    UsageError
-        There is no such list or file, or a tag in it is empty or there twice.
+    ``mtat50`` is the order of the layouts' repositories, in which ``metal`` and ``female voice`` change places.
     """
-    for name in (f"{text}-{_REPOSITORY_ORDER[layout]}", text):
+    for name in (f"{text}-{_REPOSITORY_ORDER}", text):
         if name in registry.tag_lists:
             return registry.tag_lists[name]
     named = f"named lists are {', '.join(registry.tag_lists)}"
@@ -97,26 +70,12 @@ def import_file(
     training_data: str | None = None,
     force: bool = False,
 ) -> Path:
-    """The installed file, after checking `path` and putting it into the cache under `name`.
+    """The installed file, after checking `path`, which stays as it is, and putting it into the cache under `name`.
 
     Under a registry name only the published file is taken, byte for byte. Under any other name, a samptag weights file
-    or a checkpoint that `foreign` describes.
-
-    Parameters
-    ----------
-    path : Path
-        The file; it stays as it is. Of a TensorFlow checkpoint either file or the folder that holds them, and of a
-        published one a zip file too that has them in it, such as the package's wheel.
-    name : str
-        Name to install it under.
-    store : Store
-        Where.
-    foreign : ForeignCheckpoint or None
-        What a foreign checkpoint does not say.
-    licence, training_data : str or None
-        For the card, where the file does not say it.
-    force : bool
-        Replace an import of that name.
+    or a checkpoint that `foreign` describes. Of a TensorFlow checkpoint `path` is either file or the folder that holds
+    them, and of a published one a zip file too that has them in it, such as the package's wheel. Licence and training
+    data are for the card, where the file does not say them; `force` replaces an import of that name.
 
     Raises
     ------

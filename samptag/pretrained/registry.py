@@ -156,12 +156,8 @@ class Registry:
 def parse_tags(lines: list[str]) -> TagList:
     """The tag list written as `lines`, in their order; ``genre---rock`` is taken apart into category and tag.
 
-    The categories are kept apart only when every line has one and the bare tags stay unique.
-
-    Raises
-    ------
-    ValueError
-        No tag, an empty one, or one that occurs twice.
+    The categories are kept apart only when every line has one and the bare tags stay unique. A ValueError says that
+    there is no tag, an empty one, or one that occurs twice.
     """
     if not lines:
         raise ValueError("the tag list is empty")
@@ -190,13 +186,7 @@ def registry_path() -> Path:
 
 
 def load_registry(path: Path | None = None) -> Registry:
-    """The registry in `path` (default: `registry_path()`).
-
-    Raises
-    ------
-    WeightsError
-        The file is missing or not JSON, or as for `parse_registry`.
-    """
+    """The registry in `path` (default: `registry_path()`); a WeightsError where it is missing, not JSON or refused."""
     path = registry_path() if path is None else path
     try:
         with os_errors_as(WeightsError, f"cannot read the weights registry {path}", advice="reinstall samptag"):
@@ -215,6 +205,7 @@ def parse_registry(document: Any, path: Path) -> Registry:
         A key is missing or unknown, a name occurs twice, or an entry would leave the cache or bring bytes that nothing
         checks; the message names it.
     """
+    where = ""
     try:
         schema = document["schema"]
         if schema != SCHEMA:
@@ -223,39 +214,33 @@ def parse_registry(document: Any, path: Path) -> Registry:
         entries: dict[str, WeightsEntry] = {}
         taken: set[str] = set()
         for raw in document["weights"]:
-            entry = _entry(raw, tag_lists)
+            where = f"weights entry {raw['name']!r}: "
+            entry = _entry(dict(raw), tag_lists)
+            _check(entry)
+            where = ""
             for name in (entry.name, entry.short or entry.name):
                 if name.lower() in taken:
                     raise ValueError(f"the name {name!r} occurs twice")
             taken |= {entry.name.lower(), (entry.short or entry.name).lower()}
             entries[entry.name] = entry
     except KeyError as error:
-        raise WeightsError(f"the weights registry {path}: {error} is missing") from error
+        raise WeightsError(f"the weights registry {path}: {where}{error} is missing") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise WeightsError(f"the weights registry {path}: {error}") from error
+        raise WeightsError(f"the weights registry {path}: {where}{error}") from error
     return Registry(path=path, entries=entries, tag_lists=tag_lists)
 
 
-def _entry(raw: Mapping[str, Any], tag_lists: Mapping[str, TagList]) -> WeightsEntry:
-    values = dict(raw)
-    where = f"weights entry {values['name']!r}"
-    try:
-        tags, index = values.pop("tags"), values.pop("index", None)
-        if isinstance(tags, str) and tags not in tag_lists:
-            raise ValueError(f"there is no tag list {tags!r}")
-        entry = WeightsEntry(
-            checksums=Checksums(**{key: values.pop(key) for key in _CHECKSUMS if key in values}),
-            index=None if index is None else Checksums(**index),
-            tags=tag_lists[tags] if isinstance(tags, str) else parse_tags(tags),
-            scores=tuple(PublishedScore(**score) for score in values.pop("scores", ())),
-            **values,
-        )
-        _check(entry)
-    except KeyError as error:
-        raise ValueError(f"{where}: {error} is missing") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{where}: {error}") from error
-    return entry
+def _entry(values: dict[str, Any], tag_lists: Mapping[str, TagList]) -> WeightsEntry:
+    tags, index = values.pop("tags"), values.pop("index", None)
+    if isinstance(tags, str) and tags not in tag_lists:
+        raise ValueError(f"there is no tag list {tags!r}")
+    return WeightsEntry(
+        checksums=Checksums(**{key: values.pop(key) for key in _CHECKSUMS if key in values}),
+        index=None if index is None else Checksums(**index),
+        tags=tag_lists[tags] if isinstance(tags, str) else parse_tags(tags),
+        scores=tuple(PublishedScore(**score) for score in values.pop("scores", ())),
+        **values,
+    )
 
 
 def _check(entry: WeightsEntry) -> None:

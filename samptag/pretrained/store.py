@@ -10,13 +10,13 @@ import logging
 import os
 import shutil
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
-from samptag.fetch import Checksums, FetchPolicy, Progress, fetch, offline_asked
+from samptag.fetch import Checksums, Progress, fetch, offline_asked
 from samptag.files import atomic_write, locked, os_errors_as, os_reason, weights_folder
 from samptag.pretrained.foreign import install_published
 from samptag.pretrained.registry import NAME_PATTERN, Registry, WeightsEntry, load_registry
@@ -42,8 +42,6 @@ class Store:
         Folder of installed files; made when something is installed.
     offline : bool
         Whether the network is forbidden.
-    policy : FetchPolicy
-        Patience of downloads.
     progress : callable or None
         Called with (bytes there, bytes in all or None) while something is fetched.
     """
@@ -51,7 +49,6 @@ class Store:
     registry: Registry
     cache: Path
     offline: bool = False
-    policy: FetchPolicy = field(default_factory=FetchPolicy)
     progress: Progress | None = None
 
     def installed_path(self, name: str) -> Path:
@@ -95,13 +92,7 @@ class Store:
         return None if entry is None else self.registry.bundled_path(entry)
 
     def check(self, name: str) -> Path:
-        """The file of `name` that is there, after comparing its digest and loading it.
-
-        Raises
-        ------
-        WeightsError
-            There is none, or it is not as it should be; nothing is repaired.
-        """
+        """The file of `name` that is there, after comparing its digest and loading it; nothing is repaired."""
         from samptag.core.weights import read_weights
 
         path, entry = self.present(name), self.registry.entries.get(name)
@@ -148,14 +139,7 @@ class Store:
         return f"there are no weights called {name!r}: {hint}'samptag weights list' shows all names"
 
     def install(self, name: str, *, force: bool = False) -> Path:
-        """The file of the registry's `name`, after putting it into the cache where it is missing or damaged.
-
-        Parameters
-        ----------
-        name : str
-            A registry name.
-        force : bool
-            Replace a file that seems to be in order.
+        """The file of the registry's `name`, put into the cache where it is missing or damaged, or with `force`.
 
         Raises
         ------
@@ -225,7 +209,7 @@ class Store:
             path.unlink()
 
     def _fetch(self, url: str, target: Path, checksums: Checksums) -> None:
-        fetch(url, target, checksums=checksums, policy=self.policy, offline=self.offline, progress=self.progress)
+        fetch(url, target, checksums=checksums, offline=self.offline, progress=self.progress)
 
     def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
         """The weights that `name_or_path` means; an altered installed file is installed anew.
@@ -264,15 +248,7 @@ def _check_tags(card: ModelCard, entry: WeightsEntry, path: Path) -> None:
 
 
 def open_store(*, offline: bool | None = None, progress: Progress | None = None) -> Store:
-    """The store of this user: the installed registry and the cache folder.
-
-    Parameters
-    ----------
-    offline : bool or None
-        Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
-    progress : callable or None
-        Called with (bytes there, bytes in all or None) while something is fetched.
-    """
+    """The store of this user: the installed registry and the cache folder; parameters as for `load_model`."""
     return Store(
         registry=load_registry(),
         cache=weights_folder(),

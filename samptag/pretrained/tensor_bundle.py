@@ -38,12 +38,7 @@ def bundle_files(path: Path) -> tuple[Path, Path]:
 
 
 def read_bundle(path: Path) -> dict[str, NDArray[np.float32]]:
-    """All float32 tensors of a checkpoint by their names; tensors of other types are left out.
-
-    Parameters
-    ----------
-    path : Path
-        As for `bundle_files`; the data lie in one file.
+    """All float32 tensors of a checkpoint, `path` as for `bundle_files`, by name; tensors of other types are left out.
 
     Raises
     ------

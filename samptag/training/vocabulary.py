@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from samptag.data.tables import read_rows, require_columns
+from samptag.data.listing import read_rows, require_columns
 from samptag.errors import DatasetError
 from samptag.text import did_you_mean, first_names
 

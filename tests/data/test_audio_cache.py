@@ -141,40 +141,37 @@ def test_the_same_recording_under_two_names_is_stored_once(songs, place):
         np.testing.assert_array_equal(cache.clip(index), decoded(clip.path))
 
 
-def test_broken_and_short_clips_are_listed_and_nothing_is_dropped_silently(songs, place, broken_file):
+def test_broken_clips_are_listed_and_nothing_is_dropped_silently(songs, place, broken_file):
     for name in ("text.mp3", "header-only.wav", "nan.wav", "truncated.mp3", "some-nan.wav", "one-sample.wav"):
         shutil.copy(broken_file(name), songs / "calm" / name)
     dataset = open_dataset(songs)
-    cache = build_cache(dataset, sample_rate=RATE, directory=place, shortest_seconds=2.0)
+    cache = build_cache(dataset, sample_rate=RATE, directory=place)
     report = json.loads(cache.report_path.read_text())
     assert {item["path"]: item["reason"] for item in report["left_out"]} == {
         "calm/text.mp3": "unreadable",
         "calm/header-only.wav": "unreadable",
         "calm/nan.wav": "unreadable",
-        "calm/one-sample.wav": "short",
     }
     assert {item["path"] for item in report["warnings"]} == {"calm/truncated.mp3", "calm/some-nan.wav"}
     assert report["split"] == {"name": "folders", "hash": cache.split_hash}
     assert cache.split_hash != dataset.split_hash
-    assert (cache.left_out, report["clips"], (cache.lengths == 0).sum()) == (4, 10, 4)
+    assert (cache.left_out, report["clips"], (cache.lengths == 0).sum()) == (3, 11, 3)
     out = {clip.key for clip, length in zip(dataset.clips, cache.lengths, strict=True) if length == 0}
     assert out == {item["path"] for item in report["left_out"]}
     assert all(str(songs) not in item["message"] for item in report["left_out"])
-    one_sample = next(item for item in report["left_out"] if item["reason"] == "short")
-    assert (one_sample["seconds"], one_sample["message"]) == (0.0, "0.000 s, shorter than 2 s")
     assert report["padded"] == []
 
 
-def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, caplog):
+def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, caplog, broken_file):
     """Padded and left out are told apart, and reports for segments of other lengths stand beside one another."""
-    for name, seconds in (("calm/tenth.wav", 0.1), ("driving/half.wav", 0.5), ("driving/two.wav", 2.0)):
+    shutil.copy(broken_file("text.mp3"), songs / "calm")
+    for name, seconds in (("driving/half.wav", 0.5), ("driving/two.wav", 2.0)):
         soundfile.write(songs / name, decoded(SET[3])[: round(seconds * RATE)], RATE)
     dataset = open_dataset(songs)
     split_of = {clip.key: clip.split for clip in dataset.clips}
 
     def build(segment_length):
-        options = {"sample_rate": RATE, "directory": place, "shortest_seconds": 0.2}
-        return build_cache(dataset, **options, segment_length=segment_length)
+        return build_cache(dataset, sample_rate=RATE, directory=place, segment_length=segment_length)
 
     cache = build(2 * RATE)
     report = json.loads(cache.report_path.read_text())
@@ -187,7 +184,7 @@ def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, c
             "message": "0.500 s, padded with zeros to a segment of 2.000 s",
         }
     ]
-    assert [(item["path"], item["seconds"]) for item in report["left_out"]] == [("calm/tenth.wav", 0.1)]
+    assert [(item["path"], item["seconds"]) for item in report["left_out"]] == [("calm/text.mp3", 0.0)]
     assert (cache.left_out, report["clips"]) == (1, 10)
     longer = json.loads(build(2 * RATE + 1).report_path.read_text())
     assert {item["path"] for item in longer["padded"]} == {"driving/half.wav", "driving/two.wav"}
@@ -196,7 +193,7 @@ def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, c
     cache.report_path.mkdir()  # a place that cannot be written
     with caplog.at_level(logging.WARNING, "samptag"):
         build(2 * RATE)
-    assert "calm/tenth.wav: left out: 0.100 s, shorter than 0.2 s" in caplog.text
+    assert "calm/text.mp3: left out: " in caplog.text
     assert "driving/half.wav: padded: 0.500 s, padded with zeros to a segment of 2.000 s" in caplog.text
 
 

@@ -9,9 +9,9 @@ from test_split_zip import write_parts, zipped
 from samptag.data import open_dataset
 from samptag.data.download import download_mtat, unpack_mtat
 from samptag.errors import DatasetError
-from samptag.pretrained import FetchPolicy
 
-QUICK = FetchPolicy(attempts=3, backoff_seconds=0.01, timeout_seconds=60)
+pytestmark = pytest.mark.usefixtures("impatient")
+
 CLIPS = {f"{number:x}/artist-album-01-song_{number}-0-29.mp3": {"guitar"} for number in range(16)}
 
 
@@ -91,7 +91,7 @@ def site(published):
 def test_fetched_joined_unpacked_and_ready(tmp_path, site):
     reports = []
     folder = tmp_path / "new" / "mtat"
-    count = download_mtat(folder, url=site.url, policy=QUICK, progress=lambda *report: reports.append(report))
+    count = download_mtat(folder, url=site.url, progress=lambda *report: reports.append(report))
     assert count == 5 + 16
     assert open_dataset(folder).counts() == {"train": 12, "valid": 1, "test": 3}
     assert {what for what, _, _ in reports} == {
@@ -107,35 +107,36 @@ def test_fetched_joined_unpacked_and_ready(tmp_path, site):
 
 def test_a_broken_connection_goes_on_where_it_stopped(tmp_path, site, published):
     site.drops = 3
-    download_mtat(tmp_path, url=site.url, policy=QUICK)
+    download_mtat(tmp_path, url=site.url)
     assert len(open_dataset(tmp_path).clips) == 16
     for path in published.glob("mp3.zip.*"):
         assert site.sent[path.name] == path.stat().st_size, "bytes were sent twice"
 
 
-def test_a_download_given_up_is_taken_up_by_the_next(tmp_path, site, published):
+def test_a_download_given_up_is_taken_up_by_the_next(tmp_path, site, published, monkeypatch):
     site.drops = 1
+    monkeypatch.setattr("samptag.fetch.ATTEMPTS", 1)
     with pytest.raises(DatasetError, match="to do it by hand, fetch"):
-        download_mtat(tmp_path, url=site.url, policy=FetchPolicy(attempts=1, backoff_seconds=0))
+        download_mtat(tmp_path, url=site.url)
     assert list(tmp_path.glob("*.part"))
-    download_mtat(tmp_path, url=site.url, policy=QUICK)
+    download_mtat(tmp_path, url=site.url)
     assert len(open_dataset(tmp_path).clips) == 16
     assert site.sent["annotations_final.csv"] == (published / "annotations_final.csv").stat().st_size
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path, site):
-    download_mtat(tmp_path, url=site.url, policy=QUICK)
+    download_mtat(tmp_path, url=site.url)
     site.sent.clear()
     for part in tmp_path.glob("mp3.zip.*"):
         part.unlink()
-    assert download_mtat(tmp_path, url=site.url, policy=QUICK) == 0
+    assert download_mtat(tmp_path, url=site.url) == 0
     assert site.sent == {}
 
 
 def test_a_part_cut_by_another_program_is_fetched_again(tmp_path, site, published):
     whole = (published / "mp3.zip.002").read_bytes()
     (tmp_path / "mp3.zip.002").write_bytes(whole[:1000])
-    download_mtat(tmp_path, url=site.url, policy=QUICK)
+    download_mtat(tmp_path, url=site.url)
     assert (tmp_path / "mp3.zip.002").read_bytes() == whole
     assert len(open_dataset(tmp_path).clips) == 16
 
@@ -147,13 +148,13 @@ def test_a_file_the_site_does_not_have_is_one_line(tmp_path):
         Site(empty) as site,
         pytest.raises(DatasetError, match=r"cannot fetch annotations_final\.csv: .*404.*, fetch http"),
     ):
-        download_mtat(tmp_path / "mtat", url=site.url, policy=QUICK)
+        download_mtat(tmp_path / "mtat", url=site.url)
 
 
 def test_without_network_the_message_says_how_to_do_it_by_hand(tmp_path, site, monkeypatch):
     monkeypatch.setenv("SAMPTAG_OFFLINE", "1")
     with pytest.raises(DatasetError, match=r"SAMPTAG_OFFLINE.*annotations_final\.csv and save it as"):
-        download_mtat(tmp_path, url=site.url, policy=QUICK)
+        download_mtat(tmp_path, url=site.url)
     assert site.sent == {}
 
 
@@ -175,4 +176,4 @@ def test_nothing_to_unpack_is_one_line(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, site):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DatasetError, match="cannot be written"):
-        download_mtat(tmp_path / "file" / "mtat", url=site.url, policy=QUICK)
+        download_mtat(tmp_path / "file" / "mtat", url=site.url)

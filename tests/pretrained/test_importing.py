@@ -190,10 +190,10 @@ def test_import_needs_a_cache(store: Store, tmp_path: Path, checkpoint: Path):
 
 def test_named_tag_lists_have_the_order_of_the_repository():
     registry = load_registry()
-    tags = named_tags("mtat50", registry=registry, layout="sota-sample").tags
+    tags = named_tags("mtat50", registry=registry).tags
     assert tags.index("metal") < tags.index("female voice")
-    assert named_tags("msd50", registry=registry, layout="sota-se").tags[0] == "rock"
-    assert named_tags("jamendo50", registry=registry, layout="sota-se").categories[0] == "genre"
+    assert named_tags("msd50", registry=registry).tags[0] == "rock"
+    assert named_tags("jamendo50", registry=registry).categories[0] == "genre"
 
 
 def test_tag_lists_from_files(tmp_path: Path):
@@ -201,7 +201,7 @@ def test_tag_lists_from_files(tmp_path: Path):
 
     def read(content: bytes) -> TagList:
         (tmp_path / "tags.txt").write_bytes(content)
-        return named_tags(str(tmp_path / "tags.txt"), registry=registry, layout="sota-sample")
+        return named_tags(str(tmp_path / "tags.txt"), registry=registry)
 
     assert read("\ufeffguitar\r\n sitar \r\nviolín\r\n\r\n".encode()).tags == ("guitar", "sitar", "violín")
     assert read(b"genre---rock\nmood/theme---happy").categories == ("genre", "mood/theme")
@@ -214,7 +214,7 @@ def test_tag_lists_from_files(tmp_path: Path):
         with pytest.raises(UsageError, match=message):
             read(content)
     with pytest.raises(UsageError, match="named lists are mtat50"):
-        named_tags("mtat51", registry=registry, layout="sota-sample")
+        named_tags("mtat51", registry=registry)
 
 
 def test_layouts():

@@ -18,10 +18,11 @@ from tensor_bundles import write_bundle
 from samptag import pretrained
 from samptag.errors import DownloadError, WeightsError
 from samptag.files import weights_folder
-from samptag.pretrained import FetchPolicy, Store, load_registry
+from samptag.pretrained import Store, load_registry
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = FetchPolicy(attempts=2, backoff_seconds=0.01, timeout_seconds=60)
 JAMENDO = ["genre---rock", "instrument---piano", "mood/theme---happy"]
 
 
@@ -46,7 +47,7 @@ def store(tmp_path: Path, weights: Path) -> Store:
     bundle.mkdir()
     shutil.copy(weights, bundle)
     registry = load_registry(ws.write_registry(bundle, ws.registry_entry("mine", weights.read_bytes())))
-    return Store(registry=registry, cache=tmp_path / "cache", policy=QUICK)
+    return Store(registry=registry, cache=tmp_path / "cache")
 
 
 def remote_store(tmp_path: Path, server: ws.FileServer, *, offline: bool = False, **changes: object) -> Store:
@@ -65,7 +66,7 @@ def remote_store(tmp_path: Path, server: ws.FileServer, *, offline: bool = False
     registry = load_registry(
         ws.write_registry(tmp_path, ws.registry_entry("theirs", server.content, **(values | changes)))
     )
-    return Store(registry=registry, cache=tmp_path / "cache", policy=QUICK, offline=offline)
+    return Store(registry=registry, cache=tmp_path / "cache", offline=offline)
 
 
 def test_bundled_file_is_installed_on_first_use(store: Store, weights: Path, caplog: pytest.LogCaptureFixture):
@@ -275,7 +276,6 @@ def bundle_store(tmp_path: Path, folder: Path, address: str, *, offline: bool = 
     return Store(
         registry=load_registry(ws.write_registry(tmp_path, entry)),
         cache=tmp_path / "cache",
-        policy=QUICK,
         offline=offline,
     )
 

@@ -1,14 +1,14 @@
 """The data sets that can be read: one module each, known here by its name and imported when it is asked for.
 
 A module has ``EXPECTS`` (the file that only such a data set has, in words), ``find(root)`` (where that lies, or None),
-``read(root, split=, subset=, progress=)`` (the `Dataset`; of the three it names what it uses), and ``SUBSETS`` where
-there are any.
+and ``read(root, split=, subset=, progress=)`` (the `Dataset`; of the three it names what it uses).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +99,12 @@ def open_dataset(
         raise DatasetError(f"there is no format {format!r}: choose {', '.join(FORMATS)}")
     elif not root.exists():
         raise DatasetError(f"{root}: no such folder or manifest")
-    reader = _reader(format)
-    if subset is not None and not hasattr(reader, "SUBSETS"):
+    read = _reader(format).read
+    named = signature(read).parameters
+    if subset is not None and "subset" not in named:
         raise DatasetError(f"{format} has no subsets; leave out {subset!r}")
-    dataset: Dataset = reader.read(root, split=split, subset=subset, progress=progress)
+    given = {"split": split, "subset": subset, "progress": progress}
+    dataset: Dataset = read(root, **{name: value for name, value in given.items() if name in named})
     if labelled and not dataset.tags:
         raise DatasetError(
             f"{root}: no tags: a manifest names them in a column 'tags', or in one column of numbers for each tag; "

@@ -16,16 +16,11 @@ def find(root: Path) -> Path | None:
     return root if any("/" in key for key in list_audio(root).sizes) else None
 
 
-def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
+def read(root: Path, *, split: str | None = None) -> Dataset:
     """Songs in folders named for their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test.
 
     A song in two folders by a link has both tags. Without split folders the split is by song, deterministic
-    (`splits.split_by_group`). Folder names are the tags, in alphabetical order.
-
-    Raises
-    ------
-    DatasetError
-        There is no audio in the folders, or one file is in two splits.
+    (`split_by_group`). Folder names are the tags, in alphabetical order.
     """
     name = choose_split(split, known=("folders",), format="folders")
     audio = list_audio(root)

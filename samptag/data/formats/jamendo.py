@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from samptag.data.dataset import Clip, Dataset, make_dataset
-from samptag.data.listing import find_audio_root, list_audio
-from samptag.data.tables import read_rows
+from samptag.data.listing import find_audio_root, list_audio, read_rows
 from samptag.errors import DatasetError
 
 EXPECTS = "splits/split-0"
@@ -26,8 +26,7 @@ _PARTS = {"train": "train", "validation": "valid", "test": "test"}
 _NAME = re.compile(r"jamendo-([0-4])(?:-(\w+))?")
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     artist: str
     path: str
     split: str
@@ -43,17 +42,12 @@ def find(root: Path) -> Path | None:
     return None
 
 
-def read(root: Path, *, split: str | None = None, subset: str | None = None, **_: object) -> Dataset:
+def read(root: Path, *, split: str | None = None, subset: str | None = None) -> Dataset:
     """MTG-Jamendo under "jamendo-0" (the default) to "jamendo-4" and one of `SUBSETS` ("top50tags" by default).
 
     The split's name carries the subset: "jamendo-0-top50tags". Tags lose their category's prefix ("genre---rock" is
     the tag "rock" of category "genre"); one that two categories share keeps it in brackets, "ambient (genre)". Clips
     are grouped by artist, whom no two subsets of a published split share.
-
-    Raises
-    ------
-    DatasetError
-        The split or subset is not known, a TSV is missing or malformed, or none of the tracks is there.
     """
     number, subset = _parse_name(split, subset)
     folder = find(root)
@@ -64,14 +58,12 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None, **_
     rows = _read_split(folder / f"split-{number}", infix=SUBSETS[subset])
     names, categories, raw = _name_tags({tag for row in rows for tag in row.tags})
     index = {tag: position for position, tag in enumerate(raw)}
-    low = [row.path.removesuffix(".mp3") + ".low.mp3" for row in rows]
-    keys = [row.path for row in rows]
-    # One key of each layout in turn, so that a sample of the list meets whichever is there.
-    root_keys = [key for pair in zip(keys, low, strict=True) for key in pair]
-    audio = list_audio(find_audio_root(root, root_keys, looked_for="NN/ID.mp3 or NN/ID.low.mp3"))
+    # A key of each layout in turn, so that a sample of the list meets whichever is there.
+    keys = [(row.path, row.path.removesuffix(".mp3") + ".low.mp3") for row in rows]
+    audio = list_audio(find_audio_root(root, list(chain(*keys)), looked_for="NN/ID.mp3 or NN/ID.low.mp3"))
     clips: list[Clip] = []
-    for row, low_key in zip(rows, low, strict=True):
-        path = audio.take(row.path, low_key)
+    for row, either in zip(rows, keys, strict=True):
+        path = audio.take(*either)
         if path is not None:
             labels = np.zeros(len(names), dtype=np.float32)
             labels[[index[tag] for tag in row.tags]] = 1

@@ -5,15 +5,21 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, choose_split, make_dataset, named_part, split_by_group
-from samptag.data.listing import empty_file, list_audio, missing_file, unlisted_file
-from samptag.data.tables import read_rows, read_text, require_columns
+from samptag.data.listing import (
+    empty_file,
+    list_audio,
+    missing_file,
+    read_rows,
+    read_text,
+    require_columns,
+    unlisted_file,
+)
 from samptag.errors import DatasetError
 
 EXPECTS = "manifest.csv or .jsonl"
@@ -24,8 +30,7 @@ _RESERVED = ("path", "split", "tags", "group")
 _SET_ASIDE = ("unlabelled", "unlabeled", "unused", "none")
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     line: int
     path: str
     split: str
@@ -57,19 +62,14 @@ def _has_path_column(path: Path) -> bool:
         return False
 
 
-def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
+def read(root: Path, *, split: str | None = None) -> Dataset:
     """The data set a manifest lists: columns or keys `path`, and optionally `split`, `tags`, `group`.
 
     Paths are relative to the manifest's folder, or absolute. `split` is train, valid or test; rows without one, in a
-    manifest where no row has one, are split by group (`splits.split_by_group`); "unlabelled" or "unused" sets a row
-    aside. `group` is the track or artist, by default the path. `tags` is a JSON object (tag -> value in [0, 1]), a
-    JSON list, or names separated by ``;`` or ``|``; without such a column every further column whose cells are all
-    numbers is a tag. Tags are in the order of the columns, otherwise alphabetical.
-
-    Raises
-    ------
-    DatasetError
-        The manifest is not found or malformed: the message names the file, the line and the value.
+    manifest where no row has one, are split by group (`split_by_group`); "unlabelled" or "unused" sets a row aside.
+    `group` is the track or artist, by default the path. `tags` is a JSON object (tag -> value in [0, 1]), a JSON list,
+    or names separated by ``;`` or ``|``; without such a column every further column whose cells are all numbers is a
+    tag. Tags are in the order of the columns, otherwise alphabetical.
     """
     name = choose_split(split, known=("manifest",), format="manifest")
     path = find(root)
@@ -77,8 +77,10 @@ def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
         raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")
     rows, tags, problems = _read(path)
     _refuse_duplicates(path, rows)
-    kept, aside = _set_aside(path, rows)
-    problems += aside
+    aside = Counter(row.split.lower() for row in rows if row.split.lower() in _SET_ASIDE)
+    for word, count in sorted(aside.items()):
+        problems.append(Problem("left-out", str(path), f"{count} rows with split {word!r} are set aside"))
+    kept = [row for row in rows if row.split.lower() not in _SET_ASIDE]
     splits = _splits(path, kept)
     clips: list[Clip] = []
     index = {tag: position for position, tag in enumerate(tags)}
@@ -217,15 +219,6 @@ def _refuse_duplicates(path: Path, rows: list[_Row]) -> None:
         if key in seen:
             raise DatasetError(f"{path}, line {row.line}: {row.path} appears in line {seen[key]} already")
         seen[key] = row.line
-
-
-def _set_aside(path: Path, rows: list[_Row]) -> tuple[list[_Row], list[Problem]]:
-    aside = Counter(row.split.lower() for row in rows if row.split.lower() in _SET_ASIDE)
-    problems = [
-        Problem("left-out", str(path), f"{count} rows with split {word!r} are set aside")
-        for word, count in sorted(aside.items())
-    ]
-    return [row for row in rows if row.split.lower() not in _SET_ASIDE], problems
 
 
 def _splits(path: Path, rows: list[_Row]) -> list[str]:

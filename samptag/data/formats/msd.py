@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset
-from samptag.data.listing import find_audio_root, list_audio
-from samptag.data.tables import read_text
+from samptag.data.listing import find_audio_root, list_audio, read_text
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as
 
@@ -42,14 +41,8 @@ def find(root: Path) -> Path | None:
     return None
 
 
-def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
-    """The Million Song Dataset under "msd-lee-2017" (Lee et al. 2017: clips of at least 29.1 s, 50 Last.FM tags).
-
-    Raises
-    ------
-    DatasetError
-        A file of the split is missing, damaged or holds more than plain data; or none of the clips is there.
-    """
+def read(root: Path, *, split: str | None = None) -> Dataset:
+    """The Million Song Dataset under "msd-lee-2017" (Lee et al. 2017: clips of at least 29.1 s, 50 Last.FM tags)."""
     name = choose_split(split, known=(NAME,), format="msd")
     folder = find(root)
     if folder is None:
@@ -210,12 +203,8 @@ class _PlainUnpickler(pickle.Unpickler):
 def load_plain_pickle(path: Path) -> Any:
     """The lists, dicts, strings, numbers and arrays in a pickle of any protocol, Python 2's included.
 
-    Python 2's byte strings come back as text, one character a byte (latin-1).
-
-    Raises
-    ------
-    DatasetError
-        The file cannot be read, is no pickle, or names anything that is not plain data; nothing of it was run.
+    Python 2's byte strings come back as text, one character a byte (latin-1). A pickle that names anything else than
+    plain data is refused, and nothing of it is run.
     """
     with os_errors_as(DatasetError, f"{path}: cannot be read"):
         data = path.read_bytes()

@@ -1,18 +1,17 @@
 """MagnaTagATune: annotations_final.csv and MP3 clips of 29 s in folders 0-9, a-f."""
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samptag.audio.headers import mp3_seconds
 from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset
-from samptag.data.listing import find_audio_root, list_audio, missing_file
+from samptag.data.listing import find_audio_root, list_audio, missing_file, read_rows, require_columns
 from samptag.data.measure import measure_files
-from samptag.data.tables import read_rows, require_columns
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
 
@@ -60,30 +59,17 @@ def folder_split(folder: str) -> str | None:
 
 
 def listed_clips(annotations: Path) -> list[str]:
-    """The FOLDER/NAME.mp3 of every row of annotations_final.csv.
-
-    Raises
-    ------
-    DatasetError
-        The file cannot be read or is malformed.
-    """
+    """The FOLDER/NAME.mp3 of every row of annotations_final.csv."""
     return [row.key for row in _read_annotations(annotations)]
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     key: str
     split: str
     labels: NDArray[np.float32]
 
 
-def read(
-    root: Path,
-    *,
-    split: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    **_: object,
-) -> Dataset:
+def read(root: Path, *, split: str | None = None, progress: Callable[[int, int], None] | None = None) -> Dataset:
     """MagnaTagATune under `split`: "mtat-clean-2017" (the default) or "mtat-pons-2018".
 
     mtat-clean-2017 (Lee et al. 2017, the authors' published lists): folders 0-b train, c valid, d-f test; only clips
@@ -92,17 +78,7 @@ def read(
     mtat-pons-2018 (Pons et al. 2018, section 5.2, and the authors' partition script): the same folders, every clip that
     holds any audio, with or without a tag.
 
-    Parameters
-    ----------
-    split : str or None
-        One of the two.
-    progress : callable, optional
-        Called with the number of clips measured and their total the first time lengths are counted.
-
-    Raises
-    ------
-    DatasetError
-        The annotations or all clips are missing, a row is malformed, or the clips are still zipped.
+    `progress` is called with the number of clips measured and their total the first time lengths are counted.
     """
     name = choose_split(split, known=(CLEAN, PONS), format="mtat")
     annotations = _find_annotations(root)
@@ -151,18 +127,12 @@ def _read_annotations(path: Path) -> list[_Row]:
     except StopIteration:
         raise DatasetError(f"{path}: empty; it should list 25 863 clips") from None
     require_columns(path, header, ("mp3_path", *TAGS))
-    columns = [header.index(tag) for tag in TAGS]
-    where = header.index("mp3_path")
-    return list(_parse_rows(path, table, columns=columns, where=where, width=len(header)))
-
-
-def _parse_rows(
-    path: Path, table: Iterator[tuple[int, list[str]]], *, columns: list[int], where: int, width: int
-) -> Iterator[_Row]:
+    columns, where = [header.index(tag) for tag in TAGS], header.index("mp3_path")
+    rows: list[_Row] = []
     lines: dict[str, int] = {}
     for line, fields in table:
-        if len(fields) != width:
-            raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {width}")
+        if len(fields) != len(header):
+            raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
         key = fields[where]
         split = folder_split(key.split("/")[0])
         if split is None or key.count("/") != 1:
@@ -173,7 +143,8 @@ def _parse_rows(
         bad = next((fields[column] for column in columns if fields[column] not in ("0", "1")), None)
         if bad is not None:
             raise DatasetError(f"{path}, line {line}: a label is {bad!r}; every label must be 0 or 1")
-        yield _Row(key, split, np.array([fields[column] == "1" for column in columns], dtype=np.float32))
+        rows.append(_Row(key, split, np.array([fields[column] == "1" for column in columns], dtype=np.float32)))
+    return rows
 
 
 def _long_enough(

@@ -19,14 +19,8 @@ def find(root: Path) -> Path | None:
     return root if list_audio(root).sizes else None
 
 
-def read(root: Path, *, split: str | None = None, **_: object) -> Dataset:
-    """Every audio file below `root`, without tags; a tenth is for validation, by album where folders are albums.
-
-    Raises
-    ------
-    DatasetError
-        There is no audio.
-    """
+def read(root: Path, *, split: str | None = None) -> Dataset:
+    """Every audio file below `root`, without tags; a tenth is for validation, by album where folders are albums."""
     name = choose_split(split, known=("music",), format="music")
     audio = list_audio(root)
     keys = [key for key in sorted(audio.sizes) if audio.take(key) is not None]
