@@ -1,5 +1,6 @@
 """Text for people and for machines: names that any terminal can print, lists cut short, and what a wrong name meant."""
 
+import os
 from collections.abc import Iterable, Sequence
 
 
@@ -23,6 +24,22 @@ def valid_text(text: str) -> str:
     'caf�.mp3'
     """
     return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
+def path_fields(path: str) -> dict[str, str]:
+    r"""The path as a JSON record holds it: one that is not Unicode has its bytes in base64 under path_bytes beside it.
+
+    Examples
+    --------
+    >>> path_fields("caf\udce9.mp3")
+    {'path': 'caf�.mp3', 'path_bytes': 'Y2Fm6S5tcDM='}
+    """
+    import base64
+
+    shown = valid_text(path)
+    if shown == path:
+        return {"path": path}
+    return {"path": shown, "path_bytes": base64.b64encode(os.fsencode(path)).decode("ascii")}
 
 
 def first_names(names: Sequence[str], limit: int = 5) -> str:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import numpy as np
@@ -121,9 +120,7 @@ class AudioStream:
     def __enter__(self) -> "AudioStream":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -167,13 +164,7 @@ def to_int16(block: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def int16_blocks(stream: AudioStream, *, longest: int | None = None) -> Iterator[NDArray[np.int16]]:
-    """The blocks of `stream` as int16, full scale `SCALE`; at most `longest` samples together.
-
-    Raises
-    ------
-    AudioError
-        As iterating over the stream does.
-    """
+    """The blocks of `stream` as int16, full scale `SCALE`; at most `longest` samples together."""
     left = longest
     for block in stream:
         yield to_int16(block[:left])

@@ -7,6 +7,7 @@ sound themselves: playlists, which could make it open other files or addresses, 
 import errno
 import io
 from collections.abc import Iterator
+from itertools import chain
 from typing import IO, Any
 
 import numpy as np
@@ -59,12 +60,8 @@ class _Answers:
 class FfmpegSource:
     """What FFmpeg decodes from a seekable binary file. See `samptag.audio.source.Source`.
 
-    Raises
-    ------
-    ImportError
-        If PyAV is not installed.
-    SourceError
-        If FFmpeg does not know the format or finds no sound in it.
+    A SourceError says that FFmpeg does not know the format or finds no sound in it, an ImportError that PyAV is
+    missing.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -92,13 +89,14 @@ class FfmpegSource:
         if stream is None:
             raise SourceError("it holds no audio stream")
         self._stream = stream
-        self._frames = self._decode()
-        self._first = next(self._frames, None)
-        if self._first is None:
+        frames = self._decode()
+        first = next(frames, None)
+        if first is None:
             raise SourceError("no sound could be decoded")
+        self._frames = chain((first,), frames)
         # the header may tell half the rate of what the decoder gives (HE-AAC), so the first frame is asked
-        self.native_rate = int(self._first.sample_rate)
-        self.channels = len(self._first.layout.channels)
+        self.native_rate = int(first.sample_rate)
+        self.channels = len(first.layout.channels)
         self.format = f"{self._container.format.name.split(',')[0].upper()}/{stream.codec_context.name.upper()}"
 
     def close(self) -> None:
@@ -109,7 +107,7 @@ class FfmpegSource:
         """Blocks of float32, (frames, channels), each valid until the next one is asked for."""
         held: list[Block] = []
         decoded = waiting = 0
-        for frame in self._all_frames():
+        for frame in self._frames:
             if frame.sample_rate != self.native_rate or len(frame.layout.channels) != self.channels:
                 self.warnings.append(f"damaged: the stream changes its layout after {decoded / self.native_rate:.1f} s")
                 break
@@ -122,11 +120,6 @@ class FfmpegSource:
         if waiting:
             yield np.concatenate(held)
         self._judge(decoded / self.native_rate)
-
-    def _all_frames(self) -> Iterator[Any]:
-        yield self._first
-        self._first = None
-        yield from self._frames
 
     def _decode(self) -> Iterator[Any]:
         """Decoded frames; packets that cannot be decoded are counted and passed over."""

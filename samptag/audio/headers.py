@@ -40,24 +40,12 @@ _MP3_CHAIN = 4
 
 @dataclass(frozen=True)
 class MpegFrame:
-    """What one frame's header tells.
+    """What one frame's header tells."""
 
-    Attributes
-    ----------
-    sample_rate : int
-        Hz.
-    samples : int
-        Samples of every channel in the frame.
-    length : int
-        Bytes from this header to the next.
-    side_end : int
-        Bytes from the header to the end of the side information, where a Xing header stands.
-    """
-
-    sample_rate: int
-    samples: int
-    length: int
-    side_end: int
+    sample_rate: int  # Hz
+    samples: int  # of every channel in the frame
+    length: int  # bytes from this header to the next
+    side_end: int  # bytes from here to the end of the side information, where a Xing header stands
 
     def find_info(self, data: bytes) -> int | None:
         """Where in `data`, which begins with this frame, a Xing or Info header stands; None: it is a frame of sound."""
@@ -151,21 +139,11 @@ def mp3_seconds(path: Path) -> float:
 
 @dataclass(frozen=True)
 class ExpectedLength:
-    """What a header says of the sound behind it.
+    """What a header says of the sound behind it."""
 
-    Attributes
-    ----------
-    frames : int or None
-        Frames (one sample of every channel) in the intact file; None where no header tells.
-    slack : int
-        So many of them may be missing from an intact file all the same.
-    cut : bool
-        The stream's end mark is missing.
-    """
-
-    frames: int | None = None
-    slack: int = 0
-    cut: bool = False
+    frames: int | None = None  # (one sample of every channel) in the intact file; None where no header tells
+    slack: int = 0  # so many of them may be missing from an intact file all the same
+    cut: bool = False  # the stream's end mark is missing
 
 
 def expected_length(file: IO[bytes]) -> ExpectedLength:
@@ -181,23 +159,22 @@ def expected_length(file: IO[bytes]) -> ExpectedLength:
     return _mp3_length(file)
 
 
-def _chunks(file: IO[bytes], *, order: str) -> Iterator[tuple[bytes, int]]:
+def iff_chunks(file: IO[bytes], *, order: str, start: int = 12, end: int | None = None) -> Iterator[tuple[bytes, int]]:
     """Name and size of each chunk of an IFF-like file, with the position at the chunk's first byte."""
-    position = 12
-    while True:
-        file.seek(position)
+    while end is None or start + 8 <= end:
+        file.seek(start)
         head = file.read(8)
         if len(head) < 8:
             return
         size = struct.unpack(order + "I", head[4:])[0]
         yield head[:4], size
-        position += 8 + size + size % 2
+        start += 8 + size + size % 2
 
 
 def _wav_frames(file: IO[bytes], *, big_endian: bool) -> int | None:
     order = ">" if big_endian else "<"
     bytes_per_frame = 0
-    for name, size in _chunks(file, order=order):
+    for name, size in iff_chunks(file, order=order):
         if name == b"fmt ":
             layout = file.read(16)
             # compressed codings (not PCM 1, float 3, extensible 0xFFFE) have blocks of many frames
@@ -210,7 +187,7 @@ def _wav_frames(file: IO[bytes], *, big_endian: bool) -> int | None:
 
 
 def _aiff_frames(file: IO[bytes]) -> int | None:
-    for name, size in _chunks(file, order=">"):
+    for name, size in iff_chunks(file, order=">"):
         if name == b"COMM" and size >= 18:
             frames = int(struct.unpack(">xxI", file.read(6))[0])
             return frames if 0 < frames < _UNKNOWN_SIZE else None

@@ -64,37 +64,17 @@ class Ratio:
 
 @dataclass(frozen=True)
 class FilterTable:
-    """One of resampy's filters, scaled and strided for one ratio.
+    """One of resampy's filters, scaled and strided for one ratio."""
 
-    Attributes
-    ----------
-    wing : ndarray of float64, (entries,)
-        Right wing of the filter, times min(1, ratio).
-    entries_per_sample : float
-        Table entries from one input sample to the next, before resampy cuts the fraction off.
-    step : int
-        The same as resampy walks the table: a whole number.
-    half : int
-        Taps on each side of an output sample.
-    """
-
-    wing: NDArray[np.float64]
-    entries_per_sample: float
-    step: int
-    half: int
+    wing: NDArray[np.float64]  # (entries,), the right wing of the filter, times min(1, ratio)
+    entries_per_sample: float  # from one input sample to the next, before resampy cuts the fraction off
+    step: int  # the same as resampy walks the table: a whole number
+    half: int  # taps on each side of an output sample
 
     def weights(self, fractions: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The taps of output samples that lie `fractions` of an input sample after input sample n.
+        """The taps (outputs, 2 * half) of outputs that lie `fractions` (in [0, 1]) of a sample behind input sample n.
 
-        Parameters
-        ----------
-        fractions : ndarray of float64, (outputs,)
-            In [0, 1].
-
-        Returns
-        -------
-        ndarray of float32, (outputs, 2 * half)
-            Weights of input samples n - half + 1 ... n + half.
+        They are the weights of the input samples n - half + 1 ... n + half.
         """
         left = self._wing_weights(fractions * self.entries_per_sample)
         right = self._wing_weights((1.0 - fractions) * self.entries_per_sample)
@@ -130,13 +110,7 @@ def _published_filter() -> tuple[NDArray[np.float64], int]:
 
 
 def filter_table(ratio: Ratio) -> FilterTable:
-    """The filter for one ratio, scaled and strided as ``resampy.resample`` does.
-
-    Raises
-    ------
-    ValueError
-        If the ratio is below one table entry a sample, 1/8192.
-    """
+    """The filter for one ratio, at least 1/8192, scaled and strided as ``resampy.resample`` does."""
     wing, entries_per_crossing = _published_filter()
     scale = min(1.0, ratio.up / ratio.down)
     step = int(scale * entries_per_crossing)
@@ -156,22 +130,14 @@ def filter_table(ratio: Ratio) -> FilterTable:
 class PhaseBank:
     """The weights of one whole period of output samples, in groups of `GROUP`, each ready for a matrix product.
 
-    Attributes
-    ----------
-    half : int
-        Taps on each side of an output sample.
-    period_in, period_out : int
-        Input and output samples of one period.
-    starts : tuple of int
-        First input sample of each group, counted from the period's first input sample less half - 1.
-    weights : ndarray of float32, (groups, span, GROUP)
-        Column j of group g: the taps of output g * GROUP + j, shifted to where they apply.
+    Column j of group g of `weights`, (groups, span, GROUP), has the taps of output g * GROUP + j, shifted to where they
+    apply.
     """
 
-    half: int
-    period_in: int
-    period_out: int
-    starts: tuple[int, ...]
+    half: int  # taps on each side of an output sample
+    period_in: int  # input samples of one period
+    period_out: int  # output samples of one period
+    starts: tuple[int, ...]  # first input sample of each group, counted from the period's first less half - 1
     weights: NDArray[np.float32]
 
     @property
@@ -210,22 +176,14 @@ def polyphase_bank(ratio: Ratio) -> PhaseBank:
 def interpolated_bank(ratio: Ratio) -> tuple[int, NDArray[np.float32]]:
     """Taps on each side, and the weights at evenly spaced phases, for a ratio with too many phases of its own.
 
-    Returns
-    -------
-    weights : ndarray of float32, (INTERPOLATED_PHASES + 1, 2 * half)
-        Row i: the taps at fraction i / INTERPOLATED_PHASES.
+    Row i of the weights, (INTERPOLATED_PHASES + 1, 2 * half), has the taps at fraction i / INTERPOLATED_PHASES.
     """
     table = filter_table(ratio)
     return table.half, table.weights(np.linspace(0.0, 1.0, INTERPOLATED_PHASES + 1))
 
 
 class Resampler:
-    """One stream's change of sample rate: push blocks in, take what is ready, finish.
-
-    Parameters
-    ----------
-    orig_rate, new_rate : int
-        In Hz.
+    """One stream's change of sample rate (Hz): push blocks in, take what is ready, finish.
 
     Raises
     ------
@@ -245,12 +203,7 @@ class Resampler:
         self._n_out = 0
 
     def push(self, block: Samples) -> Samples:
-        """The output samples that became ready, float32, (any number,); all are given by the time of `finish`.
-
-        Parameters
-        ----------
-        block : ndarray of float32, (samples,)
-        """
+        """The output samples that became ready, float32, (any number,); all are given by the time of `finish`."""
         self._n_in += len(block)
         if self._engine is None:
             self._n_out += len(block)
@@ -359,18 +312,6 @@ class _Interpolated:
 
 
 def resample(x: Samples, orig_rate: int, new_rate: int) -> Samples:
-    """A whole waveform at another rate, float32, (int(n * new_rate / orig_rate),) and at least one sample if n > 0.
-
-    Parameters
-    ----------
-    x : ndarray of float32, (n,)
-    orig_rate, new_rate : int
-        In Hz.
-
-    Raises
-    ------
-    ValueError
-        As `Resampler`.
-    """
+    """A whole waveform (n,) at another rate (Hz), float32: int(n * new_rate / orig_rate), at least one if n > 0."""
     resampler = Resampler(orig_rate, new_rate)
     return np.concatenate([resampler.push(np.asarray(x, dtype=np.float32)), resampler.finish()])

@@ -41,13 +41,7 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class SndfileSource:
-    """What libsndfile reads from a seekable binary file. See `samptag.audio.source.Source`.
-
-    Raises
-    ------
-    SourceError
-        If libsndfile does not know the format.
-    """
+    """What libsndfile reads from a seekable binary file. See `samptag.audio.source.Source`."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._raw = file

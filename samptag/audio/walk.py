@@ -13,43 +13,20 @@ _Identity = tuple[int, int]  # device and inode
 
 @dataclass(frozen=True)
 class Found:
-    """What a walk came upon.
+    """What a walk came upon."""
 
-    Attributes
-    ----------
-    path : str
-        The folder that was walked, and the way below it.
-    is_link : bool
-        The last name of the path is a link.
-    status : os.stat_result or None
-        Of the file; None where there is an error.
-    error : OSError or None
-        Why the file cannot be looked at, or the folder not listed.
-    is_folder : bool
-        It is a folder that cannot be listed.
-    """
-
-    path: str
-    is_link: bool = False
-    status: os.stat_result | None = None
-    error: OSError | None = None
-    is_folder: bool = False
+    path: str  # the folder that was walked, and the way below it
+    is_link: bool = False  # the last name of the path is a link
+    status: os.stat_result | None = None  # of the file; None where there is an error
+    error: OSError | None = None  # why the file cannot be looked at, or the folder not listed
+    is_folder: bool = False  # it is a folder that cannot be listed
 
 
 def walk_audio(root: str, *, folders: Literal["once", "by every name"], recursive: bool = True) -> Iterator[Found]:
     """Every file below `root` whose suffix is one of `SUFFIXES`, in no order; hidden names are passed over.
 
-    Links are followed, never in a circle.
-
-    Parameters
-    ----------
-    root : str
-        A folder.
-    folders : {"once", "by every name"}
-        Whether a folder that links lead to is walked once, by its own name where it lies below `root`, otherwise by
-        the first link in byte order; or by each of its names.
-    recursive : bool
-        Whether to go into the folders of `root`.
+    Links are followed, never in a circle. A folder that links lead to is walked once, by its own name where it lies
+    below `root`, otherwise by the first link in byte order; or by each of its names.
     """
     walked: set[_Identity] = set()
     pending: list[tuple[str, frozenset[_Identity]]] = [(root, frozenset())]

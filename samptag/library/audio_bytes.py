@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["audio_digest", "id3v1_of"]
+from samptag.audio.headers import iff_chunks, skip_id3v2
 
 _BLOCK = 1 << 20
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -27,17 +27,7 @@ class _Odd(Exception):
 
 
 def audio_digest(path: str | os.PathLike[str]) -> bytes:
-    """The sha256 of the sound in the file, without its tags, cover art and padding.
-
-    Parameters
-    ----------
-    path : str or path
-        An audio file of any kind.
-
-    Returns
-    -------
-    bytes
-        32 of them.
+    """The sha256 of the sound in the file, 32 bytes, without its tags, cover art and padding.
 
     Raises
     ------
@@ -78,10 +68,8 @@ def id3v1_of(path: str | os.PathLike[str]) -> bytes | None:
 
 def _without_ends(file: IO[bytes]) -> tuple[int, int]:
     """Where the file begins after ID3v2 tags, and where it ends before ID3v1 and APEv2 tags."""
-    start, end = 0, file.seek(0, os.SEEK_END)
-    while size := _id3v2_size(file, start):
-        start += size
-    start = min(start, end)
+    end = file.seek(0, os.SEEK_END)
+    start = min(skip_id3v2(file), end)
     file.seek(max(start, end - _ID3V1_SIZE))
     tail = file.read()
     if len(tail) == _ID3V1_SIZE and tail[:3] == b"TAG":
@@ -95,15 +83,6 @@ def _without_ends(file: IO[bytes]) -> tuple[int, int]:
             if size <= end - start:
                 end -= size
     return start, max(start, end)
-
-
-def _id3v2_size(file: IO[bytes], position: int) -> int:
-    file.seek(position)
-    head = file.read(10)
-    if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
-        return 0
-    size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-    return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
 def _span(file: IO[bytes], start: int, end: int, digest: Any) -> None:
@@ -218,18 +197,14 @@ def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 def _iff(file: IO[bytes], start: int, end: int, digest: Any) -> None:
     file.seek(start)
-    order = "<" if file.read(4) != b"FORM" else ">"
-    position, found = start + 12, False
-    while position + 8 <= end:
-        file.seek(position)
-        name, size = struct.unpack(f"{order}4sI", file.read(8))
-        if position + 8 + size > end and name in _IFF_SOUND:
-            raise _Odd  # written to a pipe, or cut short
+    order, found = "<" if file.read(4) != b"FORM" else ">", False
+    for name, size in iff_chunks(file, order=order, start=start + 12, end=end):
         if name in _IFF_SOUND:
-            found = True
+            body, found = file.tell(), True
+            if body + size > end:
+                raise _Odd  # written to a pipe, or cut short
             digest.update(name)
-            _span(file, position + 8, position + 8 + size, digest)
-        position += 8 + size + size % 2
+            _span(file, body, body + size, digest)
     if not found:
         raise _Odd
 

@@ -15,8 +15,6 @@ from samptag.errors import LibraryError
 from samptag.files import locked, os_reason
 from samptag.library.words import fold
 
-__all__ = ["Database", "default_path"]
-
 VERSION = 1
 _APPLICATION = 0x53544147  # "STAG": the mark by which an index is told from other SQLite files
 _BUSY_SECONDS = 10.0
@@ -64,14 +62,7 @@ def default_path() -> Path:
 
 
 class Database:
-    """An open index.
-
-    Parameters
-    ----------
-    path : Path
-        The SQLite file.
-    create : bool
-        Whether a missing one is made; otherwise it is opened for reading alone and must exist.
+    """An open index; with `create` a missing one is made, otherwise it is opened for reading alone and must exist.
 
     Raises
     ------
@@ -132,12 +123,7 @@ class Database:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """A block in which what SQLite raises becomes one line that names the file.
-
-        Raises
-        ------
-        LibraryError
-        """
+        """A block in which what SQLite raises becomes a LibraryError of one line that names the file."""
         try:
             yield
         except sqlite3.Error as error:
@@ -175,32 +161,23 @@ class Database:
     def writing(self, command: str) -> Iterator[None]:
         """A block in which no other process changes the index; readers are not held up.
 
-        Parameters
-        ----------
-        command : str
-            What is being done, for the message that another process gets.
-
         Raises
         ------
         LibraryError
-            Another process is in such a block; the message says which.
+            Another process is in such a block; the message says in which `command`.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(Path(f"{self.path}.lock"), waiting_for=None))
             except BlockingIOError:
-                holder = self.fact("writer") or "another process"
+                said = self.rows("SELECT value FROM facts WHERE name = 'writer'")
+                holder = said[0][0] if said else "another process"
                 raise LibraryError(f"the index {self.path} is held by {holder}: wait until it ends") from None
             except OSError as error:
                 raise LibraryError(f"cannot write the index {self.path}: {os_reason(error)}") from None
             holder = f"'samptag {command}' (process {os.getpid()}, since {time.strftime('%H:%M:%S')})"
             self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('writer', ?)", (holder,))
             yield
-
-    def fact(self, name: str) -> str | None:
-        """The text remembered under `name`, or None."""
-        row = self.connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
 
     def rows(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a SELECT."""

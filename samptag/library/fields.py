@@ -16,8 +16,6 @@ from typing import Any, TypeAlias
 
 from samptag.errors import SamptagError, UsageError
 
-__all__ = ["FIELDS", "RawField", "TagFile", "need_mutagen", "read_fields", "reader_rank"]
-
 RawField: TypeAlias = list[tuple[str, Any]]
 """One field exactly as the file has it: native names and what stands under them, as JSON holds it."""
 
@@ -55,14 +53,11 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def need_mutagen() -> None:
-    """Nothing, where mutagen is installed.
+_READ = ("artist", "title", "album")
 
-    Raises
-    ------
-    UsageError
-        It is not.
-    """
+
+def need_mutagen() -> None:
+    """Refuse what cannot be done without mutagen."""
     if find_spec("mutagen") is None:
         raise UsageError("fields of music files need mutagen: pip install 'samptag[write]'")
 
@@ -73,44 +68,25 @@ def reader_rank() -> int:
     return 2 if find_spec("mutagen") else 1
 
 
-def read_fields(path: str, names: Sequence[str] = ("artist", "title", "album")) -> dict[str, str | None]:
-    """The fields of the file, each as one line; None where it has none or they cannot be read."""
-    values = _mutagen_values(path, names) if reader_rank() == 2 else _sndfile_values(path)
-    return {name: _one_line(values.get(name, ())) for name in names}
-
-
-def _mutagen_values(path: str, names: Sequence[str]) -> dict[str, list[str]]:
+def read_fields(path: str) -> dict[str, str | None]:
+    """Artist, title and album of the file, each as one line; None where it has none or they cannot be read."""
     try:
-        tags = TagFile(path)
-    except (SamptagError, OSError):
-        return {}
-    return {name: tags.get(name) for name in names}
+        if reader_rank() == 2:
+            tags = TagFile(path)
+            values = {name: tags.get(name) for name in _READ}
+        else:
+            import soundfile
 
-
-def _sndfile_values(path: str) -> dict[str, list[str]]:
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path) as file:
-            return {name: [value] for name, value in file.copy_metadata().items()}
-    except (OSError, RuntimeError):
-        return {}
-
-
-def _one_line(values: Sequence[str]) -> str | None:
-    text = ", ".join(" ".join(value.split()) for value in values[:5])
-    return text.encode("utf-8", "replace").decode("utf-8") or None
+            with soundfile.SoundFile(path) as file:
+                values = {name: [value] for name, value in file.copy_metadata().items()}
+    except (SamptagError, OSError, RuntimeError):
+        values = {}
+    lines = {name: ", ".join(" ".join(value.split()) for value in values.get(name, ())[:5]) for name in _READ}
+    return {name: line.encode("utf-8", "replace").decode("utf-8") or None for name, line in lines.items()}
 
 
 class TagFile:
-    """The tags of one file, open for reading and for change.
-
-    Parameters
-    ----------
-    path : str
-        An audio file.
-    source : str, optional
-        What messages call it; the path itself where not given.
+    """The tags of one file, which messages call `source` or else by its path, open for reading and for change.
 
     Raises
     ------
@@ -183,13 +159,7 @@ class TagFile:
         ]
 
     def save(self) -> None:
-        """Write the tags into the file.
-
-        Raises
-        ------
-        SamptagError
-            mutagen cannot.
-        """
+        """Write the tags into the file; a SamptagError says that mutagen cannot."""
         try:
             if self.kind == "id3":
                 self._save_id3()
@@ -259,7 +229,7 @@ def _ape_values(path: str, names: Sequence[str]) -> list[str]:
     tags: Any = apev2.APEv2
 
     try:
-        return _Ape(tags(path)).get(names)
+        return _Form(tags(path)).get(names)
     except apev2.error:
         return []
 
@@ -415,12 +385,4 @@ def _mp4_value(value: Any) -> Any:
     return {"base64": base64.b64encode(value).decode(), "format": int(getattr(value, "dataformat", 1))}
 
 
-class _Ape(_Form):
-    def get(self, names: Sequence[str]) -> list[str]:
-        return [value for name in self.present(names) for value in list(self.tags[name])]
-
-    def raw(self, names: Sequence[str]) -> RawField:
-        return [(name, list(self.tags[name])) for name in self.present(names)]
-
-
-_FORMS: Mapping[str, type[_Form]] = {"id3": _Id3, "vorbis": _Vorbis, "mp4": _Mp4, "asf": _Form, "ape": _Ape}
+_FORMS: Mapping[str, type[_Form]] = {"id3": _Id3, "vorbis": _Vorbis, "mp4": _Mp4, "asf": _Form, "ape": _Form}

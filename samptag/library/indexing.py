@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from samptag.errors import LibraryError
 from samptag.library.audio_bytes import audio_digest
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
 
     from samptag.core.card import ModelCard
     from samptag.tagging import Tagger, TrackResult
-
-__all__ = [
-    "IndexReport",
-    "Observer",
-    "head_bytes",
-    "head_scores",
-    "index_folders",
-    "prune",
-    "remember_weights",
-    "weights_id",
-]
 
 # A batch is one transaction: what a kill can cost, and how often the disk is waited for.
 _BATCH_SONGS, _BATCH_SECONDS = 64, 2.0
@@ -120,8 +109,7 @@ class _Song:
         return os.fsencode(self.path)
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """What the index knows of a path."""
 
     id: int
@@ -168,22 +156,13 @@ def remember_weights(
     return number
 
 
-def index_folders(
-    database: Database,
-    names: Sequence[str | os.PathLike[str]],
-    *,
-    digest: str,
-    make_tagger: Callable[[float], Tagger],
-    observer: Observer,
-) -> IndexReport:
-    """Bring the index up to date with folders and files.
+class IndexRun:
+    """One run that brings the index up to date with folders and files; the caller holds the database for writing.
 
     Parameters
     ----------
-    database : Database
-        Held for writing by the caller.
-    names : sequence of str or path
-        Folders and files; none for all that were indexed before.
+    roots : list of str
+        Absolute paths of folders and files; none for all that were indexed before.
     digest : str
         The sha256 of the weights file.
     make_tagger : callable
@@ -194,10 +173,7 @@ def index_folders(
     LibraryError
         Nothing is named and nothing was indexed before.
     """
-    return _Run(database, [os.path.abspath(name) for name in names], digest, make_tagger, observer).run()
 
-
-class _Run:
     def __init__(
         self,
         database: Database,
@@ -240,6 +216,7 @@ class _Run:
         return [os.fsdecode(path) for path in (*folders, *there)]
 
     def run(self) -> IndexReport:
+        """Hear what is new or changed, and follow what has moved."""
         inputs = expand_inputs(self.roots)
         songs, seen, unreadable = self._sort_out(inputs)
         self._touch(seen, unreadable)
@@ -262,14 +239,13 @@ class _Run:
             name = os.fsencode(item.path)
             if name in seen:
                 continue
+            problem: object = item.error
             try:
                 status = os.stat(item.path)
             except OSError as error:
-                self._fail_unseen(item.error or f"cannot open {item.path!r}: {error.strerror}")
-                unreadable.append(name)
-                continue
-            if item.error is not None:
-                self._fail_unseen(item.error)
+                problem = problem or f"cannot open {item.path!r}: {error.strerror}"
+            if problem is not None:
+                self._fail_unseen(problem)
                 unreadable.append(name)
                 continue
             seen.add(name)

@@ -9,32 +9,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from samptag.errors import UsageError
+from samptag.errors import SamptagError, UsageError
 from samptag.library.fields import TagFile, need_mutagen
 from samptag.library.playlists import PLAYLIST_SUFFIXES, read_m3u
-
-__all__ = ["OWN_FIELDS", "Labels", "read_labels"]
 
 OWN_FIELDS = ("genre", "mood", "grouping")
 
 
 @dataclass
 class Labels:
-    """Words and the songs that bear them.
+    """Words and the songs that bear them."""
 
-    Attributes
-    ----------
-    songs : dict
-        Word to the paths of its songs, which are in the index.
-    strangers : list of str
-        Entries that are no song of the index, as they stand in their source.
-    category : str or None
-        What the words are, where the source says it.
-    """
-
-    songs: dict[str, set[str]] = field(default_factory=dict)
-    strangers: list[str] = field(default_factory=list)
-    category: str | None = None
+    songs: dict[str, set[str]] = field(default_factory=dict)  # word to its songs' paths, which are in the index
+    strangers: list[str] = field(default_factory=list)  # no songs of the index, as their source has them
+    category: str | None = None  # what the words are, where the source says it
 
     def add(self, word: str, path: str | None, entry: str, known: Mapping[str, str]) -> None:
         """Note that the song at `path` is called `word`; `known` leads from a path to the index's path of that file."""
@@ -47,21 +35,11 @@ class Labels:
 
 
 def read_labels(source: str, paths: Sequence[str]) -> Labels:
-    """The labels in `source`.
+    """The labels in `source` of the songs of the index, whose `paths` are absolute.
 
-    Parameters
-    ----------
-    source : str
-        "genre", "mood" or "grouping" for the files' own fields; an M3U playlist, whose name is the word; a folder of
-        such playlists; a folder whose folders are the words; or a table, CSV or TSV, with the columns path and tag, in
-        which a song may have several rows.
-    paths : sequence of str
-        The songs of the index, absolute.
-
-    Raises
-    ------
-    UsageError
-        There is nothing of that kind.
+    It is "genre", "mood" or "grouping" for the files' own fields; an M3U playlist, whose name is the word; a folder of
+    such playlists; a folder whose folders are the words; or a table, CSV or TSV, with the columns path and tag, in
+    which a song may have several rows.
     """
     if source in OWN_FIELDS and not os.path.exists(source):
         return _of_fields(source, paths)
@@ -92,8 +70,6 @@ def _by_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _of_fields(name: str, paths: Iterable[str]) -> Labels:
-    from samptag.errors import SamptagError
-
     need_mutagen()
     labels = Labels(category=None if name == "grouping" else name)
     for path in paths:

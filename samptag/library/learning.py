@@ -27,8 +27,7 @@ from samptag.library.similar import all_embeddings, packed_embeddings, unpacked
 from samptag.library.songs import Weights
 from samptag.library.words import fold
 from samptag.pretrained import load_weights
-
-__all__ = ["LearnedWord", "Lesson", "learn_words", "remember_learned", "save_learned", "songs_to_label"]
+from samptag.text import counted
 
 MIN_SONGS, MIN_ARTISTS = 10, 3
 """A word needs so many songs, by so many artists, for the words of its examination to mean anything."""
@@ -142,17 +141,10 @@ class _Songs:
 
 
 def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: int = 0) -> Lesson:
-    """Learn and examine the words of `labels`.
+    """Learn and examine the words of `labels` on the embeddings of `weights`; `seed` is that of folds and intervals.
 
     A song counts as a "no" for every word that it does not bear. Where there is one word alone, all other songs of the
     index are its "no".
-
-    Parameters
-    ----------
-    weights : Weights
-        On whose embeddings.
-    seed : int
-        Of the folds and the intervals.
 
     Raises
     ------
@@ -234,7 +226,7 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     from sklearn.metrics import average_precision_score, roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold
 
-    from samptag.evaluation.metrics import interval, resample
+    from samptag.evaluation.metrics import cutoff, interval, resample
 
     bears = np.array([path in bearers for path in songs.paths])
     groups = songs.groups
@@ -262,7 +254,8 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     if not roc_interval[0] > 0.5:
         low, high = roc_interval
         refused = f"not told from the rest (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})"
-    limit, precision = _cutoff(bears, scores)
+    decided = cutoff(bears, scores, or_best=True)
+    assert decided is not None  # there are songs
     return LearnedWord(
         **fact,
         refused=refused,
@@ -270,23 +263,14 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
         pr_auc=pr,
         roc_interval=roc_interval,
         pr_interval=interval(drawn_pr, estimate=pr),
-        cutoff=limit,
-        precision=precision,
+        cutoff=decided[0],
+        precision=decided[1],
         wrong=_most_wrong(paths, bears, scores),
     )
 
 
 def _songs_by(songs: int, artists: int) -> str:
-    return f"{songs} song{'s' * (songs != 1)} by {artists} artist{'s' * (artists != 1)}"
-
-
-def _cutoff(bears: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
-    """The score from which on the word is decided, and the share of songs past it that bear it; see `LearnedWord`."""
-    from samptag.evaluation.metrics import cutoff
-
-    found = cutoff(bears, scores, or_best=True)
-    assert found is not None  # there are songs
-    return found
+    return f"{counted(songs, 'song')} by {counted(artists, 'artist')}"
 
 
 def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) -> tuple[tuple[str, bool, float], ...]:
@@ -297,14 +281,7 @@ def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) 
 def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, path: Path) -> ModelCard:
     """Write the weights file of a lesson, which learned at least one word, and give its card.
 
-    Parameters
-    ----------
-    base : str or Path
-        The weights whose body it has.
-    source : str
-        Where the labels came from, for the card.
-    path : Path
-        The file.
+    `base` are the weights whose body it has; `source` says in the card where the labels came from.
     """
     body = load_weights(base)
     config = dataclasses.replace(body.card.config, n_tags=len(lesson.learned))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samptag.errors import LibraryError, UsageError
 from samptag.library.database import Database, default_path
+from samptag.text import valid_text
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from samptag.library.indexing import IndexReport, Observer
     from samptag.library.learning import Lesson
     from samptag.library.plan import Mode, WritePlan
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from samptag.library.songs import Song, Weights
     from samptag.library.writing import Outcome, Run
     from samptag.tagging import Tagger
-
-__all__ = ["Library"]
 
 STATUS_SCHEMA = "samptag.index/1"
 
@@ -49,9 +49,7 @@ class Library:
     def __enter__(self) -> Library:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -60,16 +58,22 @@ class Library:
             self._database.close()
             self._database = None
 
-    def _reading(self) -> Database:
+    @contextmanager
+    def _reading(self) -> Iterator[Database]:
         if self._database is None:
             self._database, self._may_write = Database(self.path, create=False), False
-        return self._database
+        database = self._database
+        with database.explained():
+            yield database
 
-    def _writing(self) -> Database:
+    @contextmanager
+    def _writing(self, command: str) -> Iterator[Database]:
         if self._database is None or not self._may_write:
             self.close()
             self._database, self._may_write = Database(self.path, create=True), True
-        return self._database
+        database = self._database
+        with database.explained(), database.writing(command):
+            yield database
 
     def index(
         self,
@@ -106,7 +110,7 @@ class Library:
         1203
         """
         from samptag.fetch import file_sha256
-        from samptag.library.indexing import Observer, index_folders
+        from samptag.library.indexing import IndexRun, Observer
         from samptag.pretrained import DEFAULT, resolve
 
         wanted = DEFAULT if model is None else model
@@ -117,18 +121,15 @@ class Library:
 
             return Tagger.from_pretrained(_name_or_path(wanted), device=device, jobs=jobs, expected_seconds=seconds)
 
-        database = self._writing()
-        with database.explained(), database.writing("index"):
-            return index_folders(
-                database, paths, digest=digest, make_tagger=make_tagger, observer=observer or Observer()
-            )
+        with self._writing("index") as database:
+            roots = [os.path.abspath(path) for path in paths]
+            return IndexRun(database, roots, digest, make_tagger, observer or Observer()).run()
 
     def prune(self, paths: Sequence[str | os.PathLike[str]] = ()) -> int:
         """Forget the songs below these folders (none: all) that the last `index` missed; how many they were."""
         from samptag.library.indexing import prune
 
-        database = self._writing()
-        with database.explained(), database.writing("index --prune"):
+        with self._writing("index --prune") as database:
             return prune(database, paths)
 
     def status(self) -> dict[str, Any]:
@@ -137,8 +138,7 @@ class Library:
         Keys: path, size (bytes), songs, duration (seconds), missing, broken (list of {path, error}), folders, weights
         (list of {name, sha256, songs, words, cutoffs}), the weights that are used when none are named first.
         """
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             return _status(database)
 
     def find(
@@ -180,8 +180,7 @@ class Library:
         """
         from samptag.library.songs import find_songs
 
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             weights = self.weights(model)
             return find_songs(database, weights, expression, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
 
@@ -235,7 +234,6 @@ class Library:
         >>> [song.label for song in library.similar(["song.mp3"], n=2)]  # doctest: +SKIP
         ['Zeropage - Ambiphonic', 'Askyel - Combat 1']
         """
-        from samptag.errors import UsageError
         from samptag.library.query import parse
         from samptag.library.similar import embedding_of, path_between, similar_songs
 
@@ -243,11 +241,16 @@ class Library:
             raise UsageError("name a song to compare with")
         if path_to is not None and (len(songs) != 1 or unlike or per_artist):
             raise UsageError("a path leads from one song to one other: no further songs, and no limit by artist")
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             weights = self.weights(model)
             condition = parse(where, weights.vocabulary)
-            make_tagger = _Once(weights, model, device)
+
+            @cache
+            def make_tagger() -> Tagger:
+                from samptag.tagging import Tagger
+
+                return Tagger.from_pretrained(_checked(weights, model), device=device)
+
             seeds = [embedding_of(database, weights, song, make_tagger) for song in songs]
             if path_to is not None:
                 end = embedding_of(database, weights, path_to, make_tagger)
@@ -306,15 +309,13 @@ class Library:
         import dataclasses
         import tempfile
 
-        from samptag.errors import LibraryError
         from samptag.fetch import file_sha256
         from samptag.library.labels import read_labels
         from samptag.library.learning import learn_words, remember_learned, save_learned, songs_to_label
         from samptag.pretrained import open_store
         from samptag.pretrained.importing import import_file
 
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             weights = self.weights(model)
             rows = database.connection.execute("SELECT path FROM songs WHERE audio NOT NULL")
             labels = read_labels(os.fspath(source), [os.fsdecode(path) for (path,) in rows])
@@ -326,13 +327,12 @@ class Library:
             raise LibraryError(
                 "no word was learned: " + "; ".join(f"{word.word}: {word.refused}" for word in lesson.words[:5])
             )
-        base = _Once(weights, model, "cpu").checked()
+        base = _checked(weights, model)
         with tempfile.TemporaryDirectory(prefix="samptag-") as folder:
             made = Path(folder) / f"{name}.safetensors"
             card = save_learned(lesson, base=base, name=name, source=os.fspath(source), path=made)
             installed = import_file(made, name=name, store=open_store(), force=force)
-        database = self._writing()
-        with database.explained(), database.writing("learn"):
+        with self._writing("learn") as database:
             remember_learned(database, weights, lesson, card, file_sha256(installed))
         return dataclasses.replace(lesson, path=installed), suggestions
 
@@ -378,8 +378,7 @@ class Library:
         """
         from samptag.library.plan import plan_writes, records_of
 
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             weights = self.weights(model)
             known = None if records is None else records_of(records, weights.vocabulary)
             return plan_writes(
@@ -408,8 +407,7 @@ class Library:
         """
         from samptag.library.writing import write_plan
 
-        database = self._writing()
-        with database.explained(), database.writing("write"):
+        with self._writing("write") as database:
             yield from write_plan(database, plan, touch=touch)
 
     def undo(self, run: int | None = None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
@@ -434,16 +432,14 @@ class Library:
         """
         from samptag.library.writing import undo_run
 
-        database = self._writing()
-        with database.explained(), database.writing("write --undo"):
+        with self._writing("write --undo") as database:
             yield from undo_run(database, run, split_links=split_links)
 
     def runs(self) -> list[Run]:
         """The runs of `write`, oldest first."""
         from samptag.library.writing import runs
 
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             return runs(database)
 
     def weights(self, model: str | os.PathLike[str] | None = None) -> Weights:
@@ -456,8 +452,7 @@ class Library:
         """
         from samptag.library.songs import choose_weights
 
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             return choose_weights(database, model)
 
     def heard(self, model: str | os.PathLike[str] | None = None) -> tuple[int, int]:
@@ -468,8 +463,8 @@ class Library:
         LibraryError
             As for `weights`.
         """
-        number, database = self.weights(model).id, self._reading()
-        with database.explained():
+        number = self.weights(model).id
+        with self._reading() as database:
             # Usually all was heard, which counting says in a third of the time of the join.
             counts = database.rows(
                 "SELECT (SELECT count(*) FROM heard WHERE weights = ?) = (SELECT count(*) FROM audio), count(*) "
@@ -499,38 +494,22 @@ class Library:
 
     def folders(self) -> list[str]:
         """The folders that were indexed."""
-        database = self._reading()
-        with database.explained():
+        with self._reading() as database:
             return [os.fsdecode(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")]
 
 
-class _Once:
-    """Makes the Tagger of weights that the index knows, when it is first needed."""
+def _checked(weights: Weights, model: str | os.PathLike[str] | None) -> str | Path:
+    """The name or file of weights of the index, once its content is known to be what the index was made with."""
+    from samptag.fetch import file_sha256
+    from samptag.pretrained import resolve
 
-    def __init__(self, weights: Weights, model: str | os.PathLike[str] | None, device: str) -> None:
-        self._weights, self._device = weights, device
-        self._model = weights.name if model is None else _name_or_path(model)
-        self._made: Tagger | None = None
-
-    def __call__(self) -> Tagger:
-        if self._made is None:
-            from samptag.tagging import Tagger
-
-            self._made = Tagger.from_pretrained(self.checked(), device=self._device)
-        return self._made
-
-    def checked(self) -> str | Path:
-        """The weights' name or file, once its content is known to be what the index was made with."""
-        from samptag.errors import LibraryError
-        from samptag.fetch import file_sha256
-        from samptag.pretrained import resolve
-
-        if file_sha256(resolve(self._model)) != self._weights.digest:
-            raise LibraryError(
-                f"the weights {self._model} are not those that the songs of the index were heard with: "
-                "embeddings of two models cannot be compared; index again, or name the old file with --model"
-            )
-        return self._model
+    named = weights.name if model is None else _name_or_path(model)
+    if file_sha256(resolve(named)) != weights.digest:
+        raise LibraryError(
+            f"the weights {named} are not those that the songs of the index were heard with: "
+            "embeddings of two models cannot be compared; index again, or name the old file with --model"
+        )
+    return named
 
 
 def _name_or_path(value: str | os.PathLike[str]) -> str | Path:
@@ -538,8 +517,6 @@ def _name_or_path(value: str | os.PathLike[str]) -> str | Path:
 
 
 def _status(database: Database) -> dict[str, Any]:
-    from samptag.text import valid_text
-
     def text(path: bytes) -> str:
         return valid_text(os.fsdecode(path))
 

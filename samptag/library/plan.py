@@ -19,8 +19,6 @@ from samptag.library.songs import Weights, select, song_of
 from samptag.library.words import Vocabulary, Word, fold
 from samptag.tagging.files import expand_inputs
 
-__all__ = ["PROFILES", "WRITABLE", "Change", "FilePlan", "Mode", "WritePlan", "plan_writes", "records_of", "why_not"]
-
 Mode: TypeAlias = Literal["empty", "add", "replace"]
 """Which fields are written: those that are empty; all, beside what they have; or all, in place of it."""
 
@@ -48,44 +46,25 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class FilePlan:
-    """What would become of one file.
-
-    Attributes
-    ----------
-    changes : tuple of Change
-        Empty where nothing is decided or every field is taken.
-    refused : str or None
-        Why it cannot be written.
-    size, mtime_ns : int
-        The file the plan was made for; one that differs when it is written is left alone.
-    """
+    """What would become of one file: without changes nothing is decided, or every field is taken."""
 
     path: str
     changes: tuple[Change, ...] = ()
-    refused: str | None = None
-    size: int = 0
+    refused: str | None = None  # why it cannot be written
+    size: int = 0  # as `mtime_ns`, of the file planned for; one that differs when it is written is left alone
     mtime_ns: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class WritePlan:
-    """What would become of many files.
-
-    Attributes
-    ----------
-    model, digest : str
-        The weights whose words they are; the digest is empty where it is not known.
-    mode : {"empty", "add", "replace"}
-    split_links : bool
-        Whether files with several names are written to.
-    """
+    """What would become of many files."""
 
     files: tuple[FilePlan, ...]
-    model: str
-    digest: str
+    model: str  # whose words they are
+    digest: str  # of the weights; empty where it is not known
     fields: tuple[str, ...]
     mode: Mode
-    split_links: bool = False
+    split_links: bool = False  # files with several names are written to
 
     @property
     def changed(self) -> tuple[FilePlan, ...]:
@@ -103,28 +82,7 @@ def plan_writes(
     mode: Mode = "empty",
     split_links: bool = False,
 ) -> WritePlan:
-    """What would be written into the files, and why not into some.
-
-    Parameters
-    ----------
-    weights : Weights
-        Whose words, categories and cut-offs.
-    paths : sequence of str or path
-        Files and folders.
-    records : mapping, optional
-        Scores by absolute path, from `records_of`; None for those of the index.
-    fields : sequence of str
-        Of `WRITABLE`.
-    mode : {"empty", "add", "replace"}
-    split_links : bool
-        Whether files with several names (hard links) are written to: the name becomes a new file's, the others keep
-        the old one.
-
-    Raises
-    ------
-    UsageError
-        A field is unknown, or mutagen is missing.
-    """
+    """As `Library.plan`, with scores by absolute path as `records_of` gives them; None for those of the index."""
     need_mutagen()
     unknown = [field for field in fields if field not in WRITABLE]
     if unknown:
@@ -157,15 +115,8 @@ def why_not(path: str, status: os.stat_result, *, split_links: bool) -> str | No
 def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str, Record]:
     """The scores in a file of records that ``samptag tag --format jsonl`` wrote, by absolute path.
 
-    Returns
-    -------
-    dict from str to array of float64
-        A score for each word of the vocabulary, in its order; NaN where a record does not name the word.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, or holds other words than the weights.
+    For each word of the vocabulary a float64, in its order; NaN where a record does not name the word. A record may
+    name no other words.
     """
     import base64
 

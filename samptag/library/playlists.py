@@ -13,25 +13,15 @@ from typing import Any
 from samptag.errors import OutputError, UsageError
 from samptag.library.songs import Song
 
-__all__ = ["PLAYLIST_SUFFIXES", "Entry", "m3u8_bytes", "nsp_bytes", "read_m3u"]
-
 PLAYLIST_SUFFIXES = (".m3u8", ".m3u")
 _OTHER_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
-    """An extended M3U of the songs, with paths relative to the folder that it will lie in.
+    """An extended M3U of the songs, UTF-8, with paths relative to the absolute folder that it will lie in.
 
-    Parameters
-    ----------
-    folder : str
-        Absolute. A song on another drive keeps its whole path.
-
-    Returns
-    -------
-    bytes
-        UTF-8; names of other bytes stand as they are.
+    A song on another drive keeps its whole path; names of other bytes stand as they are.
 
     Raises
     ------
@@ -49,17 +39,10 @@ def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
 
 
 def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comment: str) -> bytes:
-    """A smart playlist for Navidrome that holds these songs, by their paths below the indexed folders.
+    """A smart playlist for Navidrome that holds these songs, by their paths below the indexed folders (absolute).
 
     Navidrome knows no scores, so that the songs found are listed. Its rule ``filepath`` is relative to its music
     folder, which the folder that was indexed is taken to be.
-
-    Parameters
-    ----------
-    folders : sequence of str
-        The indexed folders, absolute.
-    name, comment : str
-        What Navidrome shows.
 
     Raises
     ------
@@ -88,28 +71,17 @@ def _relative(path: str, folder: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a playlist.
+    """One line of a playlist."""
 
-    Attributes
-    ----------
-    text : str
-        As it stands there.
-    path : str or None
-        The file it means, absolute; None for an address, or a path of another system.
-    """
-
-    text: str
-    path: str | None
+    text: str  # as it stands there
+    path: str | None  # the file it means, absolute; None for an address, or a path of another system
 
 
 def read_m3u(path: Path) -> list[Entry]:
     r"""The entries of an M3U playlist, relative ones taken from its folder.
 
-    Parameters
-    ----------
-    path : Path
-        UTF-8 or, as old ``.m3u`` files are, in the bytes of the file system or Windows' Latin alphabet. A path with
-        backslashes is tried with slashes; ``C:\`` and ``\\server`` mean nothing on other systems than Windows.
+    It is UTF-8 or, as old ``.m3u`` files are, in the bytes of the file system or Windows' Latin alphabet. A path with
+    backslashes is tried with slashes; ``C:\`` and ``\\server`` mean nothing on other systems than Windows.
 
     Raises
     ------

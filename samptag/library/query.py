@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from lark import Lark, Tree
     from lark.lexer import Token
 
-__all__ = ["TEXT_FIELDS", "Condition", "parse", "score_sql"]
-
 TEXT_FIELDS = ("artist", "title", "album", "path")
 _FIELDS = (*TEXT_FIELDS, "duration")
 _COMPARISONS = ("<", "<=", ">", ">=", "=", "!=")
@@ -51,35 +49,16 @@ QUOTED: /"[^"]*"|'[^']*'/
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """An expression as SQL over the tables songs (s), audio (a) and heard (h).
+    """An expression as SQL over the tables songs (s), audio (a) and heard (h)."""
 
-    Attributes
-    ----------
-    sql : str
-        A condition with question marks.
-    values : tuple
-        What stands for the question marks.
-    words : tuple of int
-        Places of the words it asks for, in their order.
-    bare : tuple of int
-        Those of them that stand alone and count from their cut-offs.
-    """
-
-    sql: str = "1"
-    values: tuple[Any, ...] = ()
-    words: tuple[int, ...] = ()
-    bare: tuple[int, ...] = ()
+    sql: str = "1"  # a condition with question marks
+    values: tuple[Any, ...] = ()  # what stands for these
+    words: tuple[int, ...] = ()  # places of the words it asks for, in their order
+    bare: tuple[int, ...] = ()  # those of them that stand alone and count from their cut-offs
 
 
 def parse(expression: str, vocabulary: Vocabulary) -> Condition:
-    """The condition that `expression` means.
-
-    Parameters
-    ----------
-    expression : str
-        As in the module's head; an empty one is true of every song.
-    vocabulary : Vocabulary
-        The words it may use.
+    """The condition that `expression` (as in the module's head; an empty one is true of every song) means.
 
     Raises
     ------

@@ -23,16 +23,6 @@ from samptag.tagging.alike import directions
 if TYPE_CHECKING:
     from samptag.tagging import Tagger
 
-__all__ = [
-    "Seed",
-    "all_embeddings",
-    "embedding_of",
-    "packed_embeddings",
-    "path_between",
-    "similar_songs",
-    "unpacked",
-]
-
 Vectors: TypeAlias = NDArray[np.float32]
 
 NEAR = 0.995
@@ -51,31 +41,17 @@ _NOT_WEIGHT = 0.5  # what is to be unlike pushes half as hard as what is to be a
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """A song that others are compared with.
-
-    Attributes
-    ----------
-    vector : ndarray, (size,), float32
-        Its embedding.
-    audio : int or None
-        Number of its sound in the index; None where it was heard on the spot.
-    """
+    """A song that others are compared with."""
 
     path: str
-    vector: Vectors
-    audio: int | None
+    vector: Vectors  # (size,), its embedding
+    audio: int | None  # number of its sound in the index; None where it was heard on the spot
 
 
 def embedding_of(
     database: Database, weights: Weights, path: str | os.PathLike[str], make_tagger: Callable[[], Tagger]
 ) -> Seed:
-    """The embedding of a song: from the index, by its name or else by its sound, or heard on the spot.
-
-    Raises
-    ------
-    AudioError
-        It cannot be heard.
-    """
+    """The embedding of a song: from the index, by its name or else by its sound, or heard on the spot."""
     name = os.path.abspath(path)
     question = (
         "SELECT e.audio, e.vector, s.size, s.mtime_ns FROM songs s JOIN embeddings e ON e.audio = s.audio "
@@ -107,19 +83,7 @@ def similar_songs(
     condition: Condition | None = None,
     per_artist: int | None = None,
 ) -> list[Song]:
-    """The songs most like `seeds` and least like `unlike`, best first.
-
-    Parameters
-    ----------
-    seeds, unlike : sequence of Seed
-        Not among what is given; a seed's other copies and near-identical recordings are left out as well.
-    n : int
-        At most so many.
-    condition : Condition, optional
-        Only songs for which it holds.
-    per_artist : int, optional
-        At most so many of one artist.
-    """
+    """The songs most like `seeds` and least like `unlike`, best first; see `Library.similar`."""
     mean = _mean(database, weights)
     query = directions(np.stack([seed.vector for seed in seeds]), mean).mean(axis=0)
     if unlike:

@@ -15,8 +15,7 @@ from samptag.errors import LibraryError, UsageError
 from samptag.library.database import Database
 from samptag.library.query import TEXT_FIELDS, Condition, parse, score_sql
 from samptag.library.words import Vocabulary, fold, near
-
-__all__ = ["SCHEMA", "Song", "Weights", "choose_weights", "find_songs", "limit_artists", "song_record"]
+from samptag.text import path_fields
 
 SCHEMA = "samptag.song/1"
 _COLUMNS = "s.path, s.artist, s.title, s.album, a.duration, h.scores, h.audio"
@@ -24,22 +23,12 @@ _COLUMNS = "s.path, s.artist, s.title, s.album, a.duration, h.scores, h.audio"
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights that songs of the index were heard with.
+    """Weights that songs of the index were heard with."""
 
-    Attributes
-    ----------
-    id : int
-        Their number in the index.
-    digest : str
-        Sha256 of the file.
-    space : int
-        The number of the weights whose embeddings theirs are.
-    """
-
-    id: int
+    id: int  # their number in the index
     name: str
-    digest: str
-    space: int
+    digest: str  # sha256 of the file
+    space: int  # the number of the weights whose embeddings theirs are
     vocabulary: Vocabulary
 
 
@@ -83,12 +72,7 @@ class Song:
 
 
 def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> Weights:
-    """The weights that `model` means among those that songs of the index were heard with.
-
-    Parameters
-    ----------
-    model : str, path or None
-        Their name, or a weights file; None for those of the last `index`.
+    """Of the weights that songs were heard with those of that name or file; None: those of the last `index`.
 
     Raises
     ------
@@ -153,32 +137,12 @@ def find_songs(
     per_artist: int | None = None,
     seed: int | None = None,
 ) -> list[Song]:
-    """The songs that `expression` is true of.
-
-    Parameters
-    ----------
-    expression : str
-        See `samptag.library.query`; an empty one for all.
-    sort : str, optional
-        A word (highest score first), a field (from A to Z, shortest first), either with a minus in front for the other
-        way round, or "random"; None for the order of the paths.
-    limit : int, optional
-        At most so many.
-    per_artist : int, optional
-        At most so many of one artist; songs that name none are not counted.
-    seed : int, optional
-        Of the random order: the same seed gives the same order.
-
-    Raises
-    ------
-    UsageError
-        The expression or the order cannot be read.
-    """
+    """As `Library.find`; songs that name no artist are not counted by `per_artist`."""
     condition = parse(expression, weights.vocabulary)
     order = "s.path" if sort in (None, "random") else _order(sort or "", weights.vocabulary)
-    rows = select(database, weights, condition, order=order, limit=limit if per_artist is None else None, sort=sort)
+    at_once = per_artist is None and sort != "random"
+    rows = select(database, weights, condition, order=order, limit=limit if at_once else None)
     if sort == "random":
-        rows = list(rows)
         random.Random(seed).shuffle(rows)
     songs: Iterable[Song] = (song_of(row, weights) for row in rows)
     if per_artist is not None:
@@ -187,16 +151,10 @@ def find_songs(
 
 
 def select(
-    database: Database,
-    weights: Weights,
-    condition: Condition,
-    *,
-    order: str = "s.path",
-    limit: int | None = None,
-    sort: str | None = None,
+    database: Database, weights: Weights, condition: Condition, *, order: str = "s.path", limit: int | None = None
 ) -> list[tuple[Any, ...]]:
     """The rows of the songs that are there and for which the condition holds."""
-    at_most = "" if limit is None or sort == "random" else f" LIMIT {limit:d}"
+    at_most = "" if limit is None else f" LIMIT {limit:d}"
     return database.rows(
         f"SELECT {_COLUMNS} FROM heard h JOIN songs s ON s.audio = h.audio JOIN audio a ON a.id = h.audio "
         f"WHERE h.weights = ? AND NOT s.missing AND {condition.sql} ORDER BY {order}{at_most}",
@@ -235,14 +193,7 @@ def limit_artists(songs: Iterable[Song], per_artist: int) -> Iterator[Song]:
 
 def song_record(song: Song) -> dict[str, Any]:
     """The song as JSON: schema samptag.song/1; a path that is not Unicode has its bytes in base64 under path_bytes."""
-    import base64
-
-    from samptag.text import valid_text
-
-    path = valid_text(song.path)
-    record: dict[str, Any] = {"schema": SCHEMA, "path": path}
-    if path != song.path:
-        record["path_bytes"] = base64.b64encode(os.fsencode(song.path)).decode("ascii")
+    record: dict[str, Any] = {"schema": SCHEMA, **path_fields(song.path)}
     record.update(artist=song.artist, title=song.title, album=song.album, duration=round(song.duration, 3))
     record.update(model=song.model, scores={tag: round(score, 4) for tag, score in song.scores.items()})
     if song.similarity is not None:

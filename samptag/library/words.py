@@ -13,8 +13,6 @@ from samptag.text import did_you_mean
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
 
-__all__ = ["DEFAULT_CUTOFF", "Vocabulary", "Word", "fold", "near"]
-
 DEFAULT_CUTOFF = 0.5
 """The cut-off of words whose weights store none at all: more likely to be right than to find all there is."""
 
@@ -31,35 +29,17 @@ _MOODS = frozenset(("quiet", "soft", "loud", "happy", "sad", "chill", "chillout"
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One tag of a vocabulary.
+    """One tag of a vocabulary."""
 
-    Attributes
-    ----------
-    tag : str
-        As the weights spell it.
-    category : str or None
-        "genre", "mood", "instrument", ...; None where nobody says.
-    cutoff : float or None
-        Score from which the word is decided; None where the weights store none for it, see `Vocabulary.cutoff`.
-    """
-
-    tag: str
-    category: str | None = None
-    cutoff: float | None = None
+    tag: str  # as the weights spell it
+    category: str | None = None  # "genre", "mood", "instrument", ...; None where nobody says
+    cutoff: float | None = None  # score from which it is decided; None where the weights store none for it
 
 
 class Vocabulary:
-    """The words of one weights file, in the order of its scores.
+    """The words of one weights file, in the order of its scores, and whether it stores any cut-off (`has_cutoffs`).
 
-    Parameters
-    ----------
-    elsewhere : callable
-        Given a word that is not among them, says whose it is and how to use those, or "".
-
-    Attributes
-    ----------
-    has_cutoffs : bool
-        Whether the weights store any cut-off.
+    `elsewhere` says of a word that is not among them whose it is and how to use those, or "".
     """
 
     def __init__(self, words: Sequence[Word], *, elsewhere: Callable[[str], str] = lambda word: "") -> None:
@@ -101,13 +81,7 @@ class Vocabulary:
         return self._places.get(fold(" ".join(name.split())))
 
     def place(self, name: str) -> int:
-        """As `find`.
-
-        Raises
-        ------
-        UsageError
-            There is no such word; the message has words like it.
-        """
+        """As `find`, but a word that there is not is a UsageError with words like it."""
         place = self.find(name)
         if place is None:
             raise UsageError(f"unknown word {name!r}: {self.hint(name)}")

@@ -30,18 +30,10 @@ from samptag.library.database import Database
 from samptag.library.fields import TagFile, need_mutagen
 from samptag.library.plan import FilePlan, WritePlan, why_not
 
-__all__ = ["Outcome", "Run", "recover", "runs", "undo_run", "write_plan"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one file.
-
-    Attributes
-    ----------
-    error : str or None
-        Why it is as it was before; None where it was written.
-    """
+    """What became of one file; `error` says why it is as it was before."""
 
     path: str
     error: str | None = None
@@ -49,44 +41,19 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One agreed-to run of `write`.
-
-    Attributes
-    ----------
-    began : float
-        Seconds since 1970.
-    weights : str
-        Name of the weights.
-    files : int
-        How many it wrote.
-    undone : int
-        How many of them were set back.
-    """
+    """One agreed-to run of `write`."""
 
     id: int
-    began: float
-    weights: str
+    began: float  # seconds since 1970
+    weights: str  # their name
     fields: str
     mode: str
-    files: int
-    undone: int
+    files: int  # how many it wrote
+    undone: int  # how many of them were set back
 
 
 def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> Iterator[tuple[int, Outcome]]:
-    """Write what the plan says, one file after the other.
-
-    Parameters
-    ----------
-    database : Database
-        Held for writing by the caller.
-    touch : bool
-        Give the files the present time, so that players that look at times read them again.
-
-    Yields
-    ------
-    (int, Outcome)
-        The number of the run, and what became of a file.
-    """
+    """As `Library.write`; the caller holds the database for writing."""
     need_mutagen()
     recover(database)
     if not plan.changed:
@@ -102,26 +69,7 @@ def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> I
 
 
 def undo_run(database: Database, run: int | None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
-    """Put back what a run changed, its last file first; files that changed since are left alone.
-
-    Parameters
-    ----------
-    database : Database
-        Held for writing by the caller.
-    run : int or None
-        Its number; None for the last that is not undone.
-    split_links : bool
-        Whether files that have several names now are set back: the others keep what was written.
-
-    Yields
-    ------
-    (int, Outcome)
-
-    Raises
-    ------
-    LibraryError
-        There is no such run, or nothing left of it to undo.
-    """
+    """As `Library.undo`; the caller holds the database for writing."""
     need_mutagen()
     recover(database)
     known = [item for item in runs(database) if run in (None, item.id)]
@@ -164,8 +112,10 @@ def recover(database: Database) -> None:
         undoing = state.startswith("undo")
         if state.endswith("ready") and found == inode:
             _settle(database, number, "undone" if undoing else "done", path)
-        else:
-            _give_up(database, number, undoing=undoing)
+        else:  # the file is as it was
+            step = "UPDATE writes SET state = 'done'" if undoing else "DELETE FROM writes"
+            with database.transaction() as connection:
+                connection.execute(f"{step} WHERE id = ?", (number,))
 
 
 def _attempt(path: str, action: Callable[[], None]) -> Outcome:
@@ -255,13 +205,32 @@ def _replace(
     ready, done = states
     copy = os.fsdecode(database.rows("SELECT copy FROM writes WHERE id = ?", number)[0][0])
     try:
-        made = _altered_copy(path, target, copy, status, fields, alter, check, touch)
+        sound = audio_digest(target)
+        shutil.copyfile(target, copy)
+        before = TagFile(copy, source=path)
+        others = before.others(fields)
+        alter(before)
+        after = TagFile(copy, source=path)
+        if not check(after) or after.others(fields) != others or audio_digest(copy) != sound:
+            raise SamptagError(
+                f"{path}: what was written into a copy does not read back as it should; the file is untouched"
+            )
+        shutil.copystat(target, copy)
+        if hasattr(os, "chown"):
+            with suppress(PermissionError):
+                os.chown(copy, status.st_uid, status.st_gid)
+                os.chmod(copy, stat.S_IMODE(status.st_mode))
+        if touch:
+            os.utime(copy)
+        _sync(copy, os.O_RDWR)
+        made = os.stat(copy)
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE writes SET state = ?, copy_inode = ?, copy_size = ?, copy_mtime_ns = ? WHERE id = ?",
                 (ready, made.st_ino, made.st_size, made.st_mtime_ns, number),
             )
-        if _identity(os.stat(target)) != _identity(status):
+        now = os.stat(target)
+        if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
             raise SamptagError(f"{path}: it changed while it was being written and is left alone")
         os.replace(copy, target)
         _sync(os.path.dirname(target), os.O_RDONLY)
@@ -272,37 +241,6 @@ def _replace(
         raise
 
 
-def _altered_copy(
-    path: str,
-    target: str,
-    copy: str,
-    status: os.stat_result,
-    fields: list[str],
-    alter: Callable[[TagFile], None],
-    check: Callable[[TagFile], bool],
-    touch: bool,
-) -> os.stat_result:
-    sound = audio_digest(target)
-    shutil.copyfile(target, copy)
-    before = TagFile(copy, source=path)
-    others = before.others(fields)
-    alter(before)
-    after = TagFile(copy, source=path)
-    if not check(after) or after.others(fields) != others or audio_digest(copy) != sound:
-        raise SamptagError(
-            f"{path}: what was written into a copy does not read back as it should; the file is untouched"
-        )
-    shutil.copystat(target, copy)
-    if hasattr(os, "chown"):
-        with suppress(PermissionError):
-            os.chown(copy, status.st_uid, status.st_gid)
-            os.chmod(copy, stat.S_IMODE(status.st_mode))
-    if touch:
-        os.utime(copy)
-    _sync(copy, os.O_RDWR)
-    return os.stat(copy)
-
-
 def _checked(path: str, target: str, size: int, mtime_ns: int, *, split_links: bool) -> os.stat_result:
     """The file's status, if it is the expected one and may be replaced."""
     status = os.stat(target)
@@ -311,10 +249,6 @@ def _checked(path: str, target: str, size: int, mtime_ns: int, *, split_links: b
     if refused := why_not(path, status, split_links=split_links):
         raise SamptagError(refused)
     return status
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _copy_name(target: str) -> str:
@@ -333,13 +267,6 @@ def _settle(database: Database, number: int, state: str, path: bytes) -> None:
             "UPDATE songs SET (size, mtime_ns) = (SELECT size, mtime_ns FROM writes WHERE id = ?) WHERE path = ?",
             (number, path),
         )
-
-
-def _give_up(database: Database, number: int, *, undoing: bool) -> None:
-    """Note that the file is as it was."""
-    statement = "UPDATE writes SET state = 'done' WHERE id = ?" if undoing else "DELETE FROM writes WHERE id = ?"
-    with database.transaction() as connection:
-        connection.execute(statement, (number,))
 
 
 def _sync(path: str, flags: int) -> None:

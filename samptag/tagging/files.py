@@ -21,21 +21,11 @@ _LOSSLESS = (".flac", ".wav", ".aif", ".aiff", ".caf", ".w64", ".rf64", ".au")
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """One thing to tag.
+    """One thing to tag."""
 
-    Attributes
-    ----------
-    path : str
-        What the result calls it; "-" for standard input.
-    source : str or binary file object
-        What is opened.
-    error : AudioError or None
-        Why there is nothing to open, e.g. a folder that may not be listed; the result then carries this error.
-    """
-
-    path: str
-    source: str | BinaryIO
-    error: AudioError | None = None
+    path: str  # what the result calls it; "-" for standard input
+    source: str | BinaryIO  # what is opened
+    error: AudioError | None = None  # why there is nothing to open, e.g. a folder that may not be listed
 
     @property
     def size(self) -> int:

@@ -46,14 +46,7 @@ JOIN_SECONDS = 5.0
 class Track:
     """One input on its way: its figures, filled in by one decode worker and by the thread that scores.
 
-    Parameters
-    ----------
-    index : int
-        Its place among the inputs.
-    source : Input
-        What is decoded.
-    keep_taggram : bool
-        Whether the scores of every segment are kept, not only their sum.
+    It is number `index` of the inputs. With `keep_taggram` the scores of every segment are kept, not only their sum.
     """
 
     def __init__(self, index: int, source: Input, *, keep_taggram: bool) -> None:
@@ -196,20 +189,11 @@ class Pipeline:
     def tracks(self) -> Generator[Track, None, None]:
         """The finished tracks in the order of the inputs, each as soon as it and all before it are finished.
 
-        Raises
-        ------
-        BaseException
-            What `predict` or the iterable of inputs raised; errors of `decode` stay with their tracks.
+        What `predict` or the iterable of inputs raised is raised here; errors of `decode` stay with their tracks.
         """
         self._workers = self._jobs
-        threads = [
-            threading.Thread(target=target, name=f"samptag-{role}-{number}", daemon=True)
-            for role, target, count in (
-                ("decode", self._decode_all, self._jobs),
-                ("model", self._score_all, 1),
-            )
-            for number in range(count)
-        ]
+        work = [("model", self._score_all), *((f"decode-{n}", self._decode_all) for n in range(self._jobs))]
+        threads = [threading.Thread(target=target, name=f"samptag-{name}", daemon=True) for name, target in work]
         try:
             for thread in threads:
                 thread.start()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from samptag import __version__
-from samptag.text import valid_text
+from samptag.text import path_fields, valid_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,18 +47,10 @@ class TagScore:
 
 @dataclass(frozen=True)
 class TrackError:
-    """Why an input has no tags.
+    """Why an input has no tags."""
 
-    Attributes
-    ----------
-    type : str
-        Class name of the error, "AudioError" for everything that is wrong with the input itself.
-    message : str
-        One line for a person.
-    """
-
-    type: str
-    message: str
+    type: str  # class of the error, "AudioError" for everything that is wrong with the input itself
+    message: str  # one line for a person
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,24 +148,20 @@ class TrackResult:
         A path that is not valid Unicode stands with U+FFFD for each byte that is not, and the key path_bytes, present
         only then, has the name's exact bytes in base64.
         """
-        error = self.error and {"type": self.error.type, "message": valid_text(self.error.message)}
-        path = valid_text(self.path)
-        record: dict[str, Any] = {"schema": SCHEMA, "path": path}
-        if path != self.path:
-            record["path_bytes"] = base64.b64encode(os.fsencode(self.path)).decode("ascii")
-        record.update(
-            duration=round(self.duration, 6),
-            sample_rate=self.sample_rate,
-            model=self.model,
-            weights={"name": self.model, "sha256": self.weights_sha256},
-            segments=self.segments,
-            padded=self.padded,
-            tags=[_tag_record(item) for item in self.top(top, threshold=threshold, tags=tags, decided=decided)],
-            warnings=[valid_text(warning) for warning in self.warnings],
-            error=error,
-            version=__version__,
-        )
-        return record
+        return {
+            "schema": SCHEMA,
+            **path_fields(self.path),
+            "duration": round(self.duration, 6),
+            "sample_rate": self.sample_rate,
+            "model": self.model,
+            "weights": {"name": self.model, "sha256": self.weights_sha256},
+            "segments": self.segments,
+            "padded": self.padded,
+            "tags": [_tag_record(item) for item in self.top(top, threshold=threshold, tags=tags, decided=decided)],
+            "warnings": [valid_text(warning) for warning in self.warnings],
+            "error": self.error and {"type": self.error.type, "message": valid_text(self.error.message)},
+            "version": __version__,
+        }
 
 
 def _tag_record(item: TagScore) -> dict[str, Any]:

@@ -86,10 +86,9 @@ class Tagger:
         if tail not in get_args(Tail):
             raise UsageError(f"unknown tail {tail!r}; choose {', '.join(get_args(Tail))}")
         self.tail: Tail = tail
-        if batch_size is not None:
-            _check_at_least_one("batch size", batch_size)
-        if jobs is not None:
-            _check_at_least_one("jobs", jobs)
+        for name, number in (("batch size", batch_size), ("jobs", jobs)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} must be at least 1, not {number}")
         self.device = choose_device(device, seconds=expected_seconds)
         model = loaded if isinstance(loaded, Weights) else loaded.model
         with _memory_of(self.device):
@@ -279,11 +278,6 @@ def _hop_samples(hop_seconds: float, sample_rate: int) -> int:
     if hop < 1:
         raise UsageError(f"the hop must be at least one sample, 1/{sample_rate} s, not {hop_seconds} s")
     return hop
-
-
-def _check_at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise UsageError(f"{name} must be at least 1, not {value}")
 
 
 def _default_jobs(device: str) -> int:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from samptag.library.learning import _cutoff
+from samptag.evaluation.metrics import cutoff
 
 
 @pytest.mark.parametrize(
-    ("bears", "scores", "cutoff", "precision"),
+    ("bears", "scores", "limit", "precision"),
     [
         ("1111011000", (9, 8, 7, 6, 5, 4, 3, 2, 1, 0), 2.5, 6 / 7),  # four of five are right down to 3
         ("1111000000", (9, 8, 7, 6, 6, 6, 3, 2, 1, 0), 6.5, 1.0),  # equal scores fall on one side of it
@@ -16,7 +16,7 @@ from samptag.library.learning import _cutoff
         ("1111", (4, 3, 2, 1), 0.5, 1.0),
     ],
 )
-def test_cutoff(bears: str, scores: tuple[int, ...], cutoff: float, precision: float):
+def test_cutoff(bears: str, scores: tuple[int, ...], limit: float, precision: float):
     answers, values = np.array([letter == "1" for letter in bears]), np.array(scores, float)
-    backwards = _cutoff(answers[::-1], values[::-1])
-    assert _cutoff(answers, values) == backwards == pytest.approx((cutoff, precision))
+    backwards = cutoff(answers[::-1], values[::-1], or_best=True)
+    assert cutoff(answers, values, or_best=True) == backwards == pytest.approx((limit, precision))
