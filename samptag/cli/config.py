@@ -36,13 +36,7 @@ def config_path() -> Path:
 
 
 def configured_defaults() -> dict[str, dict[str, Any]]:
-    """Values by command and the names of its parameters; empty where there is no such file.
-
-    Raises
-    ------
-    UsageError
-        When the file cannot be read, is no TOML, or names something that cannot be set.
-    """
+    """Values by command and the names of its parameters; empty where there is no such file."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:

@@ -15,6 +15,9 @@ from samptag.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+SOME_FAILED = 1
+"""Exit code of a command of whose inputs some failed, and the others are complete."""
+
 _heard = logging.INFO
 
 

@@ -72,12 +72,10 @@ def check(
 @app.command()
 def prepare(
     root: Root,
-    sample_rate: Annotated[
-        int, typer.Option("--sample-rate", min=1000, max=192_000, metavar="HZ", help="The model's rate.")
-    ] = 22_050,
-    cache: Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where decoded audio is kept.")] = None,
+    sample_rate: Annotated[int, typer.Option(min=1000, max=192_000, metavar="HZ", help="The model's rate.")] = 22_050,
+    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Where decoded audio is kept.")] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", metavar="S", min=0.1, help="Keep only so much of each clip's start.")
+        float | None, typer.Option(metavar="S", min=0.1, help="Keep only so much of each clip's start.")
     ] = None,
     format: Format = None,
     split: Split = None,
@@ -128,9 +126,7 @@ def prepare(
 def download(
     name: Annotated[str, typer.Argument(metavar="NAME", help="mtat, the one data set that can be fetched freely.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.")],
-    url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Another place that holds the same files.")
-    ] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Another place that holds the same files.")] = None,
     progress: Progress = None,
 ) -> None:
     """Fetch a data set and unpack it; broken off, it goes on where it stopped.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from samptag.cli.console import note, terminal
+from samptag.cli.console import SOME_FAILED, note, terminal
 from samptag.cli.options import complete_weights, device_option, format_option, progress_option, subset_option
 from samptag.cli.output import quiet_codecs, standard_output, text_file
 from samptag.cli.progress import progress_bar
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Measure: TypeAlias = tuple[float, float | None, float | None]
 """A value and the ends of its interval."""
 
-SOME_FAILED = 1
 COLUMNS = (
     *("model", "split", "hash", "clips", "groups", "protocol", "condition", "tag", "positives"),
     *("roc_auc", "roc_auc_low", "roc_auc_high", "pr_auc", "pr_auc_low", "pr_auc_high"),
@@ -49,11 +48,10 @@ _written = partial(typer.Option, rich_help_panel="Output")
 
 
 def evaluate_command(
-    data: Annotated[Path | None, _truth("--data", metavar="DIR", help="A data set: folder or manifest.")] = None,
+    data: Annotated[Path | None, _truth(metavar="DIR", help="A data set: folder or manifest.")] = None,
     truth: Annotated[
         Path | None,
         _truth(
-            "--truth",
             metavar="FILE",
             help="Labels in [0, 1] as CSV: path, then one column a tag; a column 'group' names the track. No audio.",
         ),
@@ -61,7 +59,6 @@ def evaluate_command(
     split: Annotated[
         str,
         _truth(
-            "--split",
             metavar="[NAME:]PART",
             help="train, valid or test of the data set's usual split; or another named split, alone or with its part: "
             "mtat-pons-2018, mtat-pons-2018:valid.",
@@ -83,7 +80,6 @@ def evaluate_command(
     scores: Annotated[
         Path | None,
         _scored(
-            "--scores",
             metavar="FILE",
             help="Any system's predictions as CSV instead of a model: path, then one column a tag, in any order.",
         ),
@@ -91,7 +87,6 @@ def evaluate_command(
     against: Annotated[
         Path | None,
         _scored(
-            "--against",
             metavar="FILE",
             help="Another system's predictions: adds the paired bootstrap of the difference, and whether it means "
             "anything. It is over the choice of tracks; the spread between training runs comes on top.",
@@ -100,7 +95,6 @@ def evaluate_command(
     perturb: Annotated[
         list[str] | None,
         _scored(
-            "--perturb",
             metavar="WHAT",
             help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
             "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
@@ -109,7 +103,6 @@ def evaluate_command(
     protocol: Annotated[
         str | None,
         _scored(
-            "--protocol",
             metavar="paper|won|all",
             help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
             "spaced ones of Won 2020, or all as samptag tag does. By default that of the weights' published score on "
@@ -117,12 +110,11 @@ def evaluate_command(
         ),
     ] = None,
     hop: Annotated[
-        float | None, _scored("--hop", metavar="SECONDS", help="Between starts of segments, for --protocol all.")
+        float | None, _scored(metavar="SECONDS", help="Between starts of segments, for --protocol all.")
     ] = None,
     tail: Annotated[
         str | None,
         _scored(
-            "--tail",
             metavar="overlap|pad|drop",
             help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
         ),
@@ -131,25 +123,18 @@ def evaluate_command(
     group: Annotated[
         str,
         _figures(
-            "--group",
             metavar="track|clip|FILE",
             help="What the bootstrap draws: the data set's tracks (or artists), single clips, or the groups in a CSV "
             "of path and group.",
         ),
     ] = "track",
-    positive_above: Annotated[
-        float, _figures("--positive-above", metavar="LABEL", help="A label above this counts as positive.")
-    ] = 0.0,
-    min_positives: Annotated[
-        int, _figures("--min-positives", metavar="N", min=1, help="Leave out tags with fewer positives.")
-    ] = 1,
-    resamples: Annotated[int, _figures("--resamples", metavar="N", min=1, help="Bootstrap draws.")] = 1000,
-    seed: Annotated[int, _figures("--seed", metavar="N", min=0, help="Decides the draws and the noise.")] = 0,
+    positive_above: Annotated[float, _figures(metavar="LABEL", help="A label above this counts as positive.")] = 0.0,
+    min_positives: Annotated[int, _figures(metavar="N", min=1, help="Leave out tags with fewer positives.")] = 1,
+    resamples: Annotated[int, _figures(metavar="N", min=1, help="Bootstrap draws.")] = 1000,
+    seed: Annotated[int, _figures(metavar="N", min=0, help="Decides the draws and the noise.")] = 0,
     predictions: Annotated[
         Path | None,
-        _written(
-            "--predictions", metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag."
-        ),
+        _written(metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag."),
     ] = None,
     as_json: Annotated[bool, _written("--json", help="One JSON document.")] = False,
     output: Annotated[

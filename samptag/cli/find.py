@@ -19,8 +19,6 @@ from samptag.text import clock, counted, printable
 if TYPE_CHECKING:
     from samptag.library import Library, Song
 
-__all__ = ["find", "similar"]
-
 FIND_SCHEMA, SIMILAR_SCHEMA = "samptag.find/1", "samptag.similar/1"
 _SUFFIXES = (".m3u8", ".m3u", ".nsp", ".jsonl")
 
@@ -108,7 +106,7 @@ def similar(
         list[str] | None, typer.Option("--not", metavar="SONG", help="Keep away from this song; may be repeated.")
     ] = None,
     path_to: Annotated[
-        str | None, typer.Option("--path-to", metavar="SONG", help="Lead from the one SONG to this one in even steps.")
+        str | None, typer.Option(metavar="SONG", help="Lead from the one SONG to this one in even steps.")
     ] = None,
     n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="At most N songs.")] = 25,
     where: Annotated[

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.console import note, print_json
-from samptag.cli.options import Db, Device, Json, Model, Progress, open_library
+from samptag.cli.console import SOME_FAILED, error, note, print_json, warn
+from samptag.cli.options import Db, Device, Json, Model, Progress, jobs_option, open_library
+from samptag.cli.output import quiet_codecs
+from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 from samptag.text import clock, counted
 
-__all__ = ["index"]
-
-SOME_FAILED = 1
+if TYPE_CHECKING:
+    from samptag.library import Library
 
 
 def index(
@@ -32,16 +33,7 @@ def index(
     ] = False,
     json: Json = False,
     device: Device = "auto",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            min=1,
-            help="Files decoded at the same time; by default what suits device and cores.",
-        ),
-    ] = None,
+    jobs: Annotated[int | None, jobs_option()] = None,
     progress: Progress = None,
 ) -> None:
     """Hear your music once and keep what was heard in one file, for find, similar, learn and write.
@@ -66,19 +58,9 @@ def index(
 
 
 def _update(
-    library: Any,
-    paths: list[str],
-    model: str | None,
-    prune: bool,
-    *,
-    device: str,
-    jobs: int | None,
-    progress: bool | None,
+    library: Library, paths: list[str], model: str | None, prune: bool, *, progress: bool | None, **options: Any
 ) -> int:
     """How many files failed, after the index is up to date."""
-    from samptag.cli.console import error, warn
-    from samptag.cli.output import quiet_codecs
-    from samptag.cli.progress import progress_bar
     from samptag.library import Observer
     from samptag.pretrained import DEFAULT
 
@@ -117,7 +99,7 @@ def _update(
 
         observer = Observer(begin=begin, anew=anew, warn=warn, fail=fail, done=advance)
         try:
-            report = library.index(paths, model=model, device=device, jobs=jobs, observer=observer)
+            report = library.index(paths, model=model, observer=observer, **options)
         except KeyboardInterrupt:
             bar.clear()
             if total:
@@ -133,7 +115,7 @@ def _update(
     note(", ".join(parts))
     if prune:
         note(f"{counted(library.prune(paths), 'missing song')} forgotten")
-    return int(report.failed)
+    return report.failed
 
 
 def _show(status: dict[str, Any]) -> None:

@@ -12,14 +12,14 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from samptag.cli.console import note, warn
 from samptag.cli.output import binary_file, explain_write_errors
 from samptag.cli.writers import About
 from samptag.errors import OutputError, UsageError
+from samptag.tagging.result import SCHEMA as RECORD_SCHEMA
 from samptag.text import counted
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 SCHEMA = "samptag.resume/1"
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a record stands."""
 
     file: Path
@@ -40,24 +39,9 @@ class _Place:
 class Journal:
     """The records of a JSON Lines file, of earlier runs and of this one; a context manager.
 
-    Parameters
-    ----------
-    path : str
-        The JSON Lines file.
-    settings : mapping
-        All that the records depend on besides their inputs; plain JSON values, among them "model" and "weights" (their
-        digest).
-    about : About
-        The run: its inputs, and which tags a record shows.
-    resume : bool
-        Keep the records of earlier runs that have no error.
-
-    Raises
-    ------
-    UsageError
-        When an earlier run was made with other settings, or the file holds something else.
-    OutputError
-        When the files cannot be read or written.
+    `settings` is all that the records depend on besides their inputs, as plain JSON values, among them "model" and
+    "weights" (their digest). To `resume` is to keep the records of earlier runs that have no error; one made with other
+    settings, or a file that holds something else, is refused.
     """
 
     def __init__(self, path: str, *, settings: Mapping[str, Any], about: About, resume: bool) -> None:
@@ -71,7 +55,9 @@ class Journal:
             raise OutputError(f"cannot write {path}: it is a folder")
         with explain_write_errors(str(self._part)):
             if resume:
-                self._read_finished()
+                if self._path.exists():
+                    with self._path.open("rb") as finished:
+                        self._collect(finished, self._path)
                 self._read_part()
             elif self._part.exists():
                 warn(f"{self._part} of a run that ended early is begun anew; --resume would have used it")
@@ -149,15 +135,7 @@ class Journal:
                     "or leave out --resume to begin anew"
                 )
 
-    def _read_finished(self) -> None:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            self._collect(file, self._path)
-
     def _collect(self, file: BinaryIO, path: Path) -> None:
-        from samptag.tagging.result import SCHEMA as RECORD_SCHEMA
-
         offset = file.tell()
         for line in file:
             record = _parse(line)
@@ -176,7 +154,8 @@ class Journal:
                         "--model, or leave out --resume"
                     )
                 if record.get("error") is None:
-                    self._places[_record_key(record)] = _Place(path, offset, len(line))
+                    key = record["path_bytes"] if "path_bytes" in record else _key(str(record.get("path")))
+                    self._places[str(key)] = _Place(path, offset, len(line))
             offset += len(line)
 
 
@@ -194,7 +173,3 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def _key(path: str) -> str:
     """A name by which records are found again: exact also for paths that are not valid Unicode."""
     return base64.b64encode(os.fsencode(path)).decode("ascii")
-
-
-def _record_key(record: Mapping[str, Any]) -> str:
-    return str(record["path_bytes"]) if "path_bytes" in record else _key(str(record.get("path")))

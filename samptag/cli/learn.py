@@ -14,8 +14,6 @@ from samptag.cli.options import Db, Heard, Json, open_library
 if TYPE_CHECKING:
     from samptag.library.learning import LearnedWord, Lesson
 
-__all__ = ["learn"]
-
 SCHEMA = "samptag.learn/1"
 
 
@@ -34,7 +32,7 @@ def learn(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace weights of that name.")] = False,
     suggest: Annotated[
-        int, typer.Option("--suggest", metavar="N", min=0, help="Name N songs a word whose label would help most.")
+        int, typer.Option(metavar="N", min=0, help="Name N songs a word whose label would help most.")
     ] = 0,
     db: Db = None,
     model: Heard = None,

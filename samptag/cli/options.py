@@ -126,6 +126,12 @@ def progress_option(panel: str | None = None) -> Any:
     return typer.Option("--progress/--no-progress", help=shown, rich_help_panel=panel)
 
 
+def jobs_option(panel: str | None = None) -> Any:
+    """``--jobs`` of what hears music, as `device_option`."""
+    jobs = "Inputs decoded at the same time; by default what suits device and cores."
+    return typer.Option("--jobs", "-j", metavar="N", min=1, help=jobs, rich_help_panel=panel)
+
+
 def format_option(panel: str | None = None) -> Any:
     """``--format`` of a data set, as `device_option`."""
     names = f"{', '.join(FORMATS)}; detected by default."
@@ -151,6 +157,15 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[str, device_option(weights_panel)]
+Hop = Annotated[
+    float | None,
+    typer.Option(
+        "--hop",
+        metavar="SECONDS",
+        help="Distance between the starts of segments, 0.5 for a finer picture; by default they touch.",
+        rich_help_panel=weights_panel,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Progress = Annotated[bool | None, progress_option()]
 

@@ -1,16 +1,18 @@
-"""Where data goes: standard output kept clean of everything else, or a file that is whole or not touched."""
+"""Where data goes: standard output kept clean, a file that is whole or not touched, and no record cut by Ctrl-C."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
+import signal
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from types import FrameType
+from typing import Any, BinaryIO, TextIO
 
 from samptag.errors import OutputError
 from samptag.files import atomic_write, os_errors_as
@@ -21,26 +23,16 @@ def standard_output() -> Iterator[TextIO]:
     """Standard output as a UTF-8 text stream that nothing else in the process can write to.
 
     For the time of the with block descriptor 1 leads where descriptor 2 does, so that a line printed by a C library
-    (or a forgotten print) does not get into the document.
-
-    Yields
-    ------
-    text stream
-        Without translation of line ends.
-
-    Raises
-    ------
-    OutputError
-        When standard output is closed or cannot be written.
-    BrokenPipeError
-        When its reader has left.
+    (or a forgotten print) does not get into the document. Line ends are not translated. A reader that has left is a
+    BrokenPipeError, everything else that cannot be written an OutputError.
     """
     if sys.stdout is None:
         raise OutputError("standard output is closed; give --output FILE")
     with ExitStack() as stack:
         kept = os.dup(1)
         stack.callback(_restore, kept)
-        _lead_to_stderr(1)
+        sys.stdout.flush()
+        os.dup2(2, 1)
         # A duplicate, so that the stream can be closed, and its last flush can fail, before the descriptor is restored.
         stream = open(os.dup(kept), "w", encoding="utf-8", newline="")  # noqa: SIM115 - closed below, with its errors
         try:
@@ -80,11 +72,6 @@ def binary_file(path: str) -> Iterator[BinaryIO]:
 
     A link is followed, and what is no regular file (a device, a named pipe) is written to as it is: replacing
     /dev/null would be no service.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be written.
     """
     # Around everything: what could not be written is tried again when the file is closed, and fails again.
     with explain_write_errors(path):
@@ -106,11 +93,6 @@ def may_be_replaced(path: str) -> bool:
 def explain_write_errors(name: str) -> AbstractContextManager[None]:
     """Turn an operating system's refusal into an OutputError that names what was being written."""
     return os_errors_as(OutputError, f"cannot write {name}")
-
-
-def _lead_to_stderr(descriptor: int) -> None:
-    sys.stdout.flush()
-    os.dup2(2, descriptor)
 
 
 def _restore(kept: int) -> None:
@@ -153,3 +135,38 @@ def _stream_variable() -> str | None:
     except (OSError, ValueError):
         return None
     return "stderr" if glibc else None
+
+
+class Interrupts:
+    """Ctrl-C that never lands in the middle of a record: takes SIGINT for a with block, in the main thread.
+
+    An interrupt raises KeyboardInterrupt at once, but inside `held` at the end of that block.
+    """
+
+    def __init__(self) -> None:
+        self._holding = self._pending = False
+        self._previous: Any = None
+
+    def __enter__(self) -> Interrupts:
+        self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A block that is finished before an interrupt is raised."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._holding:
+            raise KeyboardInterrupt
+        self._pending = True

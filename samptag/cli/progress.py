@@ -26,13 +26,7 @@ WIDTH_WITHOUT_NAME = 76  # cells that the rest of the bar needs
 
 
 class Bar:
-    """A bar on standard error, or nothing where none is wanted; it appears with the first report.
-
-    Parameters
-    ----------
-    shown : bool
-        Whether to draw at all.
-    """
+    """A bar on standard error, or nothing where none is wanted; it appears with the first report."""
 
     def __init__(self, *, shown: bool, unit: Unit = "count") -> None:
         self._shown = shown
@@ -79,13 +73,7 @@ class Bar:
 
 @contextmanager
 def progress_bar(asked: bool | None, *, unit: Unit = "count") -> Iterator[Bar]:
-    """A bar for the time of a with block.
-
-    Parameters
-    ----------
-    asked : bool or None
-        The user's --progress or --no-progress; None to draw when standard error is a terminal.
-    """
+    """A bar for the time of a with block: as asked (--progress, --no-progress), None for what `wants_progress` says."""
     bar = Bar(shown=wants_progress(asked), unit=unit)
     try:
         yield bar
@@ -150,13 +138,6 @@ class Meter:
 
     The bar is weighed by bytes: of the inputs that have their results, and of the one that is due next as much as its
     seconds say, at the bytes a second of those before it.
-
-    Parameters
-    ----------
-    inputs : sequence of Input
-        What is tagged, in order.
-    asked : bool or None
-        As for `progress_bar`.
     """
 
     def __init__(self, inputs: Sequence[Input], *, asked: bool | None) -> None:

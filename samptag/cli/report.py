@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import detail, note
-from samptag.cli.options import Db, Device, Model, Progress, weights_panel
+from samptag.cli.console import SOME_FAILED, detail, note
+from samptag.cli.options import Db, Device, Hop, Model, Progress
 from samptag.cli.output import binary_file, quiet_codecs
 from samptag.cli.progress import Meter
 from samptag.cli.tag import expected_seconds, open_tagger, tell
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from samptag.report import Neighbour
     from samptag.tagging import Input, TrackResult
 
-SOME_FAILED = 1
 MEGABYTE = 1_000_000
 
 
@@ -38,7 +37,6 @@ def report(
     embed: Annotated[
         float,
         typer.Option(
-            "--embed",
             metavar="MB",
             min=0.0,
             show_default=False,
@@ -48,19 +46,11 @@ def report(
     ] = 0.0,
     title: Annotated[
         str | None,
-        typer.Option("--title", metavar="TEXT", help="Heading; by default the name of the song or folder."),
+        typer.Option(metavar="TEXT", help="Heading; by default the name of the song or folder."),
     ] = None,
     model: Model = None,
     device: Device = "auto",
-    hop: Annotated[
-        float | None,
-        typer.Option(
-            "--hop",
-            metavar="SECONDS",
-            help="Distance between the starts of segments, 0.5 for a finer heat map; by default they touch.",
-            rich_help_panel=weights_panel,
-        ),
-    ] = None,
+    hop: Hop = None,
     db: Db = None,
     progress: Progress = None,
 ) -> None:
@@ -113,10 +103,7 @@ def report(
 def _index(db: str | None, model: str | None, *, n_songs: int) -> Iterator[Callable[[TrackResult], list[Neighbour]]]:
     """What finds the songs of the index that sound most like a result; none where there is no index to ask.
 
-    Raises
-    ------
-    LibraryError
-        The index that was named cannot be used, or knows nothing of these weights.
+    An index that was named must be one that can be used and knows these weights.
     """
     from samptag.library.database import Database, default_path
     from samptag.pretrained import DEFAULT, resolve

@@ -241,18 +241,8 @@ def scores_by_column(
 ) -> npt.NDArray[np.float64]:
     """The scores of each of `cells` equal parts of the sound, as the report page draws them: (cells, n_tags).
 
-    NaN in a part that no segment covers (with --tail drop, the end).
-
-    Parameters
-    ----------
-    taggram : ndarray, shape (segments, n_tags), float32
-        Scores of every segment.
-    starts : ndarray, shape (segments,), float64
-        Second at which each begins.
-    seconds, duration : float
-        Length of a segment and of the sound.
-    cells : int
-        Number of parts.
+    NaN in a part that no segment covers (with --tail drop, the end). `taggram` is (segments, n_tags), `starts` the
+    second at which each segment begins, `seconds` its length.
     """
     import numpy as np
 

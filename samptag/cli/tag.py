@@ -5,22 +5,38 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from samptag.cli.archives import EMBEDDINGS, LABELS, TAGGRAMS
-from samptag.cli.console import detail, error, note, warn
-from samptag.cli.interrupts import Interrupts
-from samptag.cli.options import Device, Model, complete_tags, weights_panel
-from samptag.cli.output import may_be_replaced, quiet_codecs
+from samptag.cli.console import SOME_FAILED, detail, error, note, warn
+from samptag.cli.options import (
+    Device,
+    Hop,
+    Model,
+    complete_tags,
+    completion,
+    jobs_option,
+    progress_option,
+    weights_panel,
+)
+from samptag.cli.output import Interrupts, may_be_replaced, quiet_codecs
 from samptag.cli.progress import Meter, progress_bar
-from samptag.cli.writers import FORMATS, About, Selection, TsvWriter, Writer, opened
+from samptag.cli.writers import (
+    EMBEDDINGS,
+    FORMATS,
+    LABELS,
+    TAGGRAMS,
+    About,
+    Selection,
+    TsvWriter,
+    Writer,
+    opened,
+)
 from samptag.errors import UsageError, WeightsError
 from samptag.lazy import without_collection
 from samptag.ranks import Ranks
@@ -31,7 +47,6 @@ if TYPE_CHECKING:
     from samptag.core.card import ModelCard
     from samptag.tagging import Input, Tagger, TrackResult
 
-SOME_FAILED = 1
 TABLE = "table"
 BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio"
 # More files than this, folders and lists get a line a file.
@@ -41,20 +56,7 @@ MOST_TABLES = 4
 _input = partial(typer.Option, rich_help_panel="Input")
 _shown = partial(typer.Option, rich_help_panel="What is shown")
 _written = partial(typer.Option, rich_help_panel="Where it goes")
-_of_the_model = partial(typer.Option, rich_help_panel=weights_panel)
 _run = partial(typer.Option, rich_help_panel="The run")
-
-
-class Tail(str, Enum):
-    """What becomes of the samples after the last whole segment."""
-
-    overlap = "overlap"
-    pad = "pad"
-    drop = "drop"
-
-
-def _complete_formats(incomplete: str) -> Iterator[str]:
-    return (name for name in (TABLE, *FORMATS) if name.startswith(incomplete))
 
 
 def tag(
@@ -65,7 +67,6 @@ def tag(
     top: Annotated[
         int | None,
         _shown(
-            "--top",
             metavar="K",
             min=0,
             help="At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
@@ -73,11 +74,11 @@ def tag(
         ),
     ] = None,
     threshold: Annotated[
-        float | None, _shown("--threshold", metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this.")
+        float | None, _shown(metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this.")
     ] = None,
     tags: Annotated[
         list[str] | None,
-        _shown("--tags", metavar="TAG,...", help="Only these tags, separated by commas.", autocompletion=complete_tags),
+        _shown(metavar="TAG,...", help="Only these tags, separated by commas.", autocompletion=complete_tags),
     ] = None,
     decide: Annotated[
         bool, _shown("--decide", help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs.")
@@ -94,7 +95,7 @@ def tag(
             help="By default what the suffix of --output says, else table (tab-separated lines when piped); "
             + "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
             + ".",
-            autocompletion=_complete_formats,
+            autocompletion=completion(TABLE, *FORMATS),
         ),
     ] = None,
     json: Annotated[bool, _written("--json", help="The same as --format json.")] = False,
@@ -117,7 +118,6 @@ def tag(
     taggram: Annotated[
         str | None,
         _written(
-            "--taggram",
             metavar="FILE",
             help="Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg.",
         ),
@@ -125,54 +125,37 @@ def tag(
     labels: Annotated[
         str | None,
         _written(
-            "--labels",
             metavar="FILE",
             help="Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
             "for Audacity.",
         ),
     ] = None,
     embeddings: Annotated[
-        str | None, _written("--embeddings", metavar="FILE", help="Also write each input's mean embedding, to .npz.")
+        str | None, _written(metavar="FILE", help="Also write each input's mean embedding, to .npz.")
     ] = None,
     files_from: Annotated[
         str | None,
-        _input("--files-from", metavar="FILE", help="Tag what this file lists, one path a line; - for standard input."),
+        _input(metavar="FILE", help="Tag what this file lists, one path a line; - for standard input."),
     ] = None,
     null: Annotated[bool, _input("--null", "-0", help="The list's paths end in NUL (find -print0).")] = False,
     model: Model = None,
     device: Device = "auto",
-    hop: Annotated[
-        float | None,
-        _of_the_model(
-            "--hop", metavar="SECONDS", help="Distance between the starts of segments; by default they touch."
-        ),
-    ] = None,
+    hop: Hop = None,
     tail: Annotated[
-        Tail,
-        _of_the_model(
-            "--tail",
+        Literal["overlap", "pad", "drop"],
+        typer.Option(
             metavar="overlap|pad|drop",
             help="The rest after the last whole segment: one more segment that ends at the end, one filled up with "
             "zeros, or nothing.",
+            rich_help_panel=weights_panel,
         ),
-    ] = Tail.overlap,
+    ] = "overlap",
     batch_size: Annotated[
         int | None,
-        _run("--batch-size", metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it."),
+        _run(metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it."),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        _run(
-            "--jobs",
-            "-j",
-            metavar="N",
-            min=1,
-            help="Inputs decoded at the same time; by default what suits device and cores.",
-        ),
-    ] = None,
-    progress: Annotated[
-        bool | None, _run("--progress/--no-progress", help="Show progress on standard error; by default on a terminal.")
-    ] = None,
+    jobs: Annotated[int | None, jobs_option("The run")] = None,
+    progress: Annotated[bool | None, progress_option("The run")] = None,
     fail_fast: Annotated[bool, _run("--fail-fast", help="End at the first input that fails.")] = False,
 ) -> None:
     """Tag music: files, whole folders, or a stream.
@@ -190,37 +173,28 @@ def tag(
     form = _form(format, json=json, output=output)
     # Asked now: while results are written, descriptor 1 leads where errors go.
     on_terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
-    refused = (
-        (
-            not paths and files_from is None,
-            "nothing to tag: name files or folders, or - for standard input (see 'samptag tag --help')",
-        ),
-        (null and files_from is None, "-0 says how --files-from is written; give --files-from FILE as well"),
-        (files_from == "-" and "-" in (paths or ()), BOTH_FROM_STDIN),
-        (
-            form == "csv" and (top is not None or threshold is not None),
-            "csv has a column for every tag: choose columns with --tags, or take --format tsv",
-        ),
-        (
-            threshold is not None and not math.isfinite(threshold),
-            f"--threshold {threshold} is not a number between 0 and 1",
-        ),
-        (
-            resume and (output is None or form != "jsonl"),
-            "--resume needs --output FILE with --format jsonl, the form whose records are kept one by one",
-        ),
-        (
-            resume and bool(taggram or labels or embeddings),
-            "--resume tags only what is missing: --taggram, --labels and --embeddings would lack the rest",
-        ),
-        (
-            form != TABLE and FORMATS[form].binary and on_terminal,
-            f"{form} is no text for a terminal: give --output FILE.{form}",
-        ),
+    _refuse(
+        not paths and files_from is None,
+        "nothing to tag: name files or folders, or - for standard input (see 'samptag tag --help')",
     )
-    for wrong, message in refused:
-        if wrong:
-            raise UsageError(message)
+    _refuse(null and files_from is None, "-0 says how --files-from is written; give --files-from FILE as well")
+    _refuse(files_from == "-" and "-" in (paths or ()), BOTH_FROM_STDIN)
+    _refuse(
+        form == "csv" and (top is not None or threshold is not None),
+        "csv has a column for every tag: choose columns with --tags, or take --format tsv",
+    )
+    finite = threshold is None or math.isfinite(threshold)
+    _refuse(not finite, f"--threshold {threshold} is not a number between 0 and 1")
+    _refuse(
+        resume and (output is None or form != "jsonl"),
+        "--resume needs --output FILE with --format jsonl, the form whose records are kept one by one",
+    )
+    _refuse(
+        resume and bool(taggram or labels or embeddings),
+        "--resume tags only what is missing: --taggram, --labels and --embeddings would lack the rest",
+    )
+    for_files = form != TABLE and FORMATS[form].binary
+    _refuse(for_files and on_terminal, f"{form} is no text for a terminal: give --output FILE.{form}")
     by_segment = over_time or taggram is not None or labels is not None
     beside = [
         (path, forms[_suffix(option, path, forms)])
@@ -244,7 +218,7 @@ def tag(
         model,
         device=ranks.device(device),
         hop_seconds=hop,
-        tail=tail.value,
+        tail=tail,
         batch_size=batch_size,
         jobs=jobs,
         expected_seconds=expected_seconds(inputs) if ranks.world_size == 1 else None,
@@ -260,12 +234,7 @@ def tag(
         tables=single or (files_from is None and len(inputs) <= MOST_TABLES),
         by_category=tagger.card.tag_categories is not None and (selection.usual or decide),
     )
-    about = About(
-        selection=selection,
-        card=tagger.card,
-        paths=tuple(item.path for item in inputs),
-        single=single,
-    )
+    about = About(selection=selection, card=tagger.card, paths=tuple(item.path for item in inputs), single=single)
     quiet_codecs()
     if not ranks.leads:
         with ranks.joined():
@@ -310,6 +279,11 @@ def tag(
     # Below a document on a terminal, a line for people would be taken for a part of it.
     _conclude(meter, len(inputs), output, in_full=form == TABLE or not on_terminal)
     raise typer.Exit(SOME_FAILED if meter.n_failed else 0)
+
+
+def _refuse(wrong: bool, message: str) -> None:
+    if wrong:
+        raise UsageError(message)
 
 
 def _form(asked: str | None, *, json: bool, output: str | None) -> str:
@@ -395,20 +369,9 @@ def _writer(form: str, *, on_terminal: bool, over_time: bool, tables: bool, by_c
 
 
 def _selection(
-    asked: Sequence[str],
-    top: int | None,
-    threshold: float | None,
-    decide: bool,
-    *,
-    card: ModelCard,
+    asked: Sequence[str], top: int | None, threshold: float | None, decide: bool, *, card: ModelCard
 ) -> Selection:
-    """What is shown of each result.
-
-    Raises
-    ------
-    UsageError
-        When a tag is asked for that the weights do not have, or a decision that they cannot take.
-    """
+    """What is shown of each result, if the weights have the tags and can take the decisions that are asked for."""
     if decide and not card.cutoffs:
         raise UsageError(f"--decide: the weights {card.name} store no cut-offs{_deciding_weights()}")
     known, wanted = card.tags, list[str]()

@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samptag.cli.console import note, print_json
-from samptag.cli.options import complete_weights, device_option
+from samptag.cli.options import Json, Progress, complete_weights, device_option, format_option, subset_option
 from samptag.cli.output import quiet_codecs
 from samptag.cli.progress import Bar, progress_bar
-from samptag.data.formats import FORMATS
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 
 if TYPE_CHECKING:
     from samptag.core.model import ModelConfig
-    from samptag.training import Event, Prepared, StepDone, TrainResult
-    from samptag.training.splits import Splits
+    from samptag.training import Event, Prepared, TrainResult
 
 # Options by the panel of the help page that lists them.
 _data = partial(typer.Option, rich_help_panel="Data")
@@ -35,18 +33,15 @@ _run = partial(typer.Option, rich_help_panel="Run")
 
 def train(
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors.")
+        Path, typer.Option(metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors.")
     ],
-    data: Annotated[str | None, _data("--data", metavar="DIR", help="Data set: a folder or a manifest.")] = None,
-    format: Annotated[
-        str | None, _data("--format", metavar="NAME", help=f"{', '.join(FORMATS)}; detected by default.")
-    ] = None,
-    split: Annotated[str | None, _data("--split", metavar="NAME", help="Named split of the data set.")] = None,
-    subset: Annotated[str | None, _data("--subset", metavar="NAME", help="MTG-Jamendo's subset.")] = None,
+    data: Annotated[str | None, _data(metavar="DIR", help="Data set: a folder or a manifest.")] = None,
+    format: Annotated[str | None, format_option("Data")] = None,
+    split: Annotated[str | None, _data(metavar="NAME", help="Named split of the data set.")] = None,
+    subset: Annotated[str | None, subset_option("Data")] = None,
     teacher: Annotated[
         str | None,
         _data(
-            "--teacher",
             metavar="NAME|FILE[,...]",
             help="Weights to learn from, in place of labels: any music will do.",
             autocompletion=complete_weights,
@@ -55,35 +50,29 @@ def train(
     vocabulary: Annotated[
         Path | None,
         _data(
-            "--vocabulary",
             metavar="FILE.csv",
             help="The words to learn, made of the teachers' tags; else all of those.",
         ),
     ] = None,
-    cache: Annotated[Path | None, _data("--cache", metavar="DIR", help="Where decoded audio is kept.")] = None,
-    jobs: Annotated[int | None, _data("--jobs", min=1, metavar="N", help="Threads that decode audio.")] = None,
+    cache: Annotated[Path | None, _data(metavar="DIR", help="Where decoded audio is kept.")] = None,
+    jobs: Annotated[int | None, _data(min=1, metavar="N", help="Threads that decode audio.")] = None,
     model: Annotated[
         str | None,
         _model(
-            "--model",
             metavar="NAME",
             help="samplecnn-3-9 (the default), samplecnn-2-13, frame-raw-243-243, frame-mel-729-243, ...",
         ),
     ] = None,
-    m: Annotated[int | None, _model("--m", metavar="M", help="Filter and pool length.")] = None,
-    n: Annotated[int | None, _model("--n", metavar="N", help="Number of body modules.")] = None,
-    first_filter: Annotated[
-        int | None, _model("--first-filter", metavar="SAMPLES", help="Length of the first filter.")
-    ] = None,
-    first_stride: Annotated[
-        int | None, _model("--first-stride", metavar="SAMPLES", help="Stride of the first filter.")
-    ] = None,
-    block: Annotated[str | None, _model("--block", metavar="NAME", help="plain, se, res or rese (Kim 2018).")] = None,
+    m: Annotated[int | None, _model(metavar="M", help="Filter and pool length.")] = None,
+    n: Annotated[int | None, _model(metavar="N", help="Number of body modules.")] = None,
+    first_filter: Annotated[int | None, _model(metavar="SAMPLES", help="Length of the first filter.")] = None,
+    first_stride: Annotated[int | None, _model(metavar="SAMPLES", help="Stride of the first filter.")] = None,
+    block: Annotated[str | None, _model(metavar="NAME", help="plain, se, res or rese (Kim 2018).")] = None,
     multi_level: Annotated[
         bool | None, _model("--multi-level", help="Classify maxima of the last three modules.")
     ] = None,
     sample_rate: Annotated[
-        int | None, _model("--sample-rate", min=1000, max=192_000, metavar="HZ", help="22050 unless said otherwise.")
+        int | None, _model(min=1000, max=192_000, metavar="HZ", help="22050 unless said otherwise.")
     ] = None,
     live_teachers: Annotated[
         bool | None,
@@ -95,7 +84,6 @@ def train(
     init_from: Annotated[
         str | None,
         _model(
-            "--init-from",
             metavar="NAME|PATH",
             help="Weights to start from, whatever their tags.",
             autocompletion=complete_weights,
@@ -104,34 +92,28 @@ def train(
     freeze_encoder: Annotated[bool | None, _model("--freeze-encoder", help="Train the classifier alone.")] = None,
     freeze_modules: Annotated[
         int | None,
-        _model(
-            "--freeze-modules", min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from."
-        ),
+        _model(min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from."),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            "--recipe",
             metavar="NAME",
             help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim.",
         ),
     ] = None,
-    epochs: Annotated[int | None, _budget("--epochs", min=1, metavar="N", help="At most so many.")] = None,
-    max_steps: Annotated[int | None, _budget("--max-steps", min=1, metavar="N", help="At most so many.")] = None,
-    max_minutes: Annotated[
-        float | None, _budget("--max-minutes", min=0.001, metavar="MINUTES", help="Of wall-clock time.")
-    ] = None,
+    epochs: Annotated[int | None, _budget(min=1, metavar="N", help="At most so many.")] = None,
+    max_steps: Annotated[int | None, _budget(min=1, metavar="N", help="At most so many.")] = None,
+    max_minutes: Annotated[float | None, _budget(min=0.001, metavar="MINUTES", help="Of wall-clock time.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=2, metavar="N", help="Segments a step, over all processes.")
+        int | None, typer.Option(min=2, metavar="N", help="Segments a step, over all processes.")
     ] = None,
     segments_per_clip: Annotated[
         int | None,
-        typer.Option("--segments-per-clip", min=1, metavar="N", help="At most so many of each clip in an epoch."),
+        typer.Option(min=1, metavar="N", help="At most so many of each clip in an epoch."),
     ] = None,
     segments_per_example: Annotated[
         int | None,
         typer.Option(
-            "--segments-per-example",
             min=1,
             metavar="N",
             help="So many of a clip are heard together, and the mean of their logits learns the clip's labels.",
@@ -139,34 +121,30 @@ def train(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", min=1e-9, metavar="RATE", help="The recipe's first or highest rate."),
+        typer.Option(min=1e-9, metavar="RATE", help="The recipe's first or highest rate."),
     ] = None,
     pos_weight: Annotated[
-        str | None, typer.Option("--pos-weight", metavar="W|balanced", help="Weight of positives in the loss.")
+        str | None, typer.Option(metavar="W|balanced", help="Weight of positives in the loss.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="0 unless said otherwise.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="0 unless said otherwise.")] = None,
     device: Annotated[str, device_option("Run")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint in --out; other options may be left out.")
     ] = False,
-    save_every_minutes: Annotated[
-        float, _run("--save-every-minutes", min=0.0, metavar="MINUTES", help="Checkpoints inside epochs.")
-    ] = 10.0,
+    save_every_minutes: Annotated[float, _run(min=0.0, metavar="MINUTES", help="Checkpoints inside epochs.")] = 10.0,
     resident: Annotated[
         bool | None,
         _run("--resident/--no-resident", help="Audio in the device's memory; by default on CUDA with room."),
     ] = None,
     compiled: Annotated[bool, _run("--compile", help="Run the model through torch.compile.")] = False,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Of the exported weights; else the folder's.")
+        str | None, typer.Option(metavar="NAME", help="Of the exported weights; else the folder's.")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="NAME", help="Of the exported weights; else unspecified.")
+        str | None, typer.Option(metavar="NAME", help="Of the exported weights; else unspecified.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
-    progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="Progress bars; by default on a terminal only.")
-    ] = None,
+    as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """Train a model on tagged music.
 
@@ -187,7 +165,10 @@ def train(
     as_json, progress = given.pop("as_json"), given.pop("progress")
     with display(progress) as (listener, preparing):
         result = run(**given, listener=listener, preparing=preparing)
-    _conclude(result, as_json=as_json)
+    if Ranks.from_environment().leads:
+        _report(result, as_json=as_json)
+    if result.stopped_by:
+        sys.exit(128 + result.stopped_by)  # not typer.Exit: it would take 130 for a Ctrl-C that nobody has reported
 
 
 def _config(model: str | None, **options: Any) -> ModelConfig | None:
@@ -211,24 +192,21 @@ def _config(model: str | None, **options: Any) -> ModelConfig | None:
         raise UsageError(f"these options make no model: {error}") from None
 
 
-def _conclude(result: TrainResult, *, as_json: bool) -> None:
-    """Say how it ended, and leave with 130 or 143 when a signal ended it."""
-    if Ranks.from_environment().leads:
-        _report(result, as_json=as_json)
-    if result.stopped_by:
-        sys.exit(128 + result.stopped_by)  # not typer.Exit: it would take 130 for a Ctrl-C that nobody has reported
-
-
 def _report(result: TrainResult, *, as_json: bool) -> None:
     record = result.best
     if as_json:
+        from samptag.core.card import read_header
         from samptag.training.log import json_record
 
+        weights = None
+        if record is not None:
+            card, digest = read_header(result.model_path)
+            weights = {"name": card.name, "sha256": digest}
         outcome = {
             "schema": "samptag.train/1",
             "out": str(result.out),
             "model": str(result.model_path) if record else None,
-            "weights": _weights(result.model_path) if record else None,
+            "weights": weights,
             "epochs": result.epochs,
             "steps": result.steps,
             "finished": result.stopped_by == 0,
@@ -239,14 +217,6 @@ def _report(result: TrainResult, *, as_json: bool) -> None:
         note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
     elif record is not None:
         note(f"{result.model_path}: epoch {record['epoch']}, validation {_scores(record)}")
-
-
-def _weights(path: Path) -> dict[str, str]:
-    """Name and digest of the exported weights."""
-    from samptag.core.card import read_header
-
-    card, digest = read_header(path)
-    return {"name": card.name, "sha256": digest}
 
 
 def _scores(record: Mapping[str, Any]) -> str:
@@ -275,7 +245,11 @@ def _show(bar: Bar, event: Event) -> None:
     if isinstance(event, Prepared):
         _introduce(event)
     elif isinstance(event, StepDone):
-        bar(f"epoch {event.epoch}", event.step, event.steps, _pace(event))
+        text = f"loss {event.loss:.4f}  {event.segments_per_second:.1f} segments/s"
+        if event.remaining_seconds is not None:
+            minutes = math.ceil(event.remaining_seconds / 60)
+            text += f"  {minutes // 60} h {minutes % 60:02d} min in all"
+        bar(f"epoch {event.epoch}", event.step, event.steps, text)
     else:
         r, speed = event.record, event.record["segments_per_second"]
         # An epoch that a resumed run only had to validate has no speed.
@@ -284,14 +258,6 @@ def _show(bar: Bar, event: Event) -> None:
             f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {_scores(r)}{pace}"
             f"{' *' if r['best'] else ''}"
         )
-
-
-def _pace(event: StepDone) -> str:
-    text = f"loss {event.loss:.4f}  {event.segments_per_second:.1f} segments/s"
-    if event.remaining_seconds is not None:
-        minutes = math.ceil(event.remaining_seconds / 60)
-        text += f"  {minutes // 60} h {minutes % 60:02d} min in all"
-    return text
 
 
 def _introduce(event: Prepared) -> None:
@@ -309,7 +275,9 @@ def _introduce(event: Prepared) -> None:
         live = "" if splits.live is None else ", who hear every segment as it is augmented"
         note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers.names)}{live}")
     else:
-        _count_clips(splits)
+        counts = zip(dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
+        per_tag = ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts)
+        note(f"training/validation clips a tag: {per_tag}")
     if splits.left_out:
         note(f"{splits.left_out} listed clips cannot be used; {splits.cache.report_path} says why")
     for caution in splits.cautions:
@@ -321,8 +289,3 @@ def _introduce(event: Prepared) -> None:
         )
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")
-
-
-def _count_clips(splits: Splits) -> None:
-    counts = zip(splits.dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
-    note("training/validation clips a tag: " + ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import error, note, print_json, print_records, write_lines
+from samptag.cli.console import SOME_FAILED, error, note, print_json, print_records, write_lines
 from samptag.cli.options import Db, Heard, Json, completion, open_library
 from samptag.errors import UsageError
 from samptag.text import counted, valid_text
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from samptag.library.plan import Change, WritePlan
     from samptag.library.writing import Outcome, Run
 
-__all__ = ["write"]
-
 PLAN_SCHEMA, RUNS_SCHEMA = "samptag.write/1", "samptag.runs/1"
-SOME_FAILED = 1
 # Options by the panel of the help page that lists them.
 _what = partial(typer.Option, rich_help_panel="What is written")
 _how = partial(typer.Option, rich_help_panel="Doing it")

@@ -1,4 +1,7 @@
-"""The forms that results are written in: a class and an entry in `FORMATS` for each. None of them knows Rich."""
+"""The forms that results are written in, and what goes beside them: a class and an entry in a dict for each; no Rich.
+
+Beside the tags, on request: scores per segment, drawn or not, Audacity's labels, and embeddings.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +10,33 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import samptag
 from samptag.cli.info import schema_text
 from samptag.cli.output import binary_file, explain_write_errors, standard_output, text_file
+from samptag.errors import UsageError
 from samptag.lazy import require_extra
+from samptag.tagging.result import SCORE_DECIMALS
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
     from samptag.tagging import TagScore, TrackResult
 
-
 ROWS_AT_ONCE = 1024
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which of a result's tags are shown.
-
-    Attributes
-    ----------
-    top : int or None
-        At most so many; None for all.
-    threshold : float or None
-        Only scores of at least this.
-    tags : tuple of str or None
-        Only these, in this order where a format has columns.
-    decide : bool
-        Only those past their cut-offs.
-    usual : bool
-        Nobody asked for anything of this: forms for people may choose what suits them.
-    """
+    """Which of a result's tags are shown, as `TrackResult.top` takes it; columns are in the order of `tags`."""
 
     top: int | None = 5
     threshold: float | None = None
     tags: tuple[str, ...] | None = None
     decide: bool = False
-    usual: bool = False
+    usual: bool = False  # nobody asked for anything of this: forms for people may choose what suits them
 
     def of(self, result: TrackResult) -> tuple[TagScore, ...]:
         """The selected tags of a result, best first."""
@@ -62,35 +53,18 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a writer is told of the run before the first result.
-
-    Attributes
-    ----------
-    selection : Selection
-        Which tags are shown.
-    card : ModelCard
-        The weights' own word on themselves.
-    paths : tuple of str
-        Every input, in order.
-    single : bool
-        Whether one file was named: a folder makes an array even if one file is in it.
-    """
+    """What a writer is told of the run before the first result."""
 
     selection: Selection
     card: ModelCard
-    paths: tuple[str, ...]
-    single: bool
+    paths: tuple[str, ...]  # every input, in order
+    single: bool  # one file was named: a folder makes an array even if one file is in it
 
 
 class Writer:
     """One form of output, made where its file begins: `write` for each result in order, `finish` in any case.
 
-    Parameters
-    ----------
-    out : text stream, or binary file object where `binary` is set
-        Where it goes.
-    about : About
-        The run.
+    `out` is a text stream, or a binary file object where `binary` is set.
     """
 
     help: ClassVar[str] = ""
@@ -110,22 +84,7 @@ class Writer:
 
 @contextmanager
 def opened(writer: type[Writer], path: str | None, about: About) -> Iterator[Callable[[TrackResult], None]]:
-    """What writes a result to a new file, or to standard output, which is whole when the with block ends.
-
-    Parameters
-    ----------
-    writer : type of Writer
-        The form.
-    path : str or None
-        The file; None for standard output.
-    about : About
-        The run.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be written; the message names it.
-    """
+    """What writes a result to a new file (None: to standard output), which is whole when the with block ends."""
     name = path or "standard output"
     stream: Any = standard_output() if path is None else binary_file(path) if writer.binary else text_file(path)
     with stream as out:
@@ -200,8 +159,6 @@ class CsvWriter(Writer):
 
     def write(self, result: TrackResult) -> None:
         """Write one row, unless the input failed."""
-        from samptag.tagging.result import SCORE_DECIMALS
-
         if result.error is not None:
             return
         decide = self.about.selection.decide
@@ -222,8 +179,6 @@ class TsvWriter(Writer):
 
     def write(self, result: TrackResult) -> None:
         """Write the lines of one result."""
-        from samptag.tagging.result import SCORE_DECIMALS
-
         card = self.about.card
         path = _tsv_field(result.path)
         for item in self.about.selection.of(result):
@@ -298,3 +253,197 @@ FORMATS: dict[str, type[Writer]] = {
     "parquet": ParquetWriter,
 }
 """The forms by their names, which are also the suffixes of their files."""
+
+
+class CsvTaggram(Writer):
+    """One row a segment: path, start (seconds), then a column for each tag."""
+
+    def __init__(self, out: Any, about: About) -> None:
+        super().__init__(out, about)
+        self._csv = csv.writer(out, lineterminator="\n")
+        self._csv.writerow(["path", "start", *about.card.tags])
+
+    def write(self, result: TrackResult) -> None:
+        """Write the rows of one result."""
+        if result.taggram is None or result.starts is None:
+            return
+        path = valid_text(result.path)
+        for start, scores in zip(result.starts, result.taggram, strict=True):
+            self._csv.writerow([path, f"{start:.3f}", *(f"{score:.{SCORE_DECIMALS}f}" for score in scores)])
+
+
+class _Npz(Writer):
+    """A NumPy archive that grows array by array; nothing in it is pickled. At its end: paths (n,), and model."""
+
+    binary = True
+
+    def __init__(self, out: Any, about: About) -> None:
+        import zipfile
+
+        super().__init__(out, about)
+        self._zip = zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._paths: list[str] = []
+
+    def _keep(self, path: str) -> None:
+        self._paths.append(valid_text(path))
+
+    def _add(self, name: str, values: Any) -> None:
+        import numpy as np
+
+        with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
+
+    def finish(self) -> None:
+        """Write the arrays that describe the others."""
+        import numpy as np
+
+        self._add("paths", np.array(self._paths, dtype=np.str_))
+        self._add("model", self.about.card.name)
+        self._zip.close()
+
+
+class NpzTaggram(_Npz):
+    """Beside paths and model: tags (n_tags,), and for the i-th path taggram_i (segments, n_tags) and starts_i (s)."""
+
+    def write(self, result: TrackResult) -> None:
+        """Write the two arrays of one result."""
+        if result.taggram is None or result.starts is None:
+            return
+        self._add(f"taggram_{len(self._paths)}", result.taggram)
+        self._add(f"starts_{len(self._paths)}", result.starts)
+        self._keep(result.path)
+
+    def finish(self) -> None:
+        """Write the arrays that describe the others."""
+        self._add("tags", list(self.about.card.tags))
+        super().finish()
+
+
+class NpzEmbeddings(_Npz):
+    """Beside paths and model: embeddings (n, embedding_size) float32, and sample_rate (Hz, the model's).
+
+    An embedding is the mean over the segments of the vector before the classifier.
+    """
+
+    def __init__(self, out: Any, about: About) -> None:
+        import tempfile
+
+        super().__init__(out, about)
+        # How many rows there will be is known at the end only, and stands at the front of an array's file.
+        self._rows: IO[bytes] = tempfile.TemporaryFile(prefix="samptag-")  # noqa: SIM115 - closed in finish
+
+    def write(self, result: TrackResult) -> None:
+        """Take in the embedding of one result."""
+        if result.embedding is None:
+            return
+        self._rows.write(result.embedding.astype("<f4").tobytes())
+        self._keep(result.path)
+
+    def finish(self) -> None:
+        """Write the matrix and the arrays that describe it."""
+        import numpy as np
+
+        shape = (len(self._paths), self.about.card.config.embedding_size)
+        header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        with self._zip.open("embeddings.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            self._rows.seek(0)
+            while chunk := self._rows.read(1 << 20):
+                member.write(chunk)
+        self._rows.close()
+        self._add("sample_rate", self.about.card.config.sample_rate)
+        super().finish()
+
+
+class AudacityLabels(Writer):
+    """A line for each stretch in which a selected tag scores at least the threshold: start, end (s), tag; tabs between.
+
+    Without a threshold it is the tag's cut-off, and one half for tags that have none. Stretches are put together from
+    segments, earliest first, and those that begin together by their tag's score.
+    """
+
+    def __init__(self, out: Any, about: About) -> None:
+        _require_one(about, "labels")
+        super().__init__(out, about)
+
+    def write(self, result: TrackResult) -> None:
+        """Write the labels of the one result there is; none where it failed."""
+        from samptag.report.timeline import segment_edges, stretches
+
+        if result.taggram is None or result.starts is None:
+            return
+        selection, card = self.about.selection, self.about.card
+        edges = segment_edges(result.starts, duration=result.duration, segment_seconds=card.segment_seconds)
+        found = [
+            (start, end, item.tag)
+            for item in result.top(selection.top, tags=selection.tags, decided=selection.decide)
+            for start, end in stretches(
+                result.taggram[:, card.tags.index(item.tag)] >= _threshold(item, selection), edges
+            )
+        ]
+        found.sort(key=lambda label: label[0])
+        self.out.writelines(f"{start:.6f}\t{end:.6f}\t{' '.join(tag.split())}\n" for start, end, tag in found)
+
+
+def _threshold(item: TagScore, selection: Selection) -> float:
+    asked = (selection.threshold, item.cutoff, DEFAULT_THRESHOLD)
+    return next(value for value in asked if value is not None)
+
+
+class PngTaggram(Writer):
+    """A heat map of the selected tags against time, as a PNG file."""
+
+    binary = True
+    kind: ClassVar[str] = "png"
+
+    def __init__(self, out: Any, about: About) -> None:
+        _require_one(about, "pictures")
+        require_extra("plot", modules=("matplotlib",), purpose="a picture")
+        super().__init__(out, about)
+        self._drawn = False
+
+    def write(self, result: TrackResult) -> None:
+        """Draw the one result there is; for one that failed, its message."""
+        from samptag.report.pictures import draw_message, draw_taggram
+
+        self._drawn = True
+        if result.error is not None:
+            draw_message(self.out, result.error.message, kind=self.kind)
+            return
+        draw_taggram(
+            self.out,
+            result,
+            words=[item.tag for item in self.about.selection.of(result)],
+            segment_seconds=self.about.card.segment_seconds,
+            kind=self.kind,
+        )
+
+    def finish(self) -> None:
+        """Draw that there was nothing, when the run ended before its result: no file is left that is no picture."""
+        from samptag.report.pictures import draw_message
+
+        if not self._drawn:
+            draw_message(self.out, "not tagged", kind=self.kind)
+
+
+class SvgTaggram(PngTaggram):
+    """The same as an SVG file, its texts as texts."""
+
+    kind = "svg"
+
+
+def _require_one(about: About, what: str) -> None:
+    """Refuse more than one input for what is about one song."""
+    if len(about.paths) != 1:
+        raise UsageError(f"{what} are of one song, not of {len(about.paths)}; --taggram x.npz takes in many")
+
+
+TAGGRAMS: dict[str, type[Writer]] = {
+    "npz": NpzTaggram,
+    "csv": CsvTaggram,
+    "png": PngTaggram,
+    "svg": SvgTaggram,
+}
+LABELS: dict[str, type[Writer]] = {"txt": AudacityLabels}
+EMBEDDINGS: dict[str, type[Writer]] = {"npz": NpzEmbeddings}
+"""What goes beside the tags, by the suffixes of its files."""
