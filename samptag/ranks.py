@@ -33,16 +33,7 @@ _TIMEOUT = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The place of a process among those that torchrun started.
-
-    Attributes
-    ----------
-    rank : int
-        Its number over all machines; 0 writes the result.
-    world_size : int
-        Number of processes.
-    local_rank : int
-        Its number on this machine.
+    """The place of a process among those that torchrun started: rank 0 of all machines writes the result.
 
     Examples
     --------
@@ -56,13 +47,7 @@ class Ranks:
 
     @classmethod
     def from_environment(cls: type[Place]) -> Place:
-        """What torchrun set; rank 0 of one where there is nothing.
-
-        Raises
-        ------
-        UsageError
-            When the variables are set but hold no such numbers.
-        """
+        """What torchrun set, which must be numbers; rank 0 of one where there is nothing."""
         try:
             world_size = int(os.environ.get("WORLD_SIZE", "1"))
             rank = int(os.environ.get("RANK", "0"))
@@ -77,13 +62,7 @@ class Ranks:
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """The device for this process: of several CUDA devices each local rank takes its own.
-
-        Parameters
-        ----------
-        name : str
-            What the user asked for; only "auto" and "cuda" are shared out.
-        """
+        """The device for this process, of "auto" or "cuda": of several CUDA devices each local rank takes its own."""
         if self.world_size > 1 and name in ("auto", "cuda"):
             import torch
 
@@ -98,21 +77,9 @@ class Ranks:
         """Connects the processes; inside the with block `collect` and `spread` may be called.
 
         They stay connected until they end: a process that tears its connections down while the others do the same, or
-        are ending, may abort though all its work is done.
-
-        Parameters
-        ----------
-        backend : str
-            As for ``torch.distributed.init_process_group``.
-        timeout : timedelta
-            How long a process waits for another that is alive.
-        advice : str
-            What to do when another has ended.
-
-        Raises
-        ------
-        SamptagError
-            When one of the others has ended.
+        are ending, may abort though all its work is done. `backend` is that of
+        ``torch.distributed.init_process_group``, `timeout` how long a process waits for another that is alive, `advice`
+        what to do when another has ended: that is raised as a SamptagError.
         """
         if self.world_size == 1:
             yield
@@ -161,11 +128,6 @@ class Ranks:
             Given an iterable of items it gives their results, one each, in order.
         size : callable
             What an item costs, in any unit, e.g. the bytes of its file.
-
-        Yields
-        ------
-        object
-            The results.
         """
         if self.world_size == 1:
             yield from work(items)
@@ -183,15 +145,6 @@ class Ranks:
 
 def deal(sizes: Sequence[float], world_size: int) -> list[int]:
     """Which process has each item: round by round, the largest first, to whoever has least so far.
-
-    Parameters
-    ----------
-    sizes : sequence of float, (items,)
-
-    Returns
-    -------
-    list of int, (items,)
-        Ranks.
 
     Examples
     --------

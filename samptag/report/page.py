@@ -42,21 +42,11 @@ LEAST_FOR_NEIGHBOURS = 2 * N_NEIGHBOURS
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A song that is not of the page, or not only, and sounds like one that is.
+    """A song that is not of the page, or not only, and sounds like one that is."""
 
-    Attributes
-    ----------
-    name : str
-        For people.
-    words : str
-        What it sounds like, for people.
-    path : str
-        Its file.
-    """
-
-    name: str
-    words: str
-    path: str
+    name: str  # for people
+    words: str  # what it sounds like, for people
+    path: str  # its file
 
 
 class Report:
@@ -109,12 +99,9 @@ class Report:
         self._outlines[path] = outline.finish()
 
     def add(self, result: TrackResult, *, alike: Sequence[Neighbour] = ()) -> None:
-        """Take in one result: with a taggram, or with an error.
+        """Take in one result, with a taggram or an error, and the songs that sound `alike`, nearest first.
 
-        Parameters
-        ----------
-        alike : sequence of Neighbour
-            Songs that sound like it, nearest first; where there are none, the nearest of the page are shown.
+        Where there are none, the nearest of the page are shown.
         """
         self._paths.append(result.path)
         self._alike.append(alike)
@@ -135,23 +122,10 @@ class Report:
         self._pictures.append(b"" if outline is None else self._picture(result, outline, self._scores[-1]))
 
     def write(self, out: BinaryIO, *, folder: Path, title: str, embed_below: int = 0) -> None:
-        """Write the page.
+        """Write the page to a binary file; its heading is `title`.
 
-        Parameters
-        ----------
-        out : binary file object
-            UTF-8 goes there.
-        folder : Path
-            Where the page will lie: audio is named by its path from there.
-        title : str
-            Heading of the page.
-        embed_below : int
-            Audio files smaller than this many bytes become part of the page.
-
-        Raises
-        ------
-        AudioError
-            When a file that is to be part of the page cannot be read any more.
+        Audio is named by its path from `folder`, where the page will lie; audio files smaller than `embed_below` bytes
+        become part of the page, and one of these that cannot be read any more is an AudioError.
         """
         embedded = [
             song["error"] is None and _size(path) < embed_below

@@ -24,22 +24,9 @@ INK, SOFT = "#16181d", "#5d6370"
 def draw_taggram(
     out: BinaryIO, result: TrackResult, *, words: Sequence[str], segment_seconds: float, kind: str
 ) -> None:
-    """Draw the scores of `words` over the time of one song.
+    """Draw the scores of `words`, one a row from the top, over the time of one song, as "png" or "svg".
 
-    Parameters
-    ----------
-    result : TrackResult
-        With a taggram.
-    words : sequence of str
-        Tags of the result, one a row from the top.
-    segment_seconds : float
-        Length of the model's segment.
-    kind : {"png", "svg"}
-
-    Raises
-    ------
-    ValueError
-        When the result has no taggram.
+    `segment_seconds` is the length of the model's segment. A result without a taggram is a ValueError.
     """
     if result.taggram is None or result.starts is None:
         raise ValueError(f"{result.path} was tagged without its taggram")
@@ -81,15 +68,9 @@ def draw_message(out: BinaryIO, message: str, *, kind: str) -> None:
 
 
 def draw_filters(out: BinaryIO, layers: Sequence["LayerSpectra"], *, title: str, kind: str) -> None:
-    """Draw the spectra of learned filters, a panel for each layer, after Lee 2017.
+    """Draw the spectra of learned filters, a panel for each layer, after Lee 2017, as "png" or "svg".
 
     Magnitudes A are compressed to log(1 + 10 A).
-
-    Parameters
-    ----------
-    title : str
-        Name of the weights.
-    kind : {"png", "svg"}
     """
     # Coarser than the rest: a noisy picture is a megabyte at 150.
     with _figure(out, width=2.1 * len(layers) + 0.8, height=3.2, kind=kind, dots_per_inch=90) as figure:
