@@ -1,19 +1,32 @@
-"""What people see: lines and the one Rich console on standard error."""
+"""What people see on standard error: lines, and one bar that every room reports to in the same three words."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from samptag import __version__
-from samptag.text import printable
+from samptag.text import clock, counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, Task
+
+    from samptag.tagging import Input, TrackResult
+
+Unit = Literal["count", "bytes", "share"]
+"""How amounts are written; "share" writes none."""
+
+LINE_SECONDS = 10.0
+WIDTH_WITHOUT_NAME = 76  # cells that the rest of the bar needs
 
 SOME_FAILED = 1
 """Exit code of a command of whose inputs some failed, and the others are complete."""
@@ -99,3 +112,189 @@ def wants_progress(asked: bool | None) -> bool:
     """Whether to draw a progress bar: as asked (--progress, --no-progress), else when a person watches."""
     watched = sys.stderr is not None and sys.stderr.isatty() and _heard <= logging.INFO
     return sys.stderr is not None and (watched if asked is None else asked)
+
+
+class Bar:
+    """A bar on standard error, or nothing where none is wanted; it appears with the first report."""
+
+    def __init__(self, *, shown: bool, unit: Unit = "count") -> None:
+        self._shown = shown
+        self._unit = unit
+        self._lock = threading.RLock()
+        self._display: Progress | None = None  # made with the first report: Rich's bars take a while to import
+        self._task: Task | None = None
+
+    def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
+        """Draw what is being done, how much of it is done, how much there is (None: not known), and a word on it.
+
+        Callable from any thread. Another `what` begins a new bar in the old one's place.
+        """
+        if not self._shown:
+            return
+        with self._lock:
+            if self._display is None:
+                self._display = _display(self._unit)
+                self._display.start()
+            if self._task is None or what != self._task.description:
+                if self._task is not None:
+                    self._display.remove_task(self._task.id)
+                self._display.add_task(what, total=total, detail=detail)
+                self._task = self._display.tasks[-1]
+            self._display.update(self._task.id, completed=done, total=total, detail=detail)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """A block during which nothing is drawn, for writing to the same terminal."""
+        with self._lock:
+            if self._display is not None:
+                self._display.stop()
+            yield
+            if self._display is not None:
+                self._display.start()
+
+    def clear(self) -> None:
+        """Take the bar off the screen, for good."""
+        with self._lock:
+            self._shown = False
+            if self._display is not None:
+                self._display.stop()
+
+
+@contextmanager
+def progress_bar(asked: bool | None, *, unit: Unit = "count") -> Iterator[Bar]:
+    """A bar for the time of a with block: as asked (--progress, --no-progress), None for what `wants_progress` says."""
+    bar = Bar(shown=wants_progress(asked), unit=unit)
+    try:
+        yield bar
+    finally:
+        bar.clear()
+
+
+def _display(unit: Unit) -> Progress:
+    """Rich's display of one bar on standard error, which goes away when it is done."""
+    from rich.constrain import Constrain
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.table import Column
+    from rich.text import Text
+
+    class Narrower(Progress):
+        """Leaves room for the ^C that a terminal echoes: wrapped, it would part the cursor from the bar."""
+
+        def get_renderables(self) -> Iterator[Constrain]:
+            yield Constrain(self.make_tasks_table(self.tasks), max(20, stderr_console().width - 3))
+
+    class Detail(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["detail"], style="cyan")
+
+    class Remaining(TimeRemainingColumn):
+        """Nothing, rather than dashes, until it is known."""
+
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.time_remaining is not None else Text("")
+
+    amounts: dict[str, list[ProgressColumn]] = {
+        "count": [MofNCompleteColumn()],
+        "bytes": [DownloadColumn(), TransferSpeedColumn()],
+        "share": [],
+    }
+    return Narrower(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        *amounts[unit],
+        Detail(table_column=Column(no_wrap=True)),
+        Remaining(),
+        console=stderr_console(),
+        transient=True,
+        expand=True,
+        # Standard output is data and stays out of Rich's hands.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+class Meter:
+    """Counts what `samptag tag` has done, and shows it: a bar on a terminal, else a line every ten seconds.
+
+    The bar is weighed by bytes: of the inputs that have their results, and of the one that is due next as much as its
+    seconds say, at the bytes a second of those before it.
+    """
+
+    def __init__(self, inputs: Sequence[Input], *, asked: bool | None) -> None:
+        self.n_tagged = self.n_failed = 0
+        self._lock = threading.Lock()
+        self._inputs = inputs
+        self._heard = self._finished = 0.0  # seconds: let through by the decoders, and of inputs with their results
+        self._begun = time.monotonic()
+        wanted = wants_progress(asked)
+        self._lines = wanted and not sys.stderr.isatty()
+        self._next_line = self._begun + LINE_SECONDS
+        self.bar = Bar(shown=wanted and not self._lines, unit="share")
+        self._sizes = [item.size for item in inputs] if wanted and not self._lines else []
+        self._total = sum(self._sizes)
+        self._done_bytes = 0
+
+    def seconds(self, amount: float) -> None:
+        """Count further seconds of audio that went through; callable from any thread."""
+        with self._lock:
+            self._heard += amount
+        self._draw()
+
+    def finished(self, result: TrackResult) -> None:
+        """Count an input that has its result."""
+        with self._lock:
+            if self._sizes:
+                self._done_bytes += self._sizes[self.n_done]
+            self._finished += result.duration
+            self._heard = max(self._heard, self._finished)
+            if result.error is None:
+                self.n_tagged += 1
+            else:
+                self.n_failed += 1
+        self._draw()
+        if self._lines and (self.n_done == len(self._inputs) or time.monotonic() >= self._next_line):
+            note(f"{self.n_done} of {counted(len(self._inputs), 'input')} done, {self._rate()}")
+            self._next_line = time.monotonic() + LINE_SECONDS
+
+    @property
+    def n_done(self) -> int:
+        """Number of inputs that have a result."""
+        return self.n_tagged + self.n_failed
+
+    def overview(self, where: str | None) -> str:
+        """One line on the whole run: inputs tagged and failed, hours, speed, and where it was written."""
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        written = f"; written to {where}" if where else ""
+        return f"{counted(self.n_tagged, 'file')} tagged{failed}; {self._rate()}{written}"
+
+    def _rate(self) -> str:
+        elapsed = max(time.monotonic() - self._begun, 1e-3)
+        return f"{clock(self._heard)} heard, {self._heard / elapsed:.0f}× real time"
+
+    def _draw(self) -> None:
+        if not self._sizes or self.n_done >= len(self._inputs):
+            return
+        with self._lock:
+            size = self._sizes[self.n_done]
+            pace = self._done_bytes / self._finished if self._finished else 0.0
+            done = self._done_bytes + min(size, pace * (self._heard - self._finished))
+        from samptag.cli.table import shorten
+
+        text = self._rate()
+        if len(self._inputs) > 1:
+            text = f"{self.n_done}/{len(self._inputs)} · {text}"
+        room = stderr_console().width - WIDTH_WITHOUT_NAME
+        if room >= 8:
+            name = printable(os.path.basename(self._inputs[self.n_done].path))
+            text = f"{shorten(name, min(room, 40))} · {text}"
+        # One input gives no fraction to draw: how long it is turns out at its end.
+        self.bar("tagging", done, self._total if len(self._inputs) > 1 else None, text)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import note, print_json, terminal, write_lines
+from samptag.cli.console import note, print_json, progress_bar, terminal, write_lines
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import quiet_codecs
-from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,10 +59,8 @@ def check(
         found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
     if as_json:
         print_json(found.to_record())
-    elif sys.stdout.isatty():
-        _print_tables(found)
     else:
-        _print_lines(found)
+        _print(found)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -168,9 +164,10 @@ def _open(root: Path, format: str | None, split: str | None, subset: str | None,
         return open_dataset(root, format=format, split=split, subset=subset, progress=partial(bar, "measuring clips"))
 
 
-def _facts(found: Survey) -> list[tuple[str, str]]:
+def _print(found: Survey) -> None:
+    """Tables on a terminal, else tab-separated lines, the first cell saying what the line is."""
     dataset = found.dataset
-    return [
+    facts = [
         ("data", str(dataset.root)),
         ("format", dataset.format),
         ("split", f"{dataset.split_name} ({dataset.split_hash})"),
@@ -178,31 +175,22 @@ def _facts(found: Survey) -> list[tuple[str, str]]:
         ("hours", f"{sum(split.hours for split in found.splits):.2f}"),
         ("tags", str(len(dataset.tags))),
     ]
-
-
-def _print_lines(found: Survey) -> None:
-    """Tab-separated lines, the first cell saying what the line is."""
-    rows: list[Sequence[str]] = list(_facts(found))
-    rows += [("part", split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}") for split in found.splits]
-    rows += [("tag", tag.tag, tag.category or "", *map(str, tag.positives)) for tag in found.tags]
-    rows += [("problem", problem.kind, problem.path, problem.message) for problem in found.problems]
-    write_lines(rows)
-
-
-def _print_tables(found: Survey) -> None:
+    splits = [(split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}") for split in found.splits]
+    tags = [(tag.tag, tag.category or "", *map(str, tag.positives)) for tag in found.tags]
+    if not sys.stdout.isatty():
+        problems = (("problem", problem.kind, problem.path, problem.message) for problem in found.problems)
+        write_lines([*facts, *(("part", *row) for row in splits), *(("tag", *row) for row in tags), *problems])
+        return
     from rich.table import Table
 
     console = terminal(sys.stdout)
-    facts = Table(show_header=False, box=None)
-    for fact in _facts(found):
-        facts.add_row(*fact)
-    splits = Table("split", "clips", "groups", "hours")
-    for split in found.splits:
-        splits.add_row(split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}")
-    tags = Table("tag", "category", "train", "valid", "test")
-    for tag in found.tags:
-        tags.add_row(tag.tag, tag.category or "", *map(str, tag.positives))
-    for table in (facts, splits, tags):
+    for table, rows in (
+        (Table(show_header=False, box=None), facts),
+        (Table("split", "clips", "groups", "hours"), splits),
+        (Table("tag", "category", "train", "valid", "test"), tags),
+    ):
+        for row in rows:
+            table.add_row(*row)
         console.print(table)
     kinds: dict[str, list[str]] = {}
     for problem in found.problems:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from samptag.cli.console import SOME_FAILED, note, terminal
+from samptag.cli.console import SOME_FAILED, note, progress_bar, terminal
 from samptag.cli.options import complete_weights, device_option, format_option, progress_option, subset_option
 from samptag.cli.output import quiet_codecs, standard_output, text_file
-from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 from samptag.text import counted, first_names, valid_text

@@ -13,6 +13,7 @@ import typer
 
 from samptag.cli.console import note, print_records, terminal
 from samptag.cli.options import Db, Device, Heard, Json, complete_expression, open_library, words_of_index
+from samptag.cli.output import binary_file, explain_write_errors, known_suffix
 from samptag.errors import UsageError
 from samptag.text import clock, counted, printable
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from samptag.library import Library, Song
 
 FIND_SCHEMA, SIMILAR_SCHEMA = "samptag.find/1", "samptag.similar/1"
-_SUFFIXES = (".m3u8", ".m3u", ".nsp", ".jsonl")
 
 
 def _complete_sort(context: typer.Context, incomplete: str) -> list[str]:
@@ -153,8 +153,8 @@ def similar(
 
 def _check_output(output: str | None, *, null: bool, as_json: bool) -> None:
     """Refuse an output that no format goes by."""
-    if output is not None and Path(output).suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"--output {output}: the name must end in .m3u8, .m3u, .nsp or .jsonl")
+    if output is not None:
+        known_suffix("--output", output, ("m3u8", "m3u", "nsp", "jsonl"))
     if sum((output is not None, null, as_json)) > 1:
         raise UsageError("--output, -0 and --json exclude each other")
 
@@ -191,8 +191,6 @@ def _give_songs(
     elif sys.stdout.isatty() and not null:
         _show(songs, shown)
     else:
-        from samptag.cli.output import explain_write_errors
-
         end = b"\0" if null else b"\n"
         with explain_write_errors("standard output"):
             sys.stdout.buffer.writelines(os.fsencode(song.path) + end for song in songs)
@@ -200,7 +198,6 @@ def _give_songs(
 
 
 def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any], output: str) -> None:
-    from samptag.cli.output import binary_file
     from samptag.library.playlists import m3u8_bytes, nsp_bytes
     from samptag.library.songs import song_record
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.console import SOME_FAILED, error, note, print_json, warn
+from samptag.cli.console import SOME_FAILED, error, note, print_json, progress_bar, warn
 from samptag.cli.options import Db, Device, Json, Model, Progress, jobs_option, open_library
 from samptag.cli.output import quiet_codecs
-from samptag.cli.progress import progress_bar
 from samptag.errors import UsageError
 from samptag.text import clock, counted
 

@@ -8,13 +8,13 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, TextIO
 
-from samptag.errors import OutputError
+from samptag.errors import OutputError, UsageError
 from samptag.files import atomic_write, os_errors_as
 
 
@@ -88,6 +88,17 @@ def may_be_replaced(path: str) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return True
+
+
+def known_suffix(option: str, path: str | Path, known: Iterable[str], *, else_say: str = "") -> str:
+    """The suffix of a path without its dot, which must be a known one."""
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if suffix not in known:
+        *others, last = (f".{name}" for name in known)
+        names = f"{', '.join(others)} or {last}" if others else last
+        advice = f"; or give {else_say}" if else_say else ""
+        raise UsageError(f"{option} {path}: the name must end in {names}{advice}")
+    return suffix
 
 
 def explain_write_errors(name: str) -> AbstractContextManager[None]:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import SOME_FAILED, detail, note
+from samptag.cli.console import SOME_FAILED, Meter, detail, note
 from samptag.cli.options import Db, Device, Hop, Model, Progress
 from samptag.cli.output import binary_file, quiet_codecs
-from samptag.cli.progress import Meter
 from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import LibraryError, UsageError
 from samptag.text import counted

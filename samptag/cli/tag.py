@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from samptag.cli.console import SOME_FAILED, detail, error, note, warn
+from samptag.cli.console import SOME_FAILED, Meter, detail, error, note, progress_bar, warn
 from samptag.cli.options import (
     Device,
     Hop,
@@ -24,8 +24,7 @@ from samptag.cli.options import (
     progress_option,
     weights_panel,
 )
-from samptag.cli.output import Interrupts, may_be_replaced, quiet_codecs
-from samptag.cli.progress import Meter, progress_bar
+from samptag.cli.output import Interrupts, known_suffix, may_be_replaced, quiet_codecs
 from samptag.cli.writers import (
     EMBEDDINGS,
     FORMATS,
@@ -197,7 +196,7 @@ def tag(
     _refuse(for_files and on_terminal, f"{form} is no text for a terminal: give --output FILE.{form}")
     by_segment = over_time or taggram is not None or labels is not None
     beside = [
-        (path, forms[_suffix(option, path, forms)])
+        (path, forms[known_suffix(option, path, forms)])
         for option, path, forms in (
             ("--taggram", taggram, TAGGRAMS),
             ("--labels", labels, LABELS),
@@ -295,22 +294,10 @@ def _form(asked: str | None, *, json: bool, output: str | None) -> str:
     if asked is None:
         # A device or a pipe has no suffix to go by; it is written to like standard output.
         by_name = output is not None and may_be_replaced(output)
-        return _suffix("--output", output, FORMATS, else_say="--format") if output and by_name else TABLE
+        return known_suffix("--output", output, FORMATS, else_say="--format") if output and by_name else TABLE
     if asked not in (TABLE, *FORMATS):
         raise UsageError(f"--format {asked}: there is {', '.join((TABLE, *FORMATS))}")
     return asked
-
-
-def _suffix(option: str, path: str, forms: Mapping[str, object], *, else_say: str = "") -> str:
-    """The suffix of a path without its dot, which must be one of the forms."""
-    suffix = Path(path).suffix.lower().removeprefix(".")
-    if suffix not in forms:
-        *others, last = (f".{name}" for name in forms)
-        names = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(
-            f"{option} {path}: the name must end in {names}" + (f"; or give {else_say}" if else_say else "")
-        )
-    return suffix
 
 
 def _inputs(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[Input], bool]:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.console import note, print_json
+from samptag.cli.console import Bar, note, print_json, progress_bar
 from samptag.cli.options import Json, Progress, complete_weights, device_option, format_option, subset_option
 from samptag.cli.output import quiet_codecs
-from samptag.cli.progress import Bar, progress_bar
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 

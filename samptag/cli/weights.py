@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from samptag import __version__
-from samptag.cli.console import print_json, terminal, write_lines
+from samptag.cli.console import print_json, progress_bar, terminal, write_lines
 from samptag.cli.options import Json, Progress, complete_weights
-from samptag.cli.output import binary_file
-from samptag.cli.progress import progress_bar
+from samptag.cli.output import binary_file, known_suffix
 from samptag.errors import UsageError, WeightsError
 from samptag.lazy import require_extra
 from samptag.text import counted
@@ -144,9 +143,7 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
     """Draw the spectra of the learned filters of each layer to a .png or .svg file."""
     from samptag.core.config import ModelConfig
 
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("png", "svg"):
-        raise UsageError(f"--filters {path}: the name must end in .png or .svg")
+    kind = known_suffix("--filters", path, ("png", "svg"))
     config = loaded.card.config
     if not isinstance(config, ModelConfig) or config.front_end != "raw":
         raise UsageError(f"{loaded.card.name} listens through mel bands, which are not learned: it has no such filters")

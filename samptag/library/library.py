@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,7 @@ class Library:
         sort : str, optional
             A word (highest score first) or a field, with a minus in front for the other way round, or "random".
         limit, per_artist : int, optional
-            At most so many, and so many of one artist.
+            At most so many, and so many of one artist; songs that name none are not counted.
         seed : int, optional
             Of the random order.
 
@@ -178,11 +179,21 @@ class Library:
         >>> [song.path for song in library.find("techno and not vocals", limit=2)]  # doctest: +SKIP
         ['/home/me/Music/Zeropage/Void Sensor.ogg', '/home/me/Music/Askyel/Combat 1.ogg']
         """
-        from samptag.library.songs import find_songs
+        import random
+
+        from samptag.library.query import parse
+        from samptag.library.songs import limit_artists, order_sql, select, song_of
 
         with self._reading() as database:
             weights = self.weights(model)
-            return find_songs(database, weights, expression, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
+            condition = parse(expression, weights.vocabulary)
+            order = "s.path" if sort is None or sort == "random" else order_sql(sort, weights.vocabulary)
+            at_once = per_artist is None and sort != "random"
+            rows = select(database, weights, condition, order=order, limit=limit if at_once else None)
+        if sort == "random":
+            random.Random(seed).shuffle(rows)
+        songs = (song_of(row, weights) for row in rows)
+        return list(islice(songs if per_artist is None else limit_artists(songs, per_artist), limit))
 
     def similar(
         self,

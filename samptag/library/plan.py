@@ -89,9 +89,23 @@ def plan_writes(
         raise UsageError(f"unknown field {unknown[0]!r}: choose {', '.join(WRITABLE)}")
     tags = weights.vocabulary.tags
     scores_of = _from_index(database, weights) if records is None else _from_records(records, tags)
-    planner = _Planner(weights, tuple(fields), mode, split_links, scores_of)
+
+    def plan(path: str, error: SamptagError | None) -> FilePlan:
+        try:
+            if error is not None:
+                raise error
+            status = os.stat(path)
+            changes = _changes(path, scores_of(path, status), weights, fields, mode)
+            if changes and (refused := why_not(path, status, split_links=split_links)):
+                return FilePlan(path=path, refused=refused)
+            return FilePlan(path=path, changes=changes, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        except SamptagError as refusal:
+            return FilePlan(path=path, refused=str(refusal))
+        except OSError as refusal:
+            return FilePlan(path=path, refused=f"cannot open {path!r}: {refusal.strerror}")
+
     return WritePlan(
-        files=tuple(planner.plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))),
+        files=tuple(plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))),
         model=weights.name,
         digest=weights.digest,
         fields=tuple(fields),
@@ -165,54 +179,26 @@ def _from_records(records: Mapping[str, Record], tags: tuple[str, ...]) -> Calla
     return scores_of
 
 
-@dataclass(frozen=True)
-class _Planner:
-    weights: Weights
-    fields: tuple[str, ...]
-    mode: Mode
-    split_links: bool
-    scores_of: Callable[[str, os.stat_result], Scores]
-
-    def plan(self, path: str, error: SamptagError | None) -> FilePlan:
-        try:
-            if error is not None:
-                raise error
-            status = os.stat(path)
-            changes = self._changes(path, self.scores_of(path, status))
-            if changes and (refused := why_not(path, status, split_links=self.split_links)):
-                return FilePlan(path=path, refused=refused)
-            return FilePlan(path=path, changes=changes, size=status.st_size, mtime_ns=status.st_mtime_ns)
-        except SamptagError as refusal:
-            return FilePlan(path=path, refused=str(refusal))
-        except OSError as refusal:
-            return FilePlan(path=path, refused=f"cannot open {path!r}: {refusal.strerror}")
-
-    def _changes(self, path: str, scores: Scores) -> tuple[Change, ...]:
-        vocabulary = self.weights.vocabulary
-        decided = [word for word, _ in vocabulary.decided([scores.get(tag, 0.0) for tag in vocabulary.tags])]
-        tags = TagFile(path)
-        changes = []
-        for field in self.fields:
-            if field == "samptag":
-                continue
+def _changes(path: str, scores: Scores, weights: Weights, fields: Sequence[str], mode: Mode) -> tuple[Change, ...]:
+    vocabulary = weights.vocabulary
+    decided = [word for word, _ in vocabulary.decided([scores.get(tag, 0.0) for tag in vocabulary.tags])]
+    tags = TagFile(path)
+    changes = []
+    for field in fields:
+        if field != "samptag":
             old = tags.get(field)
-            new = _merged(field, old, _wanted(field, decided), self.mode)
-            if new != old:
-                changes.append(Change(field=field, old=tuple(old), new=tuple(new)))
-        # What was written is explained beside it; by itself that is a reason to touch a file only where asked for.
-        if changes or "samptag" in self.fields:
-            old, new = tags.get("samptag"), [self._explanation(scores)]
-            if new != old:
-                changes.append(Change(field="samptag", old=tuple(old), new=tuple(new)))
-        return tuple(changes)
-
-    def _explanation(self, scores: Scores) -> str:
-        content = {
-            "model": self.weights.name,
-            "weights": self.weights.digest,
-            "scores": {tag: round(score, 3) for tag, score in scores.items()},
-        }
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+            new = _merged(field, old, _wanted(field, decided), mode)
+            changes.append(Change(field=field, old=tuple(old), new=tuple(new)))
+    changes = [change for change in changes if change.new != change.old]
+    # What was written is explained beside it; by itself that is a reason to touch a file only where asked for.
+    if changes or "samptag" in fields:
+        rounded = {tag: round(score, 3) for tag, score in scores.items()}
+        content = {"model": weights.name, "weights": weights.digest, "scores": rounded}
+        explanation = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        old = tags.get("samptag")
+        if old != [explanation]:
+            changes.append(Change(field="samptag", old=tuple(old), new=(explanation,)))
+    return tuple(changes)
 
 
 def _wanted(field: str, decided: Sequence[Word]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -96,7 +97,7 @@ def similar_songs(
     songs = _songs(database, weights, ((int(ids[i]), float(cosines[i, 0])) for i in ranked), allowed, taken)
     if per_artist is not None:
         songs = limit_artists(songs, per_artist)
-    return [song for _, song in zip(range(n), songs, strict=False)]
+    return list(islice(songs, n))
 
 
 def path_between(

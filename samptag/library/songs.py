@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from samptag.errors import LibraryError, UsageError
 from samptag.library.database import Database
-from samptag.library.query import TEXT_FIELDS, Condition, parse, score_sql
+from samptag.library.query import TEXT_FIELDS, Condition, score_sql
 from samptag.library.words import Vocabulary, fold, near
 from samptag.text import path_fields
 
@@ -127,29 +126,6 @@ def _weights(row: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Weights:
     return Weights(id=number, name=name, digest=digest, space=space, vocabulary=vocabulary)
 
 
-def find_songs(
-    database: Database,
-    weights: Weights,
-    expression: str = "",
-    *,
-    sort: str | None = None,
-    limit: int | None = None,
-    per_artist: int | None = None,
-    seed: int | None = None,
-) -> list[Song]:
-    """As `Library.find`; songs that name no artist are not counted by `per_artist`."""
-    condition = parse(expression, weights.vocabulary)
-    order = "s.path" if sort in (None, "random") else _order(sort or "", weights.vocabulary)
-    at_once = per_artist is None and sort != "random"
-    rows = select(database, weights, condition, order=order, limit=limit if at_once else None)
-    if sort == "random":
-        random.Random(seed).shuffle(rows)
-    songs: Iterable[Song] = (song_of(row, weights) for row in rows)
-    if per_artist is not None:
-        songs = limit_artists(songs, per_artist)
-    return [song for _, song in zip(range(limit), songs, strict=False)] if limit is not None else list(songs)
-
-
 def select(
     database: Database, weights: Weights, condition: Condition, *, order: str = "s.path", limit: int | None = None
 ) -> list[tuple[Any, ...]]:
@@ -226,8 +202,8 @@ class _Scores(Mapping[str, float]):
         return self._values().values()
 
 
-def _order(sort: str, vocabulary: Vocabulary) -> str:
-    """The order as SQL, equal ones by path."""
+def order_sql(sort: str, vocabulary: Vocabulary) -> str:
+    """An order as SQL: by a word or a field, with a minus in front the other way round; equal ones by path."""
     name, backwards = (sort[1:], True) if sort.startswith("-") and vocabulary.find(sort) is None else (sort, False)
     field = name.casefold()
     if vocabulary.find(name) is None and field in (*TEXT_FIELDS, "duration"):
