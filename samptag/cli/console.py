@@ -1,4 +1,4 @@
-"""What people see on standard error: lines, and one bar that every room reports to in the same three words."""
+"""What commands say: lines and one bar for people on standard error, documents and rows on standard output."""
 
 from __future__ import annotations
 

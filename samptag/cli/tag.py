@@ -37,6 +37,7 @@ from samptag.cli.writers import (
     opened,
 )
 from samptag.errors import UsageError, WeightsError
+from samptag.files import os_errors_as
 from samptag.lazy import without_collection
 from samptag.ranks import Ranks
 from samptag.text import clock, counted, did_you_mean
@@ -306,10 +307,8 @@ def _inputs(paths: list[str], files_from: str | None, *, null: bool) -> tuple[li
 
     if files_from is None:
         return expand_inputs(paths), len(paths) == 1 and not os.path.isdir(paths[0])
-    try:
+    with os_errors_as(UsageError, f"cannot read the list {files_from}"):
         data = sys.stdin.buffer.read() if files_from == STDIN else Path(files_from).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the list {files_from}: {error.strerror or error}") from error
     listed = read_list(data, null=null)
     if files_from == STDIN and STDIN in listed:
         raise UsageError(BOTH_FROM_STDIN)

@@ -39,18 +39,12 @@ class TagSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """A data set looked at.
-
-    Attributes
-    ----------
-    problems : tuple of Problem
-        The data set's own and those found in the audio.
-    """
+    """A data set looked at."""
 
     dataset: Dataset
     splits: tuple[SplitSummary, ...]
     tags: tuple[TagSummary, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # the data set's own and those found in the audio
 
     @property
     def ok(self) -> bool:
@@ -67,10 +61,7 @@ class Survey:
             "split": {"name": dataset.split_name, "hash": dataset.split_hash},
             "clips": len(dataset.clips),
             "hours": round(sum(split.hours for split in self.splits), 3),
-            "splits": [
-                {"name": split.name, "clips": split.clips, "groups": split.groups, "hours": round(split.hours, 3)}
-                for split in self.splits
-            ],
+            "splits": [{**vars(split), "hours": round(split.hours, 3)} for split in self.splits],
             "tags": [
                 {"tag": tag.tag, "category": tag.category, **dict(zip(SPLITS, tag.positives, strict=True))}
                 for tag in self.tags

@@ -27,6 +27,12 @@ ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "
 split's rule; unlisted: present but not listed; left-out: rows and columns that are set aside; split: a split that is
 empty or not of its published size; tag: a tag without positives."""
 
+_USUAL_WORDS: dict[ProblemKind, str] = {
+    "missing": "listed but missing",
+    "unlisted": "present but not listed",
+    "unreadable": "holds no audio (0 bytes)",
+}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
@@ -61,9 +67,9 @@ class Problem:
     message: str
 
     @classmethod
-    def of(cls, kind: ProblemKind, key: str, words: str) -> "Problem":
-        """The problem of one file, its `key` in front of the words."""
-        return cls(kind, key, f"{key}: {words}")
+    def of(cls, kind: ProblemKind, key: str, words: str | None = None) -> "Problem":
+        """The problem of one file, its `key` in front of the words, or of the usual ones for that kind."""
+        return cls(kind, key, f"{key}: {words or _USUAL_WORDS[kind]}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

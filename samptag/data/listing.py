@@ -82,31 +82,16 @@ class AudioListing:
         """The file under the first of `keys` that is there; None, and a problem, where none is or it is empty."""
         found = self.find(*keys)
         if found is None:
-            self.problems.append(missing_file(keys[0]))
+            self.problems.append(Problem.of("missing", keys[0]))
             return None
         if self.sizes[found] == 0:
-            self.problems.append(empty_file(keys[0]))
+            self.problems.append(Problem.of("unreadable", keys[0]))
             return None
         return self.root / found
 
     def unlisted(self) -> list[Problem]:
         """One problem for every audio file that was neither found nor taken."""
-        return [unlisted_file(key) for key in sorted(self.sizes.keys() - self._used)]
-
-
-def missing_file(key: str) -> Problem:
-    """The problem of a file that a list names and nobody has."""
-    return Problem.of("missing", key, "listed but missing")
-
-
-def unlisted_file(key: str) -> Problem:
-    """The problem of a file that lies where listed ones do."""
-    return Problem.of("unlisted", key, "present but not listed")
-
-
-def empty_file(key: str) -> Problem:
-    """The problem of a file of no bytes."""
-    return Problem.of("unreadable", key, "holds no audio (0 bytes)")
+        return [Problem.of("unlisted", key) for key in sorted(self.sizes.keys() - self._used)]
 
 
 def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:

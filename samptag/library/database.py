@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from samptag.errors import LibraryError
-from samptag.files import locked, os_reason
+from samptag.files import locked, os_errors_as, os_reason
 from samptag.library.words import fold
 
 VERSION = 1
@@ -75,11 +75,9 @@ class Database:
         if not create and not (path.is_file() and path.stat().st_size):
             raise LibraryError(f"there is no index at {path}: 'samptag index FOLDER' makes one")
         with self.explained():
-            try:
-                if create:
+            if create:
+                with os_errors_as(LibraryError, f"cannot make the folder {path.parent}"):
                     path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise LibraryError(f"cannot make the folder {path.parent}: {os_reason(error)}") from None
             self.connection = self._open(create)
             try:
                 self._check(create)

@@ -19,39 +19,24 @@ from samptag.errors import SamptagError, UsageError
 RawField: TypeAlias = list[tuple[str, Any]]
 """One field exactly as the file has it: native names and what stands under them, as JSON holds it."""
 
-#: Native names of each field, in any case, the one that is written first. ID3v2.3 has no TMOO: players read TXXX:MOOD
-#: there. COMM:: is a comment without a title, in any language.
+_KINDS = ("id3", "vorbis", "mp4", "asf", "ape")
+# Native names of each field by kind, in any case, the one that is written first. ID3v2.3 has no TMOO: players read
+# TXXX:MOOD there. COMM:: is a comment without a title, in any language.
+_NAMES = {
+    "artist": ("TPE1", "ARTIST", "\xa9ART", "Author", "Artist"),
+    "title": ("TIT2", "TITLE", "\xa9nam", "Title", "Title"),
+    "album": ("TALB", "ALBUM", "\xa9alb", "WM/AlbumTitle", "Album"),
+    "genre": ("TCON", "GENRE", "\xa9gen", "WM/Genre", "Genre"),
+    "mood": ("TMOO TXXX:MOOD", "MOOD", "----:com.apple.iTunes:MOOD", "WM/Mood", "Mood"),
+    "grouping": ("TIT1 GRP1", "GROUPING", "\xa9grp", "WM/ContentGroupDescription", "Grouping"),
+    "comment": ("COMM::", "COMMENT", "\xa9cmt", "Description", "Comment"),
+    "samptag": ("TXXX:SAMPTAG", "SAMPTAG", "----:com.apple.iTunes:SAMPTAG", "SAMPTAG", "SAMPTAG"),
+}
 FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "artist": {
-        "id3": ("TPE1",), "vorbis": ("ARTIST",), "mp4": ("\xa9ART",), "asf": ("Author",), "ape": ("Artist",),
-    },
-    "title": {
-        "id3": ("TIT2",), "vorbis": ("TITLE",), "mp4": ("\xa9nam",), "asf": ("Title",), "ape": ("Title",),
-    },
-    "album": {
-        "id3": ("TALB",), "vorbis": ("ALBUM",), "mp4": ("\xa9alb",), "asf": ("WM/AlbumTitle",), "ape": ("Album",),
-    },
-    "genre": {
-        "id3": ("TCON",), "vorbis": ("GENRE",), "mp4": ("\xa9gen",), "asf": ("WM/Genre",), "ape": ("Genre",),
-    },
-    "mood": {
-        "id3": ("TMOO", "TXXX:MOOD"), "vorbis": ("MOOD",), "mp4": ("----:com.apple.iTunes:MOOD",),
-        "asf": ("WM/Mood",), "ape": ("Mood",),
-    },
-    "grouping": {
-        "id3": ("TIT1", "GRP1"), "vorbis": ("GROUPING",), "mp4": ("\xa9grp",),
-        "asf": ("WM/ContentGroupDescription",), "ape": ("Grouping",),
-    },
-    "comment": {
-        "id3": ("COMM::",), "vorbis": ("COMMENT",), "mp4": ("\xa9cmt",), "asf": ("Description",),
-        "ape": ("Comment",),
-    },
-    "samptag": {
-        "id3": ("TXXX:SAMPTAG",), "vorbis": ("SAMPTAG",), "mp4": ("----:com.apple.iTunes:SAMPTAG",),
-        "asf": ("SAMPTAG",), "ape": ("SAMPTAG",),
-    },
-}  # fmt: skip
-
+    field: {kind: tuple(names.split()) for kind, names in zip(_KINDS, row, strict=True)}
+    for field, row in _NAMES.items()
+}
+"""Native names by field and kind of tag."""
 
 _READ = ("artist", "title", "album")
 

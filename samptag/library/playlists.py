@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from samptag.errors import OutputError, UsageError
+from samptag.files import os_errors_as
 from samptag.library.songs import Song
 
 PLAYLIST_SUFFIXES = (".m3u8", ".m3u")
@@ -88,10 +89,8 @@ def read_m3u(path: Path) -> list[Entry]:
     UsageError
         It cannot be read.
     """
-    try:
+    with os_errors_as(UsageError, f"cannot read the playlist {path}"):
         data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the playlist {path}: {error.strerror or error}") from None
     lines = map(str.strip, re.split("[\r\n]+", os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))))
     return [Entry(line, _file_of(line, path)) for line in lines if line and not line.startswith("#")]
 

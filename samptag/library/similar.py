@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.errors import AudioError, LibraryError
+from samptag.files import os_errors_as
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.query import Condition
@@ -58,7 +59,7 @@ def embedding_of(
         "SELECT e.audio, e.vector, s.size, s.mtime_ns FROM songs s JOIN embeddings e ON e.audio = s.audio "
         "WHERE s.path = ? AND e.space = ?"
     )
-    try:
+    with os_errors_as(AudioError, f"cannot open {os.fspath(path)!r}"):
         status = os.stat(name)
         for audio, vector, size, mtime_ns in database.rows(question, os.fsencode(name), weights.space):
             if (size, mtime_ns) == (status.st_size, status.st_mtime_ns):
@@ -66,8 +67,6 @@ def embedding_of(
         by_sound = "SELECT e.audio, e.vector FROM audio a JOIN embeddings e ON e.audio = a.id WHERE a.digest = ?"
         for audio, vector in database.rows(by_sound + " AND e.space = ?", audio_digest(name), weights.space):
             return Seed(path=name, vector=unpacked(vector)[0], audio=audio)
-    except OSError as error:
-        raise AudioError(f"cannot open {os.fspath(path)!r}: {error.strerror}") from None
     result = make_tagger().tag(name)
     if result.embedding is None:
         raise AudioError(f"{os.fspath(path)!r} has no embedding")

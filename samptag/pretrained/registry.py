@@ -71,45 +71,24 @@ class Original:
 class WeightsEntry:
     """One named weights file: where it is, how to check it, what it may be used for.
 
-    Parameters
-    ----------
-    name : str
-        What the user types: letters, digits, ``-`` and ``_``.
-    short : str or None
-        What the user may type instead.
-    description, licence, citation, training_data : str
-        For people; the licence is that of the weights.
-    format : {"samptag", "sota-sample", "sota-se", "sota-fcn", "sota-musicnn", "tf-musicnn", "tf-vgg"}
-        Layout of the file; the foreign ones are converted when they are installed.
-    sample_rate : int
-        Hz.
-    tags : TagList
-        In output order.
-    file : str or None
-        Name of the bundled file beside the registry; exactly one of `file` and `url` is set.
-    url : str or None
-        Where the file is fetched.
-    checksums : Checksums
-        Of the file as published (before a conversion). Size and sha256 are always set for a bundled file, and at least
-        one digest for a remote one.
-    scores : tuple of PublishedScore
-        Published or measured.
+    A bundled file has the size and sha256 of its checksums, a remote one at least one digest: of the file as published,
+    before a conversion.
     """
 
-    name: str
-    short: str | None = None
-    description: str
-    format: Format
-    licence: str
+    name: str  # what the user types: letters, digits, '-' and '_'
+    short: str | None = None  # what the user may type instead
+    description: str  # for people, as are licence, citation and training data
+    format: Format  # layout of the file; foreign ones are converted when they are installed
+    licence: str  # that of the weights
     citation: str
     training_data: str
-    sample_rate: int
-    tags: TagList
-    file: str | None = None
-    url: str | None = None
+    sample_rate: int  # Hz
+    tags: TagList  # in output order
+    file: str | None = None  # name of the bundled file beside the registry; exactly one of `file` and `url` is set
+    url: str | None = None  # where the file is fetched
     checksums: Checksums
-    index: Checksums | None = None
-    scores: tuple[PublishedScore, ...] = ()
+    index: Checksums | None = None  # of a TensorFlow checkpoint, which is two files
+    scores: tuple[PublishedScore, ...] = ()  # published or measured
 
     @property
     def provenance(self) -> str:

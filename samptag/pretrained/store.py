@@ -32,24 +32,12 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """The installed weights, and the means to install those of the registry.
+    """The installed weights, and the means to install those of the registry."""
 
-    Parameters
-    ----------
-    registry : Registry
-        Names that are known.
-    cache : Path
-        Folder of installed files; made when something is installed.
-    offline : bool
-        Whether the network is forbidden.
-    progress : callable or None
-        Called with (bytes there, bytes in all or None) while something is fetched.
-    """
-
-    registry: Registry
-    cache: Path
-    offline: bool = False
-    progress: Progress | None = None
+    registry: Registry  # names that are known
+    cache: Path  # folder of installed files; made when something is installed
+    offline: bool = False  # the network is forbidden
+    progress: Progress | None = None  # called with (bytes there, bytes in all or None) while something is fetched
 
     def installed_path(self, name: str) -> Path:
         """Where the weights `name` lie once they are installed."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from samptag.core.card import ModelCard
 from samptag.errors import AudioError
+from samptag.files import os_errors_as
 from samptag.report.timeline import Outline, column_means, segment_edges
 from samptag.tagging.alike import nearest
 from samptag.tagging.result import TrackResult
@@ -260,10 +261,8 @@ def _media_type(path: str) -> str:
 
 
 def _content(path: str) -> bytes:
-    try:
+    with os_errors_as(AudioError, f"cannot embed {path}"):
         return Path(path).read_bytes()
-    except OSError as error:
-        raise AudioError(f"cannot embed {path}: {error.strerror or error}") from error
 
 
 def _base64(data: bytes) -> str:

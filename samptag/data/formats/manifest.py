@@ -11,15 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, choose_split, make_dataset, named_part, split_by_group
-from samptag.data.listing import (
-    empty_file,
-    list_audio,
-    missing_file,
-    read_rows,
-    read_text,
-    require_columns,
-    unlisted_file,
-)
+from samptag.data.listing import list_audio, read_rows, read_text, require_columns
 from samptag.errors import DatasetError
 
 EXPECTS = "manifest.csv or .jsonl"
@@ -242,11 +234,11 @@ def _problem(file: Path, name: str) -> Problem | None:
     try:
         stat = file.stat()
     except (OSError, ValueError):
-        return missing_file(name)
+        return Problem.of("missing", name)
     if file.is_dir():
         return Problem.of("unreadable", name, "a folder, not a file")
     if stat.st_size == 0:
-        return empty_file(name)
+        return Problem.of("unreadable", name)
     return None
 
 
@@ -258,5 +250,5 @@ def _unlisted(base: Path, rows: list[_Row]) -> list[Problem]:
         if (base / folder).is_dir():
             beside = list_audio(base / folder, recursive=False).sizes
             names = sorted({f"{folder}/{name}" if folder else name for name in beside} - listed)
-            problems += map(unlisted_file, names)
+            problems += [Problem.of("unlisted", name) for name in names]
     return problems

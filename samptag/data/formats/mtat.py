@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from samptag.audio.headers import mp3_seconds
 from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset
-from samptag.data.listing import find_audio_root, list_audio, missing_file, read_rows, require_columns
+from samptag.data.listing import find_audio_root, list_audio, read_rows, require_columns
 from samptag.data.measure import measure_files
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
@@ -93,7 +93,7 @@ def read(root: Path, *, split: str | None = None, progress: Callable[[int, int],
             continue
         # Not `take`: the data set as published has empty files, which no split counts in.
         if found is None:
-            audio.problems.append(missing_file(row.key))
+            audio.problems.append(Problem.of("missing", row.key))
         else:
             listed.append((row, audio.root / found))
     clips, left_out = _long_enough(listed, audio.root, clean=name == CLEAN, progress=progress)
