@@ -151,21 +151,21 @@ def _packet_parts(lacing: bytes) -> Iterator[tuple[bool, int]]:
 def _mp4(file: IO[bytes], start: int, end: int, digest: Any) -> None:
     """Media data, and the tracks' tables with chunk offsets counted from the media data: it moves when tags grow."""
     boxes = list(_boxes(file, start, end))
-    media = next((body for kind, _, body, _ in boxes if kind == b"mdat"), None)
+    media = next((body for kind, body, _ in boxes if kind == b"mdat"), None)
     if media is None:
         raise _Odd
-    for kind, _, body, stop in boxes:
+    for kind, body, stop in boxes:
         if kind in (b"mdat", b"moof"):
             digest.update(kind)
             _span(file, body, stop, digest)
         elif kind == b"moov":
-            for inner, _, first, last in _boxes(file, body, stop):
+            for inner, first, last in _boxes(file, body, stop):
                 if inner == b"trak":
                     _track(file, first, last, media, digest)
 
 
 def _track(file: IO[bytes], start: int, end: int, media: int, digest: Any) -> None:
-    for kind, _, body, stop in _boxes(file, start, end):
+    for kind, body, stop in _boxes(file, start, end):
         if kind in (b"mdia", b"minf", b"stbl"):
             _track(file, body, stop, media, digest)
         elif kind in (b"stco", b"co64"):
@@ -178,8 +178,8 @@ def _track(file: IO[bytes], start: int, end: int, media: int, digest: Any) -> No
             _span(file, body, stop, digest)
 
 
-def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Kind, first byte, first byte of the content and end of each box between two positions."""
+def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, first byte of the content and end of each box between two positions."""
     position = start
     while position + 8 <= end:
         file.seek(position)
@@ -191,7 +191,7 @@ def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, 
             size = end - position
         if size < body - position or position + size > end:
             raise _Odd
-        yield kind, position, body, position + size
+        yield kind, body, position + size
         position += size
 
 

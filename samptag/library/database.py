@@ -86,7 +86,9 @@ class Database:
                 raise
 
     def _open(self, create: bool) -> sqlite3.Connection:
-        address = path_uri(self.path)
+        from urllib.parse import quote
+
+        address = "file:" + quote(os.fsencode(os.path.abspath(self.path)))
         if create:
             connection = _connect(f"{address}?mode=rwc")
             if not connection.execute("PRAGMA page_count").fetchone()[0]:
@@ -180,13 +182,6 @@ class Database:
     def rows(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a SELECT."""
         return self.connection.execute(question, values).fetchall()
-
-
-def path_uri(path: Path) -> str:
-    """The file as SQLite's URIs name it."""
-    from urllib.parse import quote
-
-    return "file:" + quote(os.fsencode(os.path.abspath(path)))
 
 
 def _connect(address: str) -> sqlite3.Connection:
