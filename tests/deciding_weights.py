@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from samptag.core.card import ModelCard
-from samptag.core.evidence import Concept, CutoffEvidence, Evidence
+from samptag.core.card import Concept, CutoffEvidence, Evidence, ModelCard
 from samptag.core.weights import read_weights, save_model
 from samptag.pretrained import load_registry
 

@@ -19,8 +19,7 @@ import numpy as np
 from recipes.command import exit_code
 from recipes.library.evaluate import LISTENERS
 from recipes.register import register_bundled
-from samptag.core.card import ModelCard
-from samptag.core.evidence import Concept, CutoffEvidence, Evidence
+from samptag.core.card import Concept, CutoffEvidence, Evidence, ModelCard
 from samptag.core.weights import Weights, read_weights, save_model
 from samptag.errors import UsageError
 from samptag.fetch import file_sha256

@@ -1,15 +1,15 @@
-"""What a weights file says about itself; no torch."""
+"""What a weights file says about itself, and what is known of its words; no torch."""
+
+from __future__ import annotations
 
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
-from samptag.core.config import Config, config_from_dict
-from samptag.core.evidence import Concept, CutoffEvidence, Evidence
-from samptag.core.json_types import Kind, check_kind
+from samptag.core.config import Config, Kind, check_kind, config_from_dict
 from samptag.errors import WeightsError
 from samptag.files import os_reason
 
@@ -20,35 +20,282 @@ METADATA_KEY = "samptag"
 # A header of ours takes some 30 KB; what claims more than this is not one.
 _LONGEST_HEADER = 1 << 24
 
+Kept = TypeVar("Kept", bound="Record")
+
+# What each kind of evidence needs, and what it may have besides.
+_EVIDENCE = {
+    "human": (("n", "of", "roc_auc", "data"), ("roc_auc_interval", "pr_auc", "pr_auc_interval")),
+    "teachers": (("correlation", "tracks", "teachers"), ("segments", "published")),
+    "none": ((), ()),
+}
+# The fields of all that is kept here, as JSON has them.
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("name", "licence", "training_data", "description", "source", "citation"), str),
+    **dict.fromkeys(("kind", "data", "published", "on"), str),
+    **dict.fromkeys(("n", "of", "tracks", "segments"), int),
+    **dict.fromkeys(("roc_auc", "pr_auc", "correlation", "precision"), float),
+    **dict.fromkeys(("roc_auc_interval", "pr_auc_interval", "teachers", "tags", "against"), list),
+    **dict.fromkeys(("split", "split_hash"), (str, None)),
+    **dict.fromkeys(("config", "metrics"), dict),
+    "tag_categories": (list, None),
+    **dict.fromkeys(("cutoffs", "cutoff_evidence", "evidence", "concepts"), (dict, None)),
+}
+
+
+class _Written:
+    """What goes into JSON: lists for tuples, and of what may be left out only what there is."""
+
+    _always: ClassVar[tuple[str, ...]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that have a value, as JSON holds them."""
+        kept = {name: v for name, v in vars(self).items() if v not in (None, ()) or name in self._always}
+        return {name: _plain(value) for name, value in kept.items()}
+
+
+class Record(_Written):
+    """What is kept of a word, or of several together."""
+
+    _where: ClassVar[str]
+
+    @classmethod
+    def from_dict(cls: type[Kept], name: str, values: Any) -> Kept:
+        """What JSON says of the word or concept `name`.
+
+        Raises
+        ------
+        ValueError
+            As for the class, or where a field is missing or not what it should be; the message names the word.
+        """
+        where = cls._where.format(name)
+        given = _arguments(cls, where, values)
+        if "evidence" in given:
+            given["evidence"] = Evidence.from_dict(name, given["evidence"])
+        try:
+            return cls(**given)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    return value.to_dict() if hasattr(value, "to_dict") else value
+
+
+def _arguments(cls: type[Any], where: str, values: Any) -> dict[str, Any]:
+    """`values` from JSON as arguments of `cls`; refuses fields that are unknown, missing or of another kind."""
+    check_kind(where, values, dict)
+    needed = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
+    for name, value in values.items():
+        if name not in needed:
+            raise ValueError(f"{where} has the unknown field {name!r}")
+        check_kind(f"the {name} of {where}", value, _KINDS[name])
+    for name in needed:
+        if needed[name] and name not in values:
+            raise ValueError(f"{where} has no {name}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
+class Evidence(Record):
+    """How one word, or a concept that several words make up, was tested.
+
+    Parameters
+    ----------
+    kind : {"human", "teachers", "none"}
+        Against people's tags; by agreement with the models that taught it, on music it did not learn from; or not.
+    n, of : int
+        Kind "human": tracks that people gave the word, of how many.
+    roc_auc, pr_auc : float
+        Kind "human", over those tracks; `pr_auc` may be missing.
+    roc_auc_interval, pr_auc_interval : tuple of float
+        Kind "human": 95 % intervals, low and high; may be missing.
+    data : str
+        Kind "human": which tracks, and whether anybody involved had heard them before.
+    correlation : float
+        Kind "teachers": with the teachers' scores, in [-1, 1].
+    tracks, segments : int
+        Kind "teachers": how much music that is of; `segments` may be missing.
+    teachers : tuple of str
+        Kind "teachers": their names.
+    published : str
+        Kind "teachers": how well the teachers themselves know the word, in their authors' figures; may be missing.
+
+    Raises
+    ------
+    ValueError
+        Where a figure is missing, out of its range, or of another kind of evidence.
+
+    Examples
+    --------
+    >>> Evidence(kind="human", n=21, of=63, roc_auc=0.91, data="63 tracks").text
+    "people's tags: ROC-AUC .91, on 21 of 63 tracks"
+    """
+
+    _where = "the evidence of {!r} in its card"
+
+    kind: str
+    n: int | None = None
+    of: int | None = None
+    roc_auc: float | None = None
+    roc_auc_interval: tuple[float, float] | None = None
+    pr_auc: float | None = None
+    pr_auc_interval: tuple[float, float] | None = None
+    data: str | None = None
+    correlation: float | None = None
+    tracks: int | None = None
+    segments: int | None = None
+    teachers: tuple[str, ...] | None = None
+    published: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no evidence of its kind."""
+        if self.kind not in _EVIDENCE:
+            raise ValueError(f"evidence is of the kind {', '.join(map(repr, _EVIDENCE))}, not {self.kind!r}")
+        given, (needed, possible) = [name for name in self.to_dict() if name != "kind"], _EVIDENCE[self.kind]
+        for name in needed:
+            if name not in given:
+                raise ValueError(f"evidence of the kind {self.kind!r} needs {name!r}")
+        for name in given:
+            if name not in (*needed, *possible):
+                raise ValueError(f"evidence of the kind {self.kind!r} has no {name!r}")
+        for name in ("roc_auc", "pr_auc"):
+            _check_share(name, getattr(self, name), getattr(self, f"{name}_interval"))
+        if self.correlation is not None and not -1 <= self.correlation <= 1:
+            raise ValueError(f"the correlation {self.correlation} is not between -1 and 1")
+        counts = (self.n, self.of, self.tracks, self.segments)
+        if any(count is not None and count < 1 for count in counts) or (self.n or 0) > (self.of or 0):
+            raise ValueError("its numbers of tracks and segments are not at least 1, or a part is more than the whole")
+        if not all(isinstance(name, str) and name for name in self.teachers or ()):
+            raise ValueError("its teachers must be names")
+
+    @property
+    def text(self) -> str:
+        """The figures in a person's words."""
+        if self.kind == "human":
+            figures = f"ROC-AUC {_share(self.roc_auc)}{_interval(self.roc_auc_interval)}"
+            if self.pr_auc is not None:
+                figures += f", PR-AUC {_share(self.pr_auc)}{_interval(self.pr_auc_interval)}"
+            return f"people's tags: {figures}, on {self.n} of {self.of} tracks"
+        if self.kind == "teachers":
+            segments = f" ({self.segments} segments)" if self.segments is not None else ""
+            published = f"; they themselves: {self.published}" if self.published else ""
+            return f"its teachers: correlation {_share(self.correlation)} on {self.tracks} tracks{segments}{published}"
+        return "unverified"
+
+    @property
+    def source(self) -> str:
+        """Which tracks, or which teachers; empty where nothing was tested."""
+        return self.data or ", ".join(self.teachers or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concept(Record):
+    """What several words mean together, and how that was tested: "anyone sings", or "female" against "male".
+
+    Parameters
+    ----------
+    tags : tuple of str
+        The words.
+    against : tuple of str
+        Where it tells two things apart, the words of the other.
+    evidence : Evidence
+
+    Raises
+    ------
+    ValueError
+        Where there are no words.
+    """
+
+    _where = "the concept {!r} in its card"
+
+    tags: tuple[str, ...]
+    against: tuple[str, ...] = ()
+    evidence: Evidence
+
+    def __post_init__(self) -> None:
+        """Refuse a concept without words."""
+        if not self.tags:
+            raise ValueError("it has no words")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutoffEvidence(Record):
+    """How often a word is right from its cut-off on.
+
+    Parameters
+    ----------
+    precision : float
+        Share of the tracks past the cut-off that have the word, in [0, 1].
+    on : {"human", "teachers"}
+        Who says which tracks have it.
+
+    Raises
+    ------
+    ValueError
+        Where one is not what it should be.
+    """
+
+    _where = "the cut-off of {!r} in its card"
+
+    precision: float
+    on: str
+
+    def __post_init__(self) -> None:
+        """Refuse a precision that is none."""
+        _check_share("precision", self.precision)
+        if self.on not in ("human", "teachers"):
+            raise ValueError(f"a cut-off is set on 'human' or 'teachers', not {self.on!r}")
+
+    @property
+    def text(self) -> str:
+        """The figure in a person's words."""
+        return f"right in {self.precision:.0%} by {'people' if self.on == 'human' else 'its teachers'}"
+
+
+def _check_share(name: str, value: float | None, interval: tuple[float, ...] | None = None) -> None:
+    """Refuse what is not between 0 and 1, and an interval that is not two of them in order."""
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"the {name} {value} is not between 0 and 1")
+    if interval is not None:
+        for end in interval:
+            check_kind(f"the {name}_interval", end, float)
+        if value is None or len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError(f"the {name}_interval {list(interval)} is not the low and high of a figure")
+
+
+def _share(value: float | None) -> str:
+    """Two digits after the point, without a zero before it: .91."""
+    return f"{value:.2f}".replace("0.", ".", 1)
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({_share(interval[0])} to {_share(interval[1])})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(_Written):
     """What a weights file says about itself.
 
     Parameters
     ----------
     name : str
-        Name of the weights, such as ``samplecnn-3-9-mtat50``.
+        Of the weights, such as ``samplecnn-3-9-mtat50``.
     config : ModelConfig or SpectrogramConfig
         The network they belong to; its sample rate is the one they were trained at.
     tags : tuple of str
         One name an output, in the order of the outputs; no name twice.
-    licence : str
-        Licence of the weights.
-    training_data : str
-        What they were trained on.
-    description : str
-        What they are, in a sentence.
-    split : str or None
-        Named split that `metrics` were measured on.
-    split_hash : str or None
-        First 16 hex digits of the sha256 of that split's list of clips.
+    licence, training_data, description, citation : str
+        Of the weights; the description is a sentence.
+    split, split_hash : str or None
+        Named split that `metrics` were measured on, and the first 16 hex digits of the sha256 of its list of clips.
     metrics : Mapping
         Measured scores by name.
     source : str
         Where they come from: an URL, or the recipe that made them.
-    citation : str
-        What to cite.
     tag_categories : tuple of str or None
         One category an output ("genre", "instrument", ...), for data sets that sort their tags.
     cutoffs : Mapping or None
@@ -65,6 +312,8 @@ class ModelCard:
     ValueError
         Where tags and network do not fit together.
     """
+
+    _always = ("split", "split_hash", "tag_categories")
 
     name: str
     config: Config
@@ -109,25 +358,8 @@ class ModelCard:
         """How much of the sound the network hears at once."""
         return self.config.input_length / self.config.sample_rate
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON holds them; of cut-offs and evidence only what there is: files without stay the same."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("cutoffs", *_RECORDS):
-            if values[name] is None:
-                del values[name]
-        for name in _RECORDS.keys() & values.keys():
-            values[name] = {key: record.to_dict() for key, record in values[name].items()}
-        categories = None if self.tag_categories is None else list(self.tag_categories)
-        return {
-            **values,
-            "config": self.config.to_dict(),
-            "tags": list(self.tags),
-            "metrics": dict(self.metrics),
-            "tag_categories": categories,
-        }
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelCard":
+    def from_dict(cls, values: Any) -> ModelCard:
         """The card whose fields are `values`.
 
         Raises
@@ -135,49 +367,21 @@ class ModelCard:
         ValueError
             Where a field is missing, unknown, or not what it should be.
         """
-        for name in sorted(set(values) - _CARD_KINDS.keys()):
-            raise ValueError(f"its card has the unknown field {name!r}")
-        for name, kind in _CARD_KINDS.items():
-            if name in values:
-                check_kind(f"the {name} of its card", values[name], kind)
-            elif name in _REQUIRED:
-                raise ValueError(f"its card has no {name}")
+        given = _arguments(cls, "its card", values)
         for name in ("tags", "tag_categories"):
-            if not all(isinstance(tag, str) and tag for tag in values.get(name) or ()):
+            if not all(isinstance(tag, str) and tag for tag in given.get(name) or ()):
                 raise ValueError(f"the {name} of its card must be names")
-        for tag, cutoff in (values.get("cutoffs") or {}).items():
+        for tag, cutoff in (given.get("cutoffs") or {}).items():
             check_kind(f"the cut-off of {tag!r} in its card", cutoff, float)
-        categories = values.get("tag_categories")
-        records = {
-            name: {key: kind.from_dict(key, record) for key, record in values[name].items()}
-            for name, kind in _RECORDS.items()
-            if values.get(name) is not None
+        records: dict[str, type[Record]] = {
+            "cutoff_evidence": CutoffEvidence,
+            "evidence": Evidence,
+            "concepts": Concept,
         }
-        return cls(
-            **{
-                **values,
-                **records,
-                "config": config_from_dict(values["config"]),
-                "tags": tuple(values["tags"]),
-                "tag_categories": None if categories is None else tuple(categories),
-            }
-        )
-
-
-_RECORDS: Mapping[str, type[Evidence | Concept | CutoffEvidence]] = {
-    "cutoff_evidence": CutoffEvidence,
-    "evidence": Evidence,
-    "concepts": Concept,
-}
-_REQUIRED = ("name", "config", "tags", "licence", "training_data")
-_CARD_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("name", "licence", "training_data", "description", "source", "citation"), str),
-    **dict.fromkeys(("split", "split_hash"), (str, None)),
-    **dict.fromkeys(("config", "metrics"), dict),
-    "tags": list,
-    "tag_categories": (list, None),
-    **dict.fromkeys(("cutoffs", *_RECORDS), (dict, None)),
-}
+        for name, kind in records.items():
+            if given.get(name) is not None:
+                given[name] = {key: kind.from_dict(key, record) for key, record in given[name].items()}
+        return cls(**given | {"config": config_from_dict(given["config"])})
 
 
 def read_card(path: Path) -> ModelCard:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.core.evidence import CutoffEvidence, Evidence
+from samptag.core.card import CutoffEvidence, Evidence
 from samptag.core.weights import ModelCard, save_model
 from samptag.errors import LibraryError
 from samptag.library.database import Database

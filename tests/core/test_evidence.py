@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from samptag.core.card import ModelCard
+from samptag.core.card import Concept, CutoffEvidence, Evidence, ModelCard
 from samptag.core.config import ModelConfig
-from samptag.core.evidence import Concept, CutoffEvidence, Evidence
 
 HUMAN = {"kind": "human", "n": 21, "of": 63, "roc_auc": 0.914, "data": "63 tracks"}
 TEACHERS = {"kind": "teachers", "correlation": 0.93, "tracks": 32, "teachers": ["one", "two"]}
