@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
@@ -438,3 +438,15 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     48128
     """
     return (SpectrogramConfig if "architecture" in values else ModelConfig).from_dict(values)
+
+
+def check_segments(shape: Sequence[int], config: Config) -> None:
+    """Refuse a shape that is not that of segments, (batch, input_length), of the network that `config` describes.
+
+    Raises
+    ------
+    ValueError
+        Naming both shapes.
+    """
+    if len(shape) != 2 or shape[1] != config.input_length:
+        raise ValueError(f"{config.name} takes waveforms of shape (batch, {config.input_length}), not {tuple(shape)}")

@@ -1,14 +1,14 @@
 """The layers of a network as data: what they are called in a weights file, and their shapes; no torch.
 
 The torch module, the shapes that a weights file must have and the matrix products of the CPU engine are all built from
-this one description. A new block is a class here, a module in `samptag.core.blocks`, and, if it is to be fast on a CPU,
+this one description. A new block is a class here, a module in `samptag.core.model`, and, if it is to be fast on a CPU,
 a form in `samptag.engine.cpu`; without that, it is computed by torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -19,8 +19,6 @@ KIM_EXCITATION_RATIO = 16
 WON_EXCITATION_RATIO = 1
 # Kim 2018: dropout between the two convolutions of a residual block.
 KIM_BLOCK_DROPOUT = 0.2
-
-Shapes: TypeAlias = Iterator[tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,6 @@ class Convolution:
     pads: tuple[int, int]
     of_waveform: bool = False
 
-    def shapes(self) -> Shapes:
-        """Name and shape of every tensor."""
-        yield f"{self.name}.weight", (self.n_out, self.n_in, self.kernel)
-        yield f"{self.name}.bias", (self.n_out,)
-        yield from _norm_shapes(self.norm, self.n_out)
-
 
 @dataclass(frozen=True)
 class Dense:
@@ -66,13 +58,6 @@ class Dense:
     n_in: int
     n_out: int
 
-    def shapes(self) -> Shapes:
-        """Name and shape of every tensor."""
-        yield f"{self.name}.weight", (self.n_out, self.n_in)
-        yield f"{self.name}.bias", (self.n_out,)
-        if self.norm is not None:
-            yield from _norm_shapes(self.norm, self.n_out)
-
 
 @dataclass(frozen=True)
 class Excitation:
@@ -80,11 +65,6 @@ class Excitation:
 
     squeeze: Dense
     excite: Dense
-
-    def shapes(self) -> Shapes:
-        """Name and shape of every tensor."""
-        yield from self.squeeze.shapes()
-        yield from self.excite.shapes()
 
 
 @dataclass(frozen=True)
@@ -94,12 +74,6 @@ class Plain:
     convolution: Convolution
     pool: int
     excitation: Excitation | None
-
-    def shapes(self) -> Shapes:
-        """Name and shape of every tensor."""
-        yield from self.convolution.shapes()
-        if self.excitation is not None:
-            yield from self.excitation.shapes()
 
 
 @dataclass(frozen=True)
@@ -116,20 +90,10 @@ class Residual:
     pool: int
     dropout: float
 
-    def shapes(self) -> Shapes:
-        """Name and shape of every tensor."""
-        for part in (self.first, self.second, self.excitation, self.shortcut):
-            if part is not None:
-                yield from part.shapes()
-
 
 @dataclass(frozen=True)
 class Mel:
     """The log-mel front end, which has no weights."""
-
-    def shapes(self) -> Shapes:
-        """No tensors."""
-        yield from ()
 
 
 Block: TypeAlias = Plain | Residual
@@ -139,16 +103,7 @@ Block: TypeAlias = Plain | Residual
 class Layout:
     """A whole network: the front end, n body modules, the layers over what they leave, and the classifier.
 
-    Attributes
-    ----------
-    front : Plain, Residual or Mel
-    body : tuple of Plain or Residual
-    top : Plain, Residual or None
-        The layer with a kernel of 1; None with multi-level features.
-    hidden : Dense or None
-        The layer before the classifier, where there is one.
-    head : Dense
-        The classifier.
+    `top`, of kernel 1, is None with multi-level features; not every network has a hidden layer before its `head`.
     """
 
     front: Block | Mel
@@ -159,8 +114,7 @@ class Layout:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by its name; those that end in ``num_batches_tracked`` are integers."""
-        parts = (self.front, *self.body, self.top, self.hidden, self.head)
-        return {name: shape for part in parts if part is not None for name, shape in part.shapes()}
+        return dict(_shapes(self))
 
 
 def layout(config: ModelConfig) -> Layout:
@@ -242,7 +196,15 @@ def _excitation(name: str, channels: int, ratio: int) -> Excitation:
     return Excitation(Dense(f"{name}.dense1", None, channels, wide), Dense(f"{name}.dense2", None, wide, channels))
 
 
-def _norm_shapes(name: str, channels: int) -> Shapes:
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        yield f"{name}.{part}", (channels,)
-    yield f"{name}.num_batches_tracked", ()
+def _shapes(part: object) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every tensor of a layer, or of all layers inside `part`."""
+    if isinstance(part, Convolution | Dense):
+        yield f"{part.name}.weight", (part.n_out, part.n_in, *((part.kernel,) if isinstance(part, Convolution) else ()))
+        yield f"{part.name}.bias", (part.n_out,)
+        if part.norm is not None:
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                yield f"{part.norm}.{name}", (part.n_out,)
+            yield f"{part.norm}.num_batches_tracked", ()
+    elif isinstance(part, tuple) or is_dataclass(part):
+        for each in part if isinstance(part, tuple) else vars(part).values():
+            yield from _shapes(each)

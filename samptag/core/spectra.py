@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samptag.core.blocks import PlainBlock, ResidualBlock
 from samptag.core.config import ModelConfig
-from samptag.core.model import Model, SampleCNN
+from samptag.core.model import Model, PlainBlock, ResidualBlock, SampleCNN
 
 # The paper's choice for its 3^9 network: about the length of a usual analysis frame.
 INPUT_SAMPLES = 729

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samptag.core.blocks import check_segments
-from samptag.core.config import SpectrogramConfig
+from samptag.core.config import SpectrogramConfig, check_segments
 from samptag.core.mel import htk_filters, mel_filters
 
 SAMPLE_RATE, N_FFT, HOP, BANDS = 16_000, 512, 256, 96
@@ -68,7 +67,7 @@ class SpectrogramModel(nn.Module):
 
     def embed(self, waveforms: Tensor) -> Tensor:
         """The vectors that are classified, (batch, embedding_size), from segments, (batch, input_length)."""
-        check_segments(waveforms, self.config)
+        check_segments(waveforms.shape, self.config)
         embedding: Tensor = self.body(self.input_bn(self.log_mel(waveforms)[:, None]))
         return embedding
 

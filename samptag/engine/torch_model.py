@@ -16,8 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samptag.core.blocks import Convolution, PlainBlock, ResidualBlock, Shortcut
-from samptag.core.model import HiddenLayer, Model, SampleCNN, build_model
+from samptag.core.model import (
+    Convolution,
+    HiddenLayer,
+    Model,
+    PlainBlock,
+    ResidualBlock,
+    SampleCNN,
+    Shortcut,
+    build_model,
+)
 from samptag.engine.steps import folded
 
 # Segments in one pass. On the CPU one is best, because its activations stay in the cache (Conv2d of height one,

@@ -31,8 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samptag.core.blocks import Convolution, MelFrontEnd
-from samptag.core.model import SampleCNN
+from samptag.core.model import Convolution, MelFrontEnd, SampleCNN
 from samptag.engine.torch_model import folded_filters
 from samptag.training.distributed import Processes, synchronise_norms
 

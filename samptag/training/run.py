@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samptag.core.blocks import Convolution
-from samptag.core.model import ModelConfig, SampleCNN
+from samptag.core.model import Convolution, ModelConfig, SampleCNN
 from samptag.data import open_dataset
 from samptag.errors import UsageError
 from samptag.pretrained import load_model

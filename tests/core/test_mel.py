@@ -6,10 +6,9 @@ import pytest
 import torch
 from settled_nets import mono_segments
 
-from samptag.core.blocks import MelFrontEnd
 from samptag.core.config import config_from_name
 from samptag.core.mel import mel_filters
-from samptag.core.model import SampleCNN
+from samptag.core.model import MelFrontEnd, SampleCNN
 
 
 @pytest.mark.parametrize("sample_rate", [1600, 16_000, 22_050, 44_100])

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samptag.core.blocks import BatchNorm, Convolution, FrameConvolution
-from samptag.core.model import SampleCNN, config_from_name
+from samptag.core.model import BatchNorm, Convolution, FrameConvolution, SampleCNN, config_from_name
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import Workers, training_forward
