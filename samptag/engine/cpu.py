@@ -1,32 +1,363 @@
-"""A network on the CPU as NumPy's matrix products; the same numbers as the torch module's.
+"""A network on the CPU as NumPy's matrix products on buffers of their own; the same numbers as the torch module's.
 
 One segment at a time, because its activations stay in the cache and a batch's do not; several threads work on several
 segments. A segment of 3^9 is some 150 calls that release the interpreter's lock while they compute.
+
+Kernel and pooling of a body module have the same length m, which makes its convolution m products without any
+copying: of activations kept as (time, channels), the m frames that make frame m*t + j of the result are one row of
+m * channels numbers, and for a fixed j these rows lie one behind the other. So phase j of the padded input, seen as
+(time / m, m * channels), times the filters, (m * channels, out), is frames j, m + j, 2 m + j, ... of the convolution,
+and the maximum over the m phases is the pooled result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
+from samptag.core import layout
 from samptag.core.config import ModelConfig
-from samptag.core.layout import Block, Excitation, Layout, Mel, Plain, Residual
-from samptag.engine import steps
-from samptag.engine.steps import FilterBank, Frames, FullConvolution, relu
+from samptag.core.mel import COMPRESSION, mel_filters, mel_window
+from samptag.engine import winograd
 
 Floats = NDArray[np.float32]
+Weighted: TypeAlias = layout.Convolution | layout.Dense
 
 # Frames that go through the front end and the first module together: 729 of 128 channels are 0.4 MB, which the
 # second-level cache of most cores holds beside the filters.
 MAX_CHUNK_FRAMES = 729
+# Rows of one product, so that its factors and its result stay in the cache: as many as a chunk's frames make after
+# pooling at m = 3.
+MAX_ROWS = 243
+# Tiles (two rows each) of Winograd's mixtures that fit the cache with this many channels; wider ones take fewer.
+MAX_TILES = 122
+WINOGRAD_CHANNELS = 128
+# With fewer rows the passes around Winograd's products cost more than the products save.
+WINOGRAD_LEAST_ROWS = 81
+# With fewer rows the product is bound by reading its filters, so its phases are copied together to read them once.
+STACKED_ROWS = 81
+# Frames of the mel front end that are transformed together, at most: 0.7 MB of windows at 729 samples.
+MEL_FRAMES = 243
 # Rows of all Winograd layers from which on compiled passes are worth their start. The paper's mel system has 81, a
 # tenth of its work: in an hour of music they save less than numba takes to start.
 COMPILABLE_ROWS = 729
 NO_PADS = (0, 0)
+
+
+def folded(weight: Any, bias: Any, gain: Any, shift: Any, mean: Any, variance: Any, *, epsilon: float) -> Any:
+    """Weights, (out, ...), and bias of one layer that does what a layer and the batch normalisation behind it do.
+
+    NumPy's arrays or torch's tensors, in float64, so that folding adds no error of its own to the layers' float32.
+    """
+    scale = gain / (variance + epsilon) ** 0.5
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), (bias - mean) * scale + shift
+
+
+class Filters:
+    """A layer with its batch normalisation folded in, as the right factor of a product.
+
+    Attributes
+    ----------
+    bias : ndarray
+        Shape (out,), float32; zeros for a front end.
+    kernel, n_in, n_out : int
+        Length in frames, numbers of channels.
+    """
+
+    def __init__(self, layer: Weighted, *, tensors: Mapping[str, NDArray[Any]], epsilon: float) -> None:
+        weight = tensors[f"{layer.name}.weight"].astype(np.float64)
+        bias = tensors[f"{layer.name}.bias"].astype(np.float64)
+        if layer.norm is not None:
+            parts = ("weight", "bias", "running_mean", "running_var")
+            norm = (tensors[f"{layer.norm}.{part}"].astype(np.float64) for part in parts)
+            weight, bias = folded(weight, bias, *norm, epsilon=epsilon)
+        weight = weight.reshape(*weight.shape[:2], -1)
+        self.n_out, self.n_in, self.kernel = weight.shape
+        self._taps: NDArray[np.float64] | None = np.ascontiguousarray(weight.transpose(2, 1, 0))
+        self.bias: Floats = bias.astype(np.float32)
+        if isinstance(layer, layout.Convolution) and layer.of_waveform:
+            self.weight = np.concatenate([self._take().reshape(-1, self.n_out), bias[None]]).astype(np.float32)
+            self.kernel, self.bias = 1, np.zeros(self.n_out, np.float32)
+
+    @cached_property
+    def weight(self) -> Floats:
+        """(kernel * in, out), float32. A front end's has the bias as a further row: its frames end in a one."""
+        return self._take().reshape(-1, self.n_out).astype(np.float32)
+
+    @cached_property
+    def mixed(self) -> Floats:
+        """Winograd's mixtures of the taps, (8, in, out), float32; only this or `weight` is used of a layer."""
+        mixtures = winograd.TAP_MIXTURES @ self._take().reshape(self.kernel, -1)
+        return mixtures.astype(np.float32).reshape(-1, self.n_in, self.n_out)
+
+    def _take(self) -> NDArray[np.float64]:
+        """The taps in float64, which are then forgotten."""
+        taps, self._taps = self._taps, None
+        if taps is None:
+            raise RuntimeError("a layer is computed by Winograd's products or by its own, not by both")
+        return taps
+
+
+def relu(x: Floats) -> None:
+    """Put zeros in the place of negative numbers."""
+    np.maximum(x, 0, out=x)
+
+
+class Frames:
+    """Activations of one layer, (time, channels), with room for the zeros that a 'same' convolution needs around them.
+
+    Attributes
+    ----------
+    inside : ndarray
+        The frames, (time, channels).
+    padded : ndarray
+        The frames with the zeros around them, (left + time + right, channels).
+    for_tiles : ndarray
+        The same with as many zeros more as make whole tiles of 6 frames.
+    """
+
+    def __init__(self, time: int, channels: int, *, pads: tuple[int, int]) -> None:
+        left, right = pads
+        length = left + time + right
+        self.for_tiles: Floats = np.zeros((length + 3, channels), np.float32)
+        self.padded = self.for_tiles[:length]
+        self.inside = self.padded[left : left + time]
+
+    def phases(self, kernel: int) -> Floats:
+        """The rows that make frames j, j + kernel, ..., for each j below `kernel` (the frames' own, or 1).
+
+        A view of shape (kernel, time / kernel, kernel * channels).
+        """
+        if kernel == 1:
+            return self.inside[None]
+        time, channels = self.inside.shape
+        step, size = channels * self.padded.itemsize, self.padded.itemsize
+        shape = (kernel, time // kernel, kernel * channels)
+        return as_strided(self.padded, shape, (step, kernel * step, size))
+
+
+class PooledConvolution:
+    """Convolution, the maximum of every `kernel` frames, bias, ReLU: `source` to `target`, (time / kernel, out)."""
+
+    def __init__(self, source: Frames, filters: Filters, target: Floats) -> None:
+        self.weight, self.bias, self.target = filters.weight, filters.bias, target
+        phases = source.phases(filters.kernel)
+        kernel, time, width = phases.shape
+        self.stack: Floats | None = None
+        if kernel > 1 and time < STACKED_ROWS:
+            self.phases = phases
+            self.stack = np.empty(phases.shape, np.float32)
+            self.products = np.empty((kernel, time, filters.n_out), np.float32)
+            self.rows = self.stack.reshape(-1, width), self.products.reshape(-1, filters.n_out)
+            return
+        scratch = np.empty((min(MAX_ROWS, time), filters.n_out), np.float32)
+        self.parts = []
+        for start in range(0, time, MAX_ROWS):
+            part = target[start : start + MAX_ROWS]
+            rows = phases[:, start : start + MAX_ROWS]
+            self.parts.append((rows[0], rows[1:], part, scratch[: len(part)]))
+
+    def __call__(self) -> None:
+        """Compute `target` from `source`."""
+        if self.stack is not None:
+            np.copyto(self.stack, self.phases)
+            np.matmul(self.rows[0], self.weight, out=self.rows[1])
+            np.maximum.reduce(self.products, axis=0, out=self.target)
+            self._finish(self.target)
+            return
+        for first, others, target, scratch in self.parts:
+            np.matmul(first, self.weight, out=target)
+            for phase in others:
+                np.matmul(phase, self.weight, out=scratch)
+                np.maximum(target, scratch, out=target)
+            self._finish(target)
+
+    def _finish(self, target: Floats) -> None:
+        np.add(target, self.bias, out=target)
+        relu(target)
+
+
+class WinogradConvolution:
+    """The same as `PooledConvolution` for a kernel of 3, with fewer products (see `samptag.engine.winograd`).
+
+    With `rectify`, `source` first goes through ReLU. `scratch` holds at least `winograd_scratch` numbers.
+    """
+
+    def __init__(
+        self, source: Frames, filters: Filters, target: Floats, *, scratch: Floats, rectify: bool = False
+    ) -> None:
+        self.taps, self.bias, self.source = filters.mixed, filters.bias, source
+        self.rectify = rectify
+        n_in, n_out = filters.n_in, filters.n_out
+        limit = max(1, MAX_TILES * WINOGRAD_CHANNELS // n_in)
+        self.parts = []
+        for start in range(0, len(target), 2 * limit):
+            part = target[start : start + 2 * limit]
+            tiles = (len(part) + 1) // 2
+            planes = winograd.POINTS + 1
+            mixed = scratch[: planes * tiles * n_in].reshape(planes, tiles, n_in)
+            products = scratch[planes * tiles * n_in :][: planes * tiles * n_out].reshape(planes, tiles, n_out)
+            self.parts.append((3 * start, mixed, products, part))
+
+    @staticmethod
+    def suits(layer: layout.Convolution, target: Floats) -> bool:
+        """Whether this is a way to compute `target`, and a faster one than `PooledConvolution`."""
+        return layer.kernel == 3 and len(target) >= WINOGRAD_LEAST_ROWS
+
+    def __call__(self) -> None:
+        """Compute `target` from `source`."""
+        passes = winograd.passes
+        if self.rectify:
+            passes.rectify(self.source.padded)
+        for start, mixed, products, target in self.parts:
+            passes.mix(self.source.for_tiles, start, mixed)
+            np.matmul(mixed[:-1], self.taps, out=products[:-1])
+            passes.unmix(products, self.bias, target)
+
+
+def winograd_scratch(widest: int) -> int:
+    """Numbers of scratch memory that Winograd's products of layers with at most `widest` output channels take."""
+    return (winograd.POINTS + 1) * MAX_TILES * (WINOGRAD_CHANNELS + widest)
+
+
+class FullConvolution:
+    """Convolution and bias without pooling, from `source` to (or added to) `target`, (time, out); ReLU if asked for."""
+
+    def __init__(
+        self, source: Frames, filters: Filters, target: Floats, *, add: bool = False, rectify: bool = False
+    ) -> None:
+        self.weight, self.bias, self.target, self.rectify = filters.weight, filters.bias, target, rectify
+        if len(target) % filters.kernel:
+            raise NotImplementedError(f"{len(target)} frames are not whole groups of {filters.kernel}")
+        by_phase = target.reshape(-1, filters.kernel, filters.n_out)
+        phases = source.phases(filters.kernel)
+        self.pairs = [(phase, by_phase[:, j]) for j, phase in enumerate(phases)]
+        self.scratch = np.empty((len(by_phase), filters.n_out), np.float32) if add else None
+
+    def __call__(self) -> None:
+        """Compute `target` from `source`."""
+        for phase, frames in self.pairs:
+            if self.scratch is None:
+                np.matmul(phase, self.weight, out=frames)
+            else:
+                np.matmul(phase, self.weight, out=self.scratch)
+                np.add(frames, self.scratch, out=frames)
+        np.add(self.target, self.bias, out=self.target)
+        if self.rectify:
+            relu(self.target)
+
+
+class Framing:
+    """The front end's frames of a segment, a row each, with a one behind them that multiplies the bias.
+
+    Rows of zeros stand where the next layer's 'same' convolution needs its zeros: without the one they stay zero
+    through the front end.
+
+    Attributes
+    ----------
+    segment : ndarray
+        Where to put the samples, (input_length,).
+    frames : Frames
+        The rows, of first_filter + 1 numbers, to convolve with a kernel of 1.
+    """
+
+    def __init__(self, config: ModelConfig, *, pads: tuple[int, int]) -> None:
+        left, right = config.front_pads
+        waveform = np.zeros(left + config.input_length + right, np.float32)
+        self.segment = waveform[left : left + config.input_length]
+        self.frames = Frames(config.frames, config.first_filter + 1, pads=pads)
+        self.frames.inside[:, -1] = 1
+        self._target = self.frames.inside[:, :-1]
+        self._source = sliding_window_view(waveform, config.first_filter)[:: config.first_stride][: config.frames]
+
+    def __call__(self) -> None:
+        """Frame the samples in `segment`."""
+        np.copyto(self._target, self._source)
+
+
+class Mel:
+    """The mel front end, from `segment`, (samples,), to `target`, (frames, bands).
+
+    The Fourier transform of p * q samples is two matrix products (Cooley and Tukey 1965): over every q-th sample, and,
+    with the factors that turn each of these sums, over the q places they start at. Both are real: sine and cosine stand
+    one below the other. Half of the sums are the conjugates of the others and left out. With 729 = 27 * 27 samples the
+    whole step takes 0.7 of the time that it takes with NumPy's transform.
+    """
+
+    def __init__(self, config: ModelConfig, target: Floats) -> None:
+        left, right = config.front_pads
+        hop, length = config.first_stride, config.first_filter
+        window, n_fft = mel_window(config)
+        hops = -(-(left + config.input_length + right) // hop)
+        self.hops = np.zeros((hops, hop), np.float32)
+        self.segment = self.hops.reshape(-1)[left : left + config.input_length]
+        self.places = np.zeros((hop, hops), np.float32)
+        count = len(target)
+        while count > MEL_FRAMES and count % config.m == 0:
+            count //= config.m
+
+        p = max(divisor for divisor in range(1, math.isqrt(n_fft) + 1) if n_fft % divisor == 0)
+        q = n_fft // p
+        sums = np.arange(p // 2 + 1)
+        bins = sums[:, None] + p * np.arange(q)
+        first = np.exp(-2j * np.pi / p * np.outer(sums, np.arange(p)))
+        second = np.exp(-2j * np.pi / n_fft * (bins[..., None] * np.arange(q)))
+        self.first = np.stack([first.real, first.imag], 1).reshape(-1, p).astype(np.float32)
+        self.second = np.block([[second.real, -second.imag], [second.imag, second.real]]).astype(np.float32)
+        # Bins above half the sample rate mirror those below; what comes twice counts by half.
+        bins = np.minimum(bins, n_fft - bins).reshape(-1)
+        filters = mel_filters(config.sample_rate, n_fft=n_fft, n_bands=config.front_channels)
+        self.filters = np.ascontiguousarray((filters[:, bins] * (COMPRESSION / np.bincount(bins)[bins])).T, np.float32)
+
+        self.windowed = np.zeros((n_fft, count), np.float32)
+        self.sums = np.empty((len(sums), 2 * q, count), np.float32)
+        self.spectrum = np.empty((len(sums), 2, q, count), np.float32)
+        self.magnitudes = np.empty((len(bins), count), np.float32)
+        # One product a hop, of the same place of many frames: neighbours in memory once the hops are turned.
+        rows = [slice(row, min(row + hop, length)) for row in range(0, length, hop)]
+        self.windows = [(window[part, None], self.windowed[part]) for part in rows]
+        self.parts = [target[start : start + count] for start in range(0, len(target), count)]
+
+    def __call__(self) -> None:
+        """Compute `target` from `segment`."""
+        np.copyto(self.places, self.hops.T)
+        spectrum, magnitudes = self.spectrum, self.magnitudes
+        for number, target in enumerate(self.parts):
+            for hop, (window, windowed) in enumerate(self.windows, start=number * len(target)):
+                np.multiply(self.places[: len(window), hop : hop + len(target)], window, out=windowed)
+            samples = self.windowed.reshape(self.first.shape[1], -1)
+            np.matmul(self.first, samples, out=self.sums.reshape(len(self.first), -1))
+            np.matmul(self.second, self.sums, out=spectrum.reshape(self.sums.shape))
+            np.square(spectrum, out=spectrum)
+            np.add(spectrum[:, 0], spectrum[:, 1], out=magnitudes.reshape(spectrum[:, 0].shape))
+            np.sqrt(magnitudes, out=magnitudes)
+            np.matmul(magnitudes.T, self.filters, out=target)
+            np.log1p(target, out=target)
+
+
+class Excitation:
+    """Squeeze and excitation of `frames`, (time, channels), in place."""
+
+    def __init__(self, squeeze: Filters, excite: Filters, frames: Floats) -> None:
+        self.squeeze, self.excite = (squeeze.weight, squeeze.bias), (excite.weight, excite.bias)
+        self.frames = frames
+        self.mean: Floats = np.full((1, len(frames)), 1 / len(frames), np.float32)
+
+    def __call__(self) -> None:
+        """Weight the channels of `frames`."""
+        weight, bias = self.squeeze
+        hidden = np.asarray(self.mean @ self.frames @ weight + bias, np.float32)
+        relu(hidden)
+        weight, bias = self.excite
+        logits = hidden @ weight + bias
+        np.multiply(self.frames, np.exp(-np.logaddexp(np.float32(0), -logits)), out=self.frames)
 
 
 class CpuModel:
@@ -35,11 +366,10 @@ class CpuModel:
     Parameters
     ----------
     config : ModelConfig
-        The network.
-    layout : Layout
+    layers : layout.Layout
         Its layers.
-    bank : FilterBank
-        Where this and other threads' models of the same network find their filters.
+    filters : callable
+        Layer -> its `Filters`, the same ones for all threads' models of a network.
 
     Raises
     ------
@@ -47,24 +377,24 @@ class CpuModel:
         The network has no such form.
     """
 
-    def __init__(self, config: ModelConfig, layout: Layout, bank: FilterBank) -> None:
-        self._config, self._bank = config, bank
+    def __init__(self, config: ModelConfig, layers: layout.Layout, filters: Callable[[Weighted], Filters]) -> None:
+        self._config, self._filters = config, filters
         self._steps: list[Callable[[], object]] = []
         self._winograd_rows = 0
-        self._scratch = np.empty(steps.winograd_scratch(max(config.channels)), np.float32)
+        self._scratch = np.empty(winograd_scratch(max(config.channels)), np.float32)
         outputs = [
             Frames(config.m ** (config.n - depth), config.channels[depth - 1], pads=_pads_into(following))
-            for depth, following in enumerate((*layout.body[1:], layout.top), start=1)
+            for depth, following in enumerate((*layers.body[1:], layers.top), start=1)
         ]
-        self._add_beginning(layout.front, layout.body[0], outputs[0].inside)
-        for block, (source, output) in zip(layout.body[1:], pairwise(outputs), strict=True):
+        self._add_beginning(layers.front, layers.body[0], outputs[0].inside)
+        for block, (source, output) in zip(layers.body[1:], pairwise(outputs), strict=True):
             self._add_block(block, source, output.inside)
-        self._add_end(layout, outputs)
-        del self._bank  # with the file of weights, which it would keep open; the steps have their filters
+        self._add_end(layers, outputs)
+        del self._filters  # with the file of weights, which it would keep open; the steps have their filters
 
     @property
     def compilable(self) -> bool:
-        """Whether the passes that `samptag.engine.compiled` makes faster are a part of the work that matters."""
+        """Whether the passes that numba makes faster are a part of the work that matters."""
         return self._winograd_rows >= COMPILABLE_ROWS
 
     def __call__(self, segment: Floats) -> Floats:
@@ -74,24 +404,24 @@ class CpuModel:
             step()
         return self._embedding
 
-    def _add_beginning(self, front: Block | Mel, first: Block, target: Floats) -> None:
+    def _add_beginning(self, front: layout.Block | layout.Mel, first: layout.Block, target: Floats) -> None:
         """The front end and the first module."""
-        if isinstance(front, Plain) and isinstance(first, Plain):
+        if isinstance(front, layout.Plain) and isinstance(first, layout.Plain):
             self._add_chunks(front, first, target)
             return
         spectrum = Frames(self._config.frames, self._config.front_channels, pads=_pads_into(first))
-        if isinstance(front, Mel):
-            mel = steps.Mel(self._config, spectrum.inside)
+        if isinstance(front, layout.Mel):
+            mel = Mel(self._config, spectrum.inside)
             self._segment = mel.segment
             self._steps.append(mel)
         else:
-            framing = steps.Framing(self._config, pads=NO_PADS)
+            framing = Framing(self._config, pads=NO_PADS)
             self._segment = framing.segment
             self._steps.append(framing)
             self._add_block(front, framing.frames, spectrum.inside)
         self._add_block(first, spectrum, target)
 
-    def _add_chunks(self, front: Plain, first: Plain, target: Floats) -> None:
+    def _add_chunks(self, front: layout.Plain, first: layout.Plain, target: Floats) -> None:
         """The front end and the first module, on as many frames at a time as stay in the cache between the two."""
         m, frames = self._config.m, self._config.frames
         rows = m
@@ -99,76 +429,74 @@ class CpuModel:
             rows *= m
         pads = first.convolution.pads
         chunk = Frames(rows, self._config.front_channels, pads=pads)
-        framing = steps.Framing(self._config, pads=pads)
+        framing = Framing(self._config, pads=pads)
         self._segment = framing.segment
         self._steps.append(framing)
-        weight = self._bank.filters(front.convolution).weight
+        weight = self._filters(front.convolution).weight
         for start in range(0, frames, rows):
-            framed = framing.padded[start : start + len(chunk.padded)]
+            framed = framing.frames.padded[start : start + len(chunk.padded)]
             self._steps.append(partial(np.matmul, framed, weight, out=chunk.padded))
             self._add_pooled(first, chunk, target[start // m : (start + rows) // m], rectify=True)
         self._add_excitation(first.excitation, target)
 
-    def _add_block(self, block: Block, source: Frames, target: Floats) -> None:
-        if isinstance(block, Residual):
+    def _add_block(self, block: layout.Block, source: Frames, target: Floats) -> None:
+        if isinstance(block, layout.Residual):
             self._add_residual(block, source, target)
             return
-        if not isinstance(block, Plain):
+        if not isinstance(block, layout.Plain):
             raise NotImplementedError(f"no NumPy form is known for {block}")
         if block.pool > 1:
             self._add_pooled(block, source, target)
         else:
-            filters = self._bank.filters(block.convolution)
+            filters = self._filters(block.convolution)
             self._steps.append(FullConvolution(source, filters, target, rectify=True))
         self._add_excitation(block.excitation, target)
 
-    def _add_pooled(self, block: Plain, source: Frames, target: Floats, *, rectify: bool = False) -> None:
+    def _add_pooled(self, block: layout.Plain, source: Frames, target: Floats, *, rectify: bool = False) -> None:
         """The convolution and pooling of `block`; with `rectify`, its input has ReLU still before it."""
         if block.pool != block.convolution.kernel:
             raise NotImplementedError(f"pooling of {block.pool} frames has no form beside {block.convolution}")
-        filters = self._bank.filters(block.convolution)
-        if steps.WinogradConvolution.suits(block.convolution, target):
-            self._steps.append(
-                steps.WinogradConvolution(source, filters, target, scratch=self._scratch, rectify=rectify)
-            )
+        filters = self._filters(block.convolution)
+        if WinogradConvolution.suits(block.convolution, target):
+            self._steps.append(WinogradConvolution(source, filters, target, scratch=self._scratch, rectify=rectify))
             self._winograd_rows += len(target)
         else:
             if rectify:
                 self._steps.append(partial(relu, source.padded))
-            self._steps.append(steps.PooledConvolution(source, filters, target))
+            self._steps.append(PooledConvolution(source, filters, target))
 
-    def _add_residual(self, block: Residual, source: Frames, target: Floats) -> None:
+    def _add_residual(self, block: layout.Residual, source: Frames, target: Floats) -> None:
         time = len(target) * block.pool
         between = Frames(time, block.first.n_out, pads=block.second.pads)
         total = np.empty((time, block.second.n_out), np.float32)
-        self._steps.append(FullConvolution(source, self._bank.filters(block.first), between.inside, rectify=True))
-        self._steps.append(FullConvolution(between, self._bank.filters(block.second), total))
+        self._steps.append(FullConvolution(source, self._filters(block.first), between.inside, rectify=True))
+        self._steps.append(FullConvolution(between, self._filters(block.second), total))
         self._add_excitation(block.excitation, total)
         if block.shortcut is None:
             self._steps.append(partial(np.add, total, source.inside, out=total))
         else:
-            self._steps.append(FullConvolution(source, self._bank.filters(block.shortcut), total, add=True))
+            self._steps.append(FullConvolution(source, self._filters(block.shortcut), total, add=True))
         groups = total.reshape(-1, block.pool, block.second.n_out)
         self._steps.append(partial(np.maximum.reduce, groups, axis=1, out=target))
         self._steps.append(partial(relu, target))
 
-    def _add_excitation(self, excitation: Excitation | None, target: Floats) -> None:
+    def _add_excitation(self, excitation: layout.Excitation | None, target: Floats) -> None:
         if excitation is not None:
-            self._steps.append(steps.Excitation(excitation, self._bank, target))
+            self._steps.append(Excitation(self._filters(excitation.squeeze), self._filters(excitation.excite), target))
 
-    def _add_end(self, layout: Layout, outputs: list[Frames]) -> None:
+    def _add_end(self, layers: layout.Layout, outputs: list[Frames]) -> None:
         """From the modules' outputs to the embedding."""
         vector = np.empty((1, self._config.embedding_size), np.float32)
-        if layout.top is None:
+        if layers.top is None:
             start = 0
             for level in (frames.inside for frames in outputs[-3:]):
                 part = vector[0, start : start + level.shape[1]]
                 self._steps.append(partial(np.maximum.reduce, level, axis=0, out=part))
                 start += level.shape[1]
         else:
-            self._add_block(layout.top, outputs[-1], vector)
-        if layout.hidden is not None:
-            filters, hidden = self._bank.filters(layout.hidden), np.empty_like(vector)
+            self._add_block(layers.top, outputs[-1], vector)
+        if layers.hidden is not None:
+            filters, hidden = self._filters(layers.hidden), np.empty_like(vector)
             self._steps.append(partial(np.matmul, vector, filters.weight, out=hidden))
             self._steps.append(partial(np.add, hidden, filters.bias, out=hidden))
             self._steps.append(partial(relu, hidden))
@@ -176,8 +504,8 @@ class CpuModel:
         self._embedding: Floats = vector[0]
 
 
-def _pads_into(block: Block | None) -> tuple[int, int]:
+def _pads_into(block: layout.Block | None) -> tuple[int, int]:
     """The zeros that `block` wants around its input."""
-    if isinstance(block, Residual):
+    if isinstance(block, layout.Residual):
         return block.first.pads
-    return block.convolution.pads if isinstance(block, Plain) else NO_PADS
+    return block.convolution.pads if isinstance(block, layout.Plain) else NO_PADS

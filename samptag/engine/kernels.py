@@ -1,6 +1,6 @@
 """The passes of `samptag.engine.winograd` as compiled loops; importing this compiles them or takes them from a cache.
 
-Only `samptag.engine.compiled` imports it, in a thread: numba alone takes half a second. The loops release the
+Only a thread of `samptag.engine.winograd` imports it: numba alone takes half a second. The loops release the
 interpreter's lock. Without fast-math they round as NumPy does, operation by operation.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from samptag.engine.winograd import Floats
+from samptag.engine.winograd import Floats, Passes
 
 
 def _mix(padded: Floats, start: int, mixed: Floats) -> None:
@@ -68,17 +68,11 @@ def _larger(x: Any, y: Any) -> Any:
     return x if x >= y or x != x else y
 
 
-class CompiledPasses:
-    """The compiled loops as `samptag.engine.winograd.Passes`."""
-
-    def rectify(self, frames: Floats) -> None:
-        """Leave it to `mix`."""
-
-    def __init__(self, mix: Callable[..., None], unmix: Callable[..., None]) -> None:
-        self.mix, self.unmix = mix, unmix
+def _left_to_mix(frames: Floats) -> None:
+    pass
 
 
-def compile_passes(cache: str | None) -> CompiledPasses:
+def compile_passes(cache: str | None) -> Passes:
     """The passes, compiled or read from the folder `cache`, where they are kept for the next process; None: nowhere.
 
     Raises
@@ -91,7 +85,8 @@ def compile_passes(cache: str | None) -> CompiledPasses:
         raise RuntimeError("numba is told not to compile: the loops would run in Python, hundreds of times slower")
     before, settings.CACHE_DIR = settings.CACHE_DIR, cache or ""
     try:
-        return CompiledPasses(
+        return Passes(
+            _left_to_mix,
             _compiled("void(float32[:,::1], int64, float32[:,:,::1])", _mix, kept=cache is not None),
             _compiled("void(float32[:,:,::1], float32[::1], float32[:,::1])", _unmix, kept=cache is not None),
         )

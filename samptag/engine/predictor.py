@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache, partial
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,9 @@ from samptag.core.config import Config, ModelConfig
 from samptag.core.device import available_cores
 from samptag.core.layout import layout
 from samptag.core.weights import Weights, model_tensors
-from samptag.engine import compiled
+from samptag.engine import winograd
 from samptag.engine.blas import one_thread
-from samptag.engine.cpu import CpuModel
-from samptag.engine.steps import FilterBank
+from samptag.engine.cpu import CpuModel, Filters
 
 if TYPE_CHECKING:
     from samptag.core.model import Model
@@ -95,7 +95,7 @@ class Predictor:
         numpy = _numpy_models(self._config, tensors, threads or default_threads()) if device == "cpu" else None
         self._backend: _Threads | TorchModel
         if numpy is not None:
-            self._backend = _Threads(numpy, long_job=compiled.worth(expected_segments))
+            self._backend = _Threads(numpy, long_job=winograd.worth_compiling(expected_segments))
             self.batch_size = max(SEGMENTS_PER_THREAD * len(numpy), LEAST_SEGMENTS)
         else:
             from samptag.engine import torch_model
@@ -151,9 +151,9 @@ def _numpy_models(config: Config, tensors: Mapping[str, NDArray[Any]], threads: 
         return None
     try:
         layers = layout(config)
-        bank = FilterBank(config, tensors)
+        filters = cache(partial(Filters, tensors=tensors, epsilon=config.bn_epsilon))
         with one_thread():
-            return [CpuModel(config, layers, bank) for _ in range(threads)]
+            return [CpuModel(config, layers, filters) for _ in range(threads)]
     except NotImplementedError:
         return None
 
@@ -195,7 +195,7 @@ class _Threads:
         for future in futures:
             future.result()
         if self._models[0].compilable:
-            compiled.count(len(segments), long_job=self._long_job)
+            winograd.count_segments(len(segments), long_job=self._long_job)
         return np.stack(results)
 
     def _drain(self, indices: Iterator[int], segments: Floats, results: list[Any]) -> None:

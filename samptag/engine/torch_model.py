@@ -26,7 +26,7 @@ from samptag.core.model import (
     Shortcut,
     build_model,
 )
-from samptag.engine.steps import folded
+from samptag.engine.cpu import folded
 
 # Segments in one pass. On the CPU one is best, because its activations stay in the cache (Conv2d of height one,
 # channels-last, 2 cores: 71 segments/s at 1, 49 at 8). On CUDA 64 segments of half precision take about 1 GB in the

@@ -9,136 +9,130 @@ Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2016). F(3, 3), 
 
 The passes around the products are written twice: here for NumPy, operation by operation, and in
 `samptag.engine.kernels` for numba, as one loop. Both round in the same places, so that it does not show in any digit
-which of them computed a segment.
+which of them computed a segment. Long jobs fetch the compiled ones in a thread, while the first segments are computed
+without them.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from samptag.files import cache_folder
+
+logger = logging.getLogger("samptag")
 
 Floats = NDArray[np.float32]
 
 _FINITE_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 POINTS = len(_FINITE_POINTS) + 1
+# numba and the kernels take 0.4 to 0.6 s of one core from the cache and 1.3 s the first time; they save half of 35 ms
+# that a segment takes, two threads at work. A job that has come this far has about as much left to save.
+AFTER_SEGMENTS = 96
 
 
-class Passes(Protocol):
+class Passes(NamedTuple):
     """The element-wise work around the products of one block of tiles; a tile is 6 frames that become 2.
 
-    The frames that go in are not negative, as ReLU leaves them.
+    Attributes
+    ----------
+    rectify : callable
+        (frames) -> ReLU in place, unless `mix` sees to it; what goes into the mixtures is not negative.
+    mix : callable
+        (padded, start, mixed) -> the 8 mixtures of the frames from `start` on, written to `mixed`, (9, tiles, n_in),
+        whose last is a spare. `padded` is frames with zeros around them, (time, n_in); each tile is of 8 frames, 6
+        further on than the one before.
+    unmix : callable
+        (products, bias, target) -> the pooled frames of `products`, (9, tiles, n_out), the last one a spare, plus
+        `bias`, (n_out,), through ReLU, written to `target`, (time, n_out), time twice the number of tiles or one less.
+        The products are overwritten.
     """
 
-    def rectify(self, frames: Floats) -> None:
-        """ReLU in place, unless `mix` sees to it."""
-
-    def mix(self, padded: Floats, start: int, mixed: Floats) -> None:
-        """Write the 8 mixtures of the frames from `start` on to `mixed`.
-
-        Parameters
-        ----------
-        padded : ndarray
-            Frames with zeros around them, (time, n_in).
-        start : int
-            The first frame.
-        mixed : ndarray
-            Shape (9, tiles, n_in): the mixtures and a spare; each tile is of 8 frames, 6 further on than the one
-            before.
-        """
-
-    def unmix(self, products: Floats, bias: Floats, target: Floats) -> None:
-        """Write the pooled frames of `products`, plus `bias`, through ReLU to `target`.
-
-        Parameters
-        ----------
-        products : ndarray
-            Shape (9, tiles, n_out), the last one a spare; they are overwritten.
-        bias : ndarray
-            Shape (n_out,).
-        target : ndarray
-            Shape (time, n_out), time twice the number of tiles or one less.
-        """
+    rectify: Callable[[Floats], None]
+    mix: Callable[[Floats, int, Floats], None]
+    unmix: Callable[[Floats, Floats, Floats], None]
 
 
-class NumpyPasses:
-    """The passes as NumPy operations: there at once, at half as much again of the whole model's time."""
+def _rectify(frames: Floats) -> None:
+    np.maximum(frames, 0, out=frames)
 
-    def rectify(self, frames: Floats) -> None:
-        """See `Passes`."""
-        np.maximum(frames, 0, out=frames)
 
-    def mix(self, padded: Floats, start: int, mixed: Floats) -> None:
-        """See `Passes`."""
-        m0, m1, m2, m3, m4, m5, m6, m7, spare = mixed
-        d0, d1, d2, d3, d4, d5, d6, d7 = (padded[start + i :: 6][: len(m0)] for i in range(8))
-        np.subtract(d4, d2, out=m1)
-        np.multiply(m1, 5.25, out=m1)
-        np.subtract(d0, d6, out=m0)
-        np.add(m0, m1, out=m0)
-        np.subtract(d3, d5, out=m1)
-        np.multiply(m1, 5.25, out=m1)
-        np.subtract(d7, d1, out=m7)
-        np.add(m7, m1, out=m7)
-        # The other points come in pairs of opposite sign: what is even in the point, plus and minus what is odd.
-        np.multiply(d4, 4.25, out=spare)
-        np.add(d2, d6, out=m2)
-        np.subtract(m2, spare, out=m2)
-        np.multiply(d3, 4.25, out=spare)
-        np.add(d1, d5, out=m3)
-        np.subtract(m3, spare, out=m3)
-        np.add(m2, m3, out=m1)
-        np.subtract(m2, m3, out=m2)
-        np.multiply(d3, 2.5, out=spare)  # of both pairs below
-        np.multiply(d2, 0.25, out=m4)
-        np.add(d6, m4, out=m4)
-        np.multiply(d4, 1.25, out=m5)
-        np.subtract(m4, m5, out=m4)
-        np.multiply(d1, 0.5, out=m5)
-        np.multiply(d5, 2, out=m6)
-        np.add(m5, m6, out=m5)
-        np.subtract(m5, spare, out=m5)
-        np.add(m4, m5, out=m3)
-        np.subtract(m4, m5, out=m4)
-        np.multiply(d1, 2, out=m5)
-        np.multiply(d5, 0.5, out=m6)
-        np.add(m5, m6, out=m5)
-        np.subtract(m5, spare, out=spare)
-        np.multiply(d2, 4, out=m6)
-        np.add(d6, m6, out=m6)
-        np.multiply(d4, 5, out=m5)
-        np.subtract(m6, m5, out=m6)
-        np.add(m6, spare, out=m5)
-        np.subtract(m6, spare, out=m6)
+def _mix(padded: Floats, start: int, mixed: Floats) -> None:
+    m0, m1, m2, m3, m4, m5, m6, m7, spare = mixed
+    d0, d1, d2, d3, d4, d5, d6, d7 = (padded[start + i :: 6][: len(m0)] for i in range(8))
+    np.subtract(d4, d2, out=m1)
+    np.multiply(m1, 5.25, out=m1)
+    np.subtract(d0, d6, out=m0)
+    np.add(m0, m1, out=m0)
+    np.subtract(d3, d5, out=m1)
+    np.multiply(m1, 5.25, out=m1)
+    np.subtract(d7, d1, out=m7)
+    np.add(m7, m1, out=m7)
+    # The other points come in pairs of opposite sign: what is even in the point, plus and minus what is odd.
+    np.multiply(d4, 4.25, out=spare)
+    np.add(d2, d6, out=m2)
+    np.subtract(m2, spare, out=m2)
+    np.multiply(d3, 4.25, out=spare)
+    np.add(d1, d5, out=m3)
+    np.subtract(m3, spare, out=m3)
+    np.add(m2, m3, out=m1)
+    np.subtract(m2, m3, out=m2)
+    np.multiply(d3, 2.5, out=spare)  # of both pairs below
+    np.multiply(d2, 0.25, out=m4)
+    np.add(d6, m4, out=m4)
+    np.multiply(d4, 1.25, out=m5)
+    np.subtract(m4, m5, out=m4)
+    np.multiply(d1, 0.5, out=m5)
+    np.multiply(d5, 2, out=m6)
+    np.add(m5, m6, out=m5)
+    np.subtract(m5, spare, out=m5)
+    np.add(m4, m5, out=m3)
+    np.subtract(m4, m5, out=m4)
+    np.multiply(d1, 2, out=m5)
+    np.multiply(d5, 0.5, out=m6)
+    np.add(m5, m6, out=m5)
+    np.subtract(m5, spare, out=spare)
+    np.multiply(d2, 4, out=m6)
+    np.add(d6, m6, out=m6)
+    np.multiply(d4, 5, out=m5)
+    np.subtract(m6, m5, out=m6)
+    np.add(m6, spare, out=m5)
+    np.subtract(m6, spare, out=m6)
 
-    def unmix(self, products: Floats, bias: Floats, target: Floats) -> None:
-        """See `Passes`."""
-        p0, p1, p2, p3, p4, p5, p6, p7, even_1 = products
-        np.add(p1, p2, out=even_1)
-        odd_1 = np.subtract(p1, p2, out=p2)
-        even_2 = np.add(p3, p4, out=p1)
-        odd_2 = np.subtract(p3, p4, out=p4)
-        even_half = np.add(p5, p6, out=p3)
-        odd_half = np.subtract(p5, p6, out=p6)
-        np.add(p0, even_1, out=p0)
-        np.add(p0, even_2, out=p0)
-        np.add(p0, even_half, out=p0)
-        # Powers of two scale without rounding.
-        _scaled_sum(odd_1, (odd_2, 2), (odd_half, 0.5), out=p5)
-        np.maximum(p0, p5, out=p0)
-        _scaled_sum(even_1, (even_2, 4), (even_half, 0.25), out=p5)
-        np.maximum(p0, p5, out=p0)
-        np.add(p0, bias, out=target[::2])
-        _scaled_sum(odd_1, (odd_2, 4), (odd_half, 0.25), out=p5)
-        _scaled_sum(even_1, (even_2, 4), (even_half, 0.25), out=p0)
-        np.maximum(p5, p0, out=p5)
-        _scaled_sum(odd_1, (odd_2, 4), (odd_half, 0.25), out=p0)
-        np.add(p0, p7, out=p0)
-        np.maximum(p5, p0, out=p5)
-        second = target[1::2]
-        np.add(p5[: len(second)], bias, out=second)
-        np.maximum(target, 0, out=target)
+
+def _unmix(products: Floats, bias: Floats, target: Floats) -> None:
+    p0, p1, p2, p3, p4, p5, p6, p7, even_1 = products
+    np.add(p1, p2, out=even_1)
+    odd_1 = np.subtract(p1, p2, out=p2)
+    even_2 = np.add(p3, p4, out=p1)
+    odd_2 = np.subtract(p3, p4, out=p4)
+    even_half = np.add(p5, p6, out=p3)
+    odd_half = np.subtract(p5, p6, out=p6)
+    np.add(p0, even_1, out=p0)
+    np.add(p0, even_2, out=p0)
+    np.add(p0, even_half, out=p0)
+    # Powers of two scale without rounding.
+    _scaled_sum(odd_1, (odd_2, 2), (odd_half, 0.5), out=p5)
+    np.maximum(p0, p5, out=p0)
+    _scaled_sum(even_1, (even_2, 4), (even_half, 0.25), out=p5)
+    np.maximum(p0, p5, out=p0)
+    np.add(p0, bias, out=target[::2])
+    _scaled_sum(odd_1, (odd_2, 4), (odd_half, 0.25), out=p5)
+    _scaled_sum(even_1, (even_2, 4), (even_half, 0.25), out=p0)
+    np.maximum(p5, p0, out=p5)
+    _scaled_sum(odd_1, (odd_2, 4), (odd_half, 0.25), out=p0)
+    np.add(p0, p7, out=p0)
+    np.maximum(p5, p0, out=p5)
+    second = target[1::2]
+    np.add(p5[: len(second)], bias, out=second)
+    np.maximum(target, 0, out=target)
 
 
 def _scaled_sum(first: Floats, *others: tuple[Floats, float], out: Floats) -> None:
@@ -148,18 +142,61 @@ def _scaled_sum(first: Floats, *others: tuple[Floats, float], out: Floats) -> No
         first = np.add(first, other, out=out)
 
 
-_passes: Passes = NumpyPasses()
+NUMPY = Passes(_rectify, _mix, _unmix)
+"""The passes as NumPy operations: there at once, at half as much again of the whole model's time."""
+
+passes = NUMPY  # those in use
+_lock = threading.Lock()
+_seen = 0
+_begun = False
 
 
-def current() -> Passes:
-    """The passes in use."""
-    return _passes
+def worth_compiling(segments: float | None) -> bool:
+    """Whether a job of so many segments is known to be long enough for the compiled passes; None: it is not known."""
+    return segments is not None and segments > 2 * AFTER_SEGMENTS
 
 
-def use(passes: Passes) -> None:
-    """Use `passes` from now on, in all threads, in the middle of a segment too."""
-    global _passes
-    _passes = passes
+def count_segments(segments: int, *, long_job: bool) -> None:
+    """Take note of so many computed segments; fetch the compiled passes once, as soon as they are worth it.
+
+    With `long_job` it is known that many more are to come.
+    """
+    global _seen, _begun
+    with _lock:
+        _seen += segments
+        if _begun or (_seen < AFTER_SEGMENTS and not long_job):
+            return
+        _begun = True
+    # A daemon: a command that is done must not wait for what it no longer needs.
+    threading.Thread(target=fetch_compiled, name="samptag-compile", daemon=True).start()
+
+
+def fetch_compiled() -> None:
+    """Use the compiled passes from now on, in all threads, in the middle of a segment too.
+
+    Without numba, or with one that fails, all stays as it is.
+    """
+    global passes
+    try:
+        from samptag.engine.kernels import compile_passes
+
+        folder = cache_folder("numba")
+        passes = compile_passes(str(folder) if _ours_alone(folder) else None)
+    except Exception as error:
+        logger.debug("no compiled passes: %s: %s", type(error).__name__, error)
+
+
+def _ours_alone(folder: Path) -> bool:
+    """Whether `folder`, which is made if need be, is writable by this user alone.
+
+    What numba keeps are pickles, which can run anything when they are read.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return False
+    return os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def _tap_mixtures() -> NDArray[np.float64]:

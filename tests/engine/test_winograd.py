@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from samptag.core.layout import Convolution
-from samptag.engine import compiled, winograd
-from samptag.engine.steps import (
+from samptag.engine import winograd
+from samptag.engine.cpu import (
     MAX_TILES,
     Filters,
     Frames,
@@ -59,7 +59,7 @@ def test_both_ways_give_the_pooled_convolution(rows: int, n_in: int, n_out: int,
     ways = []
     for kind, options in ((WinogradConvolution, {"scratch": scratch}), (PooledConvolution, {})):
         target = np.full((rows, n_out), np.nan, np.float32)
-        kind(source, Filters(LAYER, values, epsilon=1e-3), target, **options)()
+        kind(source, Filters(LAYER, tensors=values, epsilon=1e-3), target, **options)()
         np.testing.assert_allclose(target, expected, rtol=1e-5, atol=1e-5)
         ways.append(target)
     assert (ways[0] != ways[1]).any(), "two ways that round alike are one"
@@ -74,7 +74,7 @@ def test_it_is_taken_where_it_fits():
 def test_compiled_passes_give_the_same_digits(tmp_path):
     from samptag.engine.kernels import compile_passes
 
-    by_numpy, by_numba = winograd.NumpyPasses(), compile_passes(str(tmp_path))
+    by_numpy, by_numba = winograd.NUMPY, compile_passes(str(tmp_path))
     kept = list(tmp_path.rglob("*.nbi"))
     assert kept, "the compiled passes are kept for the next process"
     for index in kept:
@@ -111,9 +111,9 @@ def test_a_folder_that_others_may_write_to_keeps_no_compiled_passes(tmp_path, mo
         folder.chmod(mode)
     caches = []
     monkeypatch.setenv("SAMPTAG_CACHE", str(tmp_path))
-    monkeypatch.setattr(winograd, "use", caches.append)
-    monkeypatch.setattr(kernels, "compile_passes", lambda cache: cache)
-    compiled.fetch()
+    monkeypatch.setattr(winograd, "passes", winograd.NUMPY)
+    monkeypatch.setattr(kernels, "compile_passes", caches.append)
+    winograd.fetch_compiled()
     assert caches == [str(folder) if kept else None]
     assert folder.stat().st_mode & 0o777 == (mode or 0o700)
 
@@ -130,9 +130,7 @@ def test_passes_that_are_not_kept_are_compiled(tmp_path, monkeypatch):
 
 def test_loops_that_numba_would_leave_to_python_are_not_taken(tmp_path):
     script = (
-        "from samptag.engine import compiled, winograd\n"
-        "compiled.fetch()\n"
-        "assert isinstance(winograd.current(), winograd.NumpyPasses)\n"
+        "from samptag.engine import winograd\nwinograd.fetch_compiled()\nassert winograd.passes is winograd.NUMPY\n"
     )
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "SAMPTAG_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
@@ -140,30 +138,30 @@ def test_loops_that_numba_would_leave_to_python_are_not_taken(tmp_path):
 
 def test_long_jobs_fetch_the_compiled_passes_once(monkeypatch):
     fetched = []
-    monkeypatch.setattr(compiled, "fetch", lambda: fetched.append(1))
-    monkeypatch.setattr(compiled, "_seen", 0)
-    monkeypatch.setattr(compiled, "_begun", False)
+    monkeypatch.setattr(winograd, "fetch_compiled", lambda: fetched.append(1))
+    monkeypatch.setattr(winograd, "_seen", 0)
+    monkeypatch.setattr(winograd, "_begun", False)
     started = []
-    monkeypatch.setattr(compiled.threading, "Thread", lambda target, **_: started.append(target) or Started(target))
-    compiled.count(compiled.AFTER_SEGMENTS - 1, long_job=False)
+    monkeypatch.setattr(winograd.threading, "Thread", lambda target, **_: started.append(target) or Started(target))
+    winograd.count_segments(winograd.AFTER_SEGMENTS - 1, long_job=False)
     assert not started
-    compiled.count(1, long_job=False)
-    compiled.count(1000, long_job=False)
+    winograd.count_segments(1, long_job=False)
+    winograd.count_segments(1000, long_job=False)
     assert len(fetched) == 1
 
 
 def test_a_job_that_is_known_to_be_long_fetches_them_after_its_first_call(monkeypatch):
-    monkeypatch.setattr(compiled, "_seen", 0)
-    monkeypatch.setattr(compiled, "_begun", False)
+    monkeypatch.setattr(winograd, "_seen", 0)
+    monkeypatch.setattr(winograd, "_begun", False)
     started = []
-    monkeypatch.setattr(compiled.threading, "Thread", lambda target, **_: started.append(target) or Started(list))
-    assert not compiled.worth(None)
-    assert not compiled.worth(12.0)
-    assert compiled.worth(1000.0)
-    compiled.count(1, long_job=compiled.worth(12.0))
+    monkeypatch.setattr(winograd.threading, "Thread", lambda target, **_: started.append(target) or Started(list))
+    assert not winograd.worth_compiling(None)
+    assert not winograd.worth_compiling(12.0)
+    assert winograd.worth_compiling(1000.0)
+    winograd.count_segments(1, long_job=winograd.worth_compiling(12.0))
     assert not started
-    compiled.count(1, long_job=compiled.worth(1000.0))
-    assert started == [compiled.fetch]
+    winograd.count_segments(1, long_job=winograd.worth_compiling(1000.0))
+    assert started == [winograd.fetch_compiled]
 
 
 class Started:
@@ -179,9 +177,7 @@ class Started:
 def test_without_a_numba_that_works_all_stays_as_it_is(tmp_path, numba: str):
     (tmp_path / "numba.py").write_text(numba)
     script = (
-        "from samptag.engine import compiled, winograd\n"
-        "compiled.fetch()\n"
-        "assert isinstance(winograd.current(), winograd.NumpyPasses)\n"
+        "from samptag.engine import winograd\nwinograd.fetch_compiled()\nassert winograd.passes is winograd.NUMPY\n"
     )
     environment = {"PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path)), "SAMPTAG_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment)
