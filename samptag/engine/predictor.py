@@ -52,7 +52,6 @@ class Predictor:
     Parameters
     ----------
     model : Weights, SampleCNN or SpectrogramModel
-        The network; it is left as it is.
     device : str
         Where to compute, as `samptag.core.device.choose_device` names it.
     threads : int or None
@@ -64,8 +63,6 @@ class Predictor:
 
     Attributes
     ----------
-    device : str
-        As given.
     batch_size : int
         Number of segments per call that keeps the device busy. More is fine too: no memory depends on it but that of
         the arguments and results.
@@ -110,17 +107,12 @@ class Predictor:
         self._head_bias = tensors["head.bias"].astype(np.float64)
 
     def __call__(self, segments: Floats) -> tuple[Floats, Floats]:
-        """Scores and embeddings of segments.
+        """Scores in [0, 1], (k, n_tags), and embeddings, (k, embedding_size), both float32, of segments.
 
         Parameters
         ----------
-        segments : ndarray
-            Samples in [-1, 1], float32, shape (k, input_length), k from 0 upwards.
-
-        Returns
-        -------
-        tuple of ndarray
-            Scores in [0, 1], shape (k, n_tags), and embeddings, shape (k, embedding_size), both float32.
+        segments : ndarray of float32, (k, input_length)
+            Samples in [-1, 1], k from 0 upwards.
 
         Raises
         ------
@@ -135,9 +127,8 @@ class Predictor:
                 f"not {segments.dtype} of shape {segments.shape}"
             )
         if not len(segments):
-            return np.empty((0, self._config.n_tags), np.float32), np.empty(
-                (0, self._config.embedding_size), np.float32
-            )
+            sizes = (self._config.n_tags, self._config.embedding_size)
+            return np.empty((0, sizes[0]), np.float32), np.empty((0, sizes[1]), np.float32)
         # What overflows becomes a score that is not a number, which is told apart later.
         with one_thread(), np.errstate(all="ignore"):
             embeddings = self._backend.embed(segments)

@@ -47,12 +47,12 @@ class TorchModel:
     In half precision a segment that is too loud for it, or whose embedding overflows, is computed again in float32, so
     that every device has a score wherever the CPU has one.
 
+    Later changes to `model`, which is left as it is, do not reach this copy.
+
     Parameters
     ----------
     model : SampleCNN or SpectrogramModel
-        The network; it is left as it is, and later changes to it do not reach this copy.
     device : str
-        Where to compute.
     batch_size : int or None
         Segments in one pass; None for what suits the device.
     dtype : torch.dtype or None
@@ -85,11 +85,6 @@ class TorchModel:
         """The embeddings, (k, embedding_size) float32, of segments, (k, input_length) float32; k at least 1.
 
         Calls from several threads take turns.
-
-        Raises
-        ------
-        MemoryError
-            The device is out of memory.
         """
         with _memory_errors(), self._one_at_a_time, torch.inference_mode():
             waveforms = torch.from_numpy(np.require(segments, requirements=["C", "W"]))
@@ -172,20 +167,7 @@ class _Buffer:
 
 
 def folded_filters(layer: Convolution | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weights and bias of one layer that does what `layer` and `norm` in evaluation mode do, on their device.
-
-    Parameters
-    ----------
-    layer : Convolution or nn.Linear
-        Weights of shape (out, ...).
-    norm : nn.BatchNorm1d or nn.BatchNorm2d
-        What follows it.
-
-    Returns
-    -------
-    tuple of Tensor
-        Weights in the shape of the layer's, and bias, (out,), float32.
-    """
+    """Weights, (out, ...), and bias, (out,), of one layer that does what both do in evaluation mode; float32."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("batch normalisation without running statistics cannot be folded")
     parts = (layer.weight, layer.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
