@@ -270,9 +270,9 @@ def _introduce(event: Prepared) -> None:
         f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps an epoch), {len(splits.valid)} "
         "validation clips"
     )
-    if splits.teachers is not None:
+    if splits.teachers:
         live = "" if splits.live is None else ", who hear every segment as it is augmented"
-        note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers.names)}{live}")
+        note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers)}{live}")
     else:
         counts = zip(dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
         per_tag = ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts)

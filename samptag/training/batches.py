@@ -1,11 +1,13 @@
-"""Which segments an epoch sees, in which order, and how they come from the cache to the device."""
+"""What a training hears: its clips and their audio, the segments of an epoch, and how they come to the device."""
 
-import queue
-import threading
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,16 +18,24 @@ from samptag.audio.decode import SCALE
 from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN
 from samptag.core.protocols import paper_counts
-from samptag.data import AudioCache
+from samptag.data import AudioCache, Dataset, build_cache
 from samptag.engine.predictor import Predictor
+from samptag.errors import DatasetError
 from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
+
+logger = logging.getLogger("samptag")
 
 # "shifted" segments are moved by at most this share of their length.
 LARGEST_SHIFT = 1 / 16
 # A subset loses up to a batch less one segment an epoch: 1 % of so many batches. The authors' subsets have 179.
 LEAST_BATCHES_OF_A_SUBSET = 100
 AHEAD = 3
+# Audio goes to a GPU's memory when it takes no more than this share of what is free; activations need the rest.
+RESIDENT_SHARE = 0.4
+FEW_VALID_CLIPS = 30
+
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,27 +54,21 @@ class Segments:
         Samples of each, as they are handed on.
     """
 
-    clips: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    clips: Places
+    starts: Places
+    lengths: Places
     width: int
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def then(self, others: "Segments") -> "Segments":
-        """These and `others`, which are as wide and whose `clips` are rows of another list."""
-        pairs = ((self.clips, others.clips), (self.starts, others.starts), (self.lengths, others.lengths))
-        clips, starts, lengths = (np.concatenate(pair) for pair in pairs)
-        return Segments(clips, starts, lengths, self.width)
-
-    def take(self, rows: NDArray[np.int64] | slice) -> "Segments":
+    def take(self, rows: Places | slice) -> "Segments":
         """The segments at `rows`, in that order."""
         return Segments(self.clips[rows], self.starts[rows], self.lengths[rows], self.width)
 
 
 def consecutive_segments(
-    cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, per_clip: int | None = None
+    cache: AudioCache, clips: Places, *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
     """The segments of `clips` end to end, clip after clip, the same ones every time.
 
@@ -79,38 +83,36 @@ def consecutive_segments(
     """
     counts = paper_counts(cache.lengths[clips], length=model.input_length, sample_rate=model.sample_rate)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
-    rows = np.repeat(np.arange(len(clips)), kept)
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(kept) - kept, kept)
+    rows, place = np.repeat(np.arange(len(clips)), kept), _numbered(kept)
     numbers = place if per_clip is None else (place * counts[rows]) // kept[rows]
     starts = cache.starts[clips][rows] + numbers * model.input_length
     lengths = np.minimum(model.input_length, cache.lengths[clips][rows] - numbers * model.input_length)
     return Segments(rows, starts, lengths, model.input_length)
 
 
-def _random_starts(
-    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, width: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Where as many crops of each clip as `every` has start: at a random place in each of equal parts of the clip."""
-    counts = np.bincount(every.clips, minlength=len(clips))
-    place = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts)
+def _numbered(counts: Places) -> Places:
+    """0, 1, ... up to each of `counts`, one after another."""
+    numbers: Places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return numbers
+
+
+def _starts(
+    every: Segments, cache: AudioCache, clips: Places, *, how: str, width: int, rng: np.random.Generator
+) -> Places:
+    """Where the segments of an epoch start, as `Recipe.segments` says: every one stays inside its clip."""
+    starts, first = every.starts, cache.starts[clips][every.clips]
     room = np.maximum(cache.lengths[clips][every.clips] - width, 0)
-    offsets = np.floor((place + rng.random(len(every))) / counts[every.clips] * (room + 1)).astype(np.int64)
-    starts: NDArray[np.int64] = cache.starts[clips][every.clips] + np.minimum(offsets, room)
+    if how == "random":  # one in each of as many equal parts of the clip
+        counts = np.bincount(every.clips, minlength=len(clips))
+        place = (_numbered(counts) + rng.random(len(every))) / counts[every.clips]
+        starts = first + np.minimum(np.floor(place * (room + 1)).astype(np.int64), room)
+    elif how == "shifted":
+        shifts = np.rint(rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, len(every)) * every.width).astype(np.int64)
+        starts = first + np.clip(every.starts - first + shifts, 0, room)
     return starts
 
 
-def _shifted_starts(
-    every: Segments, cache: AudioCache, clips: NDArray[np.int64], *, width: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """The starts of `every`, each moved by at most `LARGEST_SHIFT` of its length inside its clip."""
-    first = cache.starts[clips][every.clips]
-    room = np.maximum(cache.lengths[clips][every.clips] - width, 0)
-    shifts = np.rint(rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, len(every)) * every.width).astype(np.int64)
-    starts: NDArray[np.int64] = first + np.clip(every.starts - first + shifts, 0, room)
-    return starts
-
-
-def _examples(clips: NDArray[np.int64], *, each: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _examples(clips: Places, *, each: int, rng: np.random.Generator) -> Places:
     """Rows of the segments of every example, (examples, each): all of one clip, none twice as far as they go."""
     if each == 1:
         return np.arange(len(clips))[:, None]
@@ -118,14 +120,13 @@ def _examples(clips: NDArray[np.int64], *, each: int, rng: np.random.Generator) 
     order = order[np.argsort(clips[order], kind="stable")]
     counts = np.bincount(clips)
     filled = -(-counts // each) * each
-    place = np.arange(filled.sum()) - np.repeat(np.cumsum(filled) - filled, filled)
     first = np.repeat(np.cumsum(counts) - counts, filled)
-    rows: NDArray[np.int64] = order[first + place % np.repeat(counts, filled)].reshape(-1, each)
+    rows: Places = order[first + _numbered(filled) % np.repeat(counts, filled)].reshape(-1, each)
     return rows
 
 
 def epoch_segments(
-    cache: AudioCache, clips: NDArray[np.int64], *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
+    cache: AudioCache, clips: Places, *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
 ) -> Segments:
     """The segments of one training epoch in their order, which depends on seed and epoch alone.
 
@@ -134,11 +135,7 @@ def epoch_segments(
     rng = np.random.default_rng([seed, epoch])
     segments = consecutive_segments(cache, clips, model=model, per_clip=recipe.segments_per_clip)
     width = recipe.augmentation.reach(model.input_length)
-    starts = segments.starts
-    if recipe.segments == "random":
-        starts = _random_starts(segments, cache, clips, width=width, rng=rng)
-    elif recipe.segments == "shifted":
-        starts = _shifted_starts(segments, cache, clips, width=width, rng=rng)
+    starts = _starts(segments, cache, clips, how=recipe.segments, width=width, rng=rng)
     left = (cache.starts + cache.lengths)[clips][segments.clips] - starts
     segments = Segments(segments.clips, starts, np.minimum(left, width), width)
     examples = _examples(segments.clips, each=recipe.segments_per_example, rng=rng)
@@ -237,43 +234,188 @@ class EmbeddedSource:
 
 
 class Prefetcher:
-    """Batches made ahead by a thread, at most `AHEAD` of them; `waited_seconds` is how long the caller waited."""
+    """Batches loaded ahead by a thread, `AHEAD` of them; `waited_seconds` is how long the caller waited."""
 
     def __init__(self, load: Callable[[Segments], Tensor], batches: Sequence[Segments]) -> None:
         self._load, self._batches = load, batches
-        self._queue: queue.Queue[tuple[Segments, Tensor] | BaseException | None] = queue.Queue(AHEAD)
-        self._stop = threading.Event()
         self.waited_seconds = 0.0
 
     def __iter__(self) -> Iterator[tuple[Segments, Tensor]]:
         """Every batch with its waveforms, in order; the thread ends when the iteration does, in whatever way."""
-        thread = threading.Thread(target=self._work, name="samptag-batches", daemon=True)
-        thread.start()
+        thread = ThreadPoolExecutor(1, "samptag-batches")
         try:
-            while True:
+            loading = deque(thread.submit(self._load, batch) for batch in self._batches[:AHEAD])
+            for number, batch in enumerate(self._batches, start=AHEAD):
                 started = time.perf_counter()
-                item = self._queue.get()
+                waveforms = loading.popleft().result()
                 self.waited_seconds += time.perf_counter() - started
-                if item is None:
-                    return
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+                if number < len(self._batches):
+                    loading.append(thread.submit(self._load, self._batches[number]))
+                yield batch, waveforms
         finally:
-            self._stop.set()
-            while thread.is_alive():
-                try:
-                    self._queue.get(timeout=0.05)
-                except queue.Empty:
-                    continue
-            thread.join()
+            thread.shutdown(cancel_futures=True)
 
-    def _work(self) -> None:
-        try:
-            for batch in self._batches:
-                if self._stop.is_set():
-                    return
-                self._queue.put((batch, self._load(batch)))
-            self._queue.put(None)
-        except Exception as error:
-            self._queue.put(error)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Taught:
+    """What teachers say about segments.
+
+    Attributes
+    ----------
+    scores : ndarray of float32, (segments, tags)
+        In [0, 1].
+    starts : ndarray of int64, (segments,)
+        Where the segments start, counted as in `AudioCache.starts`, ascending; no two overlap.
+    length : int
+        Samples of a segment.
+    """
+
+    scores: NDArray[np.float32]
+    starts: Places
+    length: int
+
+    def __call__(self, segments: Segments) -> NDArray[np.float32]:
+        """The scores, (n, tags), of segments that lie less than half their length from those that were heard."""
+        found: NDArray[np.float32] = self.scores[np.searchsorted(self.starts, segments.starts - self.length // 2)]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Splits:
+    """The training and validation clips of a data set, with their decoded audio.
+
+    Attributes
+    ----------
+    model : ModelConfig
+        Of the model that sees the segments.
+    recipe : Recipe
+        How they are taken from the clips.
+    train, valid : ndarray of int64
+        Places of the clips that have sound, in `Dataset.clips`.
+    train_labels, valid_labels : ndarray of float32, (clips, tags)
+        In [0, 1]; zeros where teachers give the labels.
+    teachers : Mapping of str to str
+        Who gives the labels: names of networks, and their digests; empty where the data set has labels.
+    taught : Taught or None
+        What they say about all these clips; about those of the validation alone where there is `live`.
+    live : callable or None
+        Augmented waveforms of training segments, (n, samples) -> what the teachers say about them, (n, tags).
+    """
+
+    dataset: Dataset
+    cache: AudioCache
+    model: ModelConfig
+    recipe: Recipe
+    train: Places
+    valid: Places
+    train_labels: NDArray[np.float32]
+    valid_labels: NDArray[np.float32]
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    taught: Taught | None = None
+    live: Callable[[Tensor], Tensor] | None = None
+
+    def epoch(self, number: int, *, seed: int) -> Segments:
+        """The training segments of an epoch in their order; their `clips` are rows of `train_labels`."""
+        return epoch_segments(self.cache, self.train, model=self.model, recipe=self.recipe, seed=seed, epoch=number)
+
+    def consecutive(self, clips: Places) -> Segments:
+        """The segments of `clips` (`train` or `valid`) end to end, as many of each as the recipe takes."""
+        return consecutive_segments(self.cache, clips, model=self.model, per_clip=self.recipe.segments_per_clip)
+
+    @property
+    def clips(self) -> Places:
+        """Places of all these clips."""
+        return np.concatenate([self.train, self.valid])
+
+    def targets(self, segments: Segments, labels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What a model should say about segments, (n, tags): what teachers say, else `labels` of their clips."""
+        return labels[segments.clips] if self.taught is None else self.taught(segments)
+
+    def source(self, device: torch.device, *, resident: bool | None) -> MappedSource | ResidentSource:
+        """Where waveforms come from; None: the device's memory when it is CUDA's with room."""
+        if resident is None:
+            needed = 2 * int(self.cache.lengths[self.clips].sum())
+            resident = device.type == "cuda" and needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        if resident:
+            width = self.recipe.augmentation.reach(self.model.input_length)
+            return ResidentSource(self.cache, self.clips, width=width, device=device)
+        return MappedSource(self.cache, device=device)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a resumed training must find again: the tags, the split with its clips, and the teachers."""
+        names = {"tags": list(self.dataset.tags), "split_name": self.dataset.split_name}
+        return {**names, "split_hash": self.cache.split_hash, "teachers": list(self.teachers.values()) or None}
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What is unusual about the split: an empty part, counts other than the published, few clips, and the like."""
+        lines = [problem.message for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
+        if len(self.valid) < FEW_VALID_CLIPS:
+            lines.append(
+                f"{len(self.valid)} validation clips are few: which epoch they call the best means little, and their "
+                "figures less"
+            )
+        return tuple(lines)
+
+    @property
+    def short_clips(self) -> int:
+        """How many training clips are shorter than a segment; zeros fill them up."""
+        return int((self.cache.lengths[self.train] < self.model.input_length).sum())
+
+    @property
+    def left_out(self) -> int:
+        """How many listed clips are missing, too short for the split, or could not be decoded."""
+        return self.cache.left_out + len(self.dataset.unusable)
+
+
+def decode(
+    dataset: Dataset,
+    *,
+    model: ModelConfig,
+    recipe: Recipe,
+    directory: Path | None,
+    jobs: int | None,
+    teachers: Mapping[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> Splits:
+    """The data set's audio at the model's rate; `teachers`, if any, have still to hear it.
+
+    Raises
+    ------
+    DatasetError
+        When training or validation has no clip with sound, or training has no positive of any tag and no teacher.
+    """
+    chosen = {split: dataset.select(split) for split in ("train", "valid")}
+    cache = build_cache(
+        dataset,
+        sample_rate=model.sample_rate,
+        directory=directory,
+        jobs=jobs,
+        segment_length=model.input_length,
+        progress=progress,
+    )
+    places = {id(clip): place for place, clip in enumerate(dataset.clips)}
+    kept = {}
+    for split, clips in chosen.items():
+        every = np.array([places[id(clip)] for clip in clips], dtype=np.int64)
+        kept[split] = every[cache.lengths[every] > 0]
+        if not len(kept[split]):
+            raise DatasetError(f"{dataset.root}: no {split} clip can be decoded; {cache.report_path} says why")
+    labels = {s: np.stack([dataset.clips[place].labels for place in kept[s]]).astype(np.float32) for s in kept}
+    silent = [tag for tag, count in zip(dataset.tags, labels["train"].sum(axis=0), strict=True) if count == 0]
+    if not teachers and len(silent) == len(dataset.tags):
+        raise DatasetError(f"{dataset.root}: no training clip has any of the {len(silent)} tags")
+    if not teachers and silent:
+        logger.warning("no training clip has %s: these tags cannot be learned", ", ".join(silent))
+    return Splits(
+        dataset=dataset,
+        cache=cache,
+        model=model,
+        recipe=recipe,
+        train=kept["train"],
+        valid=kept["valid"],
+        train_labels=labels["train"],
+        valid_labels=labels["valid"],
+        teachers=teachers,
+    )

@@ -12,8 +12,8 @@ from typing import Any
 
 from samptag.errors import OutputError
 from samptag.files import atomic_write, os_errors_as
+from samptag.training.batches import Splits
 from samptag.training.config import TrainConfig
-from samptag.training.splits import Splits
 
 logger = logging.getLogger("samptag")
 

@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from samptag.core.model import SampleCNN
 from samptag.training.recipe import Recipe
@@ -19,31 +18,14 @@ from samptag.training.recipe import Recipe
 HIGHEST_BALANCED_WEIGHT = 100.0
 
 
-def pos_weights(choice: float | str | None, labels: NDArray[np.float32]) -> Tensor | None:
-    """The weight of each tag's positives in the loss, (tags,); None for no weights."""
-    if choice is None:
-        return None
+def label_loss(choice: float | str | None, labels: NDArray[np.float32]) -> nn.Module:
+    """Cross-entropy of logits and labels, which may be soft, summed; `choice` is `TrainConfig.pos_weight`."""
+    weights = None
     if choice == "balanced":
-        return torch.from_numpy(balanced_weights(labels))
-    return torch.full((labels.shape[1],), float(choice))
-
-
-class LabelLoss:
-    """Binary cross-entropy summed over segments and tags; labels may be soft.
-
-    Parameters
-    ----------
-    weights : Tensor or None
-        Of each tag's positives, (tags,).
-    """
-
-    def __init__(self, weights: Tensor | None) -> None:
-        self._weights = weights
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of logits (n, tags) against labels (n, tags) in [0, 1]."""
-        weights = None if self._weights is None else self._weights.to(logits.device)
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum", pos_weight=weights)
+        weights = torch.from_numpy(balanced_weights(labels))
+    elif choice is not None:
+        weights = torch.full((labels.shape[1],), float(choice))
+    return nn.BCEWithLogitsLoss(reduction="sum", pos_weight=weights)
 
 
 def balanced_weights(labels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -78,14 +60,7 @@ def make_optimiser(model: SampleCNN, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Have `optimiser` continue where its ``state_dict`` was taken, on whatever kind of device that was.
-
-    Parameters
-    ----------
-    optimiser : torch.optim.Optimizer
-        A fresh one over the same parameters.
-    state : Mapping
-    """
+    """Have a fresh `optimiser` continue where ``state_dict`` was taken, on whatever kind of device that was."""
     optimiser.load_state_dict(dict(state))
     # Moments come back in the layout of the device they were saved from. A fused step reads parameter and moments side
     # by side in memory, whatever their strides say.
@@ -96,14 +71,9 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
 
 
 class MovingAverage:
-    """The exponential moving average of a model's weights and batch-norm statistics.
+    """The exponential moving average of a model's state dict: its weights and batch-norm statistics.
 
-    Parameters
-    ----------
-    state : Mapping
-        The model's state dict, where the average starts.
-    decay : float
-        Of the average a step; less in the first steps, (1 + t) / (10 + t), so that the random start is soon forgotten.
+    A step keeps `decay` of it; less in the first ones, (1 + t) / (10 + t), so that the random start is soon forgotten.
     """
 
     def __init__(self, state: Mapping[str, Tensor], *, decay: float) -> None:
@@ -125,13 +95,7 @@ class NormWarmUp:
     """Lets the running statistics of batch normalisation follow fast at first.
 
     At step t (from 1) a batch weighs ``steps / (steps + t - 1)`` in them, until that has come down to the model's own
-    momentum. The norms themselves keep their momentum, which torch.compile takes for a constant.
-
-    Parameters
-    ----------
-    model : SampleCNN
-    steps : int
-        0 changes nothing.
+    momentum; with no `steps` nothing changes. The norms keep their momentum, which torch.compile takes for a constant.
     """
 
     def __init__(self, model: SampleCNN, *, steps: int) -> None:
@@ -155,48 +119,47 @@ class NormWarmUp:
 
 @dataclass(frozen=True)
 class EpochVerdict:
-    """What follows from one epoch's validation.
+    """What follows from one epoch's validation."""
 
-    Attributes
-    ----------
-    best : bool
-        The weights just validated are the best of the stage: keep them.
-    reload : bool
-        The stage is over: load its best weights and start a fresh optimiser.
-    finished : bool
-        The training is over (with `reload`, after loading the best weights).
-    """
-
-    best: bool
-    reload: bool = False
-    finished: bool = False
+    best: bool  # the weights just validated are the best of the stage: keep them
+    reload: bool = False  # the stage is over: load its best weights and start a fresh optimiser
+    finished: bool = False  # the training is over (with `reload`, after loading the best weights)
 
 
-class StagedSchedule:
+class _Schedule:
+    """Plain numbers decide the learning rate, and go into checkpoints."""
+
+    _kept: ClassVar[tuple[str, ...]]
+    stage = 0
+
+    def step_done(self) -> None:
+        """Count one step of the optimiser, where that matters."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers from which `load_state_dict` continues."""
+        return {name: getattr(self, name) for name in self._kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        for name in self._kept:
+            setattr(self, name, state[name])
+
+
+class StagedSchedule(_Schedule):
     """The paper's schedule: a falling list of learning rates, each kept until the validation loss stops falling.
 
     Each stage is a fit of its own: its best loss, its patience and its iteration counter start afresh (authors'
     script: one Keras ``fit_generator`` with a new optimiser and new early stopping a stage).
 
-    Parameters
-    ----------
-    learning_rates : tuple of float
-        One a stage.
-    patience : int
-        As Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and the one after them
-        ends the stage. Their `EarlyStopping` asks whether it has waited long enough before it counts the epoch.
-    iteration_decay : float
-        See `learning_rate`.
+    `patience` is as Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and the one
+    after them ends the stage. Their `EarlyStopping` asks whether it has waited long enough before it counts the epoch.
     """
 
+    _kept = ("stage", "iteration", "best_loss", "waited")
+
     def __init__(self, learning_rates: tuple[float, ...], *, patience: int, iteration_decay: float) -> None:
-        self._rates = learning_rates
-        self._patience = patience
-        self._decay = iteration_decay
-        self.stage = 0
-        self.iteration = 0
-        self.best_loss = math.inf
-        self.waited = 0
+        self._rates, self._patience, self._decay = learning_rates, patience, iteration_decay
+        self.iteration, self.best_loss, self.waited = 0, math.inf, 0
 
     def learning_rate(self, progress: float = 0.0) -> float:
         """The rate of the next step: the stage's, divided by (1 + iteration_decay * iterations of the stage).
@@ -210,13 +173,7 @@ class StagedSchedule:
         self.iteration += 1
 
     def epoch_done(self, valid_loss: float) -> EpochVerdict:
-        """The verdict on an epoch that ended with this segment validation loss.
-
-        Parameters
-        ----------
-        valid_loss : float
-            NaN counts as no improvement.
-        """
+        """The verdict on an epoch that ended with this segment validation loss; NaN is no improvement."""
         if valid_loss < self.best_loss:
             self.best_loss, self.waited = valid_loss, 0
             return EpochVerdict(best=True)
@@ -229,37 +186,14 @@ class StagedSchedule:
         self.iteration, self.best_loss, self.waited = 0, math.inf, 0
         return EpochVerdict(best=False, reload=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers from which `load_state_dict` continues."""
-        return {
-            "stage": self.stage,
-            "iteration": self.iteration,
-            "best_loss": self.best_loss,
-            "waited": self.waited,
-        }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self.stage, self.iteration = int(state["stage"]), int(state["iteration"])
-        self.best_loss, self.waited = float(state["best_loss"]), int(state["waited"])
+class CosineSchedule(_Schedule):
+    """Linear warm-up over a share of the budget in [0, 1), then half a cosine from `peak` down to zero at its end."""
 
-
-class CosineSchedule:
-    """Linear warm-up, then half a cosine down to zero at the end of the budget.
-
-    Parameters
-    ----------
-    peak : float
-        Highest learning rate.
-    warmup_fraction : float
-        Share of the budget the rate climbs over, in [0, 1).
-    """
-
-    stage = 0
+    _kept = ("best",)
 
     def __init__(self, peak: float, *, warmup_fraction: float) -> None:
-        self._peak = peak
-        self._warmup = warmup_fraction
+        self._peak, self._warmup = peak, warmup_fraction
         self.best = (-math.inf, -math.inf)
 
     def learning_rate(self, progress: float) -> float:
@@ -270,24 +204,13 @@ class CosineSchedule:
         after = (min(progress, 1.0) - self._warmup) / (1.0 - self._warmup)
         return self._peak * 0.5 * (1.0 + math.cos(math.pi * after))
 
-    def step_done(self) -> None:
-        """Count nothing: the rate depends on the budget alone."""
-
     def epoch_done(self, score: float, *, valid_loss: float) -> EpochVerdict:
         """Whether the epoch is the best so far: by the higher `score`, and of equal scores by the lower loss."""
         this = (score, -valid_loss)
-        best = this > self.best and not math.isnan(score)
+        best = this > tuple(self.best) and not math.isnan(score)
         if best:
             self.best = this
         return EpochVerdict(best=best)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers from which `load_state_dict` continues."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self.best = tuple(state["best"])
 
 
 def schedule_for(recipe: Recipe) -> StagedSchedule | CosineSchedule:

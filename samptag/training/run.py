@@ -16,7 +16,7 @@ from samptag.core.model import Convolution, ModelConfig, SampleCNN
 from samptag.data import open_dataset
 from samptag.errors import UsageError
 from samptag.pretrained import load_model
-from samptag.training.batches import EmbeddedSource, Segments
+from samptag.training.batches import EmbeddedSource, Segments, decode
 from samptag.training.checkpoints import (
     LAST,
     MODEL,
@@ -28,19 +28,16 @@ from samptag.training.checkpoints import (
 from samptag.training.config import TrainConfig, check_batches, check_same, settle
 from samptag.training.distributed import Processes
 from samptag.training.log import Callback
-from samptag.training.splits import decode
 from samptag.training.teachers import Teachers
 from samptag.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """How a training ended.
+    """How the training in the folder `out` ended.
 
     Attributes
     ----------
-    out : Path
-        Its folder.
     model_path : Path
         The exported model of the best epoch; there once an epoch is done.
     epochs, steps : int
@@ -109,8 +106,7 @@ def train(
         stack.enter_context(processes.training_on(device))
         teachers = None
         if config.teacher is not None:
-            vocabulary = None if config.vocabulary is None else Path(config.vocabulary)
-            teachers = Teachers(config.teacher.split(","), vocabulary=vocabulary)
+            teachers = Teachers(config.teacher.split(","), vocabulary=config.vocabulary)
         dataset = open_dataset(
             config.data, format=config.format, split=config.split, subset=config.subset, labelled=teachers is None
         )
@@ -131,7 +127,7 @@ def train(
             recipe=config.recipe,
             directory=None if config.cache is None else Path(config.cache),
             jobs=config.jobs,
-            teachers=teachers,
+            teachers={} if teachers is None else dict(zip(teachers.names, teachers.digests, strict=True)),
             progress=_telling(preparing, "decoding audio"),
         )
         if state is not None and before is not None:
@@ -139,16 +135,20 @@ def train(
             check_same(folder / LAST, stored, now)
             model.load_state_dict(state["stepper"]["model"])
         if teachers is not None:
-            splits = splits.taught_by(
-                teachers,
-                live=config.live_teachers,
+            taught = teachers.teach(
+                splits.cache,
+                splits.valid if config.live_teachers else splits.clips,
+                model=model.config,
+                per_clip=config.recipe.segments_per_clip,
                 device=device,
                 processes=processes,
                 progress=_telling(preparing, "hearing the teachers"),
             )
+            live = teachers.live(model=model.config, device=device) if config.live_teachers else None
+            splits = replace(splits, taught=taught, live=live)
         load: Callable[[Segments], Tensor] = splits.source(device, resident=config.resident)
         if config.freeze_encoder:
-            every = splits.consecutive(splits.train).then(splits.consecutive(splits.valid))
+            every = splits.consecutive(splits.clips)
             load = EmbeddedSource(every, load, model=model, device=device, processes=processes)
         trainer = Trainer(
             config,
@@ -218,13 +218,9 @@ def _alike(one: ModelConfig, other: ModelConfig) -> bool:
 def initialise(model: SampleCNN, how: str) -> None:
     """Draw the convolutions of `model` anew in the way of a recipe.
 
-    Parameters
-    ----------
-    model : SampleCNN
-    how : {"he_uniform", "keras-1.1.0", "resemul"}
-        "he_uniform": as a new model has them. "keras-1.1.0": Lee 2017's ``he_uniform``, whose fan-in that version of
-        Keras takes to be in x out channels, so that filters start 6.5 to 22.6 times smaller. "resemul": as in the code
-        of Kim 2018, where the shortcuts' convolutions and the last layer, a ``Dense`` there, are glorot_uniform.
+    "he_uniform": as a new model has them. "keras-1.1.0": Lee 2017's ``he_uniform``, whose fan-in that version of Keras
+    takes to be in x out channels, so that filters start 6.5 to 22.6 times smaller. "resemul": as in the code of Kim
+    2018, where the shortcuts' convolutions and the last layer, a ``Dense`` there, are glorot_uniform.
     """
     if how == "he_uniform":
         return

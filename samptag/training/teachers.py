@@ -32,7 +32,7 @@ from samptag.data import AudioCache, Dataset
 from samptag.errors import DatasetError, UsageError
 from samptag.files import atomic_write, os_errors_as
 from samptag.pretrained import load_weights
-from samptag.training.batches import Segments, consecutive_segments
+from samptag.training.batches import Taught, consecutive_segments
 from samptag.training.distributed import Processes
 from samptag.training.vocabulary import read_vocabulary, side_by_side
 
@@ -58,7 +58,7 @@ class Teachers:
     ----------
     names : sequence of str
         Names or paths of weights.
-    vocabulary : Path or None
+    vocabulary : str, Path or None
         A table of words (see `samptag.training.vocabulary`); None: the teachers' tags side by side.
 
     Attributes
@@ -78,14 +78,14 @@ class Teachers:
         The vocabulary cannot be read, or names what these teachers do not know.
     """
 
-    def __init__(self, names: Sequence[str], *, vocabulary: Path | None = None) -> None:
+    def __init__(self, names: Sequence[str], *, vocabulary: str | Path | None = None) -> None:
         self._weights = [load_weights(name) for name in names]
         self.names = tuple(weights.card.name for weights in self._weights)
         self.digests = tuple(_digest(weights) for weights in self._weights)
         if len(set(self.digests)) < len(names):
             raise UsageError(f"--teacher {','.join(names)}: a teacher is named twice")
         known = {weights.card.name: weights.card.tags for weights in self._weights}
-        words = side_by_side(known) if vocabulary is None else read_vocabulary(vocabulary)
+        words = side_by_side(known) if vocabulary is None else read_vocabulary(Path(vocabulary))
         self._merge = words.merger(known)
         self.tags, self.categories = words.tags, words.categories
 
@@ -208,44 +208,16 @@ class Teachers:
                 raise
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Taught:
-    """What the teachers say about segments.
-
-    Attributes
-    ----------
-    scores : ndarray of float32, (segments, tags)
-        In [0, 1].
-    starts : ndarray of int64, (segments,)
-        Where the segments start, counted as in `AudioCache.starts`, ascending; no two overlap.
-    length : int
-        Samples of a segment.
-    """
-
-    scores: Floats
-    starts: NDArray[np.int64]
-    length: int
-
-    def __call__(self, segments: Segments) -> Floats:
-        """The scores, (n, tags), of segments that lie less than half their length from those that were heard."""
-        found: Floats = self.scores[np.searchsorted(self.starts, segments.starts - self.length // 2)]
-        return found
-
-
 class TeacherLoss:
     """How far a student is from its teachers, in scores and in logits.
 
     The cross-entropy of the scores says little where they are close to zero, and ranking songs by a rare tag depends
     on exactly those: so the squared distance of the logits is added, each tag's in units of its spread.
-
-    Parameters
-    ----------
-    taught : Taught
-        Gives the spread.
+    `taught` are the teachers' scores, (segments, tags), which give the spread.
     """
 
-    def __init__(self, taught: Taught) -> None:
-        logits = torch.logit(torch.from_numpy(taught.scores), LEAST_SCORE)
+    def __init__(self, taught: Floats) -> None:
+        logits = torch.logit(torch.from_numpy(taught), LEAST_SCORE)
         self._spread = logits.std(dim=0, correction=0).clamp(min=LEAST_SPREAD)
 
     def __call__(self, logits: Tensor, scores: Tensor) -> Tensor:

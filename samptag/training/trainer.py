@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from samptag import __version__
 from samptag.core.model import SampleCNN
 from samptag.core.weights import ModelCard, save_model
 from samptag.errors import DeviceError, SamptagError
+from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training.augment import augment
-from samptag.training.batches import Prefetcher, Segments, batch_bounds
+from samptag.training.batches import Prefetcher, Segments, Splits, batch_bounds
 from samptag.training.checkpoints import (
     BEST,
     LAST,
@@ -36,23 +38,42 @@ from samptag.training.fused import FusedForward, Workers, training_forward
 from samptag.training.log import Callback, EpochDone, Pace, Prepared, StepDone, TrainingLog
 from samptag.training.optimise import (
     EpochVerdict,
-    LabelLoss,
     MovingAverage,
     NormWarmUp,
     StagedSchedule,
+    label_loss,
     make_optimiser,
-    pos_weights,
     restore_optimiser,
     schedule_for,
 )
-from samptag.training.splits import Splits
 from samptag.training.teachers import TeacherLoss
-from samptag.training.validate import Validation, validate
 
 # Steps are reported at most this often; on a GPU each time costs a synchronisation.
 REPORT_SECONDS = 0.25
 # Before a validation the state is saved when the last checkpoint is older than this.
 SAVE_BEFORE_VALIDATION_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How well a model does on the validation clips.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over segments and tags of the training loss.
+    roc_auc, pr_auc : float
+        Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
+        `samptag.evaluate` has them by default.
+    agreement : float
+        With teachers, whose targets leave no labels to rank by: the correlation of scores and targets over the
+        segments, mean over tags. NaN without.
+    """
+
+    loss: float
+    roc_auc: float = math.nan
+    pr_auc: float = math.nan
+    agreement: float = math.nan
 
 
 class Stepper:
@@ -246,6 +267,52 @@ class Stepper:
                 self._average.state[name].copy_(tensor)
 
 
+@torch.no_grad()
+def validate(
+    predict: Callable[[Tensor], Tensor],
+    splits: Splits,
+    *,
+    load: Callable[[Segments], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    processes: Processes,
+    stopping: Callable[[], bool],
+) -> Validation | None:
+    """The figures of a model in evaluation mode, over all processes; None as soon as `stopping` says so.
+
+    `predict` takes what `load` gives, and `loss` is summed over segments and tags.
+    """
+    segments, labels, batch_size = splits.consecutive(splits.valid), splits.valid_labels, splits.recipe.batch_size
+    mine = segments.take(processes.rows(0, len(segments)))
+    said: list[NDArray[np.float32]] = []
+    wanted: list[NDArray[np.float32]] = []
+    summed = 0.0
+    for first in range(0, len(mine), batch_size):
+        part = mine.take(slice(first, first + batch_size))
+        logits = predict(load(part)).float()
+        wanted.append(splits.targets(part, labels))
+        summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
+        said.append(torch.sigmoid(logits).cpu().numpy())
+        if stopping():
+            return None
+    sums = processes.collect(summed)
+    scores, aims = (
+        np.concatenate([each for part in processes.collect(parts) for each in part]) for parts in (said, wanted)
+    )
+    if not np.isfinite(scores).all():
+        return Validation(math.nan)
+    total = sum(sums) / aims.size
+    if splits.taught is not None:
+        return Validation(total, agreement=agreement(scores, reference=aims, top=1).correlation)
+    clips = np.zeros(labels.shape)
+    np.add.at(clips, segments.clips, scores)
+    clips /= np.bincount(segments.clips, minlength=len(labels))[:, None]
+    # Not by scikit-learn, whose checks of its input take longer than an epoch of a classifier alone.
+    positives, once = present(labels), np.ones((len(clips), 1))
+    areas = [weighted_auc(positives[:, tag], clips[:, tag], once) for tag in range(positives.shape[1])]
+    roc, pr = np.array(areas).reshape(-1, 2).T
+    return Validation(total, macro(roc), macro(pr))
+
+
 @dataclass
 class Position:
     """Where a training is; part of every checkpoint.
@@ -313,8 +380,9 @@ class Trainer:
         self.config, self.splits, self.load, self.out = config, splits, load, out
         self.device, self.processes = device, processes
         self._callback = callback if callback is not None and processes.leads else lambda event: None
-        weights = pos_weights(config.pos_weight, splits.train_labels)
-        objective = LabelLoss(weights) if splits.taught is None else TeacherLoss(splits.taught)
+        objective: Callable[[Tensor, Tensor], Tensor] = label_loss(config.pos_weight, splits.train_labels).to(device)
+        if splits.taught is not None:
+            objective = TeacherLoss(splits.taught.scores)
         self.stepper = Stepper(model, config, objective=objective, live=splits.live, device=device, processes=processes)
         self._eval_model = SampleCNN(model.config).to(device).eval()
         self.best: dict[str, Any] | None = None
@@ -575,8 +643,7 @@ class Trainer:
         """Write the best weights as a model file."""
         config, dataset = self.config, self.splits.dataset
         model = self._eval_model.config
-        teachers = self.splits.teachers
-        taught = "" if teachers is None else f", taught by {', '.join(teachers.names)}"
+        taught = f", taught by {', '.join(self.splits.teachers)}" if self.splits.teachers else ""
         start = "" if config.init_from is None else f", starting from {Path(config.init_from).name}"
         names = ("valid_roc_auc", "valid_pr_auc", "valid_agreement", "valid_loss", "epoch")
         card = ModelCard(

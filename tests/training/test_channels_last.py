@@ -19,10 +19,10 @@ from samptag.core.model import BatchNorm, Convolution, FrameConvolution, SampleC
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import Workers, training_forward
-from samptag.training.optimise import LabelLoss
 from samptag.training.recipe import MODERN
 from samptag.training.trainer import Stepper
 
+SUMMED = nn.BCEWithLogitsLoss(reduction="sum")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NAMES = [
     "samplecnn-3-4-9",
@@ -139,7 +139,13 @@ def stepper(device: torch.device) -> Stepper:
     """A training on this machine's processor that lays its weights out as `device` would have them."""
     model, _ = network("samplecnn-3-4-9-won-rese")
     config = TrainConfig(data="songs", recipe=replace(MODERN, mixed_precision=False))
-    return Stepper(without_dropout(model), config, device=device, processes=Processes(), objective=LabelLoss(None))
+    return Stepper(
+        without_dropout(model),
+        config,
+        device=device,
+        processes=Processes(),
+        objective=SUMMED,
+    )
 
 
 def take_step(training: Stepper, number: int) -> None:

@@ -22,10 +22,10 @@ from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, 
 from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, batches, trainer
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.config import TrainConfig
-from samptag.training.optimise import LabelLoss, balanced_weights
+from samptag.training.optimise import balanced_weights
 from samptag.training.recipe import PAPER, TUNE
 from samptag.training.run import initialise
-from samptag.training.validate import Validation
+from samptag.training.trainer import Validation
 
 SMALL = "samplecnn-3-4-27"
 
@@ -300,9 +300,8 @@ def test_the_segments_of_an_example_learn_its_labels_together(small_config: Mode
     torch.manual_seed(0)
     model = SampleCNN(small_config)
     plain = copy.deepcopy(model).train()
-    stepper = trainer.Stepper(
-        model, options, device=torch.device("cpu"), processes=Processes(), objective=LabelLoss(None)
-    )
+    loss = torch.nn.BCEWithLogitsLoss(reduction="sum")
+    stepper = trainer.Stepper(model, options, device=torch.device("cpu"), processes=Processes(), objective=loss)
     stepper.prepare()
     summed = stepper.step(waveforms, labels, batch_size=3, spent=0.0, number=1, rng=np.random.default_rng(0))
     pooled = plain(waveforms).view(3, 4, 2).mean(dim=1)
