@@ -39,11 +39,8 @@ def augment(
     labels : Tensor
         Float32 in [0, 1], (examples, tags); as many segments of each example follow one another. Mixup is drawn for
         whole examples, everything else for every segment.
-    how : Augmentation
     length : int
         Samples that the model hears of a segment.
-    sample_rate : int
-        In Hz.
     rng : numpy.random.Generator
         What is drawn; the noise itself comes from PyTorch's generator of the device.
 

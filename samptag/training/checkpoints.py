@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -127,16 +127,10 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is noted; a second one acts as it did before.
-
-    Attributes
-    ----------
-    received : int
-        The signal's number; 0 for none.
-    """
+    """While entered, the first SIGINT or SIGTERM is noted; a second one acts as it did before."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received = 0  # its number
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -145,9 +139,7 @@ class StopSignals:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

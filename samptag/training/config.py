@@ -153,15 +153,10 @@ class TrainConfig:
 
 
 def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConfig:
-    """The config from what the user gave, what the checkpoint holds, and the defaults, in that order.
+    """The config from what the user gave, what the checkpoint holds (`stored`), and the defaults, in that order.
 
-    Parameters
-    ----------
-    given : Mapping
-        Fields of `TrainConfig`, the recipe and the model by name, and ``batch_size``, ``learning_rate``,
-        ``segments_per_clip`` and ``segments_per_example`` in place of the recipe's; None: not given.
-    stored : TrainConfig or None
-        The checkpoint's.
+    `given` are fields of `TrainConfig`, the recipe and the model by name if you like, and ``batch_size``,
+    ``learning_rate``, ``segments_per_clip`` and ``segments_per_example`` in place of the recipe's; None: not given.
 
     Raises
     ------
@@ -261,14 +256,9 @@ def check_batches(recipe: Recipe, *, processes: int) -> None:
 
 
 def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that is of another training than the one that is asked for.
+    """Refuse the checkpoint `path` where it is of another training than the one that is asked for.
 
-    Parameters
-    ----------
-    path : Path
-        The checkpoint.
-    stored, now : Mapping
-        `TrainConfig.to_dict` with tags, split_name and split_hash besides.
+    Both are `TrainConfig.to_dict` with `Splits.facts` besides.
 
     Raises
     ------

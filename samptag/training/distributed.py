@@ -23,13 +23,7 @@ class Processes(Ranks):
     """A process among those of a training; gradients and figures are added up over all of them."""
 
     def training_device(self, name: str) -> torch.device:
-        """The device called `name`; CUDA without a number means each process its own GPU.
-
-        Raises
-        ------
-        DeviceError
-            When it is not there.
-        """
+        """The device called `name`; CUDA without a number means each process its own GPU."""
         device = select_device(self.device(name))
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -37,13 +31,7 @@ class Processes(Ranks):
 
     @contextmanager
     def training_on(self, device: torch.device) -> Iterator[None]:
-        """As `joined`, for a training on `device`.
-
-        Raises
-        ------
-        SamptagError
-            When one of the others has ended.
-        """
+        """As `joined`, for a training on `device`."""
         # Flags and figures travel between processors, whatever device trains.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with self.joined(backend=backend, timeout=TIMEOUT, advice="start the training again with --resume"):

@@ -68,13 +68,7 @@ class Buffers:
 
 
 class Workers:
-    """A fixed number of threads.
-
-    Parameters
-    ----------
-    n_threads : int or None
-        None: as many as PyTorch uses for one operation.
-    """
+    """A fixed number of threads; None: as many as PyTorch uses for one operation."""
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads or torch.get_num_threads()
@@ -83,14 +77,8 @@ class Workers:
 
     def run(self, work: Callable[[int], T], n_parts: int) -> list[T]:
         """``[work(0), ..., work(n_parts - 1)]``, each in a thread, without gradients; at most one part a thread."""
-        if n_parts == 1:
-            return [self._quietly(work, 0)]
-        return list(self._pool.map(lambda part: self._quietly(work, part), range(n_parts)))
-
-    @staticmethod
-    def _quietly(work: Callable[[int], T], part: int) -> T:
-        with torch.no_grad():
-            return work(part)
+        work = torch.no_grad()(work)
+        return [work(0)] if n_parts == 1 else list(self._pool.map(work, range(n_parts)))
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:
@@ -109,24 +97,12 @@ class Workers:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a layer goes over its input, (batch, rows, channels).
+    """How a layer goes over its input, (batch, rows, channels)."""
 
-    Attributes
-    ----------
-    kernel : int
-        Rows a filter sees.
-    hop : int
-        Rows from one frame to the next.
-    phases : int
-        Frames to a maximum.
-    out_pads : tuple of int
-        Rows of zeros around the output, for the next layer's 'same' convolution.
-    """
-
-    kernel: int
-    hop: int
-    phases: int
-    out_pads: tuple[int, int] = (0, 0)
+    kernel: int  # rows a filter sees
+    hop: int  # rows from one frame to the next
+    phases: int  # frames to a maximum
+    out_pads: tuple[int, int] = (0, 0)  # rows of zeros around the output, for the next layer's 'same' convolution
 
 
 @dataclass(frozen=True)
@@ -196,8 +172,6 @@ class FusedLayer:
         Has ``weight`` (out, in, kernel) and ``bias`` (out,).
     norm : nn.Module
         Its batch norm; running statistics are updated as PyTorch does.
-    geometry : Geometry
-    workers : Workers
     reduce : Reduce or None
         Makes the batch statistics those of all processes together.
     precision : torch.dtype

@@ -20,8 +20,6 @@ logger = logging.getLogger("samptag")
 METRICS, CURVES, EVENTS = "metrics.jsonl", "curves.png", "tensorboard"
 _FIGURES = ("valid_roc_auc", "valid_pr_auc", "valid_agreement")
 _SCALARS = ("train_loss", "valid_loss", *_FIGURES, "learning_rate", "segments_per_second")
-
-
 # The curves are drawn at most this often, and at the end: with a frozen encoder an epoch takes less than a picture.
 DRAW_SECONDS = 15.0
 # A run whose steps wait longer than this share of their time for segments says so.
@@ -40,12 +38,8 @@ class Prepared:
         With the model and the recipe that were settled on.
     splits : Splits
         The clips that will be trained on and validated with.
-    device : str
-    parameters : int
-        Numbers in the model.
     fast_path : bool
         Whether the fused CPU layers train.
-    segments_per_epoch, steps_per_epoch : int
     epoch, step : int
         Where the training goes on: epochs done, and steps done in the one that is open.
     """
@@ -107,16 +101,7 @@ Callback = Callable[[Event], None]
 class TrainingLog:
     """The log of one training in its folder; every epoch is one record.
 
-    Parameters
-    ----------
-    folder : Path
-    records : sequence of Mapping
-        Those of the epochs before, when a training is resumed; the file is brought back to them.
-
-    Raises
-    ------
-    OutputError
-        When the folder cannot be written.
+    `records` are those of the epochs before a resumed training, to which the file is brought back.
     """
 
     def __init__(self, folder: Path, *, records: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -125,7 +110,11 @@ class TrainingLog:
         self._write()
         self._drawn, self._drawn_at = 0, -math.inf
         self._draw()
-        self._events = _event_writer(folder / EVENTS, purge_from=len(self.records) + 1)
+        self._events: Any = None
+        if find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._events = SummaryWriter(str(folder / EVENTS), purge_step=len(self.records) + 1)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append the record of one epoch to every log."""
@@ -165,15 +154,6 @@ def json_record(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _event_writer(folder: Path, *, purge_from: int) -> Any:
-    """TensorBoard's writer where it is installed, else None."""
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=purge_from)
-
-
 def _draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Draw the learning curves, where matplotlib is installed."""
     if find_spec("matplotlib") is None:
@@ -196,21 +176,11 @@ def _draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 class Pace:
-    """The speed of the open epoch in this run.
-
-    Attributes
-    ----------
-    segments_per_second : float
-        Over all processes; NaN before the first step.
-    wait_share : float
-        Share of the time that steps waited for audio, in [0, 1].
-    """
+    """The speed of the open epoch in this run, over all processes, and the share of its time that waited for audio."""
 
     def __init__(self) -> None:
-        self.segments_per_second = math.nan
-        self.wait_share = 0.0
-        self._seconds = 0.0
-        self._warned = False
+        self.segments_per_second, self.wait_share = math.nan, 0.0  # NaN before the first step
+        self._seconds, self._warned = 0.0, False
 
     def measure(self, segments: int, *, waited: float, seconds: float) -> None:
         """Take in that so many segments took so many seconds, of which some were waited."""

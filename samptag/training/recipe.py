@@ -4,9 +4,10 @@
 (ICASSP 2018), and ``modern`` the default.
 """
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from samptag.core.config import ModelConfig, OddZero
@@ -79,7 +80,6 @@ class Recipe:
 
     Attributes
     ----------
-    name : str
     segments : {"all", "random", "shifted"}
         "all": the consecutive segments of every clip, every epoch; "random": as many crops at random places;
         "shifted": the consecutive ones, each moved by up to a sixteenth of its length.
@@ -113,15 +113,12 @@ class Recipe:
     schedule : {"stages", "cosine"}
         "stages": each learning rate until the validation loss has not fallen for more than `patience` epochs, then the
         best weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
-        `warmup_fraction` of the budget, then half a cosine down to zero at its end.
+        `warmup_fraction`, in [0, 1), of the budget, then half a cosine down to zero at its end.
     momentum : float
         Nesterov momentum of SGD.
     iteration_decay : float
         The stage's rate is divided by (1 + iteration_decay * iteration), Keras 1's ``decay``; iterations count from
         zero in each stage.
-    patience : int
-    warmup_fraction : float
-        In [0, 1).
     weight_decay : float
         Decoupled decay of AdamW, on convolution and matrix weights only.
     clip_gradient_norm : float or None
@@ -140,7 +137,6 @@ class Recipe:
         Epochs when the user names no budget; None: until the schedule ends by itself.
     mixed_precision : bool
         bfloat16 where it is safe: on CUDA, and in convolutions on CPUs that multiply it in hardware.
-    augmentation : Augmentation
     """
 
     name: str
@@ -197,7 +193,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain numbers, strings and lists, ready for JSON and checkpoints."""
-        return _listed(asdict(self))
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
@@ -208,13 +205,9 @@ class Recipe:
         ValueError
             When a key is unknown or missing.
         """
-        known = {f.name for f in fields(cls)}
-        if set(values) - known:
-            raise ValueError(f"unknown recipe settings: {', '.join(sorted(set(values) - known))}")
-        plain: dict[str, Any] = dict(values)
-        plain["augmentation"] = Augmentation(**_tupled(plain.get("augmentation", {})))
         try:
-            return cls(**_tupled(plain))
+            augmentation = Augmentation(**_tupled(values.get("augmentation", {})))
+            return cls(**_tupled(values) | {"augmentation": augmentation})
         except TypeError as error:
             raise ValueError(f"not a recipe: {error}") from error
 
@@ -222,14 +215,6 @@ class Recipe:
 def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with lists as tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
-def _listed(values: dict[str, Any]) -> dict[str, Any]:
-    """`values` with tuples as lists, which is what JSON gives back."""
-    return {
-        key: _listed(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
-        for key, value in values.items()
-    }
 
 
 # Every number is the authors' own script's, or that of the Keras 1.1.0 and Theano it ran on.

@@ -67,8 +67,8 @@ class Teachers:
         What their weights files call them.
     digests : tuple of str
         sha256 of their networks and tensors, whatever else their weights files say.
-    tags : tuple of str
-    categories : tuple of str or None
+    tags, categories : tuple of str
+        The words; no categories are None.
 
     Raises
     ------
@@ -110,15 +110,12 @@ class Teachers:
 
         Parameters
         ----------
-        cache : AudioCache
         clips : ndarray of int64, (n,)
             Places in the cache, each of a clip with at least one sample.
         model : ModelConfig
             The student's.
         per_clip : int or None
             At most so many segments of each clip, evenly spaced.
-        device : torch.device
-            Where the teachers compute.
         processes : Processes
             Each hears its share of the clips.
         progress : callable, optional
@@ -150,14 +147,7 @@ class Teachers:
     def live(self, *, model: ModelConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Teachers that hear waveforms as a student does, augmented and all: (n, samples) -> scores (n, words).
 
-        They hear the student's segment alone, repeated where their window is longer.
-
-        Parameters
-        ----------
-        model : ModelConfig
-            The student's: its sample rate is that of the waveforms.
-        device : torch.device
-            Where waveforms come from and teachers compute.
+        They hear the student's segment alone, repeated where their window is longer, at its sample rate.
         """
         nets: list[tuple[Any, Config]] = [
             (weights.to_module().to(device).requires_grad_(False), weights.card.config) for weights in self._weights

@@ -79,25 +79,9 @@ class Validation:
 class Stepper:
     """A model in training with its optimiser, schedule and moving average.
 
-    Parameters
-    ----------
-    model : SampleCNN
-        With the weights to start from, on `device`.
-    config : TrainConfig
-        Its recipe, and whether the encoder is frozen and the forward pass compiled.
-    device : torch.device
-    processes : Processes
-    objective : callable
-        Logits and labels, both (segments, tags) -> the loss, summed over segments and tags.
-    live : callable or None
-        Augmented waveforms -> what they are labelled with, (segments, tags), in place of the labels they came with.
-
-    Attributes
-    ----------
-    fast_path : bool
-        Whether the fused CPU layers train.
-    rate : float
-        Learning rate of the last step.
+    The model is on `device`, with the weights to start from. `objective` gives the loss, summed, of logits and labels,
+    both (examples, tags); `live`, if any, gives augmented waveforms' labels, (segments, tags), in place of those they
+    came with. `fast_path` says whether the fused CPU layers train.
     """
 
     def __init__(
@@ -110,12 +94,10 @@ class Stepper:
         objective: Callable[[Tensor, Tensor], Tensor],
         live: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        recipe, frozen = config.recipe, config.freeze_encoder
-        lowest = config.freeze_modules
+        recipe, frozen, lowest = config.recipe, config.freeze_encoder, config.freeze_modules
         self._frozen = [] if lowest is None else [model.front, *model.body[:lowest]]
         self.model, self.recipe, self.device, self.processes = model, recipe, device, processes
-        self.frozen_encoder = frozen
-        self.loss, self._live = objective, live
+        self.frozen_encoder, self.loss, self._live = frozen, objective, live
         if frozen:
             model.requires_grad_(False)
             model.head.requires_grad_(True)
@@ -146,7 +128,7 @@ class Stepper:
     def step(
         self, waveforms: Tensor, labels: Tensor, *, batch_size: int, spent: float, number: int, rng: np.random.Generator
     ) -> Tensor:
-        """Move the weights by one batch.
+        """Move the weights by one batch; the loss, summed over this process's examples and all tags, not waited for.
 
         Parameters
         ----------
@@ -162,16 +144,6 @@ class Stepper:
             Of this step in the training, from 1.
         rng : numpy.random.Generator
             For the augmentation.
-
-        Returns
-        -------
-        Tensor
-            The loss summed over this process's examples and all tags, not yet waited for.
-
-        Raises
-        ------
-        DeviceError
-            When the device runs out of memory.
         """
         recipe, heard = self.recipe, self.model.config
         if not self.frozen_encoder:
@@ -315,54 +287,22 @@ def validate(
 
 @dataclass
 class Position:
-    """Where a training is; part of every checkpoint.
+    """Where a training is; part of every checkpoint."""
 
-    Attributes
-    ----------
-    epoch : int
-        Epochs done.
-    step, total_steps : int
-        Steps done in the open epoch, and in all.
-    seconds : float
-        Time spent in the runs before this one.
-    finished : bool
-        The schedule has ended.
-    history : list of dict
-        One record an epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
+    epoch: int = 0  # done
+    step: int = 0  # done in the open epoch
     total_steps: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0  # spent in the runs before this one
+    finished: bool = False  # the schedule has ended
+    history: list[dict[str, Any]] = field(default_factory=list)  # one record an epoch
 
 
 class Trainer:
-    """Takes a model through the epochs that a config asks for.
+    """Takes a model, on `device` with the weights to start from, through the epochs that a settled config asks for.
 
-    Parameters
-    ----------
-    config : TrainConfig
-        With the model and the recipe that were settled on.
-    model : SampleCNN
-        With the weights to start from, on `device`.
-    splits : Splits
-    load : callable
-        Segments of `splits` -> waveforms on the device, or embeddings where the encoder is frozen.
-    device : torch.device
-    processes : Processes
-    out : Path
-        Folder of checkpoints, logs and the model.
-    callback : callable or None
-        Is called with every event.
-
-    Attributes
-    ----------
-    position : Position
-    best : dict or None
-        Weights and record of the best epoch (of the stage, with the "stages" schedule).
+    `load` takes segments of `splits` to waveforms on the device, or to embeddings where the encoder is frozen. `out` is
+    the folder of checkpoints, logs and the model. `best` holds weights and record of the best epoch (of the stage, with
+    the "stages" schedule).
     """
 
     def __init__(
@@ -400,14 +340,20 @@ class Trainer:
         self._saved_at = self._resumed_at = time.monotonic()
 
     def run(self) -> int:
-        """Train until schedule or budget end it, or a signal stops it.
-
-        Returns
-        -------
-        int
-            The signal's number, 0 without one.
-        """
-        self._callback(self._prepared())
+        """Train until schedule or budget end it, or a signal stops it; the signal's number, 0 without one."""
+        self._callback(
+            Prepared(
+                config=self.config,
+                splits=self.splits,
+                device=str(self.device),
+                parameters=sum(p.numel() for p in self.stepper.model.parameters()),
+                fast_path=self.stepper.fast_path,
+                segments_per_epoch=self.segments_per_epoch,
+                steps_per_epoch=self.steps_per_epoch,
+                epoch=self.position.epoch,
+                step=self.position.step,
+            )
+        )
         self._resumed_at = time.monotonic()
         self._agree()
         with ExitStack() as stack:
@@ -522,14 +468,9 @@ class Trainer:
         return 0
 
     def _agree(self) -> tuple[int, bool]:
-        """Agree among all processes on what clocks and signals say, which each of them has its own of.
+        """The signal to stop by, 0 for none, and whether to save, in which all processes agree: each has its own clock.
 
-        The share of the budget that is spent decides the learning rate too, so that weights would drift apart.
-
-        Returns
-        -------
-        tuple
-            The signal to stop by, 0 for none, and whether to save.
+        So they do on the share of the budget that is spent, which decides the learning rate: weights would drift apart.
         """
         save_due = time.monotonic() - self._saved_at > 60 * self.config.save_every_minutes
         spent = self.config.spent(
@@ -583,19 +524,6 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     # Reports
-
-    def _prepared(self) -> Prepared:
-        return Prepared(
-            config=self.config,
-            splits=self.splits,
-            device=str(self.device),
-            parameters=sum(p.numel() for p in self.stepper.model.parameters()),
-            fast_path=self.stepper.fast_path,
-            segments_per_epoch=self.segments_per_epoch,
-            steps_per_epoch=self.steps_per_epoch,
-            epoch=self.position.epoch,
-            step=self.position.step,
-        )
 
     def _report(self) -> None:
         """Report the step; raise a SamptagError when the loss is not finite any more."""

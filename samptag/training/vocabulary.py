@@ -14,7 +14,7 @@ people.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,43 +36,23 @@ _LEAST = 1e-6
 class TaughtWord:
     """A word and the tags that it is made of.
 
-    Attributes
-    ----------
-    word : str
-    category : str
-        "genre", "mood", ...; "" where the vocabulary has no categories.
-    sources : Mapping of str to tuple of str
-        TEACHER -> its tags that mean this word. Beside what a file may say, TEACHER may be whole names joined by "+".
-    line : int
-        Where the word stands in its file; 0 for none.
+    `sources` is TEACHER -> its tags that mean this word. Beside what a file may say, TEACHER may be names joined by "+".
     """
 
     word: str
-    category: str = ""
+    category: str = ""  # where the vocabulary has none
     sources: Mapping[str, tuple[str, ...]]
-    line: int = 0
+    line: int = 0  # of its file; 0 for none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Merger:
-    """A vocabulary made ready for certain teachers.
-
-    Attributes
-    ----------
-    teachers : tuple of str
-        Whose scores are taken, side by side in this order.
-    average : ndarray of float32, (tags of all teachers, sources)
-        The mean over the teachers that a source stands for.
-    synonyms : ndarray of float32, (sources, opinions)
-        1 where a source is one of the tags that make an opinion.
-    share : ndarray of float32, (opinions, words)
-        The share of an opinion in a word.
-    """
+    """A vocabulary made ready for certain teachers, whose scores stand side by side in the order of `teachers`."""
 
     teachers: tuple[str, ...]
-    average: _Matrix
-    synonyms: _Matrix
-    share: _Matrix
+    average: _Matrix  # (tags of all teachers, sources), the mean over the teachers that a source stands for
+    synonyms: _Matrix  # (sources, opinions), 1 where a source is one of the tags that make an opinion
+    share: _Matrix  # (opinions, words), the share of an opinion in a word
 
     def __call__(self, scores: Mapping[str, npt.NDArray[np.floating]]) -> _Matrix:
         """What the teachers' scores (n, tags), in [0, 1], say about every word: (n, words), in [0, 1]."""
@@ -92,14 +72,7 @@ class Merger:
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The words that a student learns, in the order of its outputs.
-
-    Attributes
-    ----------
-    words : tuple of TaughtWord
-    name : str
-        The file it was read from, for messages.
-    """
+    """The words that a student learns, in the order of its outputs; `name` is the file's, for messages."""
 
     words: tuple[TaughtWord, ...]
     name: str = "the vocabulary"
@@ -115,12 +88,7 @@ class Vocabulary:
         return tuple(word.category for word in self.words) if self.words[0].category else None
 
     def merger(self, tags: Mapping[str, Sequence[str]]) -> Merger:
-        """How these teachers' scores become those of the words.
-
-        Parameters
-        ----------
-        tags : Mapping of str to sequence of str
-            Teacher's name -> its tags, in the order of its scores.
+        """How these teachers' scores become those of the words; `tags`: a teacher's name -> those of its scores.
 
         Raises
         ------
@@ -128,10 +96,10 @@ class Vocabulary:
             A source names a teacher that is not there or a tag that it does not have, or no word has a source of a
             teacher.
         """
-        starts = dict(zip(tags, np.cumsum([0, *map(len, tags.values())]), strict=False))
-        averages: list[tuple[list[int], float]] = []
-        synonyms: list[int] = []
-        shares: list[tuple[int, float]] = []
+        columns = [(teacher, tag) for teacher, known in tags.items() for tag in known]
+        averages: list[_Matrix] = []
+        opinions: list[int] = []  # of every source
+        shares: list[_Matrix] = []
         for place, word in enumerate(self.words):
             for teacher, names in word.sources.items():
                 nets = _teachers_called(teacher, tags)
@@ -141,42 +109,26 @@ class Vocabulary:
                         f"there is {', '.join(tags)}"
                     )
                 for name in names:
-                    rows = [starts[net] + self._column(word, net, tags[net], name) for net in nets]
-                    averages.append((rows, 1 / len(nets)))
-                    synonyms.append(len(shares))
-                shares.append((place, 1 / len(word.sources)))
-        merger = Merger(
-            teachers=tuple(tags),
-            average=np.zeros((sum(map(len, tags.values())), len(averages)), dtype=np.float32),
-            synonyms=np.zeros((len(averages), len(shares)), dtype=np.float32),
-            share=np.zeros((len(shares), len(self.words)), dtype=np.float32),
-        )
-        for source, (rows, weight) in enumerate(averages):
-            merger.average[rows, source] = weight
-            merger.synonyms[source, synonyms[source]] = 1
-        for opinion, (place, weight) in enumerate(shares):
-            merger.share[opinion, place] = weight
-        for name, start in starts.items():
-            if not merger.average[start : start + len(tags[name])].any():
+                    averages.append(np.zeros(len(columns), dtype=np.float32))
+                    opinions.append(len(shares))
+                    for net in nets:
+                        if name not in tags[net]:
+                            hint = did_you_mean(name, tags[net]) or f"it has {first_names(list(tags[net]))}"
+                            raise DatasetError(f"{self._where(word)}: {net} has no tag {name!r}; {hint}")
+                        averages[-1][columns.index((net, name))] = 1 / len(nets)
+                shares.append(np.zeros(len(self.words), dtype=np.float32))
+                shares[-1][place] = 1 / len(word.sources)
+        average = np.array(averages, dtype=np.float32).reshape(-1, len(columns)).T.copy()
+        for name in tags:
+            if not average[[each == name for each, _ in columns]].any():
                 raise DatasetError(f"{self.name}: no word has a source of the teacher {name}; leave it out")
-        return merger
+        synonyms = np.eye(len(shares), dtype=np.float32)[opinions]
+        return Merger(teachers=tuple(tags), average=average, synonyms=synonyms, share=np.array(shares))
 
     def merge(
         self, scores: Mapping[str, npt.NDArray[np.floating]], *, tags: Mapping[str, Sequence[str]]
     ) -> npt.NDArray[np.float32]:
-        """What teachers say about every word, segment by segment.
-
-        Parameters
-        ----------
-        scores : Mapping of str to ndarray, (n, tags)
-            Teacher's name -> its scores in [0, 1].
-        tags : Mapping of str to sequence of str
-            As for `merger`, whose errors these are.
-
-        Returns
-        -------
-        ndarray of float32, (n, words)
-            In [0, 1].
+        """What teachers' scores (n, tags), in [0, 1], say about every word, (n, words); errors are those of `merger`.
 
         Examples
         --------
@@ -194,14 +146,8 @@ class Vocabulary:
         for word in self.words:
             sources = {name: tags for name, tags in word.sources.items() if _teachers_called(name, teachers)}
             if sources:
-                kept.append(TaughtWord(word=word.word, category=word.category, sources=sources, line=word.line))
+                kept.append(replace(word, sources=sources))
         return Vocabulary(words=tuple(kept), name=self.name)
-
-    def _column(self, word: TaughtWord, teacher: str, tags: Sequence[str], name: str) -> int:
-        if name not in tags:
-            hint = did_you_mean(name, tags) or f"it has {first_names(list(tags))}"
-            raise DatasetError(f"{self._where(word)}: {teacher} has no tag {name!r}; {hint}")
-        return list(tags).index(name)
 
     def _where(self, word: TaughtWord) -> str:
         return f"{self.name}, line {word.line}" if word.line else f"{self.name}, {word.word!r}"
@@ -239,11 +185,6 @@ def side_by_side(tags: Mapping[str, Sequence[str]]) -> Vocabulary:
     """Every tag of every teacher as a word, in the order in which they first appear.
 
     Teachers that have the very same tags are averaged, and a tag that several lists share is one word.
-
-    Parameters
-    ----------
-    tags : Mapping of str to sequence of str
-        Teacher's name -> its tags.
 
     Examples
     --------
