@@ -37,7 +37,9 @@ def rankable(positives: BoolArray) -> BoolArray:
 
 
 def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: float = 0.0) -> FloatArray:
-    """The area under the receiver operating characteristic of every tag.
+    """The area under the receiver operating characteristic of every tag, (tags,), in [0, 1].
+
+    It is NaN for a tag without a positive or without a negative clip.
 
     Parameters
     ----------
@@ -45,13 +47,6 @@ def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: flo
         Positive where greater than `positive_above`.
     scores : array_like, (clips, tags)
         Any finite numbers; only their order within a tag counts. Equal scores count half.
-    positive_above : float
-        See `present`.
-
-    Returns
-    -------
-    ndarray of float64, (tags,)
-        In [0, 1]; NaN for a tag without a positive or without a negative clip.
 
     Raises
     ------
@@ -97,8 +92,6 @@ class Agreement:
         every clip has none; NaN when no tag has one.
     top_overlap : float
         Mean over clips of the share of the `top` best tags that both name, in [0, 1].
-    top : int
-        How many tags of each clip `top_overlap` compares.
     """
 
     correlation: float
@@ -107,14 +100,9 @@ class Agreement:
 
 
 def agreement(scores: npt.ArrayLike, *, reference: npt.ArrayLike, top: int = 5) -> Agreement:
-    """How alike two sets of predictions are, e.g. a student's and its teacher's.
+    """How alike two sets of predictions (clips, tags) are, e.g. a student's and its teacher's.
 
-    Parameters
-    ----------
-    scores, reference : array_like, (clips, tags)
-        Rows and columns in the same order.
-    top : int
-        Tags of each clip that `Agreement.top_overlap` compares; ties are broken by tag order.
+    Of the `top` tags of each clip, ties are broken by tag order.
 
     Raises
     ------
@@ -169,9 +157,8 @@ def cutoff(
 
     Parameters
     ----------
-    positive : array_like of bool, (clips,)
-    scores : array_like, (clips,)
-        In [0, 1].
+    positive, scores : array_like, (clips,)
+        Scores in [0, 1].
     precision : float
         Share of the clips past the cut-off that are positive, at least.
     right : int
@@ -209,14 +196,10 @@ def resample(
 
     Parameters
     ----------
-    positives : ndarray of bool, (clips, tags)
-    scores : ndarray, (clips, tags)
-        Finite.
+    positives, scores : ndarray, (clips, tags)
+        Scores are finite.
     groups : sequence of str, (clips,)
         The track or artist of every clip; clips of one group are drawn together.
-    resamples : int
-        At least 1.
-    seed : int
 
     Returns
     -------
@@ -253,16 +236,11 @@ def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tup
     Parameters
     ----------
     values : ndarray of float64, (resamples,)
-        NaN entries are left out.
+        NaN entries are left out; both ends are NaN when every value is.
     estimate : float
         The measure on the data itself.
     level : float
         Share of the resamples inside, in (0, 1).
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end; both NaN when every value is.
     """
     defined = values[~np.isnan(values)]
     if not defined.size:
@@ -274,20 +252,10 @@ def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tup
 def weighted_auc(
     positive: BoolArray, score: npt.NDArray[np.floating], weights: npt.NDArray[np.floating]
 ) -> tuple[FloatArray, FloatArray]:
-    """ROC-AUC and average precision of one tag under many sets of clip weights at once.
+    """ROC-AUC and average precision, (draws,), of one tag under many sets of clip weights, (clips, draws), at once.
 
-    Parameters
-    ----------
-    positive : ndarray of bool, (clips,)
-    score : ndarray, (clips,)
-        Finite.
-    weights : ndarray, (clips, draws)
-        Not negative. Sums are taken in this dtype; float32 is exact for whole numbers that add up to less than 2**24.
-
-    Returns
-    -------
-    roc_auc, pr_auc : ndarray of float64, (draws,)
-        NaN where the positives or the negatives weigh nothing.
+    They are NaN where the positives or the negatives weigh nothing. Weights are not negative; sums are taken in their
+    dtype, and float32 is exact for whole numbers that add up to less than 2**24.
     """
     return _areas(_rank(positive, score), weights)
 

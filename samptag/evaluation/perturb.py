@@ -76,27 +76,9 @@ class Perturbation:
                 )
 
     def apply(self, blocks: Iterable[Block], *, sample_rate: int, key: str, seed: int = 0) -> Iterator[Block]:
-        """The clip's blocks, degraded.
+        """The blocks of one clip, (samples,), mono, at `sample_rate` Hz, degraded; errors are those of `check`.
 
-        Parameters
-        ----------
-        blocks : iterable of ndarray of float32, (samples,)
-            One clip, mono.
-        sample_rate : int
-            In Hz.
-        key : str
-            The clip's name; with `seed` it decides the noise.
-        seed : int
-
-        Yields
-        ------
-        ndarray of float32, (samples,)
-            In all as many samples as `blocks` held.
-
-        Raises
-        ------
-        UsageError
-            As `check`.
+        In all they hold as many samples as before. The clip's name, `key`, decides the noise with `seed`.
         """
         self.check(sample_rate)
         if self.kind == "noise":

@@ -31,10 +31,8 @@ class ScoreTable:
     ----------
     name : str
         What the scores come from: weights, or the file's name.
-    keys : tuple of str
-        The clips' paths, unique.
-    tags : tuple of str
-        Unique.
+    keys, tags : tuple of str
+        The clips' paths, and the tags; each unique.
     values : ndarray, (clips, tags)
         Finite; any range, since only the order within a tag counts.
     protocol : str
@@ -57,8 +55,6 @@ class Truth:
 
     Attributes
     ----------
-    keys, tags : tuple of str
-        As in `ScoreTable`.
     labels : ndarray, (clips, tags)
         In [0, 1].
     groups : tuple of str

@@ -66,19 +66,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another system on the same clips and tags; the differences are the report's system minus it.
+    """Another system, `model`, on the same clips and tags, with its measures; differences are the report's minus it.
 
-    Attributes
-    ----------
-    model : str
-        The other system.
-    macro : Macro
-        Its measures.
-    roc_auc, pr_auc : Difference
-    agreement : Agreement
-        How alike the two score the same clips, whatever is true.
-    verdict : str
-        Whether the differences mean anything, in words.
+    `agreement` is how alike the two score the same clips, whatever is true; `verdict` says in words whether the
+    differences mean anything.
     """
 
     model: str
@@ -102,17 +93,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Degradation:
-    """The same system on degraded clips; a loss is the clean measure minus the degraded one.
-
-    Attributes
-    ----------
-    perturbation : str
-        For example ``noise:20dB``.
-    macro : Macro
-        Measures on the degraded clips.
-    tags : tuple of TagMeasures
-    roc_auc_loss, pr_auc_loss : Difference
-    """
+    """The same system on clips under a `perturbation` such as ``noise:20dB``; a loss is clean minus degraded."""
 
     perturbation: str
     macro: Macro
@@ -156,19 +137,14 @@ class EvaluationReport:
     protocol : str
         Which segments of each clip the scores are the mean of: "paper", "won", "all (hop 2.678 s, tail overlap)"; ""
         for predictions on file that do not say.
-    macro : Macro
     tags : tuple of TagMeasures
         In the data set's order.
     excluded_tags : tuple of str
         Tags in no mean: too few positive clips, or no negative one.
     missing_tags : tuple of str
         Tags of the data set that the model does not know.
-    failed : tuple of FailedClip
     positive_above, min_positives, resamples, seed
         See `samptag.evaluation.report.Scoring`.
-    against : Comparison or None
-    perturbations : tuple of Degradation
-    warnings : tuple of str
     scores : ScoreTable
         The predictions behind the figures, with every tag of the model.
     """
@@ -271,13 +247,7 @@ class Scored(NamedTuple):
 
 
 def rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
-    """The tags that can be measured: enough positive clips, and a negative one.
-
-    Raises
-    ------
-    DatasetError
-        When there is none.
-    """
+    """The tags that can be measured: enough positive clips, and a negative one; a DatasetError where there is none."""
     positives = present(truth.labels, positive_above=scoring.positive_above)
     kept = rankable(positives) & (positives.sum(axis=0) >= scoring.min_positives)
     if not kept.any():
@@ -290,10 +260,7 @@ def rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
 
 
 def measure(values: FloatArray, *, truth: Truth, scoring: Scoring) -> Scored:
-    """The measures of one system's scores (clips, tags) of the clips and tags of `truth`, in its order.
-
-    All of the tags must be rankable.
-    """
+    """The measures of one system's scores (clips, tags) of the clips and tags of `truth`, all of them rankable."""
     positives = present(truth.labels, positive_above=scoring.positive_above)
     roc, pr = roc_auc(positives, values), pr_auc(positives, values)
     drawn = None
@@ -326,22 +293,9 @@ def _ci95(drawn: FloatArray | None, estimates: Sequence[float]) -> list[Interval
 
 
 def verdict(names: Sequence[str], gaps: Sequence[Difference], *, groups: int) -> str:
-    """Whether two systems' difference means anything, in words.
+    """Whether the gaps of two systems, first minus second in ROC-AUC and in PR-AUC, mean anything: a sentence each.
 
-    Parameters
-    ----------
-    names : sequence of str
-        The first system and the second.
-    gaps : sequence of Difference
-        First minus second: ROC-AUC, PR-AUC.
-    groups : int
-        Number of tracks that were drawn from.
-
-    Returns
-    -------
-    str
-        One sentence a measure. The interval is over the choice of tracks only: it knows nothing of the spread between
-        training runs.
+    The interval is over the choice of tracks (`groups` of them) only: it knows nothing of the spread between runs.
     """
     first, second = names
     sentences = []

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -87,7 +88,6 @@ def evaluate(
         Another system's predictions of the same clips, e.g. a CSV file; the report then says what differs.
     perturbations : sequence of str or Perturbation
         Degradations under which the clips are scored again, e.g. ``"noise:20dB"``; see `parse_perturbation`.
-    scoring : Scoring
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps"; ignored when `model` is a Tagger, as are hop and tail.
     ranks : Ranks
@@ -130,15 +130,8 @@ def evaluate(
 
     def scored(perturbation: Perturbation | None, clips: Sequence[Clip], done: int) -> _Outcome:
         step = progress and (lambda count, _: progress(done + count, total))
-        return score_clips(
-            tagger,
-            clips,
-            protocol=protocol,
-            perturbation=perturbation,
-            seed=scoring.seed,
-            ranks=ranks,
-            progress=step,
-        )
+        how = partial(score_clips, protocol=protocol, seed=scoring.seed, ranks=ranks)
+        return how(tagger, clips, perturbation=perturbation, progress=step)
 
     clips = dataset.select(part)
     total = len(clips) * (1 + len(wanted))
@@ -215,15 +208,8 @@ def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
 def default_protocol(format: str, model: str) -> Protocol:
     """The protocol to score a model by on a data set of a format, unless told otherwise.
 
-    On MagnaTagATune, the Million Song Dataset and MTG-Jamendo it is that of the model's own score published on one of
-    them, if the registry quotes one, and otherwise the paper's; on one's own music it is "all".
-
-    Parameters
-    ----------
-    format : str
-        As in `Dataset.format`.
-    model : str
-        The name in the weights' card.
+    On MagnaTagATune, the Million Song Dataset and MTG-Jamendo (`Dataset.format`) it is that of the score of the weights
+    `model` published on one of them, if the registry quotes one, else the paper's; on one's own music it is "all".
 
     Examples
     --------
@@ -267,28 +253,10 @@ def score_clips(
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
     progress: Callable[[int, int], None] | None = None,
 ) -> _Outcome:
-    """The scores of clips under one condition, and the clips that cannot be read.
+    """The scores, float32 in [0, 1], of the readable clips in their order under one condition, and the other clips.
 
-    Parameters
-    ----------
-    tagger : Tagger
-        With segments that touch, for a published protocol.
-    clips : sequence of Clip
-    protocol : {"paper", "won", "all"}
-    perturbation : Perturbation or None
-        None for the clips as they are.
-    seed : int
-        Decides the noise.
-    ranks : Ranks
-        See `evaluate`.
-    progress : callable or None
-        Called with the number of clips scored so far and the number in all.
-
-    Returns
-    -------
-    ScoreTable
-        float32 in [0, 1] of the readable clips, in their order.
-    tuple of FailedClip
+    For a published protocol the tagger's segments must touch. `progress` is called with the number of clips scored so
+    far and the number in all.
     """
     if protocol in PUBLISHED and tagger.hop != tagger.length:
         raise UsageError(f"the protocol {protocol!r} needs a Tagger whose segments touch: leave out hop_seconds")
