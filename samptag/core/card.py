@@ -194,21 +194,7 @@ class Evidence(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Concept(Record):
-    """What several words mean together, and how that was tested: "anyone sings", or "female" against "male".
-
-    Parameters
-    ----------
-    tags : tuple of str
-        The words.
-    against : tuple of str
-        Where it tells two things apart, the words of the other.
-    evidence : Evidence
-
-    Raises
-    ------
-    ValueError
-        Where there are no words.
-    """
+    """What several words mean together, and how that was tested: "anyone sings", or "female" `against` "male"."""
 
     _where = "the concept {!r} in its card"
 
@@ -226,17 +212,8 @@ class Concept(Record):
 class CutoffEvidence(Record):
     """How often a word is right from its cut-off on.
 
-    Parameters
-    ----------
-    precision : float
-        Share of the tracks past the cut-off that have the word, in [0, 1].
-    on : {"human", "teachers"}
-        Who says which tracks have it.
-
-    Raises
-    ------
-    ValueError
-        Where one is not what it should be.
+    `precision` is the share, in [0, 1], of the tracks past the cut-off that have it, as people ("human") say or its
+    teachers ("teachers").
     """
 
     _where = "the cut-off of {!r} in its card"

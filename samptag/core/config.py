@@ -135,10 +135,8 @@ class ModelConfig(_Description):
         Length of the front end's filters (or of the mel window) in samples, at least `first_stride`.
     first_stride : int
         Distance of the front end's frames in samples.
-    n_tags : int
-        Number of outputs.
-    sample_rate : int
-        Sample rate in Hz of the waveforms the network is made for.
+    n_tags, sample_rate : int
+        Number of outputs, and the sample rate in Hz of the waveforms the network is made for.
     front_end : {"raw", "mel"}
         A strided convolution over the waveform, or 128 log-mel bands.
     block : {"plain", "se", "res", "rese", "won-rese"}
@@ -376,18 +374,10 @@ def _frame_level_depth(hop: int) -> int:
 class SpectrogramConfig(_Description):
     """One of the published networks over 96 log-mel bands; what `ModelConfig` is for the m^n family.
 
-    Parameters
-    ----------
-    architecture : {"musicnn", "vgg", "won-musicnn", "won-fcn"}
-    n_tags : int
-        Number of outputs, at least 1.
-    sample_rate : int
-        In Hz; 16 000 is the only one that these networks know.
-
     Raises
     ------
     ValueError
-        Where the values do not make a network.
+        Where the values do not make a network: 16 000 Hz is the only sample rate that these networks know.
     """
 
     architecture: Architecture

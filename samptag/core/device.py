@@ -79,13 +79,7 @@ def _is_cpu_build(torch: Path) -> bool:
 
 
 def worth_a_gpu(seconds: float | None) -> bool:
-    """Whether so much music would keep the CPU busy for longer than a GPU takes to start.
-
-    Parameters
-    ----------
-    seconds : float or None
-        Length of the music; None if that is not known, which counts as much.
-    """
+    """Whether so much music would keep the CPU busy for longer than a GPU takes to start; None: it is not known."""
     return seconds is None or seconds / (SECONDS_PER_CORE_SECOND * available_cores()) > GPU_START_SECONDS
 
 
@@ -100,7 +94,7 @@ def choose_device(name: str, *, seconds: float | None = None) -> str:
     name : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     seconds : float or None
-        Length of the music to tag, see `worth_a_gpu`.
+        Length of the music to tag; None, if that is not known, counts as much.
 
     Raises
     ------
@@ -139,24 +133,20 @@ def _devices_of_torch() -> tuple[str, ...]:
 
 
 def select_device(name: str) -> torch.device:
-    """The torch device called `name`, for training.
+    """The torch device called `name`, for training; errors are those of `choose_device`.
 
-    Parameters
-    ----------
-    name : str
-        ``auto`` (CUDA, else MPS, else the CPU; never fails), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-
-    Raises
-    ------
-    DeviceError
-        Where the name is unknown, or no such device is there or can be used.
+    ``auto`` is CUDA, else MPS, else the CPU, and never fails.
     """
     import torch
 
     # Not `available_devices`: torch is imported now, and knows better than any file of a driver (Jetson has others).
     there = _devices_of_torch()
     if name == "auto":
-        return _best_of(there)
+        for best in sorted(there, key=lambda name: ("cuda" not in name, "mps" not in name)):
+            problem = _problem_with(torch.device(best))
+            if problem is None:
+                return torch.device(best)
+            logger.warning("device %s is there but cannot be used (%s)", best, problem)
     full = "cuda:0" if name == "cuda" else name
     if full not in there:
         raise DeviceError(f"no device {name!r}: this machine has {', '.join(there)} (or say auto)")
@@ -165,18 +155,6 @@ def select_device(name: str) -> torch.device:
     if problem is not None:
         raise DeviceError(f"device {name!r} is there but cannot be used: {problem}")
     return device
-
-
-def _best_of(there: tuple[str, ...]) -> torch.device:
-    import torch
-
-    for name in sorted(there, key=lambda name: ("cuda" not in name, "mps" not in name)):
-        device = torch.device(name)
-        problem = _problem_with(device)
-        if problem is None:
-            return device
-        logger.warning("device %s is there but cannot be used (%s)", name, problem)
-    return torch.device("cpu")
 
 
 def _problem_with(device: torch.device) -> str | None:

@@ -25,18 +25,9 @@ def mel_window(config: ModelConfig) -> tuple[NDArray[np.float32], int]:
 
 
 def mel_filters(sample_rate: int, *, n_fft: int, n_bands: int) -> NDArray[np.float32]:
-    """Triangular mel bands from 0 Hz to half the sample rate, shape (n_bands, n_fft // 2 + 1).
+    """Triangular mel bands from 0 Hz to half the sample rate (Hz), shape (n_bands, n_fft // 2 + 1).
 
     Slaney's Auditory Toolbox (1998) gives the scale and the normalisation by area: a band of b Hz has height 2 / b.
-
-    Parameters
-    ----------
-    sample_rate : int
-        In Hz.
-    n_fft : int
-        Length of the Fourier transform in samples.
-    n_bands : int
-        Number of bands.
     """
     nyquist = sample_rate / 2
     highest = _KNEE_MEL + np.log(nyquist / _KNEE_HZ) / _LOG_STEP if nyquist > _KNEE_HZ else nyquist / _HZ_PER_MEL

@@ -22,12 +22,6 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
     the order of the scores), ``sample_rate`` (Hz), ``input_length`` (samples), ``licence``, and the whole ``card`` (a
     JSON object). A song's score is the mean over its segments.
 
-    Parameters
-    ----------
-    out : binary file object
-    loaded : LoadedModel
-        As `samptag.load_model` gives it.
-
     Examples
     --------
     >>> with open("model.onnx", "wb") as out:

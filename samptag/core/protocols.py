@@ -26,23 +26,10 @@ _WON_SEGMENTS = 16  # the default batch size of their eval.py
 
 
 def paper_counts(n_samples: ArrayLike, *, length: int, sample_rate: int) -> NDArray[np.int64]:
-    """How many segments, end to end from the first sample, the paper takes of clips.
+    """How many segments of `length` samples, end to end from the first sample, the paper takes of clips, (clips,).
 
     As many as are whole; of clips of 29.05 to 31 s at 22 050 Hz, ``int(640000 / first_stride) // m**n``, which is
     ``640000 // length``; of a clip shorter than one segment, one.
-
-    Parameters
-    ----------
-    n_samples : array_like of int, (clips,)
-        Samples in each clip.
-    length : int
-        Samples in a segment.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    ndarray of int64, (clips,)
 
     Examples
     --------
@@ -67,14 +54,6 @@ def segment_starts(
     "paper" takes `paper_counts` segments end to end, and what follows them is not heard. "won" takes sixteen, evenly
     spaced: segment i starts at ``i * ((n_samples - length) // 16)`` (get_tensor in the eval.py of Won 2020's code), so
     the last sixteenth of the way is not heard either. A clip shorter than a segment is one segment, to be padded.
-
-    Parameters
-    ----------
-    n_samples : int
-        Samples in the clip.
-    protocol : {"paper", "won"}
-    length, sample_rate : int
-        As for `paper_counts`.
 
     Examples
     --------

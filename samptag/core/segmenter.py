@@ -26,13 +26,6 @@ class Segmenter:
         overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing.
         Where the last segment already ends at the last sample, all three are the same.
 
-    Attributes
-    ----------
-    n_samples : int
-        Samples pushed so far.
-    padded : bool
-        Whether `finish` had to append zeros.
-
     Raises
     ------
     ValueError
@@ -56,12 +49,7 @@ class Segmenter:
         self._filled = 0
 
     def push(self, block: ArrayLike) -> NDArray[np.float32]:
-        """The segments that `block` completes, a copy of shape (k, length), k from 0 upwards.
-
-        Parameters
-        ----------
-        block : array_like
-            The next samples of the stream, shape (n,), any n.
+        """The segments, a copy of shape (k, length), that the stream's next samples, (n,), complete; any n, any k.
 
         Raises
         ------

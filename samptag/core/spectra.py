@@ -25,40 +25,18 @@ LOUDNESS = 0.1
 
 @dataclass(frozen=True)
 class LayerSpectra:
-    """Spectra of the filters of one layer, sorted by centre frequency.
+    """Spectra of the filters of one layer, sorted by centre frequency."""
 
-    Attributes
-    ----------
-    layer : int
-        1 for the front end, 2 for the first module after it, and so on.
-    frequencies : ndarray, shape (bins,), float64
-        Hz of the bins, from 0 to half the sample rate.
-    magnitudes : ndarray, shape (n_filters, bins), float32
-        In [0, 1]: each filter's highest is 1.
-    centres : ndarray, shape (n_filters,), float64
-        Hz at which each filter's spectrum is highest, never falling.
-    """
-
-    layer: int
-    frequencies: NDArray[np.float64]
-    magnitudes: NDArray[np.float32]
-    centres: NDArray[np.float64]
+    layer: int  # 1 for the front end, 2 for the first module after it, and so on
+    frequencies: NDArray[np.float64]  # (bins,), Hz, from 0 to half the sample rate
+    magnitudes: NDArray[np.float32]  # (n_filters, bins), in [0, 1]: each filter's highest is 1
+    centres: NDArray[np.float64]  # (n_filters,), Hz at which each filter's spectrum is highest, never falling
 
 
 def filter_spectra(model: Model, *, seed: int = 0) -> list[LayerSpectra]:
-    """The spectra of every filter, for each layer that a sound of about 729 samples reaches.
+    """The spectra of every filter, for each layer that a sound of about 729 samples reaches, the front end first.
 
-    Parameters
-    ----------
-    model : SampleCNN
-        In evaluation mode, with a front end on the raw waveform.
-    seed : int
-        Of the noise.
-
-    Returns
-    -------
-    list of LayerSpectra
-        The front end first.
+    The model is in evaluation mode; `seed` is that of the noise.
 
     Raises
     ------

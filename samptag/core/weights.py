@@ -50,16 +50,9 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Weights:
-    """What a weights file holds, as NumPy reads it.
+    """What a weights file holds, as NumPy reads it: card, tensors, and the digest of both.
 
-    Attributes
-    ----------
-    card : ModelCard
-        What the file says about itself.
-    tensors : Mapping of str to ndarray
-        Every tensor by its name, in the type in which it is stored; read from the file each time one is asked for.
-    sha256 : str
-        The digest of card and tensors, as the file holds it.
+    A tensor, in the type in which it is stored, is read from the file each time it is asked for.
 
     Examples
     --------
@@ -110,7 +103,12 @@ def read_weights(path: Path) -> Weights:
         The file is missing, truncated, altered, no weights file, or does not fit the network it names.
     """
     path = Path(path)
-    file = _open(path)
+    try:
+        with os_errors_as(WeightsError, f"cannot read {path}"):
+            path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
+            file: Any = safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
     card, description, digest = read_metadata(path, (file.metadata() or {}).get(METADATA_KEY))
     problem = _misfit(file, _shapes(card.config))
     if problem is not None:
@@ -134,12 +132,8 @@ def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DT
 
     Parameters
     ----------
-    path : Path
-        The file; an old one is replaced.
     model : SampleCNN, SpectrogramModel or Mapping of str to ndarray
         The network, on any device, or its tensors by name.
-    card : ModelCard
-        What to say about it; its config must be the model's.
     dtype : dtype
         float32, or float16 for half the size. Only weights are stored in it: biases and the statistics of batch
         normalisation, a hundredth of the file, stay float32, whose range they may need.
@@ -198,15 +192,6 @@ class _FileTensors(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _open(path: Path) -> Any:
-    try:
-        with os_errors_as(WeightsError, f"cannot read {path}"):
-            path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
-            return safe_open(path, framework="numpy")
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
 
 
 def _shapes(config: Config) -> Mapping[str, tuple[int, ...]]:

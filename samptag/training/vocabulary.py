@@ -36,7 +36,7 @@ _LEAST = 1e-6
 class TaughtWord:
     """A word and the tags that it is made of.
 
-    `sources` is TEACHER -> its tags that mean this word. Beside what a file may say, TEACHER may be names joined by "+".
+    `sources` is TEACHER -> its tags that mean it. Beside what a file may say, TEACHER may be whole names joined by "+".
     """
 
     word: str
