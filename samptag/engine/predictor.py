@@ -169,20 +169,17 @@ class _Threads:
 
     def embed(self, segments: Floats) -> Floats:
         """The embeddings of segments, (k, embedding_size); calls from several threads take turns."""
-        with self._one_at_a_time:
-            return self._embed(segments)
-
-    def _embed(self, segments: Floats) -> Floats:
         results: list[Any] = [None] * len(segments)
         indices = iter(range(len(segments)))
         helpers = min(len(self._models), len(segments)) - 1
         futures: list[Future[None]] = []
-        try:
-            for _ in range(helpers):
-                futures.append(self._pool.submit(self._drain, indices, segments, results))
-            self._drain(indices, segments, results)
-        finally:
-            wait(futures)
+        with self._one_at_a_time:
+            try:
+                for _ in range(helpers):
+                    futures.append(self._pool.submit(self._drain, indices, segments, results))
+                self._drain(indices, segments, results)
+            finally:
+                wait(futures)
         for future in futures:
             future.result()
         if self._models[0].compilable:

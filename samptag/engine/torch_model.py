@@ -74,7 +74,7 @@ class TorchModel:
         half = place.type == "cuda" and isinstance(model, SampleCNN)
         dtype = dtype or (torch.float16 if half else torch.float32)
         self.batch_size = batch_size or BATCH[place.type]
-        with _memory_errors():
+        with memory_errors():
             # Folding shares the tensors that it does not change.
             self._exact = copy.deepcopy(fold(model)).to(place)
             self._half = None if dtype == torch.float32 else copy.deepcopy(self._exact).to(dtype)
@@ -86,7 +86,7 @@ class TorchModel:
 
         Calls from several threads take turns.
         """
-        with _memory_errors(), self._one_at_a_time, torch.inference_mode():
+        with memory_errors(), self._one_at_a_time, torch.inference_mode():
             waveforms = torch.from_numpy(np.require(segments, requirements=["C", "W"]))
             embeddings: Floats = self._embed(waveforms).numpy()
             return embeddings
@@ -116,7 +116,7 @@ class TorchModel:
 
 
 @contextmanager
-def _memory_errors() -> Iterator[None]:
+def memory_errors() -> Iterator[None]:
     """Raise as a MemoryError what PyTorch raises when memory gives out."""
     try:
         yield

@@ -203,34 +203,50 @@ class ResidentSource:
         return waveforms
 
 
-class EmbeddedSource:
-    """Embeddings in place of waveforms, computed once by an encoder that is not trained, as it is when tagging.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Taught:
+    """What a model says about segments.
+
+    Attributes
+    ----------
+    scores : ndarray of float32, (segments, n)
+        Of tags, in [0, 1]; or embeddings.
+    starts : ndarray of int64, (segments,)
+        Where the segments start, counted as in `AudioCache.starts`, ascending; no two overlap.
+    length : int
+        Samples of a segment.
+    """
+
+    scores: NDArray[np.float32]
+    starts: Places
+    length: int
+
+    def __call__(self, segments: Segments) -> NDArray[np.float32]:
+        """What was said, (n, ...), of segments that lie less than half their length from those that were heard."""
+        found: NDArray[np.float32] = self.scores[np.searchsorted(self.starts, segments.starts - self.length // 2)]
+        return found
+
+
+def embedded_source(
+    segments: Segments,
+    load: Callable[[Segments], Tensor],
+    *,
+    model: SampleCNN,
+    device: torch.device,
+    processes: Processes,
+) -> Callable[[Segments], Tensor]:
+    """Embeddings, (n, embedding_size), in place of waveforms, computed once by an encoder that is not trained.
 
     Each process computes those of its share of `segments`, which are all that will be asked for.
     """
-
-    def __init__(
-        self,
-        segments: Segments,
-        load: Callable[[Segments], Tensor],
-        *,
-        model: SampleCNN,
-        device: torch.device,
-        processes: Processes,
-    ) -> None:
-        predict = Predictor(model, device=str(device))
-        mine = segments.take(processes.rows(0, len(segments)))
-        parts = [mine.take(slice(i, i + predict.batch_size)) for i in range(0, len(mine), predict.batch_size)]
-        embeddings = [predict(load(part).cpu().numpy())[1] for part in parts]
-        order = np.argsort(segments.starts)
-        self._starts = segments.starts[order]
-        whole = np.concatenate([each for share in processes.collect(embeddings) for each in share])
-        self._embeddings = torch.from_numpy(whole[order]).to(device)
-
-    def __call__(self, segments: Segments) -> Tensor:
-        """Float32, shape (n, embedding_size), on the device."""
-        rows = np.searchsorted(self._starts, segments.starts)
-        return self._embeddings[torch.from_numpy(rows).to(self._embeddings.device)]
+    predict = Predictor(model, device=str(device))
+    mine = segments.take(processes.rows(0, len(segments)))
+    parts = [mine.take(slice(i, i + predict.batch_size)) for i in range(0, len(mine), predict.batch_size)]
+    embeddings = [predict(load(part).cpu().numpy())[1] for part in parts]
+    whole = np.concatenate([each for share in processes.collect(embeddings) for each in share])
+    order = np.argsort(segments.starts)
+    heard = Taught(scores=whole[order], starts=segments.starts[order], length=segments.width)
+    return lambda segments: torch.from_numpy(heard(segments)).to(device)
 
 
 class Prefetcher:
@@ -254,30 +270,6 @@ class Prefetcher:
                 yield batch, waveforms
         finally:
             thread.shutdown(cancel_futures=True)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Taught:
-    """What teachers say about segments.
-
-    Attributes
-    ----------
-    scores : ndarray of float32, (segments, tags)
-        In [0, 1].
-    starts : ndarray of int64, (segments,)
-        Where the segments start, counted as in `AudioCache.starts`, ascending; no two overlap.
-    length : int
-        Samples of a segment.
-    """
-
-    scores: NDArray[np.float32]
-    starts: Places
-    length: int
-
-    def __call__(self, segments: Segments) -> NDArray[np.float32]:
-        """The scores, (n, tags), of segments that lie less than half their length from those that were heard."""
-        found: NDArray[np.float32] = self.scores[np.searchsorted(self.starts, segments.starts - self.length // 2)]
-        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

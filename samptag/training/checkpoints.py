@@ -57,15 +57,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its readers meet: zip, pickle and runtime errors
         hint = f"; {BEST} beside it can take its place" if path.name == LAST else ""
-        raise WeightsError(f"{path} is not a whole checkpoint ({_first_line(error)}){hint}") from None
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise WeightsError(f"{path} is not a whole checkpoint ({reason}){hint}") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise WeightsError(f"{path} is not a checkpoint of samptag {__version__}")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def random_state() -> dict[str, Any]:

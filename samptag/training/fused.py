@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -168,10 +169,9 @@ class FusedLayer:
 
     Parameters
     ----------
-    convolution : nn.Module
-        Has ``weight`` (out, in, kernel) and ``bias`` (out,).
-    norm : nn.Module
-        Its batch norm; running statistics are updated as PyTorch does.
+    block : nn.Module
+        Has a convolution ``conv``, with ``weight`` (out, in, kernel) and ``bias`` (out,), and its batch norm ``bn``, whose
+        running statistics are updated as PyTorch does.
     reduce : Reduce or None
         Makes the batch statistics those of all processes together.
     precision : torch.dtype
@@ -183,16 +183,15 @@ class FusedLayer:
 
     def __init__(
         self,
-        convolution: Any,
-        norm: Any,
-        *,
+        block: Any,
         geometry: Geometry,
+        *,
         workers: Workers,
         precision: torch.dtype,
         reduce: Reduce | None = None,
         frozen: bool = False,
     ) -> None:
-        self.convolution, self.norm, self.geometry = convolution, norm, geometry
+        self.convolution, self.norm, self.geometry = block.conv, block.bn, geometry
         self.workers, self.reduce, self.precision, self.frozen = workers, reduce, precision, frozen
         self.buffers = Buffers()
 
@@ -475,9 +474,8 @@ def training_forward(
         _lay_out_channels_last(model)
     if frozen_encoder:
         return model.classify
-    fast = device.type == "cpu" and model.config.block in ("plain", "se")
     synchronise_norms(model, processes, device=device)
-    if not fast:
+    if device.type != "cpu" or model.config.block not in ("plain", "se"):
         return model
     precision = torch.bfloat16 if mixed_precision and _multiplies_bfloat16() else None
     return FusedForward(model, processes=processes, workers=workers, frozen_modules=frozen_modules, precision=precision)
@@ -525,33 +523,19 @@ class FusedForward:
         lowest: Any = model.body[0]
         self.pads: tuple[int, int] = lowest.conv.pads
         reduce = processes.add if processes.world_size > 1 else None
-
         dtype = model.head.weight.dtype
         precision = precision or dtype
-
-        def fuse(block: Any, geometry: Geometry, *, precision: torch.dtype, frozen: bool = False) -> FusedLayer:
-            return FusedLayer(
-                block.conv,
-                block.bn,
-                geometry=geometry,
-                workers=workers,
-                precision=precision,
-                reduce=reduce,
-                frozen=frozen,
-            )
-
-        excited = config.block == "se"
+        fuse = partial(FusedLayer, workers=workers, reduce=reduce)
         self.front = None
         if not isinstance(model.front, MelFrontEnd):
             geometry = Geometry(config.first_filter, config.first_stride, 1, self.pads)
             self.front = fuse(model.front, geometry, precision=precision, frozen=frozen_modules is not None)
         # What squeeze and excitation multiplies must not be padded yet, nor what leaves the body.
-        pads = [(0, 0) if excited or i == config.n - 1 else self.pads for i in range(config.n)]
+        pads = [(0, 0) if config.block == "se" or i == config.n - 1 else self.pads for i in range(config.n)]
+        geometries = [Geometry(config.m, 1, config.m, pad) for pad in pads]
         self.body = [
-            fuse(
-                block, Geometry(config.m, 1, config.m, pad), precision=precision, frozen=number < (frozen_modules or 0)
-            )
-            for number, (block, pad) in enumerate(zip(model.body, pads, strict=True))
+            fuse(block, geometry, precision=precision, frozen=number < (frozen_modules or 0))
+            for number, (block, geometry) in enumerate(zip(model.body, geometries, strict=True))
         ]
         self.top = None if model.top is None else fuse(model.top, Geometry(1, 1, 1), precision=dtype)
 

@@ -16,7 +16,7 @@ from samptag.core.model import Convolution, ModelConfig, SampleCNN
 from samptag.data import open_dataset
 from samptag.errors import UsageError
 from samptag.pretrained import load_model
-from samptag.training.batches import EmbeddedSource, Segments, decode
+from samptag.training.batches import Segments, decode, embedded_source
 from samptag.training.checkpoints import (
     LAST,
     MODEL,
@@ -149,7 +149,7 @@ def train(
         load: Callable[[Segments], Tensor] = splits.source(device, resident=config.resident)
         if config.freeze_encoder:
             every = splits.consecutive(splits.clips)
-            load = EmbeddedSource(every, load, model=model, device=device, processes=processes)
+            load = embedded_source(every, load, model=model, device=device, processes=processes)
         trainer = Trainer(
             config,
             model=model,

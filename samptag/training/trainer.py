@@ -19,6 +19,7 @@ from torch import Tensor
 from samptag import __version__
 from samptag.core.model import SampleCNN
 from samptag.core.weights import ModelCard, save_model
+from samptag.engine.torch_model import memory_errors
 from samptag.errors import DeviceError, SamptagError
 from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training.augment import augment
@@ -121,8 +122,8 @@ class Stepper:
         self.schedule = schedule_for(recipe)
         decay = recipe.ema_decay
         self._average = None if decay is None else MovingAverage(model.state_dict(), decay=decay)
-        keeps_norms = frozen or lowest is not None
-        self._norms = NormWarmUp(model, steps=0 if keeps_norms else recipe.norm_warmup_steps)
+        warmup = recipe.norm_warmup_steps if not frozen and lowest is None else 0
+        self._norms = NormWarmUp(model, steps=warmup)
         self.rate = 0.0
 
     def step(
@@ -192,10 +193,9 @@ class Stepper:
     @contextmanager
     def _explain_lack_of_memory(self, n_segments: int) -> Iterator[None]:
         try:
-            yield
-        except RuntimeError as error:
-            if not isinstance(error, torch.cuda.OutOfMemoryError) and "allocate memory" not in str(error):
-                raise
+            with memory_errors():
+                yield
+        except MemoryError:
             raise DeviceError(
                 f"{self.device} has too little memory for {n_segments} segments a step; lower --batch-size"
             ) from None

@@ -398,7 +398,7 @@ def test_embeddings_are_the_models_whatever_the_order(audio: AudioCache, dataset
     torch.manual_seed(0)
     model = SampleCNN(small_config).eval()
     load = batches.MappedSource(audio, device=torch.device("cpu"))
-    embedded = batches.EmbeddedSource(segments, load, model=model, device=torch.device("cpu"), processes=Processes())
+    embedded = batches.embedded_source(segments, load, model=model, device=torch.device("cpu"), processes=Processes())
     asked = segments.take(np.array([7, 3, 41]))
     with torch.no_grad():
         torch.testing.assert_close(embedded(asked), model.embed(load(asked)), rtol=1e-4, atol=1e-5)

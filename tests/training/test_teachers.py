@@ -18,10 +18,10 @@ from samptag.data import AudioCache, Dataset, build_cache, open_dataset
 from samptag.errors import DatasetError, UsageError, WeightsError
 from samptag.pretrained import load_weights
 from samptag.training import Processes, TrainResult
-from samptag.training.batches import LARGEST_SHIFT, MappedSource, consecutive_segments, epoch_segments
+from samptag.training.batches import LARGEST_SHIFT, MappedSource, Taught, consecutive_segments, epoch_segments
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.recipe import DISTIL
-from samptag.training.teachers import Taught, Teachers, _fitted
+from samptag.training.teachers import Teachers, _fitted
 
 TEACHER = "samplecnn-3-9-mtat50"
 STUDENT = "frame-mel-729-243"
