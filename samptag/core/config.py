@@ -33,14 +33,13 @@ PAPER_GRID = (
 # The segment of the paper's three-system comparison (Lee 2017).
 FRAME_LEVEL_M = 3
 FRAME_LEVEL_INPUT_LENGTH = 59_049
-# Samples at 16 kHz: 188 frames of 256, 3 s and 29 s.
-_INPUT_LENGTHS: dict[Architecture, int] = {
-    "musicnn": 48_128,
-    "vgg": 48_128,
-    "won-musicnn": 48_000,
-    "won-fcn": 464_000,
+# Samples at 16 kHz, 188 frames of 256, 3 s and 29 s; and the length of the vector that is classified.
+_SIZES: dict[Architecture, tuple[int, int]] = {
+    "musicnn": (48_128, 200),
+    "vgg": (48_128, 256),
+    "won-musicnn": (48_000, 200),
+    "won-fcn": (464_000, 64),
 }
-_EMBEDDING_SIZES: dict[Architecture, int] = {"musicnn": 200, "vgg": 256, "won-musicnn": 200, "won-fcn": 64}
 
 Kind: TypeAlias = type | tuple[type | str | None, ...]
 """What a value from a file may be, where JSON says nothing: a type, or a tuple of types, strings and None."""
@@ -65,26 +64,18 @@ def check_kind(name: str, value: object, kind: Kind) -> None:
     ValueError
         Naming `name`, what it must be and what it is.
     """
-    if not _is_a(value, kind):
-        raise ValueError(f"{name} must be {_describe(kind)}, not {value!r:.80}")
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not any(_is_a(value, each) for each in kinds):
+        words = [_WORDS[k] if isinstance(k, type) else "nothing" if k is None else repr(k) for k in kinds]
+        raise ValueError(f"{name} must be {' or '.join(words)}, not {value!r:.80}")
 
 
-def _is_a(value: object, kind: Kind | str | None) -> bool:
-    if isinstance(kind, tuple):
-        return any(_is_a(value, k) for k in kind)
+def _is_a(value: object, kind: type | str | None) -> bool:
     if not isinstance(kind, type):
         return value == kind and type(value) is type(kind)
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _describe(kind: Kind | str | None) -> str:
-    if isinstance(kind, tuple):
-        return " or ".join(map(_describe, kind))
-    if isinstance(kind, type):
-        return _WORDS[kind]
-    return "nothing" if kind is None else repr(kind)
 
 
 Described = TypeVar("Described", bound="_Description")
@@ -402,12 +393,12 @@ class SpectrogramConfig(_Description):
     @property
     def input_length(self) -> int:
         """Number of samples in a segment."""
-        return _INPUT_LENGTHS[self.architecture]
+        return _SIZES[self.architecture][0]
 
     @property
     def embedding_size(self) -> int:
         """Length of the vector that is classified."""
-        return _EMBEDDING_SIZES[self.architecture]
+        return _SIZES[self.architecture][1]
 
 
 Config: TypeAlias = ModelConfig | SpectrogramConfig

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from samptag.tagging.tagger import Tagger
 
 _Block = npt.NDArray[np.float32]
-_Outcome = tuple[ScoreTable, tuple[FailedClip, ...]]
 _TOP = 5  # tags that `samptag tag` shows
 _SPOOL_BYTES = 1 << 24  # four minutes at 16 kHz wait in memory, longer clips in a file
 # Data sets on which people publish scores, as the names of their splits begin.
@@ -109,6 +108,8 @@ def evaluate(
     >>> report = samptag.evaluate("mtat/", protocol="paper")  # doctest: +SKIP
     >>> report.macro.roc_auc, report.macro.roc_auc_ci95, report.protocol  # doctest: +SKIP
     """
+    from samptag.tagging.tagger import Tagger
+
     wanted = [each if isinstance(each, Perturbation) else parse_perturbation(each) for each in perturbations]
     spaced = hop_seconds is not None or tail is not None
     if protocol in PUBLISHED and spaced:
@@ -116,7 +117,9 @@ def evaluate(
     dataset = data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
     truth = _regrouped(truth_of(dataset, part=part), group)
     other = read_scores(against) if isinstance(against, str | Path) else against
-    tagger = _tagger(default_weights(truth.tags) if model is None else model, device, hop_seconds, tail)
+    tagger = default_weights(truth.tags) if model is None else model
+    if not isinstance(tagger, Tagger):
+        tagger = Tagger.from_pretrained(tagger, device=device, hop_seconds=hop_seconds, tail=tail or "overlap")
     if protocol is None:
         spaced = spaced or tagger.hop != tagger.length
         protocol = "all" if spaced else default_protocol(dataset.format, tagger.card.name)
@@ -128,14 +131,13 @@ def evaluate(
             f"{dataset.root}: {tagger.card.name} knows none of its {len(missing)} tags ({missing[0]}, ...)"
         )
 
-    def scored(perturbation: Perturbation | None, clips: Sequence[Clip], done: int) -> _Outcome:
-        step = progress and (lambda count, _: progress(done + count, total))
-        how = partial(score_clips, protocol=protocol, seed=scoring.seed, ranks=ranks)
-        return how(tagger, clips, perturbation=perturbation, progress=step)
+    def step(done: int) -> Callable[[int, int], None] | None:
+        return progress and (lambda count, _: progress(done + count, total))
 
+    score = partial(score_clips, tagger, protocol=protocol, seed=scoring.seed, ranks=ranks)
     clips = dataset.select(part)
     total = len(clips) * (1 + len(wanted))
-    clean, failed = scored(None, clips, 0)
+    clean, failed = score(clips, progress=step(0))
     unread = {clip.path for clip in failed}
     readable = [clip for clip in clips if clip.key not in unread]
     if not readable:
@@ -143,16 +145,22 @@ def evaluate(
     total = len(clips) + len(readable) * len(wanted)
     degraded = []
     for turn, perturbation in enumerate(wanted):
-        table, lost = scored(perturbation, readable, len(clips) + turn * len(readable))
+        done = len(clips) + turn * len(readable)
+        table, lost = score(readable, perturbation=perturbation, progress=step(done))
         if lost:
             raise AudioError(f"{lost[0].path} can be read clean but not under {perturbation.name}: {lost[0].error}")
         degraded.append((perturbation.name, table))
     known = _restricted(truth, clean.keys, [tag for tag in truth.tags if tag not in missing])
-    known = replace(
-        known, split_hash=split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in unread)
-    )
+    scored = split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in unread)
+    known = replace(known, split_hash=scored)
     report = _report(known, clean, other=other, degraded=degraded, scoring=scoring)
-    warnings = (*_absent(dataset), *report.warnings)
+    warnings = report.warnings
+    if dataset.unusable:
+        absent = (
+            f"{dataset.root}: {len(dataset.unusable)} listed clips are missing, unreadable or too short, the first: "
+            f"{dataset.unusable[0].path}; 'samptag data check' names all"
+        )
+        warnings = (absent, *warnings)
     return replace(report, missing_tags=missing, failed=failed, warnings=warnings)
 
 
@@ -252,7 +260,7 @@ def score_clips(
     seed: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
     progress: Callable[[int, int], None] | None = None,
-) -> _Outcome:
+) -> tuple[ScoreTable, tuple[FailedClip, ...]]:
     """The scores, float32 in [0, 1], of the readable clips in their order under one condition, and the other clips.
 
     For a published protocol the tagger's segments must touch. `progress` is called with the number of clips scored so
@@ -303,23 +311,6 @@ def _published_segments(
         for start in segment_starts(spool.tell() // size, protocol=protocol, length=length, sample_rate=sample_rate):
             spool.seek(int(start) * size)
             yield np.frombuffer(spool.read(length * size), dtype=np.float32)
-
-
-def _tagger(model: "str | Path | Tagger", device: str, hop_seconds: float | None, tail: "Tail | None") -> "Tagger":
-    from samptag.tagging.tagger import Tagger
-
-    if isinstance(model, Tagger):
-        return model
-    return Tagger.from_pretrained(model, device=device, hop_seconds=hop_seconds, tail=tail or "overlap")
-
-
-def _absent(dataset: Dataset) -> Iterator[str]:
-    """What a data set lists but cannot give, in any of its splits."""
-    if dataset.unusable:
-        yield (
-            f"{dataset.root}: {len(dataset.unusable)} listed clips are missing, unreadable or too short, the first: "
-            f"{dataset.unusable[0].path}; 'samptag data check' names all"
-        )
 
 
 def _regrouped(truth: Truth, group: str | Path) -> Truth:

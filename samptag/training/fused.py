@@ -170,8 +170,8 @@ class FusedLayer:
     Parameters
     ----------
     block : nn.Module
-        Has a convolution ``conv``, with ``weight`` (out, in, kernel) and ``bias`` (out,), and its batch norm ``bn``, whose
-        running statistics are updated as PyTorch does.
+        Has a convolution ``conv``, with ``weight`` (out, in, kernel) and ``bias`` (out,), and its batch norm ``bn``,
+        whose running statistics are updated as PyTorch does.
     reduce : Reduce or None
         Makes the batch statistics those of all processes together.
     precision : torch.dtype
