@@ -13,7 +13,7 @@ and the maximum over the m phases is the pooled result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -143,49 +143,63 @@ class Frames:
         return as_strided(self.padded, shape, (step, kernel * step, size))
 
 
-class PooledConvolution:
+Step: TypeAlias = Callable[[], object]
+
+
+def pooled_convolution(source: Frames, filters: Filters, target: Floats) -> Iterator[Step]:
     """Convolution, the maximum of every `kernel` frames, bias, ReLU: `source` to `target`, (time / kernel, out)."""
+    phases = source.phases(filters.kernel)
+    kernel, time, width = phases.shape
+    if kernel > 1 and time < STACKED_ROWS:
+        stack, products = np.empty(phases.shape, np.float32), np.empty((kernel, time, filters.n_out), np.float32)
+        yield partial(np.copyto, stack, phases)
+        yield partial(np.matmul, stack.reshape(-1, width), filters.weight, out=products.reshape(-1, filters.n_out))
+        yield partial(np.maximum.reduce, products, axis=0, out=target)
+        yield from _biased(target, filters, rectify=True)
+        return
+    scratch = np.empty((min(MAX_ROWS, time), filters.n_out), np.float32)
+    for start in range(0, time, MAX_ROWS):
+        part = target[start : start + MAX_ROWS]
+        first, *others = phases[:, start : start + MAX_ROWS]
+        yield partial(np.matmul, first, filters.weight, out=part)
+        for phase in others:
+            yield partial(np.matmul, phase, filters.weight, out=scratch[: len(part)])
+            yield partial(np.maximum, part, scratch[: len(part)], out=part)
+        yield from _biased(part, filters, rectify=True)
 
-    def __init__(self, source: Frames, filters: Filters, target: Floats) -> None:
-        self.weight, self.bias, self.target = filters.weight, filters.bias, target
-        phases = source.phases(filters.kernel)
-        kernel, time, width = phases.shape
-        self.stack: Floats | None = None
-        if kernel > 1 and time < STACKED_ROWS:
-            self.phases = phases
-            self.stack = np.empty(phases.shape, np.float32)
-            self.products = np.empty((kernel, time, filters.n_out), np.float32)
-            self.rows = self.stack.reshape(-1, width), self.products.reshape(-1, filters.n_out)
-            return
-        scratch = np.empty((min(MAX_ROWS, time), filters.n_out), np.float32)
-        self.parts = []
-        for start in range(0, time, MAX_ROWS):
-            part = target[start : start + MAX_ROWS]
-            rows = phases[:, start : start + MAX_ROWS]
-            self.parts.append((rows[0], rows[1:], part, scratch[: len(part)]))
 
-    def __call__(self) -> None:
-        """Compute `target` from `source`."""
-        if self.stack is not None:
-            np.copyto(self.stack, self.phases)
-            np.matmul(self.rows[0], self.weight, out=self.rows[1])
-            np.maximum.reduce(self.products, axis=0, out=self.target)
-            self._finish(self.target)
-            return
-        for first, others, target, scratch in self.parts:
-            np.matmul(first, self.weight, out=target)
-            for phase in others:
-                np.matmul(phase, self.weight, out=scratch)
-                np.maximum(target, scratch, out=target)
-            self._finish(target)
+def convolution(
+    source: Frames, filters: Filters, target: Floats, *, add: bool = False, rectify: bool = False
+) -> Iterator[Step]:
+    """Convolution and bias without pooling, from `source` to (or added to) `target`, (time, out); ReLU if asked for."""
+    if len(target) % filters.kernel:
+        raise NotImplementedError(f"{len(target)} frames are not whole groups of {filters.kernel}")
+    by_phase = target.reshape(-1, filters.kernel, filters.n_out)
+    scratch = np.empty((len(by_phase), filters.n_out), np.float32) if add else None
+    for j, phase in enumerate(source.phases(filters.kernel)):
+        frames = by_phase[:, j]
+        yield partial(np.matmul, phase, filters.weight, out=frames if scratch is None else scratch)
+        if scratch is not None:
+            yield partial(np.add, frames, scratch, out=frames)
+    yield from _biased(target, filters, rectify=rectify)
 
-    def _finish(self, target: Floats) -> None:
-        np.add(target, self.bias, out=target)
-        relu(target)
+
+def _biased(target: Floats, filters: Filters, *, rectify: bool) -> Iterator[Step]:
+    yield partial(np.add, target, filters.bias, out=target)
+    if rectify:
+        yield partial(relu, target)
+
+
+def _excite(frames: Floats, mean: Floats, squeeze: tuple[Floats, Floats], excite: tuple[Floats, Floats]) -> None:
+    """Squeeze and excitation, by weight and bias of two layers, of `frames`, (time, channels), in place."""
+    hidden = np.asarray(mean @ frames @ squeeze[0] + squeeze[1], np.float32)
+    relu(hidden)
+    logits = hidden @ excite[0] + excite[1]
+    np.multiply(frames, np.exp(-np.logaddexp(np.float32(0), -logits)), out=frames)
 
 
 class WinogradConvolution:
-    """The same as `PooledConvolution` for a kernel of 3, with fewer products (see `samptag.engine.winograd`).
+    """The same as `pooled_convolution` for a kernel of 3, with fewer products (see `samptag.engine.winograd`).
 
     With `rectify`, `source` first goes through ReLU. `scratch` holds at least `winograd_scratch` numbers.
     """
@@ -208,7 +222,7 @@ class WinogradConvolution:
 
     @staticmethod
     def suits(layer: layout.Convolution, target: Floats) -> bool:
-        """Whether this is a way to compute `target`, and a faster one than `PooledConvolution`."""
+        """Whether this is a way to compute `target`, and a faster one than `pooled_convolution`."""
         return layer.kernel == 3 and len(target) >= WINOGRAD_LEAST_ROWS
 
     def __call__(self) -> None:
@@ -225,33 +239,6 @@ class WinogradConvolution:
 def winograd_scratch(widest: int) -> int:
     """Numbers of scratch memory that Winograd's products of layers with at most `widest` output channels take."""
     return (winograd.POINTS + 1) * MAX_TILES * (WINOGRAD_CHANNELS + widest)
-
-
-class FullConvolution:
-    """Convolution and bias without pooling, from `source` to (or added to) `target`, (time, out); ReLU if asked for."""
-
-    def __init__(
-        self, source: Frames, filters: Filters, target: Floats, *, add: bool = False, rectify: bool = False
-    ) -> None:
-        self.weight, self.bias, self.target, self.rectify = filters.weight, filters.bias, target, rectify
-        if len(target) % filters.kernel:
-            raise NotImplementedError(f"{len(target)} frames are not whole groups of {filters.kernel}")
-        by_phase = target.reshape(-1, filters.kernel, filters.n_out)
-        phases = source.phases(filters.kernel)
-        self.pairs = [(phase, by_phase[:, j]) for j, phase in enumerate(phases)]
-        self.scratch = np.empty((len(by_phase), filters.n_out), np.float32) if add else None
-
-    def __call__(self) -> None:
-        """Compute `target` from `source`."""
-        for phase, frames in self.pairs:
-            if self.scratch is None:
-                np.matmul(phase, self.weight, out=frames)
-            else:
-                np.matmul(phase, self.weight, out=self.scratch)
-                np.add(frames, self.scratch, out=frames)
-        np.add(self.target, self.bias, out=self.target)
-        if self.rectify:
-            relu(self.target)
 
 
 class Framing:
@@ -342,24 +329,6 @@ class Mel:
             np.log1p(target, out=target)
 
 
-class Excitation:
-    """Squeeze and excitation of `frames`, (time, channels), in place."""
-
-    def __init__(self, squeeze: Filters, excite: Filters, frames: Floats) -> None:
-        self.squeeze, self.excite = (squeeze.weight, squeeze.bias), (excite.weight, excite.bias)
-        self.frames = frames
-        self.mean: Floats = np.full((1, len(frames)), 1 / len(frames), np.float32)
-
-    def __call__(self) -> None:
-        """Weight the channels of `frames`."""
-        weight, bias = self.squeeze
-        hidden = np.asarray(self.mean @ self.frames @ weight + bias, np.float32)
-        relu(hidden)
-        weight, bias = self.excite
-        logits = hidden @ weight + bias
-        np.multiply(self.frames, np.exp(-np.logaddexp(np.float32(0), -logits)), out=self.frames)
-
-
 class CpuModel:
     """One thread's working memory for a network, and the steps from a segment to its embedding.
 
@@ -379,7 +348,7 @@ class CpuModel:
 
     def __init__(self, config: ModelConfig, layers: layout.Layout, filters: Callable[[Weighted], Filters]) -> None:
         self._config, self._filters = config, filters
-        self._steps: list[Callable[[], object]] = []
+        self._steps: list[Step] = []
         self._winograd_rows = 0
         self._scratch = np.empty(winograd_scratch(max(config.channels)), np.float32)
         outputs = [
@@ -448,8 +417,7 @@ class CpuModel:
         if block.pool > 1:
             self._add_pooled(block, source, target)
         else:
-            filters = self._filters(block.convolution)
-            self._steps.append(FullConvolution(source, filters, target, rectify=True))
+            self._steps += convolution(source, self._filters(block.convolution), target, rectify=True)
         self._add_excitation(block.excitation, target)
 
     def _add_pooled(self, block: layout.Plain, source: Frames, target: Floats, *, rectify: bool = False) -> None:
@@ -463,26 +431,28 @@ class CpuModel:
         else:
             if rectify:
                 self._steps.append(partial(relu, source.padded))
-            self._steps.append(PooledConvolution(source, filters, target))
+            self._steps += pooled_convolution(source, filters, target)
 
     def _add_residual(self, block: layout.Residual, source: Frames, target: Floats) -> None:
         time = len(target) * block.pool
         between = Frames(time, block.first.n_out, pads=block.second.pads)
         total = np.empty((time, block.second.n_out), np.float32)
-        self._steps.append(FullConvolution(source, self._filters(block.first), between.inside, rectify=True))
-        self._steps.append(FullConvolution(between, self._filters(block.second), total))
+        self._steps += convolution(source, self._filters(block.first), between.inside, rectify=True)
+        self._steps += convolution(between, self._filters(block.second), total)
         self._add_excitation(block.excitation, total)
         if block.shortcut is None:
             self._steps.append(partial(np.add, total, source.inside, out=total))
         else:
-            self._steps.append(FullConvolution(source, self._filters(block.shortcut), total, add=True))
+            self._steps += convolution(source, self._filters(block.shortcut), total, add=True)
         groups = total.reshape(-1, block.pool, block.second.n_out)
         self._steps.append(partial(np.maximum.reduce, groups, axis=1, out=target))
         self._steps.append(partial(relu, target))
 
     def _add_excitation(self, excitation: layout.Excitation | None, target: Floats) -> None:
         if excitation is not None:
-            self._steps.append(Excitation(self._filters(excitation.squeeze), self._filters(excitation.excite), target))
+            mean = np.full((1, len(target)), 1 / len(target), np.float32)
+            layers = (self._filters(layer) for layer in (excitation.squeeze, excitation.excite))
+            self._steps.append(partial(_excite, target, mean, *((layer.weight, layer.bias) for layer in layers)))
 
     def _add_end(self, layers: layout.Layout, outputs: list[Frames]) -> None:
         """From the modules' outputs to the embedding."""
@@ -498,8 +468,7 @@ class CpuModel:
         if layers.hidden is not None:
             filters, hidden = self._filters(layers.hidden), np.empty_like(vector)
             self._steps.append(partial(np.matmul, vector, filters.weight, out=hidden))
-            self._steps.append(partial(np.add, hidden, filters.bias, out=hidden))
-            self._steps.append(partial(relu, hidden))
+            self._steps += _biased(hidden, filters, rectify=True)
             vector = hidden
         self._embedding: Floats = vector[0]
 

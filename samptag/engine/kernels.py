@@ -68,10 +68,6 @@ def _larger(x: Any, y: Any) -> Any:
     return x if x >= y or x != x else y
 
 
-def _left_to_mix(frames: Floats) -> None:
-    pass
-
-
 def compile_passes(cache: str | None) -> Passes:
     """The passes, compiled or read from the folder `cache`, where they are kept for the next process; None: nowhere.
 
@@ -86,7 +82,7 @@ def compile_passes(cache: str | None) -> Passes:
     before, settings.CACHE_DIR = settings.CACHE_DIR, cache or ""
     try:
         return Passes(
-            _left_to_mix,
+            lambda frames: None,  # `mix` rectifies
             _compiled("void(float32[:,::1], int64, float32[:,:,::1])", _mix, kept=cache is not None),
             _compiled("void(float32[:,:,::1], float32[::1], float32[:,::1])", _unmix, kept=cache is not None),
         )

@@ -16,8 +16,8 @@ from samptag.engine.cpu import (
     MAX_TILES,
     Filters,
     Frames,
-    PooledConvolution,
     WinogradConvolution,
+    pooled_convolution,
     winograd_scratch,
 )
 
@@ -56,12 +56,13 @@ def test_both_ways_give_the_pooled_convolution(rows: int, n_in: int, n_out: int,
     source.inside[:] = np.random.default_rng(0).random((3 * rows, n_in), np.float32)
     expected = pooled(source.inside, values)
     scratch = np.empty(winograd_scratch(512), np.float32)
-    ways = []
-    for kind, options in ((WinogradConvolution, {"scratch": scratch}), (PooledConvolution, {})):
-        target = np.full((rows, n_out), np.nan, np.float32)
-        kind(source, Filters(LAYER, tensors=values, epsilon=1e-3), target, **options)()
+    filters = [Filters(LAYER, tensors=values, epsilon=1e-3) for _ in range(2)]
+    ways = [np.full((rows, n_out), np.nan, np.float32) for _ in range(2)]
+    WinogradConvolution(source, filters[0], ways[0], scratch=scratch)()
+    for step in pooled_convolution(source, filters[1], ways[1]):
+        step()
+    for target in ways:
         np.testing.assert_allclose(target, expected, rtol=1e-5, atol=1e-5)
-        ways.append(target)
     assert (ways[0] != ways[1]).any(), "two ways that round alike are one"
 
 
