@@ -195,14 +195,14 @@ class ModelConfig(_Description):
                 f"first_filter {self.first_filter} is shorter than first_stride {self.first_stride}: "
                 "samples between the filters would never be heard"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if not 0 < self.bn_momentum <= 1:
-            raise ValueError(f"bn_momentum must be in (0, 1], not {self.bn_momentum}")
-        if not self.bn_epsilon > 0:
-            raise ValueError(f"bn_epsilon must be above 0, not {self.bn_epsilon}")
-        if self.front_padding is not None and self.front_padding < 0:
-            raise ValueError(f"front_padding must be at least 0, not {self.front_padding}")
+        for name, fits, range_ in (
+            ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
+            ("bn_momentum", 0 < self.bn_momentum <= 1, "in (0, 1]"),
+            ("bn_epsilon", self.bn_epsilon > 0, "above 0"),
+            ("front_padding", (self.front_padding or 0) >= 0, "at least 0"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} must be {range_}, not {getattr(self, name)}")
 
     def _check_geometry(self) -> None:
         # The exponent first: m**n of a slip like n=10**9 would never come back.

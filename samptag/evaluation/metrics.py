@@ -117,10 +117,8 @@ def agreement(scores: npt.ArrayLike, *, reference: npt.ArrayLike, top: int = 5) 
     varies = (np.ptp(ours, axis=0) > 0) & (np.ptp(theirs, axis=0) > 0)
     a, b = (x[:, varies] - x[:, varies].mean(axis=0) for x in (ours, theirs))
     correlations = (a * b).sum(axis=0) / np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-    chosen = [np.zeros(ours.shape, dtype=bool) for _ in range(2)]
-    for mask, values in zip(chosen, (ours, theirs), strict=True):
-        np.put_along_axis(mask, np.argsort(-values, axis=1, kind="stable")[:, :top], True, axis=1)
-    overlap = float((chosen[0] & chosen[1]).sum(axis=1).mean() / top)
+    best, their_best = (np.argsort(-values, axis=1, kind="stable")[:, :top] for values in (ours, theirs))
+    overlap = float((best[:, :, None] == their_best[:, None, :]).sum(axis=(1, 2)).mean() / top)
     return Agreement(macro(correlations), overlap, top)
 
 

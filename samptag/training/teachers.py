@@ -32,7 +32,7 @@ from samptag.data import AudioCache, Dataset
 from samptag.errors import DatasetError, UsageError
 from samptag.files import atomic_write, os_errors_as
 from samptag.pretrained import load_weights
-from samptag.training.batches import Taught, consecutive_segments
+from samptag.training.batches import Places, Taught, consecutive_segments
 from samptag.training.distributed import Processes
 from samptag.training.vocabulary import read_vocabulary, side_by_side
 
@@ -98,7 +98,7 @@ class Teachers:
     def teach(
         self,
         cache: AudioCache,
-        clips: NDArray[np.int64],
+        clips: Places,
         *,
         model: ModelConfig,
         per_clip: int | None = None,
@@ -177,7 +177,7 @@ class Teachers:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         """Let the teachers hear what is missing, and keep what they say."""
-        listeners = [_Listener(weights, student=model, device=device) for weights in self._weights]
+        listeners = [_listener(weights, student=model, device=device) for weights in self._weights]
         total = done + len(missing)
 
         def hear(each: _Wanted) -> None:
@@ -223,40 +223,40 @@ class _Wanted:
     """One teacher's logits of one clip: its place in the cache, its segments' starts, the file they are kept in."""
 
     place: int
-    starts: NDArray[np.int64]
+    starts: Places
     file: Path
     teacher: int
 
 
-class _Listener:
-    """A teacher that hears whole clips at the student's sample rate."""
+def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -> Callable[[Floats, Places], Floats]:
+    """A teacher that hears a clip, (samples,), at the student's sample rate, and gives its logits, (n, tags).
 
-    def __init__(self, weights: Weights, *, student: ModelConfig, device: torch.device) -> None:
-        config = weights.card.config
-        self._model: Any = weights.to_module().to(device).requires_grad_(False)
-        self._device, self._rate, self._window = device, config.sample_rate, config.input_length
-        self._batch = max(1, BATCH_SAMPLES.get(device.type, BATCH_SAMPLES["cpu"]) // config.input_length)
-        self._student = student
+    They are of the student's segments that start at so many samples.
+    """
+    config = weights.card.config
+    model: Any = weights.to_module().to(device).requires_grad_(False)
+    length, ratio = config.input_length, config.sample_rate / student.sample_rate
+    batch = max(1, BATCH_SAMPLES.get(device.type, BATCH_SAMPLES["cpu"]) // length)
 
-    def __call__(self, waveform: Floats, starts: NDArray[np.int64]) -> Floats:
-        """The logits, (n, tags), of the student's segments that start at `starts` in one clip, (samples,)."""
-        student = self._student
-        waveform = resample(waveform, student.sample_rate, self._rate)
-        if len(waveform) < self._window:  # repeated, as silence would be heard too
-            waveform = np.resize(waveform, self._window)
-        room, ratio = len(waveform) - self._window, self._rate / student.sample_rate
+    def hear(waveform: Floats, starts: Places) -> Floats:
+        waveform = resample(waveform, student.sample_rate, config.sample_rate)
+        if len(waveform) < length:  # repeated, as silence would be heard too
+            waveform = np.resize(waveform, length)
+        room = len(waveform) - length
         middles = (starts + student.input_length / 2) * ratio
-        places = np.clip(np.rint(middles - self._window / 2), 0, room).astype(np.int64)
-        if self._window > LONG * student.input_length * ratio:
-            grid = np.append(np.arange(0, room, self._window // 2), room)
+        places = np.clip(np.rint(middles - length / 2), 0, room).astype(np.int64)
+        if length > LONG * student.input_length * ratio:
+            grid = np.append(np.arange(0, room, length // 2), room)
             places = grid[np.abs(places[:, None] - grid).argmin(axis=1)]
         places, rows = np.unique(places, return_inverse=True)
-        windows = np.lib.stride_tricks.sliding_window_view(waveform, self._window)[places]
+        windows = np.lib.stride_tricks.sliding_window_view(waveform, length)[places]
         with torch.inference_mode():
-            parts = torch.split(torch.from_numpy(windows), self._batch)
-            logits = [self._model(part.to(self._device)).cpu() for part in parts]
+            parts = torch.split(torch.from_numpy(windows), batch)
+            logits = [model(part.to(device)).cpu() for part in parts]
         said: Floats = torch.cat(logits).numpy()[rows]
         return said
+
+    return hear
 
 
 def _fitted(waveforms: Tensor, *, student: ModelConfig, teacher: Config) -> Tensor:
