@@ -33,10 +33,10 @@ class LayerSpectra:
     centres: NDArray[np.float64]  # (n_filters,), Hz at which each filter's spectrum is highest, never falling
 
 
-def filter_spectra(model: Model, *, seed: int = 0) -> list[LayerSpectra]:
-    """The spectra of every filter, for each layer that a sound of about 729 samples reaches, the front end first.
+def filter_spectra(model: Model) -> list[LayerSpectra]:
+    """The spectra of every filter of a model in evaluation mode, a layer at a time, from the front end on.
 
-    The model is in evaluation mode; `seed` is that of the noise.
+    They are of the layers that a sound of about 729 samples reaches.
 
     Raises
     ------
@@ -56,15 +56,8 @@ def filter_spectra(model: Model, *, seed: int = 0) -> list[LayerSpectra]:
     layers = [model.front, *model.body][: max(depth, 1) + 1]
     # As far as a filter of the layer hears, so that nothing of the noise is left beside what it wants to hear.
     lengths = [_heard_samples(config, modules) for modules in range(len(layers))]
-    return [
-        _sorted_spectra(
-            number,
-            _loudest_inputs(layers[:number], length, seed=seed),
-            n_fft=max(lengths),
-            sample_rate=config.sample_rate,
-        )
-        for number, length in enumerate(lengths, start=1)
-    ]
+    sounds = [_loudest_inputs(layers[:number], length) for number, length in enumerate(lengths, 1)]
+    return [_sorted_spectra(number, each, max(lengths), config.sample_rate) for number, each in enumerate(sounds, 1)]
 
 
 def _heard_samples(config: ModelConfig, modules: int) -> int:
@@ -75,7 +68,7 @@ def _heard_samples(config: ModelConfig, modules: int) -> int:
     return frames * config.first_stride
 
 
-def _loudest_inputs(layers: list[nn.Module], samples: int, *, seed: int) -> NDArray[np.float32]:
+def _loudest_inputs(layers: list[nn.Module], samples: int) -> NDArray[np.float32]:
     """For each filter of the last of `layers`, the sound that makes its output largest, shape (n_filters, samples)."""
     last = layers[-1]
     # Before the ReLU, so that a filter that the noise does not wake is still drawn to what would.
@@ -84,7 +77,7 @@ def _loudest_inputs(layers: list[nn.Module], samples: int, *, seed: int) -> NDAr
         raise TypeError(f"{type(last).__name__} has no filters that can be told apart")
     outputs: list[Tensor] = []
     hook = norm.register_forward_hook(lambda module, arguments, output: outputs.append(output))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     sounds = LOUDNESS * torch.randn(norm.num_features, samples, generator=generator)
     for _ in range(STEPS):
         sounds.requires_grad_(True)
@@ -108,7 +101,7 @@ def _loudness(sounds: Tensor) -> Tensor:
     return sounds * (LOUDNESS / sounds.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-12))
 
 
-def _sorted_spectra(layer: int, sounds: NDArray[np.float32], *, n_fft: int, sample_rate: int) -> LayerSpectra:
+def _sorted_spectra(layer: int, sounds: NDArray[np.float32], n_fft: int, sample_rate: int) -> LayerSpectra:
     frequencies = np.fft.rfftfreq(n_fft, 1 / sample_rate).astype(np.float64)
     magnitudes = np.abs(np.fft.rfft(sounds, n=n_fft, axis=1))
     magnitudes /= np.maximum(magnitudes.max(axis=1, keepdims=True), 1e-12)

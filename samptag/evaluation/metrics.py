@@ -36,7 +36,7 @@ def rankable(positives: BoolArray) -> BoolArray:
     return np.asarray((count > 0) & (count < len(positives)))
 
 
-def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: float = 0.0) -> FloatArray:
+def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
     """The area under the receiver operating characteristic of every tag, (tags,), in [0, 1].
 
     It is NaN for a tag without a positive or without a negative clip.
@@ -44,7 +44,7 @@ def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: flo
     Parameters
     ----------
     labels : array_like, (clips, tags)
-        Positive where greater than `positive_above`.
+        Positive where greater than 0.
     scores : array_like, (clips, tags)
         Any finite numbers; only their order within a tag counts. Equal scores count half.
 
@@ -60,10 +60,10 @@ def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: flo
     """
     from sklearn.metrics import roc_auc_score
 
-    return _per_tag(roc_auc_score, labels, scores, positive_above)
+    return _per_tag(roc_auc_score, labels, scores)
 
 
-def pr_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: float = 0.0) -> FloatArray:
+def pr_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
     """The average precision of every tag, the usual "PR-AUC" of music tagging.
 
     Parameters, results and errors are those of `roc_auc`. A tag that every clip carries is NaN here too: its average
@@ -71,7 +71,7 @@ def pr_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, *, positive_above: floa
     """
     from sklearn.metrics import average_precision_score
 
-    return _per_tag(average_precision_score, labels, scores, positive_above)
+    return _per_tag(average_precision_score, labels, scores)
 
 
 def macro(per_tag: npt.ArrayLike) -> float:
@@ -132,12 +132,9 @@ def _matrix(scores: npt.ArrayLike) -> FloatArray:
     return values
 
 
-def _per_tag(
-    measure: Callable[..., Any], labels: npt.ArrayLike, scores: npt.ArrayLike, positive_above: float
-) -> FloatArray:
+def _per_tag(measure: Callable[..., Any], labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
     """`measure` of every rankable tag, NaN for the others."""
-    values = _matrix(scores)
-    positives = present(labels, positive_above=positive_above)
+    values, positives = _matrix(scores), present(labels)
     if positives.shape != values.shape:
         raise ValueError(f"labels of shape {positives.shape} do not fit scores of shape {values.shape}")
     result = np.full(values.shape[1], np.nan)

@@ -52,7 +52,7 @@ def test_soft_labels_count_as_present_above_the_threshold():
     np.testing.assert_array_equal(present(shares, positive_above=0.5).ravel(), [False, False, True, True])
     scores = np.array([[0.8], [0.1], [0.6], [0.7]])
     assert roc_auc(shares, scores)[0] == 0.0
-    assert roc_auc(shares, scores, positive_above=0.5)[0] == 0.5
+    assert roc_auc(present(shares, positive_above=0.5), scores)[0] == 0.5
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
