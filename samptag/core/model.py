@@ -31,7 +31,6 @@ class SampleCNN(nn.Module):
 
     Attributes
     ----------
-    config : ModelConfig
     front : nn.Module
         (batch, input_length) -> (batch, 128, 1, m**n).
     body : nn.ModuleList

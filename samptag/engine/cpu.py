@@ -332,13 +332,7 @@ class Mel:
 class CpuModel:
     """One thread's working memory for a network, and the steps from a segment to its embedding.
 
-    Parameters
-    ----------
-    config : ModelConfig
-    layers : layout.Layout
-        Its layers.
-    filters : callable
-        Layer -> its `Filters`, the same ones for all threads' models of a network.
+    `filters` gives a layer's `Filters`, the same ones for all threads' models of a network.
 
     Raises
     ------

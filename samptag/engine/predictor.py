@@ -51,7 +51,6 @@ class Predictor:
 
     Parameters
     ----------
-    model : Weights, SampleCNN or SpectrogramModel
     device : str
         Where to compute, as `samptag.core.device.choose_device` names it.
     threads : int or None

@@ -51,8 +51,6 @@ class TorchModel:
 
     Parameters
     ----------
-    model : SampleCNN or SpectrogramModel
-    device : str
     batch_size : int or None
         Segments in one pass; None for what suits the device.
     dtype : torch.dtype or None

@@ -30,7 +30,7 @@ def augment(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """The varied batch: speed, gain and polarity, then mixup, then noise, then what filters take out.
+    """The varied batch, (segments, length), and its labels: speed, gain and polarity, mixup, noise, and filters.
 
     Parameters
     ----------
@@ -43,11 +43,6 @@ def augment(
         Samples that the model hears of a segment.
     rng : numpy.random.Generator
         What is drawn; the noise itself comes from PyTorch's generator of the device.
-
-    Returns
-    -------
-    tuple of Tensor
-        Waveforms (segments, length), and labels of the same shape.
     """
     batch, each = len(waveforms), len(waveforms) // len(labels)
     # always the same number of draws, so that one setting does not change what another one draws

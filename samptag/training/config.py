@@ -74,10 +74,8 @@ class TrainConfig:
         time from the first step on, validation and checkpoints included, over all runs of a resumed training.
     cache : str or None
         Where decoded audio is kept; None for the usual place.
-    name : str or None
-        Of the exported weights; None for the folder's.
-    licence : str
-        Of the exported weights.
+    name, licence : str
+        Of the exported weights; without a name, the folder's.
     device : str
         As `samptag.Tagger` takes it.
     jobs : int or None

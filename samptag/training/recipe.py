@@ -105,7 +105,6 @@ class Recipe:
     bn_epsilon : float or None
     odd_zero : {"front", "end"} or None
         What a new model has of these fields of `ModelConfig` (`odd_zero` where m is even); None: what it says itself.
-    optimiser : {"sgd", "adamw"}
     learning_rates : tuple of float
         One a stage with the "stages" schedule; the peak alone with "cosine".
     encoder_rate : float
