@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 # What the BLAS libraries that NumPy's wheels are built with read when they are loaded; Accelerate, the last one, has no
@@ -19,7 +20,6 @@ _VARIABLES = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREAD
 
 _lock = threading.Lock()
 _users = 0
-_libraries: list[Any] | None = None
 _threads_before: list[int] = []
 
 
@@ -53,14 +53,13 @@ def one_thread() -> Iterator[None]:
                 _set_threads(_threads_before)
 
 
+@cache
 def _blas() -> list[Any]:
     """The BLAS libraries of this process, as threadpoolctl controls them."""
-    global _libraries
-    if _libraries is None:
-        from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController
 
-        _libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-    return _libraries
+    libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return libraries
 
 
 def _set_threads(numbers: list[int]) -> None:
