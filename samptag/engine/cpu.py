@@ -332,12 +332,8 @@ class Mel:
 class CpuModel:
     """One thread's working memory for a network, and the steps from a segment to its embedding.
 
-    `filters` gives a layer's `Filters`, the same ones for all threads' models of a network.
-
-    Raises
-    ------
-    NotImplementedError
-        The network has no such form.
+    `filters` gives a layer's `Filters`, the same ones for all threads' models of a network. A NotImplementedError says
+    that the network has no such form.
     """
 
     def __init__(self, config: ModelConfig, layers: layout.Layout, filters: Callable[[Weighted], Filters]) -> None:

@@ -373,10 +373,7 @@ def decode(
 ) -> Splits:
     """The data set's audio at the model's rate; `teachers`, if any, have still to hear it.
 
-    Raises
-    ------
-    DatasetError
-        When training or validation has no clip with sound, or training has no positive of any tag and no teacher.
+    A DatasetError where training or validation has no clip with sound, or training neither positives nor a teacher.
     """
     chosen = {split: dataset.select(split) for split in ("train", "valid")}
     cache = build_cache(

@@ -25,15 +25,10 @@ LOCK = ".training.lock"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to `path`, atomically.
+    """Write `state` to `path`, atomically; after an OutputError, what was there before is untouched.
 
     The state is tensors, numbers, strings, and lists, tuples and dicts of them: what ``torch.load(weights_only=True)``
     reads.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be written; what was there before is untouched.
     """
     content = io.BytesIO()
     torch.save({"schema": SCHEMA, "version": __version__, **state}, content)
@@ -42,13 +37,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote to `path`, on the CPU.
-
-    Raises
-    ------
-    WeightsError
-        When it is missing, damaged, or no checkpoint of this program's.
-    """
+    """The state that `save_checkpoint` wrote to `path`, on the CPU; a WeightsError where there is no whole one."""
     if not path.exists():
         raise WeightsError(f"{path}: there is no checkpoint to resume from; start without --resume")
     with os_errors_as(WeightsError, f"cannot read the checkpoint {path}"):
@@ -92,13 +81,6 @@ def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
     """While entered, no other training writes to `folder`, which is made for a new one and rid of leftovers.
 
     A process that ends in any way lets go. Of the processes that torchrun started, the first holds it for all.
-
-    Raises
-    ------
-    UsageError
-        Another training is writing there.
-    OutputError
-        The folder cannot be made or written.
     """
     if not Ranks.from_environment().leads or (resume and not folder.is_dir()):
         yield  # without a folder there is nothing to resume, which the checkpoint's reader says

@@ -125,13 +125,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The config that `to_dict` wrote.
-
-        Raises
-        ------
-        WeightsError
-            When it has settings that are unknown here.
-        """
+        """The config that `to_dict` wrote; a WeightsError where it has settings that are unknown here."""
         try:
             model = None if values["model"] is None else ModelConfig.from_dict(values["model"])
             return cls(**{**values, "model": model, "recipe": Recipe.from_dict(values["recipe"])})
@@ -155,11 +149,6 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
 
     `given` are fields of `TrainConfig`, the recipe and the model by name if you like, and ``batch_size``,
     ``learning_rate``, ``segments_per_clip`` and ``segments_per_example`` in place of the recipe's; None: not given.
-
-    Raises
-    ------
-    UsageError
-        When there is no data set to train on, or a value makes no sense.
     """
     values = {name: value for name, value in given.items() if value is not None}
     changed = {name: values.pop(name) for name in _OF_THE_RECIPE if name in values}
@@ -233,13 +222,7 @@ def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: A
 
 
 def check_batches(recipe: Recipe, *, processes: int) -> None:
-    """Refuse batches that are no whole examples, or of which a process may get none.
-
-    Raises
-    ------
-    UsageError
-        The last batch of an epoch may be half of one.
-    """
+    """Refuse batches that are no whole examples, or of which a process may get none: the last may be half of one."""
     batch, each = recipe.batch_size, recipe.segments_per_example
     if each < 1 or batch % each:
         raise UsageError(
@@ -254,14 +237,9 @@ def check_batches(recipe: Recipe, *, processes: int) -> None:
 
 
 def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse the checkpoint `path` where it is of another training than the one that is asked for.
+    """Refuse the checkpoint `path` where it is of another training than the one asked for, and name what differs.
 
     Both are `TrainConfig.to_dict` with `Splits.facts` besides.
-
-    Raises
-    ------
-    WeightsError
-        Names the first thing that differs.
     """
     for key in (*_WORDS, *now):
         if key not in _MAY_DIFFER and stored[key] != now[key]:

@@ -197,13 +197,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_dict` wrote.
-
-        Raises
-        ------
-        ValueError
-            When a key is unknown or missing.
-        """
+        """The recipe that `to_dict` wrote; a ValueError where a key is unknown or missing."""
         try:
             augmentation = Augmentation(**_tupled(values.get("augmentation", {})))
             return cls(**_tupled(values) | {"augmentation": augmentation})
@@ -303,13 +297,7 @@ RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER, KIM, TUNE, DISTIL)}
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe called `name`.
-
-    Raises
-    ------
-    UsageError
-        When there is none of that name.
-    """
+    """The recipe called `name`; a UsageError where there is none."""
     if name not in RECIPES:
         raise UsageError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
     return RECIPES[name]

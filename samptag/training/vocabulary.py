@@ -90,11 +90,8 @@ class Vocabulary:
     def merger(self, tags: Mapping[str, Sequence[str]]) -> Merger:
         """How these teachers' scores become those of the words; `tags`: a teacher's name -> those of its scores.
 
-        Raises
-        ------
-        DatasetError
-            A source names a teacher that is not there or a tag that it does not have, or no word has a source of a
-            teacher.
+        A DatasetError where a source names a teacher that is not there, or a tag that it does not have, or a teacher is
+        no word's source.
         """
         columns = [(teacher, tag) for teacher, known in tags.items() for tag in known]
         averages: list[_Matrix] = []
