@@ -391,13 +391,7 @@ def read_metadata(path: Path, text: str | None) -> tuple[ModelCard, Mapping[str,
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
-    """The one text of a JSON object, over which the digest is taken.
-
-    Raises
-    ------
-    ValueError
-        A number is not finite.
-    """
+    """The one text of a JSON object, over which the digest is taken; a ValueError where a number is not finite."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

@@ -57,12 +57,8 @@ _WORDS: dict[type, str] = {
 def check_kind(name: str, value: object, kind: Kind) -> None:
     """Refuse a `value` that is not of `kind`.
 
-    True and False are no numbers here; a whole number will do where a fraction may stand.
-
-    Raises
-    ------
-    ValueError
-        Naming `name`, what it must be and what it is.
+    True and False are no numbers here; a whole number will do where a fraction may stand. The ValueError says what
+    `name` must be and what it is.
     """
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not any(_is_a(value, each) for each in kinds):
@@ -422,12 +418,6 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def check_segments(shape: Sequence[int], config: Config) -> None:
-    """Refuse a shape that is not that of segments, (batch, input_length), of the network that `config` describes.
-
-    Raises
-    ------
-    ValueError
-        Naming both shapes.
-    """
+    """Refuse, by a ValueError that names both, a shape that is not (batch, input_length) of a network's segments."""
     if len(shape) != 2 or shape[1] != config.input_length:
         raise ValueError(f"{config.name} takes waveforms of shape (batch, {config.input_length}), not {tuple(shape)}")

@@ -56,13 +56,7 @@ class SpectrogramModel(nn.Module):
         return 1e-3 if self._of_package else 1e-5  # TensorFlow's and PyTorch's defaults
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """The logits of every tag, (batch, n_tags), of segments, (batch, input_length); their sigmoid is the score.
-
-        Raises
-        ------
-        ValueError
-            Where the segments are of another length.
-        """
+        """The logits of every tag, (batch, n_tags), of segments, (batch, input_length); their sigmoid is the score."""
         return self.classify(self.embed(waveforms))
 
     def embed(self, waveforms: Tensor) -> Tensor:
