@@ -2,8 +2,8 @@
 
     python -m recipes.library --music DIR [DIR ...] --work WORK [STEP ...]
 
-STEP is manifest, train, evaluate or publish; all of them, in this order, where none is named. A manifest that is there
-stays as it is, and a training that was stopped goes on. See README.md beside this file.
+STEP is manifest, vary, train, evaluate or publish; all of them, in this order, where none is named. What is there stays
+as it is, and a training that was stopped goes on. See README.md beside this file.
 """
 
 import argparse
@@ -21,11 +21,12 @@ from recipes.command import exit_code
 from recipes.library.evaluate import LISTENERS, PERTURBATIONS, VOCABULARY, measure, text
 from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
 from recipes.library.publish import PARTS, WEIGHTS, halve, publish
+from recipes.library.vary import vary
 from samptag.data.formats import mtat
 from samptag.errors import SamptagError, UsageError
 from samptag.files import atomic_write
 
-STEPS = ("manifest", "train", "evaluate", "publish")
+STEPS = ("manifest", "vary", "train", "evaluate", "publish")
 TEACHERS = (
     *("musicnn-mtat50", "vgg-mtat50", "musicnn-msd50", "won-fcn-msd50"),
     *("won-musicnn-jamendo50", "won-fcn-jamendo50"),
@@ -34,25 +35,19 @@ TEACHERS = (
 VALID_SHARE = 20
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Student:
     """One network: its name, and what `samptag train` is asked for beside teachers and music."""
 
     name: str
-    options: tuple[str, ...]
+    options: str
 
 
 STUDENTS = (
-    Student(name="frame-mel-729-243", options=("--model", "frame-mel-729-243", "--epochs", "40")),
+    Student("frame-mel-729-243", "--init-from frame-mel-729-243-library --learning-rate 1e-3 --epochs 20"),
     # The lowest modules are those of the weights that it starts from: filters that tell frequencies apart, which took
     # hours to learn. Without their backward pass a step costs a third.
-    Student(
-        name="samplecnn-3-9",
-        options=(
-            *("--init-from", "samplecnn-3-9-library", "--freeze-modules", "2"),
-            *("--learning-rate", "1e-3", "--epochs", "13"),
-        ),
-    ),
+    Student("samplecnn-3-9", "--init-from samplecnn-3-9-library --freeze-modules 2 --learning-rate 7e-4 --epochs 4"),
 )
 
 
@@ -85,9 +80,9 @@ def train(student: Student, *, work: Path, teachers: Sequence[str], cache: Path 
     if (out / "last.pt").exists():
         command += ["--resume"]
     else:
-        command += ["--data", str(work / "manifest.csv"), "--name", student.name, "--licence", "CC-BY-NC-SA-4.0"]
+        command += ["--data", str(work / "varied.csv"), "--name", student.name, "--licence", "CC-BY-NC-SA-4.0"]
         command += ["--segments-per-clip", str(SEGMENTS_PER_CLIP), "--no-live-teachers"]
-        command += ["--teacher", ",".join(teachers), "--vocabulary", str(work / "words.csv"), *student.options]
+        command += ["--teacher", ",".join(teachers), "--vocabulary", str(work / "words.csv"), *student.options.split()]
     print(" ".join(command), file=sys.stderr)
     done = subprocess.run(command, check=False).returncode
     if done:
@@ -122,6 +117,8 @@ def main() -> int:
         if "manifest" in steps and not (options.work / "manifest.csv").exists():
             write_manifest(music, options.work / "manifest.csv")
             write_words(options.work / "words.csv")
+        if "vary" in steps:
+            vary(options.work / "manifest.csv", options.work / "varied.csv", cache=options.cache)
         for student in (each for each in STUDENTS if not options.only or each.name in options.only):
             weights, figures = (options.work / f"{student.name}.{kind}" for kind in ("safetensors", "json"))
             if "train" in steps:

@@ -34,8 +34,6 @@ from samptag.pretrained import load_registry
 from samptag.tagging.tagger import Tagger
 from samptag.training.vocabulary import Vocabulary, read_vocabulary, side_by_side
 
-__all__ = ["LISTENERS", "Judged", "judge", "measure", "ranking", "text"]
-
 VOCABULARY = Path(__file__).with_name("vocabulary.csv")
 PERTURBATIONS = ("mp3:32k", "lowpass:8000Hz", "gain:+12dB", "gain:-12dB", "noise:20dB")
 SCORING = Scoring(min_positives=4)
@@ -107,16 +105,12 @@ def measure(
     ----------
     weights : str or None
         A name or a file; None for the teachers themselves.
-    music : sequence of Track
     teachers : sequence of str
         Weights by name or file, to compare with; none for no comparison.
     cache : Path or None
         Where decoded audio and what teachers say is kept; None for the user's cache.
     perturbations : sequence of str
         Degradations of the valid tracks, as `samptag eval --perturb` takes them.
-    device : str
-    progress : callable or None
-        Called with what is being done, how much of it is done, and how much there is.
 
     Returns
     -------
@@ -208,17 +202,7 @@ def judge(judged: Judged, music: Sequence[Track]) -> dict[str, Any]:
 
 
 def ranking(positive: npt.ArrayLike, scores: npt.ArrayLike, *, groups: Sequence[str], data: str) -> dict[str, Any]:
-    """How well scores rank some tracks, in the fields of an `Evidence`, with 95 % intervals where there are two groups.
-
-    Parameters
-    ----------
-    positive : array_like of bool, (tracks,)
-    scores : array_like, (tracks,)
-    groups : sequence of str, (tracks,)
-        The artist of each.
-    data : str
-        What these tracks are.
-    """
+    """How well scores rank tracks, in the fields of an `Evidence`; with intervals where `groups`, artists, are two."""
     labels, values = np.asarray(positive, dtype=bool)[:, None], np.asarray(scores, dtype=np.float64)[:, None]
     areas = roc_auc(labels, values)[0], pr_auc(labels, values)[0]
     figures: dict[str, Any] = {"kind": "human", "n": int(labels.sum()), "of": len(labels), "data": data}

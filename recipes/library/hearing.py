@@ -18,8 +18,6 @@ from samptag.tagging.tagger import Tagger
 from samptag.training.distributed import Processes
 from samptag.training.teachers import Teachers
 
-__all__ = ["Progress", "Table", "hear", "teach"]
-
 Progress = Callable[[str, int, int], None]
 Table = dict[str, npt.NDArray[np.float32]]
 """Track's key -> scores (segments, words)."""
@@ -64,21 +62,9 @@ def teach(
     device: str,
     progress: Progress | None = None,
 ) -> dict[str, tuple[tuple[str, ...], Table]]:
-    """Teacher's name -> its tags and its scores of them at the segments of a student, as in a training.
+    """Teacher's name -> its tags and its scores of them at the segments of a student (`model`), as in a training.
 
-    Parameters
-    ----------
-    names : sequence of str
-        The teachers' weights, by name or file.
-    tracks : sequence of Track
-    model : ModelConfig
-        The student's.
-    per_clip : int or None
-        At most so many segments of each track, evenly spaced.
-    cache : Path or None
-        Where decoded audio and what teachers say is kept, as for `samptag train`.
-    device : str
-    progress : callable or None
+    `cache` is where decoded audio and what teachers say is kept, as for `samptag train`.
     """
     if not tracks:
         return {}

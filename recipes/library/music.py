@@ -17,8 +17,6 @@ import numpy as np
 from samptag.data.listing import read_rows, require_columns
 from samptag.evaluation.predictions import Truth
 
-__all__ = ["GENRES", "SEGMENTS_PER_CLIP", "Track", "read_music", "truth_of"]
-
 # Of each track; what follows in a long one sounds much like it, and six teachers hear all of it.
 SEGMENTS_PER_CLIP = 24
 TABLE = "tracks.csv"

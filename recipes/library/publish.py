@@ -25,8 +25,6 @@ from samptag.errors import UsageError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
 
-__all__ = ["PARTS", "annotate", "halve", "model_card", "publish"]
-
 WEIGHTS = Path(__file__).parents[2] / "weights"
 
 SPLIT = "63 Magnatune tracks with listeners' tags, on which some of the teachers were trained"
@@ -80,7 +78,7 @@ def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Pat
     """
     loaded, known = _known(weights, figures, _KINDS[part])
     clips, _, taught = loaded.card.training_data.partition(", taught by ")
-    data = f"{clips.split()[0]} tracks, taught by {taught}"
+    data = f"{clips.split()[0]} tracks and versions of tracks, taught by {taught}"
     card, tensors = _cut(loaded, part)
     card = replace(
         _with_evidence(card, known),
@@ -156,20 +154,8 @@ def model_card(
 ) -> str:
     """The page about some weights, from the figures that were measured.
 
-    Parameters
-    ----------
-    name : str
-        Of the weights; ``NAME.about.md`` beside this file says what is theirs alone.
-    part : {"library", "mtat50"}
-        ``PART.how.md`` says how the teachers' scores become those of its words.
-    known : Mapping
-        What `evaluate.measure` found of these words.
-    version : str
-        Of samptag, when it was measured.
-    sha256 : str
-        Of the weights file.
-    words : Mapping of str to str
-        Every word with its category.
+    ``NAME.about.md`` beside this file says what is theirs alone, ``PART.how.md`` how teachers' scores make its words'.
+    `version` is that of samptag when it was measured; `words` has every word's category.
     """
     evidence = dict.fromkeys(words, Evidence(kind="none"))
     evidence |= {word: Evidence.from_dict(word, each) for word, each in known["evidence"].items()}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from recipes.library import __main__ as recipe
-from recipes.library import evaluate
+from recipes.library import evaluate, vary
 from recipes.library.publish import publish
 from samptag.core.weights import read_weights
 from samptag.data.formats import mtat
@@ -61,12 +62,12 @@ def made(tmp_path_factory):
     shutil.copy(ROOT / "weights" / "registry.json", folder / "weights")
     arguments = {"--music": "music", "--work": "work", "--cache": "cache", "--publish-to": "weights"}
     command = [text for option, name in arguments.items() for text in (option, str(folder / name))]
-    options = ("--model", NET, "--batch-size", "4", "--max-steps", "3")
-    tiny = recipe.Student(name=NET, options=options)
+    tiny = recipe.Student(NET, f"--model {NET} --batch-size 4 --max-steps 3")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "STUDENTS", (tiny,))
         patch.setattr(recipe, "TEACHERS", (TEACHER,))
         patch.setattr(recipe, "VALID_SHARE", 3)
+        patch.setattr(vary, "SECONDS", 4)
         patch.setattr(recipe, "PERTURBATIONS", ("gain:-12dB",))
         for module in (recipe, evaluate):
             patch.setattr(module, "VOCABULARY", folder / "words.csv")
@@ -80,6 +81,26 @@ def test_students_learn_from_nothing_that_is_measured(made):
         rows = list(csv.DictReader(file))
     assert sorted(Path(row["path"]).relative_to((made / "music").resolve()).parts[0] for row in rows) == ["train"] * 9
     assert {row["split"] for row in rows} == {"train", "valid"}
+
+
+def test_every_training_track_has_a_version_that_is_made_anew_as_it_was(made, monkeypatch):
+    monkeypatch.setattr(vary, "SECONDS", 4)
+    tables = {}
+    for name in ("manifest", "varied"):
+        with (made / "work" / f"{name}.csv").open(newline="") as file:
+            tables[name] = list(csv.DictReader(file))
+    versions = tables["varied"][len(tables["manifest"]) :]
+    originals = [row for row in tables["manifest"] if row["split"] == "train"]
+    assert {row["split"] for row in versions} == {"train"}
+    assert sorted(row["group"] for row in versions) == sorted(row["group"] for row in originals)
+    files = [Path(row["path"]) for row in versions]
+    before = [file.read_bytes() for file in files]
+    sounds = [soundfile.read(file)[0] for file in files]
+    assert {len(sound) for sound in sounds} == {4 * 22_050}
+    assert len({sound.tobytes() for sound in sounds}) == len(originals)
+    files[0].unlink()
+    vary.vary(made / "work" / "manifest.csv", made / "work" / "varied.csv", cache=made / "cache")
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_the_published_file_says_what_is_known_of_its_words(made):
