@@ -84,6 +84,9 @@ class Teachers:
         self.digests = tuple(_digest(weights) for weights in self._weights)
         if len(set(self.digests)) < len(names):
             raise UsageError(f"--teacher {','.join(names)}: a teacher is named twice")
+        if len(set(self.names)) < len(names):
+            advice = "give each its own (samptag train --name), by which its words are known"
+            raise UsageError(f"--teacher {','.join(names)}: two of them bear the same name inside; {advice}")
         known = {weights.card.name: weights.card.tags for weights in self._weights}
         words = side_by_side(known) if vocabulary is None else read_vocabulary(Path(vocabulary))
         self._merge = words.merger(known)

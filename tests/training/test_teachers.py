@@ -237,6 +237,15 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, unlabelled: Path, cache_
         samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", **options)
 
 
+def test_two_teachers_of_one_name_are_refused(tmp_path: Path, unlabelled: Path, cache_dir: Path):
+    weights = load_weights(TEACHER)
+    tensors = {name: tensor * (2 if name == "head.bias" else 1) for name, tensor in weights.tensors.items()}
+    save_model(tmp_path / "other.safetensors", tensors, card=weights.card)
+    teachers = f"{TEACHER},{tmp_path / 'other.safetensors'}"
+    with pytest.raises(UsageError, match="two of them bear the same name"):
+        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", teacher=teachers)
+
+
 def test_music_without_labels_needs_a_teacher(tmp_path: Path, unlabelled: Path, cache_dir: Path):
     with pytest.raises(DatasetError, match="no data set recognised"):
         samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu")
