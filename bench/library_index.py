@@ -85,10 +85,9 @@ def _unchanged(folder: Path, repeat: int) -> None:
 
 def _pretend_heard(library: Library, music: Path) -> None:
     """Rows of every file in `music` as if it had been heard: hearing them is not what is measured."""
-    database = library._writing()
     weights = library.weights()
     scores, vector = np.zeros(WORDS, ">f2").tobytes(), np.zeros(512, "<f2").tobytes()
-    with database.transaction() as connection:
+    with library._writing("index") as database, database.transaction() as connection:
         connection.execute("INSERT INTO folders VALUES (?, 0)", (os.fsencode(music),))
         for number, path in enumerate(sorted(music.rglob("*.wav")), start=100):
             status = path.stat()
@@ -129,10 +128,10 @@ def _big(folder: Path, songs: int, repeat: int) -> None:
 
 def _label_all(db: Path, table: Path) -> None:
     """One of ten words for every song, by the largest of its embedding's first ten numbers: words that are learned."""
-    with Library(db) as library, table.open("w") as file:
-        names = dict(library._reading().rows("SELECT audio, path FROM songs"))
+    with Library(db) as library, library._reading() as database, table.open("w") as file:
+        names = dict(database.rows("SELECT audio, path FROM songs"))
         file.write("path,tag\n")
-        for numbers, vectors in all_embeddings(library._reading(), library.weights().space):
+        for numbers, vectors in all_embeddings(database, library.weights().space):
             for number, word in zip(numbers.tolist(), vectors[:, :10].argmax(axis=1), strict=True):
                 file.write(f'"{os.fsdecode(names[number])}",{"abcdefghij"[word]}\n')
 

@@ -39,8 +39,9 @@ def main() -> None:
         found = {Path(song.path).name: song for song in library.find()}
         weights = library.weights()
         vectors: dict[int, np.ndarray] = {}
-        for numbers, block in all_embeddings(library._reading(), weights.space):
-            vectors.update(zip(numbers.tolist(), block.copy(), strict=True))
+        with library._reading() as database:
+            for numbers, block in all_embeddings(database, weights.space):
+                vectors.update(zip(numbers.tolist(), block.copy(), strict=True))
     also = dict(text.split("=", 1) for text in options.also)
     archives = {name: np.load(path) for name, path in also.items()}
     names = sorted(name for name in rows if name in found and all(name in archive for archive in archives.values()))
