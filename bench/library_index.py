@@ -2,7 +2,7 @@
 
 ::
 
-    python -m bench.library_index [--songs 100000] [--repeat 5] [--music DIR | --skip-tag]
+    python -m bench.library_index [--songs 100000] [--repeat 5] [--skip-tag] [--music DIR]
 
 Wall and processor time of whole processes, the best of `--repeat` (a machine that does other things only adds to it),
 and their peak memory, not less than this program's own.

@@ -68,7 +68,7 @@ class Record(_Written):
             As for the class, or where a field is missing or not what it should be; the message names the word.
         """
         where = cls._where.format(name)
-        given = _arguments(cls, where, values)
+        given = _arguments(cls, where, values, kinds=_KINDS | {"evidence": dict})
         if "evidence" in given:
             given["evidence"] = Evidence.from_dict(name, given["evidence"])
         try:
@@ -85,14 +85,14 @@ def _plain(value: Any) -> Any:
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 
-def _arguments(cls: type[Any], where: str, values: Any) -> dict[str, Any]:
+def _arguments(cls: type[Any], where: str, values: Any, *, kinds: Mapping[str, Kind] = _KINDS) -> dict[str, Any]:
     """`values` from JSON as arguments of `cls`; refuses fields that are unknown, missing or of another kind."""
     check_kind(where, values, dict)
     needed = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
     for name, value in values.items():
         if name not in needed:
             raise ValueError(f"{where} has the unknown field {name!r}")
-        check_kind(f"the {name} of {where}", value, _KINDS[name])
+        check_kind(f"the {name} of {where}", value, kinds[name])
     for name in needed:
         if needed[name] and name not in values:
             raise ValueError(f"{where} has no {name}")

@@ -212,18 +212,18 @@ class Taught:
     scores : ndarray of float32, (segments, n)
         Of tags, in [0, 1]; or embeddings.
     starts : ndarray of int64, (segments,)
-        Where the segments start, counted as in `AudioCache.starts`, ascending; no two overlap.
-    length : int
-        Samples of a segment.
+        Where the segments start, counted as in `AudioCache.starts`, ascending.
     """
 
     scores: NDArray[np.float32]
     starts: Places
-    length: int
 
     def __call__(self, segments: Segments) -> NDArray[np.float32]:
-        """What was said, (n, ...), of segments that lie less than half their length from those that were heard."""
-        found: NDArray[np.float32] = self.scores[np.searchsorted(self.starts, segments.starts - self.length // 2)]
+        """What was said, (n, ...), of the segments heard that start nearest to these."""
+        after = np.searchsorted(self.starts, segments.starts).clip(max=len(self.starts) - 1)
+        before = np.maximum(after - 1, 0)
+        is_before = segments.starts - self.starts[before] <= self.starts[after] - segments.starts
+        found: NDArray[np.float32] = self.scores[np.where(is_before, before, after)]
         return found
 
 
@@ -245,7 +245,7 @@ def embedded_source(
     embeddings = [predict(load(part).cpu().numpy())[1] for part in parts]
     whole = np.concatenate([each for share in processes.collect(embeddings) for each in share])
     order = np.argsort(segments.starts)
-    heard = Taught(scores=whole[order], starts=segments.starts[order], length=segments.width)
+    heard = Taught(scores=whole[order], starts=segments.starts[order])
     return lambda segments: torch.from_numpy(heard(segments)).to(device)
 
 

@@ -78,8 +78,12 @@ class Workers:
 
     def run(self, work: Callable[[int], T], n_parts: int) -> list[T]:
         """``[work(0), ..., work(n_parts - 1)]``, each in a thread, without gradients; at most one part a thread."""
-        work = torch.no_grad()(work)
-        return [work(0)] if n_parts == 1 else list(self._pool.map(work, range(n_parts)))
+
+        def part(number: int) -> T:
+            with torch.no_grad():
+                return work(number)
+
+        return [part(0)] if n_parts == 1 else list(self._pool.map(part, range(n_parts)))
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:

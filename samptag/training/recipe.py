@@ -7,7 +7,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from samptag.core.config import ModelConfig, OddZero
@@ -192,12 +192,14 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain numbers, strings and lists, ready for JSON and checkpoints."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=lambda number: number.item()))  # NumPy's
         return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe that `to_dict` wrote; a ValueError where a key is unknown or missing."""
+        if unknown := set(values) - {field.name for field in fields(cls)}:
+            raise ValueError(f"unknown recipe settings: {', '.join(sorted(unknown))}")
         try:
             augmentation = Augmentation(**_tupled(values.get("augmentation", {})))
             return cls(**_tupled(values) | {"augmentation": augmentation})

@@ -145,7 +145,7 @@ class Teachers:
         processes.collect(len(missing))  # all have written theirs
         scores = [self._merged(wanted[i : i + len(self.names)]) for i in range(0, len(wanted), len(self.names))]
         order = np.argsort(segments.starts)
-        return Taught(scores=np.concatenate(scores)[order], starts=segments.starts[order], length=model.input_length)
+        return Taught(scores=np.concatenate(scores)[order], starts=segments.starts[order])
 
     def live(self, *, model: ModelConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Teachers that hear waveforms as a student does, augmented and all: (n, samples) -> scores (n, words).

@@ -107,7 +107,12 @@ def without(record, name):
         ("concepts", {"x": {"tags": [], "evidence": {"kind": "none"}}}, "the concept 'x' in its card: it has no words"),
         ("concepts", {"x": {"tags": ["oboe"], "evidence": {"kind": "none"}}}, "evidence for 'oboe', which is none"),
         ("concepts", {"x": {"tags": ["guitar"]}}, "the concept 'x' in its card has no evidence"),
-        ("concepts", {"x": {"tags": ["guitar"], "evidence": 3}}, "must be an object"),
+        ("concepts", {"x": {"tags": ["guitar"], "evidence": 3}}, "must be an object, not 3"),
+        (
+            "concepts",
+            {"x": {"tags": ["guitar"], "evidence": None}},
+            "the evidence of the concept 'x' in its card must be an object",
+        ),
         ("concepts", [], "the concepts of its card must be an object"),
     ],
 )
