@@ -94,10 +94,10 @@ def skip_id3v2(file: IO[bytes]) -> int:
     while True:
         file.seek(position)
         tag = file.read(10)
-        if tag[:3] != b"ID3" or len(tag) < 10:
-            return position
         # a size in four bytes of seven bits, ten of header and perhaps as many of footer
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
+        if tag[:3] != b"ID3" or len(tag) < 10 or max(tag[6:]) > 0x7F:
+            return position
+        size = sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
         position += 10 + size + (10 if tag[5] & 0x10 else 0)
 
 

@@ -134,7 +134,7 @@ def jobs_option(panel: str | None = None) -> Any:
 
 def format_option(panel: str | None = None) -> Any:
     """``--format`` of a data set, as `device_option`."""
-    names = f"{', '.join(FORMATS)}; detected by default."
+    names = f"The data set's layout: {', '.join(FORMATS)}; detected by default."
     return typer.Option("--format", metavar="NAME", help=names, rich_help_panel=panel)
 
 

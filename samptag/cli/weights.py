@@ -333,7 +333,7 @@ def _record(store: Store, name: str, *, file: Path | None = None) -> dict[str, A
         "source": source,
         "url": entry and entry.url,
         "installed": problem is None,
-        "problem": problem if path.is_file() else None,
+        "problem": problem if entry is None or path.is_file() else None,
         "path": str(path) if problem is None or entry is None else None,
         "sha256": digest,
         "version": __version__,

@@ -191,7 +191,6 @@ def _connect(address: str) -> sqlite3.Connection:
         address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.execute("PRAGMA synchronous = FULL")
-    connection.create_function(
-        "fold", 1, lru_cache(maxsize=16)(fold), deterministic=True
-    )  # songs of an artist follow one another
+    folded = lru_cache(maxsize=16)(fold)  # songs of an artist follow one another
+    connection.create_function("fold", 1, folded, deterministic=True)
     return connection

@@ -193,7 +193,8 @@ class Library:
         if sort == "random":
             random.Random(seed).shuffle(rows)
         songs = (song_of(row, weights) for row in rows)
-        return list(islice(songs if per_artist is None else limit_artists(songs, per_artist), limit))
+        most = None if limit is None else max(limit, 0)
+        return list(islice(songs if per_artist is None else limit_artists(songs, per_artist), most))
 
     def similar(
         self,

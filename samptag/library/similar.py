@@ -96,7 +96,7 @@ def similar_songs(
     songs = _songs(database, weights, ((int(ids[i]), float(cosines[i, 0])) for i in ranked), allowed, taken)
     if per_artist is not None:
         songs = limit_artists(songs, per_artist)
-    return list(islice(songs, n))
+    return list(islice(songs, max(n, 0)))
 
 
 def path_between(

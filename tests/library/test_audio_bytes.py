@@ -60,6 +60,15 @@ def test_tags_of_other_kinds_at_the_ends_do_not_count(suffix: str, tmp_path: Pat
     assert audio_digest(copy) == audio_digest(source)
 
 
+def test_a_tag_of_no_possible_size_hides_no_sound(tmp_path: Path):
+    sound = (MEDIA / "eastern-dreams.mp3").read_bytes()
+    digests = set()
+    for start in (0, 9999):
+        (tmp_path / "song.mp3").write_bytes(b"ID3\x04\0\0\xff\xff\xff\xff" + sound[start:])
+        digests.add(audio_digest(tmp_path / "song.mp3"))
+    assert len(digests) == 2
+
+
 def test_an_offset_that_points_elsewhere_changes_the_digest_of_mp4(tmp_path: Path):
     data = (MEDIA / "honor-bound.m4a").read_bytes()
     place = data.index(b"stco") + 12

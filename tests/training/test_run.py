@@ -407,7 +407,7 @@ def test_embeddings_are_the_models_whatever_the_order(audio: AudioCache, dataset
 def test_what_was_said_of_a_short_clip_is_not_given_to_the_next_one():
     starts = np.array([0, 10_000, 69_049, 128_098, 210_000, 230_000, 245_000])  # clips of 10 000 and 15 000 among them
     heard = batches.Taught(scores=np.arange(7, dtype=np.float32)[:, None], starts=starts)
-    shifted = starts + [0, 3690, -3690, 3690, 0, 0, 3690]
+    shifted = starts + np.array([0, 3690, -3690, 3690, 0, 0, 3690])
     for asked in (starts, shifted):
         segments = batches.Segments(np.zeros(7, int), asked, np.full(7, 59_049), 59_049)
         assert heard(segments)[:, 0].tolist() == list(range(7))
