@@ -47,7 +47,7 @@ STUDENTS = (
     Student("frame-mel-729-243", "--init-from frame-mel-729-243-library --learning-rate 1e-3 --epochs 20"),
     # The lowest modules are those of the weights that it starts from: filters that tell frequencies apart, which took
     # hours to learn. Without their backward pass a step costs a third.
-    Student("samplecnn-3-9", "--init-from samplecnn-3-9-library --freeze-modules 2 --learning-rate 7e-4 --epochs 4"),
+    Student("samplecnn-3-9", "--init-from samplecnn-3-9-library --freeze-modules 2 --learning-rate 1e-3 --epochs 13"),
 )
 
 
