@@ -40,6 +40,8 @@ def on_a_terminal(
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
+    if interrupt_at is not None:  # may come between an open() and the with that closes the file
+        environment = {**environment, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
     command = [sys.executable, "-m", "samptag", *map(str, arguments)]
     process = subprocess.Popen(
         command,
