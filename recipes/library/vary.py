@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 import torch
 
+from samptag.audio.decode import SCALE
 from samptag.data import build_cache, open_dataset
 from samptag.files import atomic_write
 from samptag.training.augment import augment
@@ -52,7 +53,7 @@ def vary(manifest: Path, varied: Path, *, cache: Path | None) -> None:
         for row, place in zip(waveforms, batch, strict=True):
             samples = audio.clip(int(place))
             start = rng.integers(max(1, len(samples) - len(row)))
-            row[:] = np.resize(samples[start : start + len(row)], len(row)) / np.float32(2**15)
+            row[:] = np.resize(samples[start : start + len(row)], len(row)) / np.float32(SCALE)
         unlabelled = torch.zeros(len(batch), 1)
         music = torch.from_numpy(waveforms)
         sound, _ = augment(music, unlabelled, how=HOW, length=length, sample_rate=RATE, rng=rng)
