@@ -245,6 +245,14 @@ def test_a_run_that_was_ended_goes_on_where_it_was(
     assert "1 failed" in summary(done) or "1 that failed before left alone" in summary(done)
 
 
+# A dozen short songs are one transaction, which a kill can only let pass or not.
+A_SONG_A_TRANSACTION = """
+import samptag.cli.app, samptag.library.indexing
+samptag.library.indexing._BATCH_SONGS = 1
+samptag.cli.app.run()
+"""
+
+
 def test_killed_at_any_moment_it_ends_with_what_one_run_finds(
     index: Run,
     tiny_weights: Path,
@@ -254,23 +262,36 @@ def test_killed_at_any_moment_it_ends_with_what_one_run_finds(
     warm_processes: WarmProcesses,
 ):
     """SAMPTAG_TEST_KILLS says how many times; the moments lie within the time that a whole run takes here."""
-    command = ["-m", "samptag", "index", *map(str, ("--db", db, "--model", tiny_weights, music))]
-    began = time.monotonic()
-    process = warm_processes.start(command, env=cli_environment)
-    process.communicate()
-    assert process.returncode == 0
-    seconds = time.monotonic() - began
-    whole = contents(db)
-    moments = random.Random(7)
-    for _ in range(KILLS):
-        if heard(db) == len(whole):
-            for path in db.parent.glob(f"{db.name}*"):
-                path.unlink()
+    command = ["-c", A_SONG_A_TRANSACTION, *map(str, ("index", "--db", db, "--model", tiny_weights, music))]
+
+    def whole_run() -> float:
+        began = time.monotonic()
         process = warm_processes.start(command, env=cli_environment)
-        time.sleep(moments.uniform(0.2, 1.1) * seconds)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return time.monotonic() - began
+
+    def forget() -> None:
+        for path in db.parent.glob(f"{db.name}*"):
+            path.unlink()
+
+    whole_run()  # the first makes the process to fork from: its time says nothing
+    whole = contents(db)
+    forget()
+    seconds = whole_run()
+    moments = random.Random(7)
+    kills, left = 0, []
+    while kills < KILLS or (not any(0 < songs < len(whole) for songs in left) and kills < 20 * KILLS):
+        if heard(db) == len(whole):
+            forget()
+        process = warm_processes.start(command, env=cli_environment)
+        time.sleep(moments.uniform(0.1, 1) * seconds)
+        kills += process.poll() is None
         process.kill()
         process.communicate()
         assert not db.exists() or integrity(db) == "ok"
+        left.append(heard(db))
+    assert any(0 < songs < len(whole) for songs in left), f"no kill came between two songs: {left}"
     index(music)
     assert contents(db) == whole
 
