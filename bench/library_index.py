@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from operator import truediv
 from pathlib import Path
@@ -24,7 +25,9 @@ import soundfile
 
 from bench.process import interleaved, timed
 from samptag import Library
+from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
+from samptag.library.fields import read_fields
 from samptag.library.similar import all_embeddings
 
 MEDIA = Path(__file__).parents[1] / "tests" / "media"
@@ -261,6 +264,10 @@ def _against_tag(music: Path, folder: Path, repeat: int) -> None:
         forget()
         return _time(1, "index", music, "--db", db, *model)
 
+    began = time.process_time()
+    for path in (path for path in music.rglob("*") if path.is_file()):
+        audio_digest(path), read_fields(str(path))
+    own = time.process_time() - began
     for what, model in (("the default weights", ()), ("`mel`", ("--model", "mel"))):
         contenders = {
             "tag": lambda model=model: _time(1, "tag", music, "-o", folder / "tags.jsonl", *model),
@@ -276,6 +283,8 @@ def _against_tag(music: Path, folder: Path, repeat: int) -> None:
             f"| `index` against `tag`, {what} | 1.03 | {ratios[0]:.3f} | {ratios[1]:.3f} | {peak / 1e6:.0f} MB |",
             flush=True,
         )
+        share = own / median(found["tag"]["cpu_seconds"])
+        print(f"| digests and tags of the files, of `tag`'s processor time | | | {share:.3f} | |", flush=True)
 
 
 if __name__ == "__main__":
