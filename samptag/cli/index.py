@@ -126,8 +126,7 @@ def _show(status: dict[str, Any]) -> None:
         lines.append(f"missing  {status['missing']}: 'samptag index --prune' forgets them")
     lines += [f"folder   {folder}" for folder in status["folders"]]
     for weights in status["weights"]:
-        cutoffs = "with" if weights["cutoffs"] else "without"
-        songs = counted(weights["songs"], "song")
-        lines.append(f"weights  {weights['name']}: {songs}, {weights['words']} words {cutoffs} cut-offs")
+        songs, words = counted(weights["songs"], "song"), counted(weights["words"], "word")
+        lines.append(f"weights  {weights['name']}: {songs}, {words}, {weights['decidable']} with cut-offs")
     lines += [f"broken   {broken['error']}" for broken in status["broken"]]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -149,8 +149,10 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
     Raises
     ------
     LibraryError
-        No labelled song is in the index.
+        There are no labels, or no labelled song is in the index.
     """
+    if not labels.songs and not labels.strangers:
+        raise LibraryError("there are no labels to learn from: no song is called anything there")
     wanted = set().union(*labels.songs.values()) if labels.songs else set()
     songs = _songs(database, weights, None if len(labels.songs) == 1 else wanted)
     if songs is None or not wanted & set(songs.paths):

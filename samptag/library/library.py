@@ -137,7 +137,7 @@ class Library:
         """What the index holds, as JSON does: schema samptag.index/1.
 
         Keys: path, size (bytes), songs, duration (seconds), missing, broken (list of {path, error}), folders, weights
-        (list of {name, sha256, songs, words, cutoffs}), the weights that are used when none are named first.
+        (list of {name, sha256, songs, words, cutoffs, decidable}), the weights that are used when none are named first.
         """
         with self._reading() as database:
             return _status(database)
@@ -325,8 +325,10 @@ class Library:
         from samptag.library.labels import read_labels
         from samptag.library.learning import learn_words, remember_learned, save_learned, songs_to_label
         from samptag.pretrained import open_store
-        from samptag.pretrained.importing import import_file
+        from samptag.pretrained.importing import check_new_name, import_file
 
+        if name is not None:
+            check_new_name(name, open_store(), force=force)
         with self._reading() as database:
             weights = self.weights(model)
             rows = database.connection.execute("SELECT path FROM songs WHERE audio NOT NULL")
@@ -341,7 +343,7 @@ class Library:
             )
         base = _checked(weights, model)
         with tempfile.TemporaryDirectory(prefix="samptag-") as folder:
-            made = Path(folder) / f"{name}.safetensors"
+            made = Path(folder) / "learned.safetensors"
             card = save_learned(lesson, base=base, name=name, source=os.fspath(source), path=made)
             installed = import_file(made, name=name, store=open_store(), force=force)
         with self._writing("learn") as database:
@@ -537,7 +539,9 @@ def _status(database: Database) -> dict[str, Any]:
     )[0]
     weights = database.rows(
         "SELECT w.name, w.digest, (SELECT count(*) FROM heard h JOIN songs s ON s.audio = h.audio "
-        "WHERE h.weights = w.id), json_array_length(w.tags), w.tags FROM weights w ORDER BY w.used DESC, w.id DESC"
+        "WHERE h.weights = w.id), json_array_length(w.tags), "
+        "(SELECT count(*) FROM json_each(w.tags) WHERE json_extract(value, '$.cutoff') NOT NULL) "
+        "FROM weights w ORDER BY w.used DESC, w.id DESC"
     )
     broken = database.rows("SELECT path, error FROM songs WHERE error IS NOT NULL ORDER BY path")
     return {
@@ -550,7 +554,14 @@ def _status(database: Database) -> dict[str, Any]:
         "broken": [{"path": text(path), "error": valid_text(error)} for path, error in broken],
         "folders": [text(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")],
         "weights": [
-            {"name": name, "sha256": digest, "songs": songs, "words": words, "cutoffs": '"cutoff": null' not in tags}
-            for name, digest, songs, words, tags in weights
+            {
+                "name": name,
+                "sha256": digest,
+                "songs": songs,
+                "words": words,
+                "cutoffs": decidable == words,
+                "decidable": decidable,
+            }
+            for name, digest, songs, words, decidable in weights
         ],
     }

@@ -94,7 +94,7 @@ def import_file(
         if entry is not None:
             _import_published(path, entry, target, described=foreign is not None)
             return target
-        _check_new_name(name, store, force)
+        check_new_name(name, store, force=force)
         if foreign is None:
             _import_ours(path, name, target, licence=licence, training_data=training_data)
         else:
@@ -155,7 +155,14 @@ def _member(path: Path, entry: WeightsEntry, original: Original) -> bytes:
     raise WeightsError(f"{path} holds no {original.suffix} of the published {entry.name}")
 
 
-def _check_new_name(name: str, store: Store, force: bool) -> None:
+def check_new_name(name: str, store: Store, *, force: bool = False) -> None:
+    """Refuse a name that weights of a person's own cannot be installed under; `force` allows that of others of theirs.
+
+    Raises
+    ------
+    UsageError
+        It has signs that names have not, or is taken.
+    """
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a name: use letters, digits, '-' and '_'")
     # The cache may lie on a file system that does not tell upper from lower case.

@@ -126,6 +126,17 @@ def test_words_and_names_with_quotes(samptag: Run, library: Path, tmp_path: Path
     assert b"column 3 of the expression" in done.stderr
 
 
+def test_status_counts_the_words_that_can_be_decided(samptag: Run, library: Path, tmp_path: Path):
+    assert b" words, 0 with cut-offs\n" in samptag("index", "--status", "--db", library).stdout
+    db = shutil.copyfile(library, tmp_path / "library.db")
+    with closing(sqlite3.connect(db)) as connection, connection:
+        words = json.loads(connection.execute("SELECT tags FROM weights").fetchone()[0])
+        words[0]["cutoff"] = 0.3
+        connection.execute("UPDATE weights SET tags = ?", (json.dumps(words),))
+    (weights,) = json.loads(samptag("index", "--status", "--json", "--db", db).stdout)["weights"]
+    assert (weights["words"], weights["decidable"], weights["cutoffs"]) == (8, 1, False)
+
+
 def test_errors_mark_the_place(samptag: Run, library: Path):
     done = samptag("find", "--db", library, "piano > .5 and pinao", check=2)
     assert done.stderr.decode().splitlines() == [

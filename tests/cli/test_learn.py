@@ -122,6 +122,16 @@ def test_names_are_not_taken_twice_without_force(learn: Any, samptag: Run, libra
     learn(source, "--as", "twice", "--force")
 
 
+def test_a_name_that_is_a_path_touches_no_file(samptag: Run, library: Path, tmp_path: Path):
+    (tmp_path / "mine.safetensors").write_bytes(b"something else")
+    for name, advice in ((tmp_path / "mine", "cannot be a name: use letters"), ("mel", "choose another name")):
+        source = library.parent / "music"
+        done = samptag("learn", "--db", library, "--from", source, "--as", name, check=2)
+        (line,) = done.stderr.decode().splitlines()
+        assert advice in line
+    assert (tmp_path / "mine.safetensors").read_bytes() == b"something else"
+
+
 def test_own_fields_give_a_category_that_write_uses(learn: Any, samptag: Run, library: Path):
     found = words(learn("genre", "--as", "genres"))
     assert {word for word, record in found.items() if record["learned"]} == {"Dance", "Score"}
@@ -173,6 +183,9 @@ def test_usage(samptag: Run, library: Path, tmp_path: Path):
     assert b"columns path and tag" in error(tmp_path / "x.csv", 2)
     (tmp_path / "x.m3u8").write_text("gone.mp3\n")
     assert b"'gone.mp3' is not in the index" in error(tmp_path / "x.m3u8", 5)
+    (tmp_path / "empty.m3u8").write_text("#EXTM3U\n")
+    for source in (tmp_path / "empty.m3u8", "mood"):
+        assert b"there are no labels to learn from" in error(source, 5)
 
 
 def test_learning_hears_nothing(library: Path, cli_environment: dict[str, str]):
