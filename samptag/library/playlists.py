@@ -15,6 +15,7 @@ from samptag.files import os_errors_as
 from samptag.library.songs import Song
 
 PLAYLIST_SUFFIXES = (".m3u8", ".m3u")
+_MOST_RULES = 500  # in a group: SQLite, which Navidrome asks, takes no more than a thousand alternatives in a row
 _OTHER_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -43,14 +44,14 @@ def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comme
     """A smart playlist for Navidrome that holds these songs, by their paths below the indexed folders (absolute).
 
     Navidrome knows no scores, so that the songs found are listed. Its rule ``filepath`` is relative to its music
-    folder, which the folder that was indexed is taken to be.
+    folder, which the folder that was indexed is taken to be. It sorts them by title, whatever their order here.
 
     Raises
     ------
     OutputError
         A song's name is not Unicode and cannot stand in JSON.
     """
-    rules = []
+    rules: list[dict[str, Any]] = []
     for song in songs:
         folder = max((f for f in folders if song.path.startswith(f.rstrip(os.sep) + os.sep)), key=len, default=None)
         path = _relative(song.path, folder) if folder else song.path
@@ -59,7 +60,10 @@ def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comme
         except UnicodeEncodeError:
             raise OutputError(f"{song.path!r} is not Unicode and cannot stand in a Navidrome playlist") from None
         rules.append({"is": {"filepath": path.replace(os.sep, "/")}})
-    content: dict[str, Any] = {"name": name, "comment": comment, "any": rules}
+    if len(rules) > _MOST_RULES:
+        rules = [{"any": rules[start : start + _MOST_RULES]} for start in range(0, len(rules), _MOST_RULES)]
+    nothing = {"is": {"filepath": ""}}  # a playlist without any rule is refused
+    content = {"name": name, "comment": comment, "any": rules or [nothing]}
     return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
 
 

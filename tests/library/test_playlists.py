@@ -1,6 +1,9 @@
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +45,28 @@ def test_navidrome_lists_paths_below_the_music_folder():
     assert json.loads(content)["any"] == [{"is": {"filepath": "A/1.mp3"}}, {"is": {"filepath": "/n/2.mp3"}}]
     with pytest.raises(OutputError, match="not Unicode"):
         nsp_bytes([song(os.fsdecode(b"/m/\xe9.mp3"))], folders=["/m"], name="q", comment="c")
+
+
+@pytest.mark.parametrize("count", [0, 1, 500, 501, 20_000])
+def test_navidrome_can_ask_for_any_number_of_songs(count: int):
+    songs = [song(f"/m/{number}.mp3") for number in range(count)]
+    content = json.loads(nsp_bytes(songs, folders=["/m"], name="q", comment="c"))
+
+    def asked(rule: dict[str, Any]) -> tuple[str, list[str]]:
+        """SQL as Navidrome makes it: it takes no group without rules, and SQLite none nested too deep."""
+        if "any" not in rule:
+            return "path = ?", [rule["is"]["filepath"]]
+        assert rule["any"]
+        parts = [asked(inner) for inner in rule["any"]]
+        return f"({' OR '.join(text for text, _ in parts)})", [value for _, values in parts for value in values]
+
+    condition, values = asked(content)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE media_file (path)")
+        connection.executemany("INSERT INTO media_file VALUES (?)", [(f"{number}.mp3",) for number in range(20_001)])
+        found = connection.execute(f"SELECT path FROM media_file WHERE {condition} LIMIT 1", values).fetchall()
+    assert found == [("0.mp3",)][:count]
+    assert [value for value in values if value] == [f"{number}.mp3" for number in range(count)]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="what another system's paths are")
