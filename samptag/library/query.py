@@ -142,13 +142,13 @@ class _Writer:
         value, _, value_column = _text(value_node)
         if is_field and name.casefold() != "duration":
             return self._compare_text(name.casefold(), operator, value, column)
+        place = None if is_field else self._place(name, column)
         number = self._number(value, value_node, value_column, name)
         if operator not in _COMPARISONS:
             raise _error(self.expression, column, f"{operator} is for texts, {name!r} is a number")
-        if is_field:
+        if place is None:
             self.values.append(number)
             return f"(ifnull(a.duration, 0) {operator} ?)"
-        place = self._place(name, column)
         if not 0 <= number <= 1:
             raise _error(self.expression, value_column, "scores are numbers from 0 to 1")
         return self._score(place, operator, number)

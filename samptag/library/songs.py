@@ -210,5 +210,5 @@ def order_sql(sort: str, vocabulary: Vocabulary) -> str:
         column = "a.duration" if field == "duration" else f"fold(s.{field})"
         return f"{column} {'DESC' if backwards else 'ASC'}, s.path"
     if vocabulary.find(name) is None:
-        raise UsageError(f"cannot sort by {sort!r}: {vocabulary.hint(name, also=(*TEXT_FIELDS, 'duration', 'random'))}")
+        raise UsageError(f"cannot sort by {sort!r}, {vocabulary.hint(name, also=(*TEXT_FIELDS, 'duration', 'random'))}")
     return f"{score_sql(vocabulary.place(name))} {'ASC' if backwards else 'DESC'}, s.path"

@@ -84,7 +84,7 @@ class Vocabulary:
         """As `find`, but a word that there is not is a UsageError with words like it."""
         place = self.find(name)
         if place is None:
-            raise UsageError(f"unknown word {name!r}: {self.hint(name)}")
+            raise UsageError(f"unknown word {name!r}, {self.hint(name)}")
         return place
 
     def hint(self, name: str, *, also: Sequence[str] = ()) -> str:

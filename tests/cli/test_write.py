@@ -155,6 +155,23 @@ def test_names_of_fields_are_those_that_players_read(write: Run, music: Path):
         assert (list(tags["Genre"]), list(tags["Mood"])) == (["Techno"], ["Quiet"])
 
 
+def test_several_values_stay_apart_in_every_format(write: Run, undo: Run, music: Path):
+    for path in music.iterdir():
+        tags = TagFile(str(path))
+        tags.set("genre", ["AC/DC; Rock"])
+        tags.set("mood", ["Soft"])
+        tags.save()
+    before = {path: everything(path) for path in music.iterdir()}
+    write(music, "--yes", "--add")
+    for path in before:
+        tags = TagFile(str(path))
+        assert (tags.get("genre"), tags.get("mood")) == (["AC/DC; Rock", "Techno"], ["Soft", "Quiet"]), path
+    mp4 = mutagen.File(music / "honor-bound.m4a").tags
+    assert (mp4["\xa9gen"], mp4["----:com.apple.iTunes:MOOD"]) == (["AC/DC; Rock", "Techno"], [b"Soft", b"Quiet"])
+    undo()
+    assert {path: everything(path) for path in music.iterdir()} == before
+
+
 def test_id3v2_3_stays_2_3(write: Run, undo: Run, music: Path):
     song = music / "eastern-dreams.mp3"
     tags = id3.ID3()

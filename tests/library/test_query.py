@@ -84,6 +84,7 @@ def test_expressions(expression: str, letters: str | None):
         ("piano > .5 annd 60s", "piano > .5 ^annd 60s", "'annd' cannot stand here"),
         ("piano > rock", "piano > ^rock", "compared with a number"),
         ("piano > 1.5", "piano > ^1.5", "from 0 to 1"),
+        ('piano and genre = "Rock"', 'piano and ^genre = "Rock"', "unknown word 'genre'"),
         ("piano ~ .5", "^piano ~ .5", "is for texts"),
         ("artist > 3", "^artist > 3", "artist is a text"),
         ("piano and artist", "piano and ^artist", "is a field"),
