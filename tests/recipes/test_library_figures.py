@@ -28,7 +28,7 @@ SUNG, WORDLESS = {"female": 1.0, "rock": 0.5}, {"slow": 1.0}
 
 def random_weights(folder: Path, name: str, tags: tuple[str, ...], seed: int) -> str:
     torch.manual_seed(seed)
-    config = ModelConfig(m=3, n=7, n_tags=len(tags))
+    config = ModelConfig(m=3, n=5, first_filter=27, first_stride=27, n_tags=len(tags))
     model = SampleCNN(config).eval()
     with torch.no_grad():
         model.head.weight.mul_(2)
