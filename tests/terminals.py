@@ -11,6 +11,8 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from warm import Command, WarmProcesses
+
 _CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([^\x1b])", re.DOTALL)
 
 
@@ -19,6 +21,7 @@ def on_a_terminal(
     environment: Mapping[str, str],
     columns: int,
     *,
+    forked_from: WarmProcesses | None = None,
     interrupt_at: bytes | None = None,
     watch: Callable[[subprocess.Popen[bytes]], None] | None = None,
     **streams: Any,
@@ -31,6 +34,8 @@ def on_a_terminal(
         Of samptag.
     environment : mapping
     columns : int
+    forked_from : WarmProcesses, optional
+        In place of a cold start.
     interrupt_at : bytes, optional
         Ctrl-C is typed when this has been written.
     watch : callable, optional
@@ -42,15 +47,19 @@ def on_a_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
     if interrupt_at is not None:  # may come between an open() and the with that closes the file
         environment = {**environment, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
-    command = [sys.executable, "-m", "samptag", *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
-        **{"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams},
-        env=environment,
-        # Only of its own terminal does a process get what is typed there as an interrupt.
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
+    words = ["-m", "samptag", *map(str, arguments)]
+    process: Command | subprocess.Popen[bytes]
+    if forked_from is not None and sys.platform == "linux":
+        process = forked_from.start(words, env=environment, terminal=theirs)
+    else:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            **{"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams},
+            env=environment,
+            # Only of its own terminal does a process get what is typed there as an interrupt.
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
     os.close(theirs)
     if watch is not None:
         watch(process)

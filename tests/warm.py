@@ -58,9 +58,11 @@ class WarmProcesses:
         env: Mapping[str, str],
         cwd: str | os.PathLike[str] = ".",
         stdin: IO[bytes] | None = None,
+        terminal: int | None = None,
     ) -> "Command | subprocess.Popen[bytes]":
         """Start ``python *arguments``, its output in pipes, its input too unless it is to come from a file.
 
+        With `terminal`, a descriptor of one, that is all three of its streams, and the process leads a session there.
         The arguments are ``-m samptag ...``, ``-c code ...`` or a script and its own. Cold where a process that has
         imported so much is not safely forked: elsewhere than on Linux.
         """
@@ -70,10 +72,13 @@ class WarmProcesses:
             return subprocess.Popen(command, env=env, cwd=cwd, stdin=stdin or pipe, stdout=pipe, stderr=pipe)
         (theirs_in, ours_in), (ours_out, theirs_out), (ours_err, theirs_err) = (os.pipe() for _ in range(3))
         ours, theirs = socket.socketpair()
-        streams = [stdin.fileno() if stdin else theirs_in, theirs_out, theirs_err, theirs.fileno()]
+        streams = [stdin.fileno() if stdin else theirs_in, theirs_out, theirs_err]
+        if terminal is not None:
+            streams = [terminal] * 3
         control = self._control(env)
-        socket.send_fds(control, [b"."], streams)
-        message = {"arguments": list(arguments), "environment": dict(env), "folder": os.path.abspath(cwd)}
+        socket.send_fds(control, [b"."], [*streams, theirs.fileno()])
+        place = {"environment": dict(env), "folder": os.path.abspath(cwd), "leads": terminal is not None}
+        message = {"arguments": list(arguments), **place}
         control.sendall(json.dumps(message).encode() + b"\n")
         theirs.close()
         for descriptor in (theirs_in, theirs_out, theirs_err):
@@ -211,6 +216,9 @@ def _become(command: dict, streams: list[int]) -> None:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if command["leads"]:
+        os.setsid()
+        importlib.import_module("fcntl").ioctl(0, importlib.import_module("termios").TIOCSCTTY, 0)
     # Anew, since streams remember whether they can be sought in.
     sys.stdin, sys.stdout, sys.stderr = (_stream(0, "r"), _stream(1, "w"), _stream(2, "w", errors="backslashreplace"))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr

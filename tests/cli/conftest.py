@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from deciding_weights import save_deciding_weights
 from inside import run_inside
+from terminals import on_a_terminal as on_a_terminal_of
 from tiny_weights import save_tiny_weights
 from warm import WarmProcesses
 
@@ -89,6 +90,17 @@ def samptag(cli_environment: dict[str, str], warm_processes: WarmProcesses) -> C
         if check is not None:
             assert process.returncode == check, process.stderr.decode(errors="replace")
         return process
+
+    return run
+
+
+@pytest.fixture
+def on_a_terminal(cli_environment: dict[str, str], warm_processes: WarmProcesses) -> Callable[..., tuple[str, int]]:
+    """``on_a_terminal(60, "tag", path, ..., env={})``: what a terminal of that width is written, and the exit code."""
+
+    def run(columns: int, *arguments: Any, env: dict[str, str] | None = None) -> tuple[str, int]:
+        environment = {**cli_environment, "TERM": "xterm-256color", **(env or {})}
+        return on_a_terminal_of(arguments, environment, columns, forked_from=warm_processes)
 
     return run
 

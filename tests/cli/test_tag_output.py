@@ -11,7 +11,6 @@ import textwrap
 import time
 
 import pytest
-from terminals import on_a_terminal
 
 
 @pytest.fixture
@@ -178,11 +177,10 @@ def test_noise_on_standard_output_stays_out_of_the_document(cli_environment):
     assert process.stderr.count(b"noise") == 3
 
 
-def test_tables_on_a_terminal(media, tiny_weights, cli_environment, broken_file):
+def test_tables_on_a_terminal(media, tiny_weights, on_a_terminal, broken_file):
     files = [media / "bay.wav", broken_file("text.mp3"), media / "set" / "driving-12-david-03.opus"]
     arguments = ["tag", "--model", tiny_weights, *files]
-    environment = {**cli_environment, "TERM": "xterm-256color"}
-    text, code = on_a_terminal(arguments, environment, columns=40)
+    text, code = on_a_terminal(40, *arguments)
     assert code == 1
     assert "█" in text
     assert "\x1b[" in text
@@ -192,13 +190,13 @@ def test_tables_on_a_terminal(media, tiny_weights, cli_environment, broken_file)
     assert "text.mp3: not a sound file" in text
     assert "…" in text  # paths are longer than the terminal is wide
 
-    plain, _ = on_a_terminal([*arguments, "--no-progress"], {**environment, "NO_COLOR": "1"}, columns=40)
+    plain, _ = on_a_terminal(40, *arguments, "--no-progress", env={"NO_COLOR": "1"})
     assert "\x1b[3" not in plain
     assert "█" in plain
     lines = [line for line in re.sub("\x1b\\[[0-9;]*m", "", plain).splitlines() if "samptag:" not in line]
     assert max(map(len, lines)) <= 40
 
     good = ["tag", "--model", tiny_weights, files[0], files[2], "--json", "--no-progress"]
-    data, code = on_a_terminal(good, environment, columns=20)
+    data, code = on_a_terminal(20, *good)
     assert code == 0
     assert len(json.loads(data)) == 2
