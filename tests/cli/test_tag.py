@@ -155,9 +155,10 @@ def test_weights_that_are_not_there_are_code_3_and_devices_code_4(tag, samptag, 
 
 
 def test_progress_goes_to_standard_error_only(tag, media):
-    quiet = tag(media / "set", "--json")
-    loud = tag(media / "set", "--json", "--progress")
+    clips = sorted((media / "set").iterdir())[:3]
+    quiet = tag(*clips, "--json")
+    loud = tag(*clips, "--json", "--progress")
     assert quiet.stderr == b""
     assert loud.stdout == quiet.stdout
-    assert "24 of 24 inputs done, 2:24 heard, " in loud.stderr.decode()
+    assert "3 of 3 inputs done, 0:18 heard, " in loud.stderr.decode()
     assert loud.stderr.decode().endswith("× real time\n")

@@ -103,8 +103,8 @@ def test_any_rate_width_and_number_of_channels_and_silence(by_name, music, write
     ]
 
 
-def test_names_of_any_bytes(by_name, tag, valid, write_sound, tmp_path):
-    sound = write_sound("s.wav").read_bytes()
+def test_names_of_any_bytes(by_name, tag, valid, write_sound, music, tmp_path):
+    sound = write_sound("s.wav", music.part(1)).read_bytes()
     folder = os.fsencode(tmp_path) + b"/lib"
     os.mkdir(folder)
     names = [b"new\nline.wav", "emoji 🎵 音楽.wav".encode(), b"latin-\xe9\xff.wav", b"tab\there.wav", b"-dash.wav"]
