@@ -1,6 +1,8 @@
 """A data set of real music, split by hand, and its decoded audio."""
 
 import csv
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,14 @@ def write_small_set(path: Path, media: Path, *, train: int = 7, valid: int = 3) 
             split = "train" if int(number) <= train else "valid" if int(number) <= train + valid else "test"
             rows.writerow([clip, split, tag])
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pictures() -> Iterator[None]:
+    """As where matplotlib is not installed: a picture of the curves takes longer than most of these trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from samptag.training.checkpoints import load_checkpoint
 SCRIPT = """
 import os, signal, sys
 import torch
+sys.modules["matplotlib"] = None  # no picture of the curves, which takes longer than the training
 from samptag.core.model import ModelConfig
 from samptag.errors import SamptagError
 from samptag.training import run, train

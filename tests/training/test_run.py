@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import resource
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, 
 from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, batches, trainer
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.config import TrainConfig
+from samptag.training.log import TrainingLog
 from samptag.training.optimise import balanced_weights
 from samptag.training.recipe import PAPER, TUNE
 from samptag.training.run import initialise
@@ -82,6 +84,23 @@ def test_tensorboard_gets_its_events_where_it_is_installed(trained: tuple[Path, 
     (events,) = (trained[0] / "tensorboard").iterdir()
     content = events.read_bytes()
     assert all(name in content for name in (b"train_loss", b"valid_roc_auc", b"learning_rate"))
+
+
+def test_curves_are_drawn_of_what_there_is_where_matplotlib_is_installed(
+    trained: tuple[Path, list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _, events = trained
+    assert isinstance(events[-1], EpochDone)
+    record = events[-1].record
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    unranked = {**record, "valid_roc_auc": math.nan, "valid_pr_auc": math.nan}
+    for name, last in (("ranked", record), ("unranked", unranked)):
+        (tmp_path / name).mkdir()
+        log = TrainingLog(tmp_path / name, records=[record])
+        log.add({**last, "epoch": 2})
+        log.close()
+        assert (tmp_path / name / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, cache_dir: Path):
