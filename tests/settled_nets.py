@@ -1,9 +1,8 @@
 """Networks for the tests of core: random weights whose batch normalisations have met real music."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from samptag.core.model import ModelConfig, SampleCNN
 
@@ -18,16 +17,19 @@ def mono_segments(samples: np.ndarray, length: int, count: int) -> np.ndarray:
 def settled_net(config: ModelConfig, segments: np.ndarray, *, seed: int = 0) -> SampleCNN:
     """A network in evaluation mode whose running statistics are those of `segments`, as if it were trained."""
     torch.manual_seed(seed)
-    settling = SampleCNN(replace(config, bn_momentum=1.0))
+    model = SampleCNN(config)
+    norms = {module: module.momentum for module in model.modules() if isinstance(module, _BatchNorm)}
+    for norm in norms:
+        norm.momentum = 1.0
     with torch.no_grad():
-        settling(torch.from_numpy(segments))
-    for name, statistic in settling.named_buffers():
+        model(torch.from_numpy(segments))
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
+    for name, statistic in model.named_buffers():
         if name.endswith("running_var"):
             # A few segments leave some channels of the last layers almost no variance, and dividing by it would magnify
             # rounding as no trained network does.
             statistic.lerp_(statistic.mean(), 0.5)
-    model = SampleCNN(config)
-    model.load_state_dict(settling.state_dict())
     return model.eval()
 
 
