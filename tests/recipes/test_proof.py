@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +76,21 @@ def test_teachers_of_other_tags_are_refused(collection, teachers, tmp_path):
         write_manifests(read_music(collection), teachers=[teachers[0], "samplecnn-3-9-mtat50"], work=tmp_path)
 
 
-def test_runs_train_evaluate_and_are_not_repeated(collection, teachers, tmp_path, monkeypatch):
+@pytest.fixture
+def forked(start_python, monkeypatch):
+    """The commands of `carry_out` are forked from a warm process: four cold starts took longer than what they do."""
+
+    def run(command, *, stdout, text, check):
+        assert (command[0], stdout, text, check) == (sys.executable, subprocess.PIPE, True, False)
+        process = start_python(*command[1:])
+        out, errors = process.communicate()
+        sys.stderr.write(errors.decode())
+        return subprocess.CompletedProcess(command, process.returncode, out.decode())
+
+    monkeypatch.setattr(runs.subprocess, "run", run)
+
+
+def test_runs_train_evaluate_and_are_not_repeated(collection, teachers, forked, tmp_path, monkeypatch):
     write_manifests(read_music(collection), teachers=teachers, work=tmp_path)
     tiny = (Setting(model="samplecnn-3-4", recipe="paper", steps=2), Setting(model="samplecnn-3-4", steps=2))
     monkeypatch.setitem(COMPARISONS, "recipes", tiny)
