@@ -1,5 +1,6 @@
 """Fixtures every test may use: real music (tests/media, see SOURCES.md there) and files broken in known ways."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -29,6 +30,20 @@ from warm import Command, WarmProcesses
 from samptag.ranks import VARIABLES
 
 MEDIA = Path(__file__).parent / "media"
+
+
+def pytest_sessionstart() -> None:
+    """Keep the garbage collector from looking again and again at what is imported while the tests are collected."""
+    gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Let it look at what the tests make."""
+    gc.freeze()
+    gc.enable()
+
+
 # The same examples every time, however long each takes: a machine that is busy with other things fails no test.
 settings.register_profile(
     "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]

@@ -39,6 +39,7 @@ def run_inside(
                     patch.setattr(sys, name, value)
                 patch.setattr(sys, "argv", ["samptag", *arguments])
                 patch.chdir(cwd)
+                patch.setattr(gc, "freeze", lambda: None)  # the process goes on after the command
                 stderr_console.cache_clear()
                 with pytest.raises(SystemExit) as end:
                     main()
@@ -46,7 +47,6 @@ def run_inside(
             for number, descriptor in enumerate(kept):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-            gc.unfreeze()  # what the command has frozen
             stderr_console.cache_clear()
             speak_from(logging.INFO)
             logger.setLevel(level)
