@@ -74,6 +74,8 @@ def install(extra):
 
 def main():
     """Carry out the command named on the command line."""
+    # Nothing is compiled in advance, so every process would compile PyTorch and keep none of it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if sys.version_info < (3, 10):  # noqa: UP036 (an older Python is what this line is for)
         sys.exit("dev.py: samptag needs Python 3.10 or newer; this is Python " + sys.version.split()[0])
     command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
