@@ -61,7 +61,7 @@ def pair(name: str, dtype: torch.dtype) -> tuple[SampleCNN, SampleCNN]:
     [*((name, 20_000) for name in NAMES), *((name, fused.PIECE_BYTES) for name in NAMES[0::3])],
 )
 def test_fused_step_is_the_models_own(name: str, piece_bytes: int, media: Path, monkeypatch: pytest.MonkeyPatch):
-    """Many pieces a thread, of which the last is shorter; and with pieces as large as usual, one."""
+    """In parts of one segment, and with pieces as large as usual in several whole segments."""
     monkeypatch.setattr(fused, "PIECE_BYTES", piece_bytes)
     # float64, so that rounding never decides which of two nearly equal frames is the largest of its pool
     model, twin = pair(name, torch.float64)
