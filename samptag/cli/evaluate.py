@@ -132,8 +132,7 @@ def evaluate_command(
     resamples: Annotated[int, _figures(metavar="N", min=1, help="Bootstrap draws.")] = 1000,
     seed: Annotated[int, _figures(metavar="N", min=0, help="Decides the draws and the noise.")] = 0,
     predictions: Annotated[
-        Path | None,
-        _written(metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag."),
+        Path | None, _written(metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag.")
     ] = None,
     as_json: Annotated[bool, _written("--json", help="One JSON document.")] = False,
     output: Annotated[

@@ -27,8 +27,7 @@ def learn(
         ),
     ],
     name: Annotated[
-        str | None,
-        typer.Option("--as", metavar="NAME", help="Install what was learned as weights of this name."),
+        str | None, typer.Option("--as", metavar="NAME", help="Install what was learned as weights of this name.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace weights of that name.")] = False,
     suggest: Annotated[

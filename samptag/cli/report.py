@@ -44,8 +44,7 @@ def report(
         ),
     ] = 0.0,
     title: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Heading; by default the name of the song or folder."),
+        str | None, typer.Option(metavar="TEXT", help="Heading; by default the name of the song or folder.")
     ] = None,
     model: Model = None,
     device: Device = "auto",

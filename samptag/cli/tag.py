@@ -25,17 +25,7 @@ from samptag.cli.options import (
     weights_panel,
 )
 from samptag.cli.output import Interrupts, known_suffix, may_be_replaced, quiet_codecs
-from samptag.cli.writers import (
-    EMBEDDINGS,
-    FORMATS,
-    LABELS,
-    TAGGRAMS,
-    About,
-    Selection,
-    TsvWriter,
-    Writer,
-    opened,
-)
+from samptag.cli.writers import EMBEDDINGS, FORMATS, LABELS, TAGGRAMS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError, WeightsError
 from samptag.files import os_errors_as
 from samptag.lazy import without_collection
@@ -134,8 +124,7 @@ def tag(
         str | None, _written(metavar="FILE", help="Also write each input's mean embedding, to .npz.")
     ] = None,
     files_from: Annotated[
-        str | None,
-        _input(metavar="FILE", help="Tag what this file lists, one path a line; - for standard input."),
+        str | None, _input(metavar="FILE", help="Tag what this file lists, one path a line; - for standard input.")
     ] = None,
     null: Annotated[bool, _input("--null", "-0", help="The list's paths end in NUL (find -print0).")] = False,
     model: Model = None,
@@ -151,8 +140,7 @@ def tag(
         ),
     ] = "overlap",
     batch_size: Annotated[
-        int | None,
-        _run(metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it."),
+        int | None, _run(metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it.")
     ] = None,
     jobs: Annotated[int | None, jobs_option("The run")] = None,
     progress: Annotated[bool | None, progress_option("The run")] = None,
@@ -414,12 +402,7 @@ def _journal(output: str, tagger: Tagger, about: About, *, resume: bool) -> Jour
 
 
 def _results(
-    tagger: Tagger,
-    todo: list[Input],
-    ranks: Ranks,
-    *,
-    taggram: bool,
-    on_seconds: Callable[[float], None] | None = None,
+    tagger: Tagger, todo: list[Input], ranks: Ranks, *, taggram: bool, on_seconds: Callable[[float], None] | None = None
 ) -> Generator[TrackResult, None, None]:
     """The results in order, of all processes that torchrun started; seconds are told of by a process on its own."""
     work = partial(tagger.tag_many, taggram=taggram, on_seconds=on_seconds if ranks.world_size == 1 else None)

@@ -48,10 +48,7 @@ def train(
     ] = None,
     vocabulary: Annotated[
         Path | None,
-        _data(
-            metavar="FILE.csv",
-            help="The words to learn, made of the teachers' tags; else all of those.",
-        ),
+        _data(metavar="FILE.csv", help="The words to learn, made of the teachers' tags; else all of those."),
     ] = None,
     cache: Annotated[Path | None, _data(metavar="DIR", help="Where decoded audio is kept.")] = None,
     jobs: Annotated[int | None, _data(min=1, metavar="N", help="Threads that decode audio.")] = None,
@@ -83,21 +80,17 @@ def train(
     init_from: Annotated[
         str | None,
         _model(
-            metavar="NAME|PATH",
-            help="Weights to start from, whatever their tags.",
-            autocompletion=complete_weights,
+            metavar="NAME|PATH", help="Weights to start from, whatever their tags.", autocompletion=complete_weights
         ),
     ] = None,
     freeze_encoder: Annotated[bool | None, _model("--freeze-encoder", help="Train the classifier alone.")] = None,
     freeze_modules: Annotated[
-        int | None,
-        _model(min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from."),
+        int | None, _model(min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from.")
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim.",
+            metavar="NAME", help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim."
         ),
     ] = None,
     epochs: Annotated[int | None, _budget(min=1, metavar="N", help="At most so many.")] = None,
@@ -107,8 +100,7 @@ def train(
         int | None, typer.Option(min=2, metavar="N", help="Segments a step, over all processes.")
     ] = None,
     segments_per_clip: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="At most so many of each clip in an epoch."),
+        int | None, typer.Option(min=1, metavar="N", help="At most so many of each clip in an epoch.")
     ] = None,
     segments_per_example: Annotated[
         int | None,
@@ -119,8 +111,7 @@ def train(
         ),
     ] = None,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(min=1e-9, metavar="RATE", help="The recipe's first or highest rate."),
+        float | None, typer.Option(min=1e-9, metavar="RATE", help="The recipe's first or highest rate.")
     ] = None,
     pos_weight: Annotated[
         str | None, typer.Option(metavar="W|balanced", help="Weight of positives in the loss.")

@@ -87,8 +87,7 @@ def show(
     filters: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="Draw the spectra of the learned filters of each layer instead, to .png or .svg.",
+            metavar="FILE", help="Draw the spectra of the learned filters of each layer instead, to .png or .svg."
         ),
     ] = None,
 ) -> None:

@@ -209,11 +209,7 @@ class _Taken:
 
 
 def _songs(
-    database: Database,
-    weights: Weights,
-    ranked: Iterator[tuple[int, float]],
-    allowed: set[int] | None,
-    taken: _Taken,
+    database: Database, weights: Weights, ranked: Iterator[tuple[int, float]], allowed: set[int] | None, taken: _Taken
 ) -> Iterator[Song]:
     """The songs of these sounds that are there and are new, one song a sound."""
     for audio, cosine in ranked:

@@ -83,12 +83,7 @@ def layout_config(layout: Layout, *, n_tags: int, sample_rate: int) -> Config:
     if layout in _ARCHITECTURES:
         return SpectrogramConfig(architecture=_ARCHITECTURES[layout], n_tags=n_tags, sample_rate=sample_rate)
     return ModelConfig(
-        n_tags=n_tags,
-        sample_rate=sample_rate,
-        block=_BLOCKS[layout],
-        front_padding=1,
-        bn_epsilon=1e-5,
-        bn_momentum=0.1,
+        n_tags=n_tags, sample_rate=sample_rate, block=_BLOCKS[layout], front_padding=1, bn_epsilon=1e-5, bn_momentum=0.1
     )
 
 
