@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -107,11 +107,10 @@ def main() -> NoReturn:
     one_thread_for_the_process()
     _plug_closed_streams()
     arguments, switches = _without_switches(sys.argv[1:])
-    debug = "--debug" in switches
     _set_up_logging(switches)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
-    sys.exit(_flush(_run(arguments, debug=debug)))
+    sys.exit(_flush(_run(arguments, debug="--debug" in switches)))
 
 
 def run() -> NoReturn:
@@ -186,27 +185,23 @@ def polished(command: Any) -> Any:
     In a docstring, lines that begin with "$ " are commands to copy.
     """
     if command.help:
-        paragraphs = inspect.cleandoc(command.help).split("\n\n")
-        command.help = "\n\n".join(map(_paragraph, paragraphs))
+        command.help = "\n\n".join(map(_paragraph, inspect.cleandoc(command.help).split("\n\n")))
     for parameter in command.params:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         elif parameter.param_type_name == "argument" and parameter.metavar:
             parameter.display_type_rich = lambda ctx: None  # the name says it
-    command.get_help_option = _without_type(command.get_help_option)
+    get_help_option = command.get_help_option
+
+    def without_type(context: Any) -> Any:
+        option = get_help_option(context)
+        option.metavar = ""
+        return option
+
+    command.get_help_option = without_type
     for inner in getattr(command, "commands", {}).values():
         polished(inner)
     return command
-
-
-def _without_type(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def get_bare(context: Any) -> Any:
-        option = get(context)
-        if option is not None:
-            option.metavar = ""
-        return option
-
-    return get_bare
 
 
 def _paragraph(text: str) -> str:

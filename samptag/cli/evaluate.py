@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from samptag.cli.console import SOME_FAILED, note, progress_bar, terminal
-from samptag.cli.options import complete_weights, device_option, format_option, progress_option, subset_option
+from samptag.cli.options import Device, Format, Progress, Subset, complete_weights, under
 from samptag.cli.output import quiet_codecs, standard_output, text_file
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
@@ -63,8 +63,8 @@ def evaluate_command(
             "mtat-pons-2018, mtat-pons-2018:valid.",
         ),
     ] = "test",
-    format: Annotated[str | None, format_option("What is true")] = None,
-    subset: Annotated[str | None, subset_option("What is true")] = None,
+    format: Annotated[str | None, under("What is true", Format)] = None,
+    subset: Annotated[str | None, under("What is true", Subset)] = None,
     model: Annotated[
         str | None,
         _scored(
@@ -118,7 +118,7 @@ def evaluate_command(
             help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
         ),
     ] = None,
-    device: Annotated[str, device_option("What is scored")] = "auto",
+    device: Annotated[str, under("What is scored", Device)] = "auto",
     group: Annotated[
         str,
         _figures(
@@ -144,7 +144,7 @@ def evaluate_command(
             help="Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
         ),
     ] = None,
-    progress: Annotated[bool | None, progress_option("Output")] = None,
+    progress: Annotated[bool | None, under("Output", Progress)] = None,
 ) -> None:
     """Score a model on a data set, or predictions against a truth.
 

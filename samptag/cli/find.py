@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import samptag
 from samptag.cli.console import note, print_records, terminal
-from samptag.cli.options import Db, Device, Heard, Json, complete_expression, open_library, words_of_index
+from samptag.cli.options import Db, Device, Heard, Json, complete_expression, words_of_index
 from samptag.cli.output import binary_file, explain_write_errors, known_suffix
 from samptag.errors import UsageError
 from samptag.text import clock, counted, printable
@@ -80,7 +81,7 @@ def find(
     $ samptag find 'techno and duration < 300' --sort techno -n 20
     """
     _check_output(output, null=null, as_json=json)
-    with open_library(db) as library:
+    with samptag.Library(db) as library:
         weights = library.weights(model)
         songs = library.find(expression, model=model, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
         condition = library.condition(expression, model=model)
@@ -134,7 +135,7 @@ def similar(
     $ samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'path !~ live' -o evening.m3u8
     """
     _check_output(output, null=null, as_json=json)
-    with open_library(db) as library:
+    with samptag.Library(db) as library:
         weights = library.weights(model)
         found = library.similar(
             songs,

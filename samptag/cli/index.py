@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import samptag
 from samptag.cli.console import SOME_FAILED, error, note, print_json, progress_bar, warn
-from samptag.cli.options import Db, Device, Json, Model, Progress, jobs_option, open_library
+from samptag.cli.options import Db, Device, Inputs, Json, Model, Progress
 from samptag.cli.output import quiet_codecs
 from samptag.errors import UsageError
 from samptag.text import clock, counted
@@ -32,7 +33,7 @@ def index(
     ] = False,
     json: Json = False,
     device: Device = "auto",
-    jobs: Annotated[int | None, jobs_option()] = None,
+    jobs: Inputs = None,
     progress: Progress = None,
 ) -> None:
     """Hear your music once and keep what was heard in one file, for find, similar, learn and write.
@@ -45,7 +46,7 @@ def index(
     """
     if status and (paths or prune):
         raise UsageError("--status only looks: leave out the folders and --prune")
-    with open_library(db) as library:
+    with samptag.Library(db) as library:
         failed = 0
         if not status:
             failed = _update(library, paths or [], model, prune, device=device, jobs=jobs, progress=progress)

@@ -6,7 +6,6 @@ import json as json_format
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +21,8 @@ if TYPE_CHECKING:
 _SCHEMAS = Path(samptag.__file__).parent / "schemas"
 
 
-def _schema_names() -> list[str]:
-    return sorted(path.stem for path in _SCHEMAS.glob("*.json"))
-
-
-def _complete_schemas(incomplete: str) -> Iterator[str]:
-    return (name for name in _schema_names() if name.startswith(incomplete))
+def _schema_names(incomplete: str = "") -> list[str]:
+    return sorted(path.stem for path in _SCHEMAS.glob("*.json") if path.stem.startswith(incomplete))
 
 
 def schema_text(name: str) -> str:
@@ -38,7 +33,7 @@ def schema_text(name: str) -> str:
 def schema(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Of the document; without it all names.", autocompletion=_complete_schemas),
+        typer.Argument(metavar="NAME", help="Of the document; without it all names.", autocompletion=_schema_names),
     ] = None,
 ) -> None:
     """Print the JSON Schema of a document.
@@ -106,7 +101,7 @@ def _facts() -> dict[str, Any]:
         "libsndfile": str(soundfile.__libsndfile_version__),
         "resampy": _version("resampy"),
         "av": _version("av"),
-        "devices": [_device_text(name) for name in available_devices()],
+        "devices": [f"{name} ({_gpu(name)})" if name.startswith("cuda") else name for name in available_devices()],
         "cores": available_cores(),
         "threads": default_threads(),
         "ranks": {name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -138,10 +133,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _device_text(name: str) -> str:
-    """The name of a device, and of the GPU behind it; the devices before it have imported torch if there is one."""
-    if not name.startswith("cuda"):
-        return name
+def _gpu(device: str) -> str:
     import torch
 
-    return f"{name} ({torch.cuda.get_device_name(name)})"
+    return torch.cuda.get_device_name(device)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import samptag
 from samptag.cli.console import print_json
-from samptag.cli.options import Db, Heard, Json, open_library
+from samptag.cli.options import Db, Heard, Json
 
 if TYPE_CHECKING:
     from samptag.library.learning import LearnedWord, Lesson
@@ -49,7 +50,7 @@ def learn(
     from samptag.cli.console import note
     from samptag.text import counted
 
-    with open_library(db) as library:
+    with samptag.Library(db) as library:
         lesson, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
     if lesson.strangers:
         shown = ", ".join(repr(entry) for entry in lesson.strangers[:3])

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+import samptag
 from samptag.data.formats import FORMATS
 from samptag.errors import SamptagError
 
-if TYPE_CHECKING:
-    from samptag.library import Library
-
 weights_panel = "The model"
-
-
-def open_library(db: str | None) -> Library:
-    """The library of ``--db``, of the user where it is not given."""
-    from samptag.library import Library
-
-    return Library(db)
 
 
 def completion(*words: str) -> Callable[[str], Iterator[str]]:
@@ -38,11 +31,8 @@ def complete_weights(incomplete: str) -> Iterator[str]:
     """Names of the registry and of the user's own imports that begin so."""
     from samptag.pretrained import open_store
 
-    try:
-        store = open_store()
-    except SamptagError:
-        return
-    yield from (name for name in (*store.registry.entries, *store.imported_names()) if name.startswith(incomplete))
+    with suppress(SamptagError):
+        yield from (name for name in open_store().names if name.startswith(incomplete))
 
 
 def complete_tags(context: typer.Context, incomplete: str) -> Iterator[str]:
@@ -86,7 +76,7 @@ def _complete_databases(incomplete: str) -> Iterator[str]:
 
 def _complete_heard(context: typer.Context, incomplete: str) -> list[str]:
     try:
-        with open_library(context.params.get("db")) as library:
+        with samptag.Library(context.params.get("db")) as library:
             return [w["name"] for w in library.status()["weights"] if w["name"].startswith(incomplete)]
     except SamptagError:
         return []
@@ -95,7 +85,7 @@ def _complete_heard(context: typer.Context, incomplete: str) -> list[str]:
 def words_of_index(context: typer.Context) -> Sequence[str]:
     """The words of the index that is named on the same line; none where it cannot be read."""
     try:
-        with open_library(context.params.get("db")) as library:
+        with samptag.Library(context.params.get("db")) as library:
             return library.weights(context.params.get("model")).vocabulary.tags
     except SamptagError:
         return ()
@@ -108,40 +98,11 @@ def complete_expression(context: typer.Context, incomplete: str) -> list[str]:
     return [incomplete[:start] + word for word in words_of_index(context) if word.casefold().startswith(piece)]
 
 
-def device_option(panel: str) -> Any:
-    """``--device``, in a command whose help lists it in this panel."""
-    return typer.Option(
-        "--device",
-        metavar="DEVICE",
-        envvar="SAMPTAG_DEVICE",
-        help="auto, cpu, cuda, cuda:N or mps.",
-        autocompletion=completion("auto", "cpu", "cuda", "mps"),
-        rich_help_panel=panel,
-    )
-
-
-def progress_option(panel: str | None = None) -> Any:
-    """``--progress``, as `device_option`."""
-    shown = "Show progress on standard error; by default on a terminal."
-    return typer.Option("--progress/--no-progress", help=shown, rich_help_panel=panel)
-
-
-def jobs_option(panel: str | None = None) -> Any:
-    """``--jobs`` of what hears music, as `device_option`."""
-    jobs = "Inputs decoded at the same time; by default what suits device and cores."
-    return typer.Option("--jobs", "-j", metavar="N", min=1, help=jobs, rich_help_panel=panel)
-
-
-def format_option(panel: str | None = None) -> Any:
-    """``--format`` of a data set, as `device_option`."""
-    names = f"The data set's layout: {', '.join(FORMATS)}; detected by default."
-    return typer.Option("--format", metavar="NAME", help=names, rich_help_panel=panel)
-
-
-def subset_option(panel: str | None = None) -> Any:
-    """``--subset`` of a data set, as `device_option`."""
-    names = "MTG-Jamendo: top50tags, full, genre, instrument, moodtheme."
-    return typer.Option("--subset", metavar="NAME", help=names, rich_help_panel=panel)
+def under(panel: str, option: Any) -> Any:
+    """What makes an option below (`Device`, ...) in a command whose help lists it in this panel."""
+    info = copy(get_args(option)[1])
+    info.rich_help_panel = panel
+    return info
 
 
 Model = Annotated[
@@ -156,7 +117,17 @@ Model = Annotated[
         rich_help_panel=weights_panel,
     ),
 ]
-Device = Annotated[str, device_option(weights_panel)]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        envvar="SAMPTAG_DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=completion("auto", "cpu", "cuda", "mps"),
+        rich_help_panel=weights_panel,
+    ),
+]
 Hop = Annotated[
     float | None,
     typer.Option(
@@ -167,7 +138,20 @@ Hop = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Progress = Annotated[bool | None, progress_option()]
+Progress = Annotated[
+    bool | None,
+    typer.Option("--progress/--no-progress", help="Show progress on standard error; by default on a terminal."),
+]
+Inputs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        min=1,
+        help="Inputs decoded at the same time; by default what suits device and cores.",
+    ),
+]
 
 # Of the commands that use the library.
 Db = Annotated[
@@ -195,7 +179,13 @@ Heard = Annotated[
 ]
 
 # Of the commands that read data sets.
-Format = Annotated[str | None, format_option()]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help=f"The data set's layout: {', '.join(FORMATS)}; detected by default."),
+]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="A named split, such as mtat-pons-2018.")]
-Subset = Annotated[str | None, subset_option()]
+Subset = Annotated[
+    str | None,
+    typer.Option("--subset", metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme."),
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; by default one a processor.")]

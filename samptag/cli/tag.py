@@ -17,11 +17,12 @@ from samptag.cli.console import SOME_FAILED, Meter, detail, error, note, progres
 from samptag.cli.options import (
     Device,
     Hop,
+    Inputs,
     Model,
+    Progress,
     complete_tags,
     completion,
-    jobs_option,
-    progress_option,
+    under,
     weights_panel,
 )
 from samptag.cli.output import Interrupts, known_suffix, may_be_replaced, quiet_codecs
@@ -142,8 +143,8 @@ def tag(
     batch_size: Annotated[
         int | None, _run(metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it.")
     ] = None,
-    jobs: Annotated[int | None, jobs_option("The run")] = None,
-    progress: Annotated[bool | None, progress_option("The run")] = None,
+    jobs: Annotated[int | None, under("The run", Inputs)] = None,
+    progress: Annotated[bool | None, under("The run", Progress)] = None,
     fail_fast: Annotated[bool, _run("--fail-fast", help="End at the first input that fails.")] = False,
 ) -> None:
     """Tag music: files, whole folders, or a stream.
@@ -372,7 +373,7 @@ def _deciding_weights() -> str:
     from samptag.pretrained import open_store
 
     store, names = open_store(offline=True), []
-    for name in (*store.registry.entries, *store.imported_names()):
+    for name in store.names:
         path = store.present(name)
         with suppress(WeightsError):
             if path is not None and read_card(path).cutoffs:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samptag.cli.console import Bar, note, print_json, progress_bar
-from samptag.cli.options import Json, Progress, complete_weights, device_option, format_option, subset_option
+from samptag.cli.options import Device, Format, Json, Progress, Subset, complete_weights, under
 from samptag.cli.output import quiet_codecs
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
@@ -35,9 +35,9 @@ def train(
         Path, typer.Option(metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors.")
     ],
     data: Annotated[str | None, _data(metavar="DIR", help="Data set: a folder or a manifest.")] = None,
-    format: Annotated[str | None, format_option("Data")] = None,
+    format: Annotated[str | None, under("Data", Format)] = None,
     split: Annotated[str | None, _data(metavar="NAME", help="Named split of the data set.")] = None,
-    subset: Annotated[str | None, subset_option("Data")] = None,
+    subset: Annotated[str | None, under("Data", Subset)] = None,
     teacher: Annotated[
         str | None,
         _data(
@@ -117,7 +117,7 @@ def train(
         str | None, typer.Option(metavar="W|balanced", help="Weight of positives in the loss.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="0 unless said otherwise.")] = None,
-    device: Annotated[str, device_option("Run")] = "auto",
+    device: Annotated[str, under("Run", Device)] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint in --out; other options may be left out.")
     ] = False,

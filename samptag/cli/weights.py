@@ -67,7 +67,7 @@ def list_weights(as_json: Json = False) -> None:
     from samptag.pretrained import open_store
 
     store = open_store()
-    records = [_record(store, name) for name in (*store.registry.entries, *store.imported_names())]
+    records = [_record(store, name) for name in store.names]
     if as_json:
         print_json(records)
         return

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import samptag
 from samptag.cli.console import SOME_FAILED, error, note, print_json, print_records, write_lines
-from samptag.cli.options import Db, Heard, Json, completion, open_library
+from samptag.cli.options import Db, Heard, Json, completion
 from samptag.errors import UsageError
 from samptag.text import counted, valid_text
 
@@ -102,7 +103,7 @@ def write(
         raise UsageError("--add and --replace exclude each other")
     elif fields and profile:
         raise UsageError("--fields and --profile exclude each other: a profile is a choice of fields")
-    with open_library(db) as library:
+    with samptag.Library(db) as library:
         if runs:
             _list_runs(library.runs(), json)
             return
@@ -192,8 +193,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
         *([f"{n_refused} refused"] if n_refused else []),
     ]
     if not yes and plan.changed:
-        words = sorted(words_of(plan.changed).items(), key=lambda item: -item[1])
-        common = ", ".join(f"{value} {number}" for (field, value), number in words if field in ("genre", "mood"))
+        common = ", ".join(f"{value} {number}" for (_, value), number in words_of(plan.changed).most_common())
         note(common or "no genre and no mood among them")
     note(", ".join(parts))
     if outcomes:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 from samptag.audio.headers import iff_chunks, skip_id3v2
@@ -27,31 +28,18 @@ class _Odd(Exception):
 
 
 def audio_digest(path: str | os.PathLike[str]) -> bytes:
-    """The sha256 of the sound in the file, 32 bytes, without its tags, cover art and padding.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    """
+    """The sha256 of the sound in the file, 32 bytes, without its tags, cover art and padding; or an OSError."""
     with open(path, "rb") as file:
         start, end = _without_ends(file)
         file.seek(start)
         head = file.read(16)
-        try:
-            for matches, update in (
-                (head[:4] == b"fLaC", _flac),
-                (head[:4] == b"OggS", _ogg),
-                (head[4:8] == b"ftyp", _mp4),
-                (head[:4] in (b"RIFF", b"RF64", b"FORM"), _iff),
-                (head == _ASF_HEADER, _asf),
-            ):
-                if matches:
-                    digest = hashlib.sha256(head[:4])
-                    update(file, start, end, digest)
-                    return digest.digest()
-        except (_Odd, struct.error, IndexError):
-            pass
+        kinds = {b"fLaC": _flac, b"OggS": _ogg, b"RIFF": _iff, b"RF64": _iff, b"FORM": _iff}
+        update = kinds.get(head[:4]) or (_mp4 if head[4:8] == b"ftyp" else _asf if head == _ASF_HEADER else None)
+        if update is not None:
+            with suppress(_Odd, struct.error, IndexError):
+                digest = hashlib.sha256(head[:4])
+                update(file, start, end, digest)
+                return digest.digest()
         digest = hashlib.sha256()
         _span(file, start, end, digest)
         return digest.digest()
@@ -60,9 +48,12 @@ def audio_digest(path: str | os.PathLike[str]) -> bytes:
 def id3v1_of(path: str | os.PathLike[str]) -> bytes | None:
     """The ID3v1 tag in the last 128 bytes of the file; None where there is none."""
     with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _ID3V1_SIZE))
-        tail = file.read()
+        return _id3v1(file, 0, file.seek(0, os.SEEK_END))
+
+
+def _id3v1(file: IO[bytes], start: int, end: int) -> bytes | None:
+    file.seek(max(start, end - _ID3V1_SIZE))
+    tail = file.read()
     return tail if len(tail) == _ID3V1_SIZE and tail[:3] == b"TAG" else None
 
 
@@ -70,9 +61,7 @@ def _without_ends(file: IO[bytes]) -> tuple[int, int]:
     """Where the file begins after ID3v2 tags, and where it ends before ID3v1 and APEv2 tags."""
     end = file.seek(0, os.SEEK_END)
     start = min(skip_id3v2(file), end)
-    file.seek(max(start, end - _ID3V1_SIZE))
-    tail = file.read()
-    if len(tail) == _ID3V1_SIZE and tail[:3] == b"TAG":
+    if _id3v1(file, start, end):
         end -= _ID3V1_SIZE
     if end - start >= _APE_FOOTER:
         file.seek(end - _APE_FOOTER)
@@ -127,10 +116,8 @@ def _ogg(file: IO[bytes], start: int, end: int, digest: Any) -> None:
         for packet_end, size in _packet_parts(lacing):
             if number != 1:
                 digest.update(body[place : place + size])
-                if packet_end:
-                    digest.update(b"%d of %s ends" % (number, serial))
-            place += size
-            number += packet_end
+                digest.update(b"%d of %s ends" % (number, serial) if packet_end else b"")
+            place, number = place + size, number + packet_end
         if number > 2 and granule not in (bytes(8), b"\xff" * 8):
             digest.update(granule)
         packets[serial] = number

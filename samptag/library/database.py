@@ -64,10 +64,7 @@ def default_path() -> Path:
 class Database:
     """An open index; with `create` a missing one is made, otherwise it is opened for reading alone and must exist.
 
-    Raises
-    ------
-    LibraryError
-        The file is missing, no index, damaged, of a newer version, or cannot be opened.
+    A LibraryError says that the file is missing, no index, damaged, of a newer version, or cannot be opened.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -161,10 +158,7 @@ class Database:
     def writing(self, command: str) -> Iterator[None]:
         """A block in which no other process changes the index; readers are not held up.
 
-        Raises
-        ------
-        LibraryError
-            Another process is in such a block; the message says in which `command`.
+        A LibraryError says that another process is in such a block, and in which `command`.
         """
         with ExitStack() as stack:
             try:

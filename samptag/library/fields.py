@@ -85,8 +85,8 @@ class TagFile:
         self.path = path
         self.name = name = source or path
         try:
-            file = mutagen.File(path)
-            if file is not None and _kind(file) == "id3":
+            file: Any = mutagen.File(path)
+            if _kind(file) == "id3":
                 # As they are: what mutagen translates between versions of ID3 would not be found again after saving.
                 file = type(file)(path, translate=False, known_frames=_id3_frames())
         except OSError:
@@ -95,16 +95,15 @@ class TagFile:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise SamptagError(f"{name}: its tags are damaged and cannot be read ({error})") from None
-        kind = None if file is None else _kind(file)
-        if file is None or kind is None:
+        self._file, self.kind = file, _kind(file)
+        if not self.kind:
             suffix = Path(name).suffix or "such"
             raise SamptagError(f"{name}: {suffix} files have no tags that samptag can write")
-        self._file, self.kind = file, kind
         # An ID3v1 alone is no tag that can be written to: it gets an ID3v2 beside it.
         self.had_tags = file.tags is not None and getattr(file.tags, "version", (2,))[0] >= 2
         if file.tags is None:
             file.add_tags()
-        self._form = _FORMS[kind](file.tags)
+        self._form = _FORMS[self.kind](file.tags)
 
     def get(self, field: str) -> list[str]:
         """The values of a field, empty ones left out; an MP3 without the field in ID3 is asked for it in APEv2."""
@@ -136,12 +135,9 @@ class TagFile:
     def others(self, fields: Iterable[str]) -> list[str]:
         """Everything in the file's tags but `fields`, pictures included, in a form to be compared."""
         left_out = [name for field in fields for name in FIELDS[field][self.kind]]
-        blocks = getattr(
-            self._file, "metadata_blocks", ()
-        )  # FLAC's: pictures, cue sheets, what applications keep there
-        return sorted(self._form.everything(left_out)) + [
-            repr(block.write()) for block in blocks if block.code not in _FLAC_COMMENTS_AND_PADDING
-        ]
+        # FLAC's: pictures, cue sheets, what applications keep there
+        blocks = [b for b in getattr(self._file, "metadata_blocks", ()) if b.code not in _FLAC_COMMENTS_AND_PADDING]
+        return sorted(self._form.everything(left_out)) + [repr(block.write()) for block in blocks]
 
     def save(self) -> None:
         """Write the tags into the file; a SamptagError says that mutagen cannot."""
@@ -185,8 +181,8 @@ class TagFile:
                 file.write(kept)
 
 
-def _kind(file: Any) -> str | None:
-    """Which of the forms below the file's tags have; None for a format without tags that can be written."""
+def _kind(file: Any) -> str:
+    """Which of the forms below the file's tags have; "" for a format without tags that can be written."""
     from mutagen.aac import AAC
     from mutagen.ac3 import AC3
     from mutagen.apev2 import APEv2File
@@ -196,11 +192,11 @@ def _kind(file: Any) -> str | None:
     from mutagen.ogg import OggFileType
 
     if isinstance(file, AAC | AC3):
-        return None
+        return ""
     for types, kind in (((FLAC, OggFileType), "vorbis"), (MP4, "mp4"), (ASF, "asf"), (APEv2File, "ape")):
         if isinstance(file, types):
             return kind
-    return "id3" if type(file).__module__ in _ID3_MODULES else None
+    return "id3" if type(file).__module__ in _ID3_MODULES else ""
 
 
 _ID3_AT_ENDS = ("mutagen.mp3", "mutagen.trueaudio")
@@ -212,7 +208,6 @@ def _ape_values(path: str, names: Sequence[str]) -> list[str]:
     from mutagen import apev2
 
     tags: Any = apev2.APEv2
-
     try:
         return _Form(tags(path)).get(names)
     except apev2.error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from samptag.errors import LibraryError
 from samptag.library.audio_bytes import audio_digest
@@ -33,63 +33,30 @@ _BATCH_SONGS, _BATCH_SECONDS = 64, 2.0
 
 @dataclass
 class IndexReport:
-    """What one run of `index` did.
+    """What one run of `index` did: numbers of songs."""
 
-    Attributes
-    ----------
-    heard : int
-        Songs whose sound went through the model.
-    known : int
-        Songs whose sound had been heard before under another name or with other tags.
-    moved : int
-        Songs found under a new name or in a new folder.
-    unchanged : int
-        Songs that were not touched.
-    failed : int
-        Files that could not be heard; they are remembered and left alone until they change.
-    still_broken : int
-        Files that failed in an earlier run and have not changed.
-    missing : int
-        Songs of these folders that were not found; they stay in the index until they are pruned.
-    seconds : float
-        Duration of what was heard.
-    """
-
-    heard: int = 0
-    known: int = 0
-    moved: int = 0
-    unchanged: int = 0
-    failed: int = 0
-    still_broken: int = 0
-    missing: int = 0
-    seconds: float = 0.0
+    heard: int = 0  # whose sound went through the model
+    known: int = 0  # whose sound had been heard before under another name or with other tags
+    moved: int = 0  # found under a new name or in a new folder
+    unchanged: int = 0  # not touched
+    failed: int = 0  # files that could not be heard; they are remembered and left alone until they change
+    still_broken: int = 0  # files that failed in an earlier run and have not changed
+    missing: int = 0  # of these folders, not found; they stay in the index until they are pruned
+    seconds: float = 0.0  # duration of what was heard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observer:
-    """Who is told while an index is made; every field may be left as it is.
+    """Who is told while an index is made; every field may be left as it is."""
 
-    Attributes
-    ----------
-    begin : callable
-        Called once with the number of songs that are new or changed.
-    anew : callable
-        Called before it where these weights are new to the index: with the name of those of the last run, how many of
-        its songs are heard again now, and how many are not.
-    seconds : callable
-        Called, from other threads, with the further seconds of audio that were decoded.
-    warn, fail : callable
-        Called with a line about a file that is odd or that failed.
-    done : callable
-        Called after each of the new or changed songs.
-    """
-
+    # Once, how many songs are new or changed; before it, where these weights are new to the index, the name of those of
+    # the last run, how many of its songs are heard again now, and how many are not.
     begin: Callable[[int], None] = lambda count: None
     anew: Callable[[str, int, int], None] = lambda name, again, left: None
-    seconds: Callable[[float], None] = lambda amount: None
-    warn: Callable[[str], None] = lambda message: None
-    fail: Callable[[str], None] = lambda message: None
-    done: Callable[[], None] = lambda: None
+    seconds: Callable[[float], None] = lambda amount: None  # from other threads: that were decoded since
+    warn: Callable[[str], None] = lambda message: None  # a line about a file that is odd
+    fail: Callable[[str], None] = lambda message: None  # a line about a file that failed
+    done: Callable[[], None] = lambda: None  # after each of the new or changed songs
 
 
 @dataclass(kw_only=True)
@@ -132,14 +99,9 @@ def remember_weights(
 ) -> int:
     """The number of weights that the index is to know from now on; call it inside a transaction.
 
-    Parameters
-    ----------
-    digest : str
-        The file's sha256.
-    space : int, optional
-        The number of weights with the same body, whose embeddings are the same; None for a body of their own.
-    head : bytes, optional
-        The classifier of weights that were learned on that body, see `head_bytes`: what the body hears, they score.
+    `digest` is the file's sha256, `space` the number of weights with the same body, whose embeddings are the same (None
+    for a body of their own), `head` the classifier of weights that were learned on that body, see `head_bytes`: what
+    the body hears, they score.
     """
     known = weights_id(database, digest)
     if known is not None:
@@ -159,19 +121,9 @@ def remember_weights(
 class IndexRun:
     """One run that brings the index up to date with folders and files; the caller holds the database for writing.
 
-    Parameters
-    ----------
-    roots : list of str
-        Absolute paths of folders and files; none for all that were indexed before.
-    digest : str
-        The sha256 of the weights file.
-    make_tagger : callable
-        Gives the Tagger of these weights for about so many seconds of music; called only where there is any to hear.
-
-    Raises
-    ------
-    LibraryError
-        Nothing is named and nothing was indexed before.
+    `roots` are absolute paths, none for all that were indexed before, and a LibraryError where there are none either.
+    `digest` is the sha256 of the weights file; `make_tagger` gives the Tagger of these weights for about so many
+    seconds of music, and is called only where there is any to hear.
     """
 
     def __init__(
@@ -186,13 +138,13 @@ class IndexRun:
         self.digest, self.make_tagger = digest, make_tagger
         self.report = IndexReport()
         self.weights = weights_id(database, digest)
-        self.rows = self._known_rows()
+        known = "SELECT path, id, size, mtime_ns, audio, error, reader, missing FROM songs"
+        self.rows = {path: _Row(*rest) for path, *rest in database.rows(known)}
         self.lost: set[bytes] = set()  # are missing though they lie below none of the folders
         self.roots = roots or self._known_roots()
         self.gone: dict[bytes, int] = {}  # what is missing now, with its number
         self.audio = dict(database.rows("SELECT digest, id FROM audio"))
-        heard = database.rows("SELECT audio FROM heard WHERE weights = ?", self.weights)
-        self.heard = {audio for (audio,) in heard}
+        self.heard = {audio for (audio,) in database.rows("SELECT audio FROM heard WHERE weights = ?", self.weights)}
         # Digests the model has heard, or hears in this run: the same sound under two names is heard once.
         self.claimed = {digest for digest, audio in self.audio.items() if audio in self.heard}
         self.ready: deque[_Song] = deque()  # need no hearing; filled in the tagger's threads
@@ -200,10 +152,6 @@ class IndexRun:
         self.waiting: dict[str, _Song] = {}  # are being heard, by path
         self.lock = threading.Lock()
         self.is_sound = True  # False from the beginning of a transaction to its end: what is noted here may not be so
-
-    def _known_rows(self) -> dict[bytes, _Row]:
-        question = "SELECT path, id, size, mtime_ns, audio, error, reader, missing FROM songs"
-        return {path: _Row(*rest) for path, *rest in self.database.rows(question)}
 
     def _known_roots(self) -> list[str]:
         """The folders that were indexed before, and the files that were indexed by their own names."""
@@ -389,10 +337,8 @@ class IndexRun:
             return
         audio = self.audio.get(song.digest)
         if audio is None:
-            duration = None if result is None else result.duration
-            audio = int(
-                ask("INSERT INTO audio (digest, duration) VALUES (?, ?)", (song.digest, duration)).lastrowid or 0
-            )
+            heard = (song.digest, None if result is None else result.duration)
+            audio = int(ask("INSERT INTO audio (digest, duration) VALUES (?, ?)", heard).lastrowid or 0)
             self.audio[song.digest] = audio
         if result is not None:
             self._store_result(audio, result)
@@ -423,26 +369,19 @@ class IndexRun:
     def _store_row(self, song: _Song, audio: int | None) -> bool:
         """Write the song's row; whether it is the one of a song that has moved."""
         ask = self.database.connection.execute
-        values: tuple[Any, ...] = (
-            song.size, song.mtime_ns, audio, song.fields.get("artist"), song.fields.get("title"),
-            song.fields.get("album"), reader_rank(), song.error,
-        )  # fmt: skip
-        changes = (
-            "size = ?, mtime_ns = ?, audio = ?, artist = ?, title = ?, album = ?, reader = ?, error = ?, missing = 0"
-        )
+        names = map(song.fields.get, ("artist", "title", "album"))
+        values = (song.size, song.mtime_ns, audio, *names, reader_rank(), song.error)
+        columns, marks = "size, mtime_ns, audio, artist, title, album, reader, error", "?, ?, ?, ?, ?, ?, ?, ?"
         if song.row is not None:
-            ask(f"UPDATE songs SET {changes} WHERE id = ?", (*values, song.row.id))
+            ask(f"UPDATE songs SET ({columns}, missing) = ({marks}, 0) WHERE id = ?", (*values, song.row.id))
             return False
         for number, path in ask("SELECT id, path FROM songs WHERE audio = ?", (audio,)).fetchall():
             if not os.path.lexists(path):
-                ask(f"UPDATE songs SET path = ?, {changes} WHERE id = ?", (song.name, *values, number))
+                renewed = f"UPDATE songs SET (path, {columns}, missing) = (?, {marks}, 0) WHERE id = ?"
+                ask(renewed, (song.name, *values, number))
                 self.report.missing -= path in self.gone
                 return True
-        ask(
-            "INSERT INTO songs (path, size, mtime_ns, audio, artist, title, album, reader, error) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (song.name, *values),
-        )
+        ask(f"INSERT INTO songs (path, {columns}) VALUES (?, {marks})", (song.name, *values))
         return False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from samptag.library.fields import TagFile, need_mutagen
 from samptag.library.playlists import PLAYLIST_SUFFIXES, read_m3u
 
 OWN_FIELDS = ("genre", "mood", "grouping")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass
@@ -43,30 +44,22 @@ def read_labels(source: str, paths: Sequence[str]) -> Labels:
     """
     if source in OWN_FIELDS and not os.path.exists(source):
         return _of_fields(source, paths)
-    place = Path(source)
-    known = _by_name(paths)
+    place, suffix = Path(source), Path(source).suffix.lower()
+    # By their own names, and by those that they have where links in their folders are followed.
+    real = cache(os.path.realpath)
+    known = {os.path.join(real(os.path.dirname(path)), os.path.basename(path)): path for path in paths}
+    known |= {path: path for path in paths}
     if place.is_dir():
         playlists = sorted(path for path in place.iterdir() if path.suffix.lower() in PLAYLIST_SUFFIXES)
         return _of_playlists(playlists, known) if playlists else _of_folders(place, paths)
-    suffix = place.suffix.lower()
-    readers: dict[str, Callable[[], Labels]] = {
-        **{name: lambda: _of_playlists([place], known) for name in PLAYLIST_SUFFIXES},
-        ".csv": lambda: _of_table(place, ",", known),
-        ".tsv": lambda: _of_table(place, "\t", known),
-    }
-    if not place.is_file() or suffix not in readers:
-        raise UsageError(
-            f"cannot take labels from {source!r}: name a folder, a playlist (.m3u8), a table (.csv, .tsv), "
-            f"or one of the files' own fields: {', '.join(OWN_FIELDS)}"
-        )
-    return readers[suffix]()
-
-
-def _by_name(paths: Iterable[str]) -> dict[str, str]:
-    """The songs by their own names, and by those that they have where links in their folders are followed."""
-    real = cache(os.path.realpath)
-    known = {os.path.join(real(os.path.dirname(path)), os.path.basename(path)): path for path in paths}
-    return {**known, **{path: path for path in paths}}
+    if place.is_file() and suffix in PLAYLIST_SUFFIXES:
+        return _of_playlists([place], known)
+    if place.is_file() and suffix in _DELIMITERS:
+        return _of_table(place, _DELIMITERS[suffix], known)
+    raise UsageError(
+        f"cannot take labels from {source!r}: name a folder, a playlist (.m3u8), a table (.csv, .tsv), "
+        f"or one of the files' own fields: {', '.join(OWN_FIELDS)}"
+    )
 
 
 def _of_fields(name: str, paths: Iterable[str]) -> Labels:

@@ -7,9 +7,10 @@ learned is refused. The result is an ordinary weights file: the same body with a
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +22,7 @@ from samptag.core.card import CutoffEvidence, Evidence
 from samptag.core.weights import ModelCard, save_model
 from samptag.errors import LibraryError
 from samptag.library.database import Database
-from samptag.library.indexing import head_bytes, head_scores, remember_weights, weights_id
+from samptag.library.indexing import head_bytes, head_scores, remember_weights
 from samptag.library.labels import Labels
 from samptag.library.similar import all_embeddings, packed_embeddings, unpacked
 from samptag.library.songs import Weights
@@ -53,65 +54,37 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedWord:
-    """One word and how well it was learned.
-
-    Attributes
-    ----------
-    songs, artists : int
-        Songs that bear it, and by how many artists (albums, where songs name no artist).
-    refused : str or None
-        Why it was not learned; the figures below are then NaN or those that speak against it.
-    roc_auc, pr_auc : float
-        ROC-AUC and average precision on songs of artists that the classifier had not seen.
-    roc_interval, pr_interval : tuple of float
-        95 % bootstrap intervals, artists drawn again.
-    cutoff, precision : float
-        Score from which the word is decided: the lowest from which on four of five songs in the examination bear it, or
-        where no score is that sure the one of the best F1; and the share of songs from there on that bear it.
-    wrong : tuple of (str, bool, float)
-        Songs that it got most wrong: path, whether the song bears the word, its score.
-    """
+    """One word and how well it was learned."""
 
     word: str
-    songs: int
-    artists: int
-    refused: str | None = None
-    roc_auc: float = float("nan")
-    pr_auc: float = float("nan")
-    roc_interval: tuple[float, float] = (float("nan"), float("nan"))
-    pr_interval: tuple[float, float] = (float("nan"), float("nan"))
+    songs: int  # that bear it
+    artists: int  # they are by so many (albums, where songs name no artist)
+    refused: str | None = None  # why it was not learned; the figures below are then NaN or those that speak against it
+    # ROC-AUC and average precision on songs of artists that the classifier had not seen; 95 % bootstrap intervals,
+    # artists drawn again.
+    roc_auc: float = math.nan
+    pr_auc: float = math.nan
+    roc_interval: tuple[float, float] = (math.nan, math.nan)
+    pr_interval: tuple[float, float] = (math.nan, math.nan)
+    # Score from which the word is decided: the lowest from which on four of five songs in the examination bear it, or
+    # where no score is that sure the one of the best F1; and the share of songs from there on that bear it.
     cutoff: float = 0.5
-    precision: float = float("nan")
-    wrong: tuple[tuple[str, bool, float], ...] = ()
+    precision: float = math.nan
+    wrong: tuple[tuple[str, bool, float], ...] = ()  # songs it got most wrong: path, whether it bears the word, score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What was learned.
+    """What was learned."""
 
-    Attributes
-    ----------
-    words : tuple of LearnedWord
-        All that the labels had, in alphabetical order.
-    songs : int
-        Songs that were learned from.
-    strangers : tuple of str
-        Labelled entries that are no song of the index.
-    category : str or None
-        What the words are.
-    weight, bias : ndarray, (learned words, embedding size) and (learned words,), float32
-        The classifier of the words that were not refused.
-    path : Path or None
-        Where the weights were installed.
-    """
-
-    words: tuple[LearnedWord, ...]
-    songs: int
-    strangers: tuple[str, ...]
-    category: str | None
+    words: tuple[LearnedWord, ...]  # all that the labels had, in alphabetical order
+    songs: int  # that were learned from
+    strangers: tuple[str, ...]  # labelled entries that are no song of the index
+    category: str | None  # what the words are
+    # The classifier of the words that were not refused: (learned words, embedding size) and (learned words,).
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    path: Path | None = None
+    path: Path | None = None  # where the weights were installed
 
     @property
     def learned(self) -> tuple[LearnedWord, ...]:
@@ -144,12 +117,7 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
     """Learn and examine the words of `labels` on the embeddings of `weights`; `seed` is that of folds and intervals.
 
     A song counts as a "no" for every word that it does not bear. Where there is one word alone, all other songs of the
-    index are its "no".
-
-    Raises
-    ------
-    LibraryError
-        There are no labels, or no labelled song is in the index.
+    index are its "no". A LibraryError says that there are no labels, or that no labelled song is in the index.
     """
     if not labels.songs and not labels.strangers:
         raise LibraryError("there are no labels to learn from: no song is called anything there")
@@ -244,30 +212,25 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     for train, test in folds.split(bears, bears, groups):
         if 0 < bears[train].sum() < len(train):
             scores[test] = songs.scores(_fit(songs, bears, train, seed), test)
-    heard = ~np.isnan(scores)
-    scores, bears, groups = scores[heard], bears[heard], groups[heard]
-    paths = [path for path, is_heard in zip(songs.paths, heard, strict=True) if is_heard]
+    rows = np.flatnonzero(~np.isnan(scores))
+    scores, bears, groups = scores[rows], bears[rows], groups[rows]
     roc, pr = float(roc_auc_score(bears, scores)), float(average_precision_score(bears, scores))
-    drawn_roc, drawn_pr = resample(
-        bears[:, None], scores[:, None], groups=list(groups), resamples=_RESAMPLES, seed=seed
-    )
-    roc_interval = interval(drawn_roc, estimate=roc)
-    refused = None
-    if not roc_interval[0] > 0.5:
-        low, high = roc_interval
-        refused = f"not told from the rest (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})"
+    drawn = resample(bears[:, None], scores[:, None], groups=list(groups), resamples=_RESAMPLES, seed=seed)
+    low, high = interval(drawn[0], estimate=roc)
     decided = cutoff(bears, scores, or_best=True)
     assert decided is not None  # there are songs
+    most = np.argsort(-np.abs(bears - scores), kind="stable")[:_WRONG]
+    wrong = [(songs.paths[rows[i]], bool(bears[i]), float(scores[i])) for i in most if (scores[i] > 0.5) != bears[i]]
     return LearnedWord(
         **fact,
-        refused=refused,
+        refused=None if low > 0.5 else f"not told from the rest (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})",
         roc_auc=roc,
         pr_auc=pr,
-        roc_interval=roc_interval,
-        pr_interval=interval(drawn_pr, estimate=pr),
+        roc_interval=(low, high),
+        pr_interval=interval(drawn[1], estimate=pr),
         cutoff=decided[0],
         precision=decided[1],
-        wrong=_most_wrong(paths, bears, scores),
+        wrong=tuple(wrong),
     )
 
 
@@ -275,12 +238,7 @@ def _songs_by(songs: int, artists: int) -> str:
     return f"{counted(songs, 'song')} by {counted(artists, 'artist')}"
 
 
-def _most_wrong(paths: Sequence[str], bears: NDArray[np.bool_], scores: Floats) -> tuple[tuple[str, bool, float], ...]:
-    order = np.argsort(-np.abs(bears - scores), kind="stable")[:_WRONG]
-    return tuple((paths[i], bool(bears[i]), float(scores[i])) for i in order if (scores[i] > 0.5) != bears[i])
-
-
-def save_learned(lesson: Lesson, *, base: str | Path, name: str, source: str, path: Path) -> ModelCard:
+def save_learned(lesson: Lesson, *, base: str | os.PathLike[str], name: str, source: str, path: Path) -> ModelCard:
     """Write the weights file of a lesson, which learned at least one word, and give its card.
 
     `base` are the weights whose body it has; `source` says in the card where the labels came from.
@@ -335,9 +293,7 @@ def remember_learned(database: Database, weights: Weights, lesson: Lesson, card:
         for (number,) in connection.execute(stale, (card.name, digest)).fetchall():
             connection.execute("DELETE FROM heard WHERE weights = ?", (number,))
             connection.execute("DELETE FROM weights WHERE id = ?", (number,))
-        number = weights_id(database, digest) or remember_weights(
-            database, digest, card, space=weights.space, head=head
-        )
+        number = remember_weights(database, digest, card, space=weights.space, head=head)
         for numbers, vectors in all_embeddings(database, weights.space):
             scores = head_scores(head, vectors)
             rows = [(number, int(audio), row.tobytes()) for audio, row in zip(numbers, scores, strict=True)]

@@ -29,10 +29,18 @@ STATUS_SCHEMA = "samptag.index/1"
 class Library:
     """An index of music: what a model heard in every song, and what can be done with it.
 
+    Wherever there is a `model`, it is weights by name or file; None for those of the last `index`.
+
     Parameters
     ----------
     path : str or path, optional
         The SQLite file; None for ``library.db`` in samptag's folder of user data. It is made by the first `index`.
+
+    Raises
+    ------
+    LibraryError
+        By every method: the index cannot be used, or holds nothing of these weights; `index`, `learn`, `write` and
+        `undo`: another process is writing to it.
 
     Examples
     --------
@@ -100,8 +108,6 @@ class Library:
 
         Raises
         ------
-        LibraryError
-            The index cannot be used, or another process is writing to it.
         WeightsError, DeviceError
             As for `samptag.Tagger`.
 
@@ -120,7 +126,7 @@ class Library:
         def make_tagger(seconds: float) -> Tagger:
             from samptag.tagging import Tagger
 
-            return Tagger.from_pretrained(_name_or_path(wanted), device=device, jobs=jobs, expected_seconds=seconds)
+            return Tagger.from_pretrained(wanted, device=device, jobs=jobs, expected_seconds=seconds)
 
         with self._writing("index") as database:
             roots = [os.path.abspath(path) for path in paths]
@@ -159,7 +165,7 @@ class Library:
         expression : str
             Such as ``'piano > .2 and not "female vocals" and duration < 300'``; an empty one is true of all.
         model : str or path, optional
-            Whose words they are; None for the weights of the last `index`.
+            Whose words they are.
         sort : str, optional
             A word (highest score first) or a field, with a minus in front for the other way round, or "random".
         limit, per_artist : int, optional
@@ -171,8 +177,6 @@ class Library:
         ------
         UsageError
             The expression cannot be read; the message marks where.
-        LibraryError
-            The index cannot be used, or holds nothing of these weights.
 
         Examples
         --------
@@ -225,7 +229,7 @@ class Library:
         per_artist : int, optional
             At most so many of one artist.
         model : str or path, optional
-            Whose embeddings; None for the weights of the last `index`.
+            Whose embeddings.
         device : str
             As for `samptag.Tagger`, for what is heard on the spot.
 
@@ -238,8 +242,8 @@ class Library:
         ------
         UsageError
             The expression cannot be read, or the arguments do not go together.
-        LibraryError, AudioError
-            The index cannot be used; a song cannot be heard.
+        AudioError
+            A song cannot be heard.
 
         Examples
         --------
@@ -294,7 +298,7 @@ class Library:
         suggest : int
             For each word, so many songs whose label would help most.
         model : str or path, optional
-            On whose embeddings; None for the weights of the last `index`.
+            On whose embeddings.
         seed : int
             Of the folds of the examination.
 
@@ -338,9 +342,8 @@ class Library:
         if name is None:
             return lesson, suggestions
         if not lesson.learned:
-            raise LibraryError(
-                "no word was learned: " + "; ".join(f"{word.word}: {word.refused}" for word in lesson.words[:5])
-            )
+            why = "; ".join(f"{word.word}: {word.refused}" for word in lesson.words[:5])
+            raise LibraryError(f"no word was learned: {why}")
         base = _checked(weights, model)
         with tempfile.TemporaryDirectory(prefix="samptag-") as folder:
             made = Path(folder) / "learned.safetensors"
@@ -376,14 +379,12 @@ class Library:
             Write to files with several names (hard links) as well: the name becomes a new file's, the others keep the
             old one. Otherwise they are refused.
         model : str or path, optional
-            Whose words; None for the weights of the last `index`.
+            Whose words.
 
         Raises
         ------
         UsageError
             A field is unknown, the records cannot be read, or mutagen is missing.
-        LibraryError
-            The index cannot be used.
 
         Examples
         --------
@@ -425,24 +426,10 @@ class Library:
             yield from write_plan(database, plan, touch=touch)
 
     def undo(self, run: int | None = None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
-        """Put back the fields that a run of `write` changed, the last one that is not undone if none is named.
+        """Put back the fields that `run` (its number) of `write` changed, None for the last that is not undone.
 
-        Parameters
-        ----------
-        run : int, optional
-            Its number.
-        split_links : bool
-            As for `plan`, for files that were given further names since.
-
-        Yields
-        ------
-        (int, Outcome)
-            As for `write`; a file that changed since has an error and stays as it is.
-
-        Raises
-        ------
-        LibraryError
-            There is nothing to undo.
+        It yields what `write` does; a file that changed since has an error and stays as it is. `split_links` is as for
+        `plan`, for files that were given further names since. Where there is nothing to undo, it is a LibraryError.
         """
         from samptag.library.writing import undo_run
 
@@ -457,26 +444,14 @@ class Library:
             return runs(database)
 
     def weights(self, model: str | os.PathLike[str] | None = None) -> Weights:
-        """The weights that songs were heard with: by name or file, else those of the last `index`.
-
-        Raises
-        ------
-        LibraryError
-            There are none, or not these.
-        """
+        """The weights that songs were heard with: by name or file, else those of the last `index`."""
         from samptag.library.songs import choose_weights
 
         with self._reading() as database:
             return choose_weights(database, model)
 
     def heard(self, model: str | os.PathLike[str] | None = None) -> tuple[int, int]:
-        """How many songs of the index were heard with these weights, and how many there are, missing ones left out.
-
-        Raises
-        ------
-        LibraryError
-            As for `weights`.
-        """
+        """How many songs of the index were heard with these weights, and how many there are, missing ones left out."""
         number = self.weights(model).id
         with self._reading() as database:
             # Usually all was heard, which counting says in a third of the time of the join.
@@ -495,13 +470,7 @@ class Library:
         return heard, songs
 
     def condition(self, expression: str, *, model: str | os.PathLike[str] | None = None) -> Condition:
-        """What an expression asks for: its words, and which of them count from their cut-offs.
-
-        Raises
-        ------
-        UsageError
-            It cannot be read.
-        """
+        """What an expression asks for: its words, and which count from their cut-offs; a UsageError as for `find`."""
         from samptag.library.query import parse
 
         return parse(expression, self.weights(model).vocabulary)
@@ -512,22 +481,18 @@ class Library:
             return [os.fsdecode(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")]
 
 
-def _checked(weights: Weights, model: str | os.PathLike[str] | None) -> str | Path:
+def _checked(weights: Weights, model: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
     """The name or file of weights of the index, once its content is known to be what the index was made with."""
     from samptag.fetch import file_sha256
     from samptag.pretrained import resolve
 
-    named = weights.name if model is None else _name_or_path(model)
+    named = weights.name if model is None else model
     if file_sha256(resolve(named)) != weights.digest:
         raise LibraryError(
             f"the weights {named} are not those that the songs of the index were heard with: "
             "embeddings of two models cannot be compared; index again, or name the old file with --model"
         )
     return named
-
-
-def _name_or_path(value: str | os.PathLike[str]) -> str | Path:
-    return value if isinstance(value, str) else Path(value)
 
 
 def _status(database: Database) -> dict[str, Any]:

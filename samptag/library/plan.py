@@ -7,6 +7,7 @@ import math
 import os
 import stat
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -204,7 +205,9 @@ def _changes(path: str, scores: Scores, weights: Weights, fields: Sequence[str],
 def _wanted(field: str, decided: Sequence[Word]) -> list[str]:
     """The values that decided words give a field."""
     if field in ("genre", "mood"):
-        return [_spelled(word.tag) for word in decided if word.category == field]
+        # As genres are written in files: "new age" as New Age; a word with capitals of its own stays.
+        words = [word.tag for word in decided if word.category == field]
+        return [_SPELLINGS.get(word, word.title() if word.islower() else word) for word in words]
     words = [word.tag for word in decided if field == "grouping" or word.category != "genre"]
     if not words:
         return []
@@ -222,17 +225,7 @@ def _merged(field: str, old: list[str], wanted: list[str], mode: Mode) -> list[s
     return old if wanted[0] in old[0] else [f"{old[0]} {wanted[0]}", *old[1:]]
 
 
-def _spelled(tag: str) -> str:
-    """The word as genres are written in files: "new age" as New Age; a word with capitals of its own stays."""
-    return _SPELLINGS.get(tag, tag.title() if tag.islower() else tag)
-
-
-def words_of(plan: Iterable[FilePlan]) -> dict[tuple[str, str], int]:
+def words_of(plan: Iterable[FilePlan]) -> Counter[tuple[str, str]]:
     """How many files would get each value of genre and mood, by (field, value)."""
-    counts: dict[tuple[str, str], int] = {}
-    for file in plan:
-        for change in file.changes:
-            if change.field != "samptag":
-                for value in set(change.new) - set(change.old):
-                    counts[change.field, value] = counts.get((change.field, value), 0) + 1
-    return counts
+    changes = (change for file in plan for change in file.changes if change.field in ("genre", "mood"))
+    return Counter((change.field, value) for change in changes for value in set(change.new) - set(change.old))

@@ -23,12 +23,8 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
     """An extended M3U of the songs, UTF-8, with paths relative to the absolute folder that it will lie in.
 
-    A song on another drive keeps its whole path; names of other bytes stand as they are.
-
-    Raises
-    ------
-    OutputError
-        A song's name holds a line break, which the format has no place for.
+    A song on another drive keeps its whole path; names of other bytes stand as they are. A name that holds a line
+    break, which the format has no place for, is an OutputError.
     """
     lines = ["#EXTM3U"]
     for song in songs:
@@ -44,12 +40,8 @@ def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comme
     """A smart playlist for Navidrome that holds these songs, by their paths below the indexed folders (absolute).
 
     Navidrome knows no scores, so that the songs found are listed. Its rule ``filepath`` is relative to its music
-    folder, which the folder that was indexed is taken to be. It sorts them by title, whatever their order here.
-
-    Raises
-    ------
-    OutputError
-        A song's name is not Unicode and cannot stand in JSON.
+    folder, which the folder that was indexed is taken to be. It sorts them by title, whatever their order here. A name
+    that is not Unicode cannot stand in JSON and is an OutputError.
     """
     rules: list[dict[str, Any]] = []
     for song in songs:
@@ -83,15 +75,10 @@ class Entry:
 
 
 def read_m3u(path: Path) -> list[Entry]:
-    r"""The entries of an M3U playlist, relative ones taken from its folder.
+    r"""The entries of an M3U playlist, relative ones taken from its folder; a UsageError where it cannot be read.
 
     It is UTF-8 or, as old ``.m3u`` files are, in the bytes of the file system or Windows' Latin alphabet. A path with
     backslashes is tried with slashes; ``C:\`` and ``\\server`` mean nothing on other systems than Windows.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read.
     """
     with os_errors_as(UsageError, f"cannot read the playlist {path}"):
         data = path.read_bytes()

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from lark import Lark, Tree
     from lark.lexer import Token
 
-TEXT_FIELDS = ("artist", "title", "album", "path")
-_FIELDS = (*TEXT_FIELDS, "duration")
+FIELDS = ("artist", "title", "album", "path", "duration")
 _COMPARISONS = ("<", "<=", ">", ">=", "=", "!=")
 
 _GRAMMAR = r"""
@@ -60,10 +59,7 @@ class Condition:
 def parse(expression: str, vocabulary: Vocabulary) -> Condition:
     """The condition that `expression` (as in the module's head; an empty one is true of every song) means.
 
-    Raises
-    ------
-    UsageError
-        It cannot be read, or names an unknown word; the message says at which column and marks the place with ^.
+    One that cannot be read, or names an unknown word, is a UsageError that says at which column and marks it with ^.
     """
     from lark.exceptions import UnexpectedEOF, UnexpectedInput
 
@@ -75,19 +71,15 @@ def parse(expression: str, vocabulary: Vocabulary) -> Condition:
     except UnexpectedInput as error:
         at_end = isinstance(error, UnexpectedEOF) or getattr(getattr(error, "token", None), "type", "") == "$END"
         place = len(expression) if at_end else (error.pos_in_stream or 0)
-        piece = _first_piece(expression[place:])
+        piece = next(iter(expression[place:].split()), expression[place:])
         compared = expression[:place].rstrip().endswith(("=", "~"))
         in_quotes = ", a text with other signs than letters goes in quotes" if compared else ""
         what = "it ends too early" if at_end else f"{piece!r} cannot stand here{in_quotes}"
         raise _error(expression, place, what) from None
     writer = _Writer(expression, vocabulary)
     sql = writer.write(tree)
-    return Condition(
-        sql=sql,
-        values=tuple(writer.values),
-        words=tuple(dict.fromkeys(writer.words)),
-        bare=tuple(dict.fromkeys(writer.bare)),
-    )
+    words, bare = (tuple(dict.fromkeys(places)) for places in (writer.words, writer.bare))
+    return Condition(sql=sql, values=tuple(writer.values), words=words, bare=bare)
 
 
 def score_sql(place: int) -> str:
@@ -103,12 +95,7 @@ def _parser() -> Lark:
 
 
 def _error(expression: str, place: int, what: str) -> UsageError:
-    marked = f"{expression[:place]}^{expression[place:]}"
-    return UsageError(f"column {place + 1} of the expression: {what}: {marked}")
-
-
-def _first_piece(text: str) -> str:
-    return text.split()[0] if text.split() else text
+    return UsageError(f"column {place + 1} of the expression: {what}: {expression[:place]}^{expression[place:]}")
 
 
 @dataclass
@@ -127,7 +114,7 @@ class _Writer:
             return f"(NOT {self.write(_trees(node)[0])})"
         name_node = _trees(node)[0]
         name, quoted, column = _text(name_node)
-        is_field = not quoted and name.casefold() in _FIELDS
+        is_field = not quoted and name.casefold() in FIELDS
         if node.data == "decided":
             if is_field:
                 raise _error(self.expression, column, f"{name!r} is a field: compare it with something")
@@ -143,7 +130,9 @@ class _Writer:
         if is_field and name.casefold() != "duration":
             return self._compare_text(name.casefold(), operator, value, column)
         place = None if is_field else self._place(name, column)
-        number = self._number(value, value_node, value_column, name)
+        if getattr(value_node.children[0], "type", "") != "NUMBER":
+            raise _error(self.expression, value_column, f"{name!r} is compared with a number, not {value!r}")
+        number = float(value)
         if operator not in _COMPARISONS:
             raise _error(self.expression, column, f"{operator} is for texts, {name!r} is a number")
         if place is None:
@@ -156,7 +145,7 @@ class _Writer:
     def _place(self, name: str, column: int) -> int:
         place = self.vocabulary.find(name)
         if place is None:
-            raise _error(self.expression, column, f"unknown word {name!r}, {self.vocabulary.hint(name, also=_FIELDS)}")
+            raise _error(self.expression, column, f"unknown word {name!r}, {self.vocabulary.hint(name, also=FIELDS)}")
         return place
 
     def _score(self, place: int, operator: str, score: float) -> str:
@@ -172,11 +161,6 @@ class _Writer:
             return f"(fold(s.{name}) {operator} ?)"
         return f"(instr(fold(s.{name}), ?) {'> 0' if operator == '~' else '= 0'})"
 
-    def _number(self, value: str, node: Tree[Token], column: int, name: str) -> float:
-        if getattr(node.children[0], "type", "") != "NUMBER":
-            raise _error(self.expression, column, f"{name!r} is compared with a number, not {value!r}")
-        return float(value)
-
 
 def _trees(node: Tree[Token]) -> list[Any]:
     return [child for child in node.children if hasattr(child, "data")]
@@ -184,8 +168,7 @@ def _trees(node: Tree[Token]) -> list[Any]:
 
 def _text(node: Tree[Token]) -> tuple[str, bool, int]:
     """The text of a name or value, whether it is quoted, and where it begins."""
-    tokens: list[Any] = node.children
-    first = tokens[0]
+    first: Any = node.children[0]
     if first.type == "QUOTED":
         return str(first)[1:-1], True, first.start_pos
-    return " ".join(map(str, tokens)), False, first.start_pos
+    return " ".join(map(str, node.children)), False, first.start_pos

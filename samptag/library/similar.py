@@ -84,16 +84,13 @@ def similar_songs(
     per_artist: int | None = None,
 ) -> list[Song]:
     """The songs most like `seeds` and least like `unlike`, best first; see `Library.similar`."""
-    mean = _mean(database, weights)
-    query = directions(np.stack([seed.vector for seed in seeds]), mean).mean(axis=0)
+    search = _Search(database, weights, [*seeds, *unlike], condition)
+    query = search.directions(seeds).mean(axis=0)
     if unlike:
-        query = query - _NOT_WEIGHT * directions(np.stack([seed.vector for seed in unlike]), mean).mean(axis=0)
+        query = query - _NOT_WEIGHT * search.directions(unlike).mean(axis=0)
     query /= max(float(np.linalg.norm(query)), 1e-9)
-    ids, cosines = _cosines(database, weights, mean, query[None])
-    allowed = _allowed(database, weights, condition)
-    taken = _Taken([*seeds, *unlike], mean)
-    ranked = np.argsort(-cosines[:, 0], kind="stable")
-    songs = _songs(database, weights, ((int(ids[i]), float(cosines[i, 0])) for i in ranked), allowed, taken)
+    ids, cosines = search.cosines(query[None])
+    songs = search.songs(ids, cosines[:, 0])
     if per_artist is not None:
         songs = limit_artists(songs, per_artist)
     return list(islice(songs, max(n, 0)))
@@ -106,20 +103,15 @@ def path_between(
 
     Each step is the song nearest to a point on the arc between the two embeddings that no step before it took.
     """
-    mean = _mean(database, weights)
-    ends = directions(np.stack([start.vector, end.vector]), mean)
-    ids, cosines = _cosines(database, weights, mean, ends)
-    allowed = _allowed(database, weights, condition)
+    search = _Search(database, weights, [start, end], condition)
+    ends = search.directions([start, end])
+    ids, cosines = search.cosines(ends)
     angle = max(float(np.arccos(np.clip(ends[0] @ ends[1], -1, 1))), 1e-3)
-    taken = _Taken([start, end], mean)
     songs = []
     for step in range(1, n + 1):
         share = step / (n + 1)
         towards = np.array([np.sin((1 - share) * angle), np.sin(share * angle)]) / np.sin(min(angle, np.pi - 1e-3))
-        near = cosines @ towards.astype(np.float32)
-        ranked = np.argsort(-near, kind="stable")
-        pairs = ((int(ids[i]), float(near[i])) for i in ranked)
-        song = next(_songs(database, weights, pairs, allowed, taken), None)
+        song = next(search.songs(ids, cosines @ towards.astype(np.float32)), None)
         if song is None:
             break
         songs.append(song)
@@ -157,67 +149,65 @@ def unpacked(packed: bytes | NDArray[np.int16], rows: int = 1) -> Vectors:
     return values
 
 
-def _mean(database: Database, weights: Weights) -> Vectors:
-    """The mean embedding of the library, of songs spread evenly over it where there are many."""
-    count, last = database.rows("SELECT count(*), max(id) FROM embeddings WHERE space = ?", weights.space)[0]
-    if not count:
-        raise LibraryError(f"the index {database.path} holds no embeddings of {weights.name}: index again")
-    numbers = range(1, last + 1, max(1, last // _SAMPLE))
-    marks = ",".join(map(str, numbers)) if count > _SAMPLE else "SELECT id FROM embeddings"
-    rows = database.rows(f"SELECT vector FROM embeddings WHERE id IN ({marks}) AND space = ?", weights.space)
-    mean: Vectors = unpacked(b"".join(vector for (vector,) in rows), len(rows)).mean(axis=0)
-    return mean
+class _Search:
+    """One search: the songs that may be given, less those asked about or given before, and what plays the same."""
 
+    def __init__(
+        self, database: Database, weights: Weights, seeds: Sequence[Seed], condition: Condition | None
+    ) -> None:
+        self._database, self._weights = database, weights
+        self._mean = self._mean_embedding()
+        self._allowed: set[int] | None = None
+        if condition is not None and condition.sql != "1":
+            self._allowed = {row[-1] for row in select(database, weights, condition, order="s.id")}
+        self._taken = {seed.audio for seed in seeds}
+        self._taken_directions = list(self.directions(seeds))
 
-def _cosines(database: Database, weights: Weights, mean: Vectors, units: Vectors) -> tuple[NDArray[np.int64], Vectors]:
-    """Numbers of all sounds, and the cosines of their centred embeddings with each of `units`: (n,), (n, units)."""
-    rows = [*units, mean]
-    offset, mean_square = units @ mean, float(mean @ mean)
-    ids, cosines = [], []
-    for numbers, vectors in all_embeddings(database, weights.space):
-        # |x - m|^2 and (x - m)q from x itself: a pass over the vectors less than subtracting first
-        # by einsum: for so thin a product BLAS spent four times as long waking its threads
-        products = np.stack([np.einsum("ij,j->i", vectors, row) for row in rows], axis=1)
-        squares = np.einsum("ij,ij->i", vectors, vectors) - 2 * products[:, -1] + mean_square
-        ids.append(numbers)
-        cosines.append((products[:, :-1] - offset) / np.sqrt(np.maximum(squares, 1e-12))[:, None])
-    return np.concatenate(ids), np.concatenate(cosines)
+    def _mean_embedding(self) -> Vectors:
+        """The mean embedding of the library, of songs spread evenly over it where there are many."""
+        ask, space = self._database.rows, self._weights.space
+        count, last = ask("SELECT count(*), max(id) FROM embeddings WHERE space = ?", space)[0]
+        if not count:
+            where = f"the index {self._database.path}"
+            raise LibraryError(f"{where} holds no embeddings of {self._weights.name}: index again")
+        numbers = range(1, last + 1, max(1, last // _SAMPLE))
+        marks = ",".join(map(str, numbers)) if count > _SAMPLE else "SELECT id FROM embeddings"
+        rows = ask(f"SELECT vector FROM embeddings WHERE id IN ({marks}) AND space = ?", space)
+        mean: Vectors = unpacked(b"".join(vector for (vector,) in rows), len(rows)).mean(axis=0)
+        return mean
 
+    def directions(self, seeds: Sequence[Seed]) -> Vectors:
+        """Unit vectors from the middle of the library to songs, (songs, size)."""
+        return directions(np.stack([seed.vector for seed in seeds]), self._mean)
 
-def _allowed(database: Database, weights: Weights, condition: Condition | None) -> set[int] | None:
-    if condition is None or condition.sql == "1":
-        return None
-    return {row[-1] for row in select(database, weights, condition, order="s.id")}
+    def cosines(self, units: Vectors) -> tuple[NDArray[np.int64], Vectors]:
+        """Numbers of all sounds, and the cosines of their centred embeddings with each of `units`: (n,), (n, units)."""
+        rows = [*units, self._mean]
+        offset, mean_square = units @ self._mean, float(self._mean @ self._mean)
+        ids, cosines = [], []
+        for numbers, vectors in all_embeddings(self._database, self._weights.space):
+            # |x - m|^2 and (x - m)q from x itself: a pass over the vectors less than subtracting first
+            # by einsum: for so thin a product BLAS spent four times as long waking its threads
+            products = np.stack([np.einsum("ij,j->i", vectors, row) for row in rows], axis=1)
+            squares = np.einsum("ij,ij->i", vectors, vectors) - 2 * products[:, -1] + mean_square
+            ids.append(numbers)
+            cosines.append((products[:, :-1] - offset) / np.sqrt(np.maximum(squares, 1e-12))[:, None])
+        return np.concatenate(ids), np.concatenate(cosines)
 
-
-class _Taken:
-    """What has been given or asked for, against which a song is told to be the same once more."""
-
-    def __init__(self, seeds: Sequence[Seed], mean: Vectors) -> None:
-        self._mean = mean
-        self._ids = {seed.audio for seed in seeds}
-        self._units = list(directions(np.stack([seed.vector for seed in seeds]), mean))
-
-    def add(self, audio: int, vector: Vectors) -> bool:
-        """Whether the song is a new one; it is then among those taken."""
-        unit = directions(vector[None], self._mean)[0]
-        if audio in self._ids or max(float(unit @ other) for other in self._units) >= NEAR:
-            return False
-        self._ids.add(audio)
-        self._units.append(unit)
-        return True
-
-
-def _songs(
-    database: Database, weights: Weights, ranked: Iterator[tuple[int, float]], allowed: set[int] | None, taken: _Taken
-) -> Iterator[Song]:
-    """The songs of these sounds that are there and are new, one song a sound."""
-    for audio, cosine in ranked:
-        if allowed is not None and audio not in allowed:
-            continue
-        rows = select(database, weights, Condition(sql="h.audio = ?", values=(audio,)), limit=1)
-        if not rows:
-            continue
+    def songs(self, ids: NDArray[np.int64], near: Vectors) -> Iterator[Song]:
+        """The songs that are there and are new, one song a sound, the highest of `near` first."""
         question = "SELECT vector FROM embeddings WHERE space = ? AND audio = ?"
-        if taken.add(audio, unpacked(database.rows(question, weights.space, audio)[0][0])[0]):
-            yield song_of(rows[0], weights, similarity=cosine)
+        for place in np.argsort(-near, kind="stable"):
+            audio = int(ids[place])
+            if self._allowed is not None and audio not in self._allowed:
+                continue
+            rows = select(self._database, self._weights, Condition(sql="h.audio = ?", values=(audio,)), limit=1)
+            if not rows:
+                continue
+            vector = unpacked(self._database.rows(question, self._weights.space, audio)[0][0])
+            unit = directions(vector, self._mean)[0]
+            if audio in self._taken or max(float(unit @ other) for other in self._taken_directions) >= NEAR:
+                continue
+            self._taken.add(audio)
+            self._taken_directions.append(unit)
+            yield song_of(rows[0], self._weights, similarity=float(near[place]))

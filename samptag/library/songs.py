@@ -12,7 +12,7 @@ from typing import Any
 
 from samptag.errors import LibraryError, UsageError
 from samptag.library.database import Database
-from samptag.library.query import TEXT_FIELDS, Condition, score_sql
+from samptag.library.query import FIELDS, Condition, score_sql
 from samptag.library.words import Vocabulary, fold, near
 from samptag.text import path_fields
 
@@ -33,35 +33,17 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Song:
-    """One song of the index.
+    """One song of the index."""
 
-    Attributes
-    ----------
-    path : str
-        Absolute; undecodable bytes of a name are surrogate escapes.
-    artist, title, album : str or None
-        What the file calls itself.
-    duration : float
-        Seconds.
-    model : str
-        Name of the weights.
-    scores : mapping from str to float
-        Every word with its score in [0, 1], kept in float16: three digits.
-    similarity : float or None
-        Cosine in [-1, 1] to what was asked for, from `Library.similar`.
-    audio : int
-        Number of its sound in the index: equal for files that play the same.
-    """
-
-    path: str
-    artist: str | None
+    path: str  # absolute; undecodable bytes of a name are surrogate escapes
+    artist: str | None  # this and the next two: what the file calls itself
     title: str | None
     album: str | None
-    duration: float
-    model: str
-    scores: Mapping[str, float]
-    audio: int
-    similarity: float | None = None
+    duration: float  # seconds
+    model: str  # name of the weights
+    scores: Mapping[str, float]  # every word with its score in [0, 1], kept in float16: three digits
+    audio: int  # number of its sound in the index: equal for files that play the same
+    similarity: float | None = None  # cosine in [-1, 1] to what was asked for, from `Library.similar`
 
     @property
     def label(self) -> str:
@@ -73,10 +55,7 @@ class Song:
 def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> Weights:
     """Of the weights that songs were heard with those of that name or file; None: those of the last `index`.
 
-    Raises
-    ------
-    LibraryError
-        There are none, or not these.
+    A LibraryError says that there are none, or not these.
     """
     rows = database.rows("SELECT id, name, digest, space, tags FROM weights ORDER BY used DESC, id DESC")
     if not rows:
@@ -87,16 +66,14 @@ def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> 
     from samptag.pretrained import load_registry
 
     entry = load_registry().find(asked)
-    for row in rows:
-        if row[1] in (asked, entry and entry.name):
-            return _weights(row, rows)
-    if os.path.isfile(asked):
+    found = [row for row in rows if row[1] in (asked, entry and entry.name)]
+    if not found and os.path.isfile(asked):
         from samptag.fetch import file_sha256
 
         digest = file_sha256(Path(asked))
-        for row in rows:
-            if row[2] == digest:
-                return _weights(row, rows)
+        found = [row for row in rows if row[2] == digest]
+    if found:
+        return _weights(found[0], rows)
     names = list(dict.fromkeys(str(row[1]) for row in rows))
     if entry is None and not os.path.isfile(asked):
         raise LibraryError(f"no song of the index was heard with {asked!r}: {near(asked, names)}")
@@ -205,10 +182,10 @@ class _Scores(Mapping[str, float]):
 def order_sql(sort: str, vocabulary: Vocabulary) -> str:
     """An order as SQL: by a word or a field, with a minus in front the other way round; equal ones by path."""
     name, backwards = (sort[1:], True) if sort.startswith("-") and vocabulary.find(sort) is None else (sort, False)
-    field = name.casefold()
-    if vocabulary.find(name) is None and field in (*TEXT_FIELDS, "duration"):
-        column = "a.duration" if field == "duration" else f"fold(s.{field})"
-        return f"{column} {'DESC' if backwards else 'ASC'}, s.path"
-    if vocabulary.find(name) is None:
-        raise UsageError(f"cannot sort by {sort!r}, {vocabulary.hint(name, also=(*TEXT_FIELDS, 'duration', 'random'))}")
-    return f"{score_sql(vocabulary.place(name))} {'ASC' if backwards else 'DESC'}, s.path"
+    place, field = vocabulary.find(name), name.casefold()
+    if place is not None:
+        return f"{score_sql(place)} {'ASC' if backwards else 'DESC'}, s.path"
+    if field not in FIELDS:
+        raise UsageError(f"cannot sort by {sort!r}, {vocabulary.hint(name, also=(*FIELDS, 'random'))}")
+    column = "a.duration" if field == "duration" else f"fold(s.{field})"
+    return f"{column} {'DESC' if backwards else 'ASC'}, s.path"

@@ -18,13 +18,13 @@ DEFAULT_CUTOFF = 0.5
 
 # For vocabularies whose weights do not sort their words: MagnaTagATune's and Last.FM's fifty. What is in neither set
 # (instruments, voices, pace, decades, opinions) is written to neither field.
-_GENRE_LIST = (
+_GENRES = (
     "classical, techno, electronic, rock, indian, opera, pop, country, metal, dance, ambient, new age, new wave, "
     "choral, jazz, soul, punk, blues, folk, funk, house, electro, electronica, indie, alternative, experimental, "
     "hip-hop, hip hop, rnb, alternative rock, classic rock, indie rock, indie pop, hard rock, heavy metal"
 )
-_GENRES = frozenset(_GENRE_LIST.split(", "))
-_MOODS = frozenset(("quiet", "soft", "loud", "happy", "sad", "chill", "chillout", "mellow", "party"))
+_MOODS = "quiet, soft, loud, happy, sad, chill, chillout, mellow, party"
+_CATEGORIES = dict.fromkeys(_MOODS.split(", "), "mood") | dict.fromkeys(_GENRES.split(", "), "genre")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,11 @@ class Vocabulary:
     @classmethod
     def of_card(cls, card: ModelCard) -> Vocabulary:
         """The words of a card: its categories and cut-offs, or where it has no categories those of well-known words."""
-        categories: Sequence[str | None] = card.tag_categories or tuple(_known_category(tag) for tag in card.tags)
-        cutoffs = card.cutoffs or {}
-        return cls(
-            [
-                Word(tag=tag, category=category, cutoff=cutoffs.get(tag))
-                for tag, category in zip(card.tags, categories, strict=True)
-            ]
+        categories: Sequence[str | None] = card.tag_categories or tuple(
+            _CATEGORIES.get(tag.casefold()) for tag in card.tags
         )
+        pairs, cutoffs = zip(card.tags, categories, strict=True), card.cutoffs or {}
+        return cls([Word(tag=tag, category=category, cutoff=cutoffs.get(tag)) for tag, category in pairs])
 
     @classmethod
     def from_json(
@@ -101,11 +98,8 @@ class Vocabulary:
     def decided(self, scores: Sequence[float]) -> list[tuple[Word, float]]:
         """The words past their cut-offs with their scores, highest first."""
         limits = [self.cutoff(place) for place in range(len(self.words))]
-        past = [
-            (word, score)
-            for word, score, limit in zip(self.words, scores, limits, strict=True)
-            if limit is not None and score >= limit
-        ]
+        known = zip(self.words, scores, limits, strict=True)
+        past = [(word, score) for word, score, limit in known if limit is not None and score >= limit]
         return sorted(past, key=lambda pair: -pair[1])
 
 
@@ -120,8 +114,3 @@ def fold(value: str | bytes | None) -> str:
 def near(name: str, known: Sequence[str]) -> str:
     """A hint at the known names that are like `name`, or a few of them where none is."""
     return did_you_mean(name, known) or f"there is {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
-
-
-def _known_category(tag: str) -> str | None:
-    word = tag.casefold()
-    return "genre" if word in _GENRES else "mood" if word in _MOODS else None

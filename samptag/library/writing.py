@@ -39,7 +39,7 @@ class Outcome:
     error: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Run:
     """One agreed-to run of `write`."""
 
@@ -91,8 +91,7 @@ def runs(database: Database) -> list[Run]:
         "SELECT r.id, r.began, r.weights, r.fields, r.mode, count(*), sum(w.state = 'undone') "
         "FROM runs r JOIN writes w ON w.run = r.id WHERE w.state IN ('done', 'undone') GROUP BY r.id ORDER BY r.id"
     )
-    names = ("id", "began", "weights", "fields", "mode", "files", "undone")
-    return [Run(**dict(zip(names, row, strict=True))) for row in rows]
+    return [Run(*row) for row in rows]
 
 
 def recover(database: Database) -> None:

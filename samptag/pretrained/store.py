@@ -51,6 +51,11 @@ class Store:
             return ()
         return tuple(stem for stem in stems if NAME_PATTERN.fullmatch(stem) and stem not in self.registry.entries)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names: those of the registry, and the user's own imports."""
+        return (*self.registry.entries, *self.imported_names())
+
     def problem(self, entry: WeightsEntry) -> str | None:
         """Why the installed file of `entry` cannot be used, or None; a quick look, without torch.
 
@@ -122,7 +127,7 @@ class Store:
         raise WeightsError(f"there is no weights file {text}" if looks_like_path else self._unknown(text))
 
     def _unknown(self, name: str) -> str:
-        hint = did_you_mean(name, [*self.registry.entries, *self.imported_names()])
+        hint = did_you_mean(name, self.names)
         hint = f"{hint} " if hint else ""
         return f"there are no weights called {name!r}: {hint}'samptag weights list' shows all names"
 

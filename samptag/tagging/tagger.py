@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import BinaryIO, get_args
 
 import numpy as np
@@ -99,7 +98,7 @@ class Tagger:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path = "samplecnn-3-9-library",
+        name_or_path: str | os.PathLike[str] = "samplecnn-3-9-library",
         *,
         device: str = "auto",
         hop_seconds: float | None = None,
