@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from samptag.data import Dataset
-    from samptag.evaluation.report import Difference, EvaluationReport, Interval, Macro
+    from samptag.evaluation.report import EvaluationReport, Interval, Macro
 
-Measure: TypeAlias = tuple[float, float | None, float | None]
-"""A value and the ends of its interval."""
+Measure: TypeAlias = "tuple[float, Interval | None]"
 
 COLUMNS = (
     *("model", "split", "hash", "clips", "groups", "protocol", "condition", "tag", "positives"),
@@ -37,7 +36,6 @@ COLUMNS = (
 )
 _CLEAN = "clean"
 _NAMED = 8  # names a remark lists before it counts the rest
-_PARTS = ("train", "valid", "test")
 _NOTHING = "nothing to score against: give --data DIR, or --scores FILE with --truth FILE"
 # Options by the panel of the help page that lists them.
 _truth = partial(typer.Option, rich_help_panel="What is true")
@@ -153,14 +151,23 @@ def evaluate_command(
     $ samptag eval --data mtat/ --perturb mp3:32k
     $ samptag eval --scores est.csv --truth gt.csv --against other.csv
     """
-    _check_choices(data=data, truth=truth, model=model, scores=scores)
+    if data and truth:
+        raise UsageError("--data and --truth exclude each other")
+    if model and scores:
+        raise UsageError("--model and --scores exclude each other")
+    if truth and not scores:
+        raise UsageError("--truth holds no audio for a model to score: add --scores FILE, or give --data DIR")
     if scores is not None:
         needy = {"perturb": perturb, "predictions": predictions, "protocol": protocol, "hop": hop, "tail": tail}
         for option in (name for name, value in needy.items() if value is not None):
             raise UsageError(f"--{option} needs a model and audio; --scores are finished predictions")
-    _check_word("--protocol", protocol, ("paper", "won", "all"))
-    _check_word("--tail", tail, ("overlap", "pad", "drop"))
-    name, part = _parse_split(split)
+    words = (("--protocol", protocol, ("paper", "won", "all")), ("--tail", tail, ("overlap", "pad", "drop")))
+    for option, word, known_words in words:
+        if word is not None and word not in known_words:
+            raise UsageError(f"{option} {word}: choose {', '.join(known_words)}")
+    name, _, part = split.rpartition(":")
+    if part not in ("train", "valid", "test"):
+        name, part = split, "test"
 
     from samptag.data import open_dataset
     from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
@@ -175,7 +182,7 @@ def evaluate_command(
     def opened(folder: Path) -> Dataset:
         with progress_bar(progress) as bar:
             measuring = partial(bar, "measuring clips")
-            dataset = open_dataset(folder, format=format, split=name, subset=subset, progress=measuring)
+            dataset = open_dataset(folder, format=format, split=name or None, subset=subset, progress=measuring)
         if ranks.leads:
             clips = f"{len(dataset.select(part))} {part} clips"
             note(f"{folder}: {dataset.format}, split {dataset.split_name} ({dataset.split_hash}): {clips}")
@@ -228,29 +235,6 @@ def evaluate_command(
     raise typer.Exit(SOME_FAILED if report.failed else 0)
 
 
-def _check_choices(**given: object) -> None:
-    """Raise `UsageError` when options exclude each other, or one lacks the other it needs."""
-    chosen = {name for name, value in given.items() if value}
-    for pair in (("data", "truth"), ("model", "scores")):
-        if chosen >= set(pair):
-            raise UsageError(f"--{pair[0]} and --{pair[1]} exclude each other")
-    if "truth" in chosen and "scores" not in chosen:
-        raise UsageError("--truth holds no audio for a model to score: add --scores FILE, or give --data DIR")
-
-
-def _check_word(option: str, word: str | None, known: tuple[str, ...]) -> None:
-    if word is not None and word not in known:
-        raise UsageError(f"{option} {word}: choose {', '.join(known)}")
-
-
-def _parse_split(text: str) -> tuple[str | None, str]:
-    """The named split, None for the data set's usual one, and the part."""
-    name, _, part = text.rpartition(":")
-    if part in _PARTS:
-        return name or None, part
-    return text, "test"
-
-
 def _as_tsv(report: EvaluationReport) -> str:
     """The report as tab-separated values with a header (`COLUMNS`), one row a condition and tag.
 
@@ -263,42 +247,37 @@ def _as_tsv(report: EvaluationReport) -> str:
     split = f"{report.split_name}:{report.part}" if report.part else report.split_name
     facts = [split, report.split_hash, report.clips, report.groups, report.protocol]
     for model, condition, tag, positives, *measures in _rows(report):
-        cells = [f"{number:.6f}" if number is not None else "" for measure in measures for number in measure]
+        numbers = [number for value, interval in measures for number in (value, *(interval or (None, None)))]
+        cells = ["" if number is None else f"{number:.6f}" for number in numbers]
         writer.writerow([model, *facts, condition, tag, positives, *cells])
     return text.getvalue()
 
 
 def _rows(report: EvaluationReport) -> Iterator[Any]:
-    """Model, condition, tag, positives, and of both measures the value and the ends of its interval."""
+    """Model, condition, tag, positives, and both measures."""
     name = report.model
-    yield name, _CLEAN, "(macro)", "", *_of_macro(report.macro)
-    yield from ((name, _CLEAN, t.tag, t.positives, _of(t.roc_auc), _of(t.pr_auc)) for t in report.tags)
+    yield name, _CLEAN, "(macro)", "", *_measures(report.macro)
+    yield from ((name, _CLEAN, t.tag, t.positives, (t.roc_auc, None), (t.pr_auc, None)) for t in report.tags)
     if (other := report.against) is not None:
-        yield other.model, _CLEAN, "(macro)", "", *_of_macro(other.macro)
-        yield name, f"against {other.model}", "(difference)", "", *map(_of_difference, (other.roc_auc, other.pr_auc))
+        yield other.model, _CLEAN, "(macro)", "", *_measures(other.macro)
+        differences = ((each.value, each.ci95) for each in (other.roc_auc, other.pr_auc))
+        yield name, f"against {other.model}", "(difference)", "", *differences
     for degraded in report.perturbations:
         condition, losses = degraded.perturbation, (degraded.roc_auc_loss, degraded.pr_auc_loss)
-        yield name, condition, "(macro)", "", *_of_macro(degraded.macro)
-        yield name, condition, "(loss)", "", *map(_of_difference, losses)
-        yield from ((name, condition, t.tag, t.positives, _of(t.roc_auc), _of(t.pr_auc)) for t in degraded.tags)
+        yield name, condition, "(macro)", "", *_measures(degraded.macro)
+        yield name, condition, "(loss)", "", *((loss.value, loss.ci95) for loss in losses)
+        yield from ((name, condition, t.tag, t.positives, (t.roc_auc, None), (t.pr_auc, None)) for t in degraded.tags)
 
 
-def _of(value: float, interval: Interval | None = None) -> Measure:
-    low, high = interval or (None, None)
-    return value, low, high
-
-
-def _of_macro(macro: Macro) -> tuple[Measure, Measure]:
-    return _of(macro.roc_auc, macro.roc_auc_ci95), _of(macro.pr_auc, macro.pr_auc_ci95)
-
-
-def _of_difference(difference: Difference) -> Measure:
-    return _of(difference.value, difference.ci95)
+def _measures(macro: Macro) -> tuple[Measure, Measure]:
+    """ROC-AUC and PR-AUC, each with its interval."""
+    return (macro.roc_auc, macro.roc_auc_ci95), (macro.pr_auc, macro.pr_auc_ci95)
 
 
 def _as_tables(report: EvaluationReport) -> Group:
     """The report for a terminal: tags, what it is compared with, and what degradations cost."""
     from rich.console import Group
+    from rich.text import Text  # names are taken as they are written
 
     from samptag.evaluation.report import INTERVALS_OF
 
@@ -306,26 +285,29 @@ def _as_tables(report: EvaluationReport) -> Group:
     tags.caption = f"Intervals are of {INTERVALS_OF}: compare no PR-AUC with that of a set of another size."
     tags.caption_justify = "left"
     for tag in report.tags:
-        _add(tags, tag.tag, str(tag.positives), f"{tag.roc_auc:.4f}", f"{tag.pr_auc:.4f}")
+        tags.add_row(Text(tag.tag), str(tag.positives), f"{tag.roc_auc:.4f}", f"{tag.pr_auc:.4f}")
     tags.add_section()
-    macros = [_shown(*measure) for measure in _of_macro(report.macro)]
-    _add(tags, f"macro over {len(report.tags)} tags\n95 % interval", "", *macros, style="bold")
+    macros = [_shown(*measure) for measure in _measures(report.macro)]
+    tags.add_row(Text(f"macro over {len(report.tags)} tags\n95 % interval"), "", *macros, style="bold")
     tables = [tags]
     if (other := report.against) is not None:
         comparison = _headed(report, "system", "ROC-AUC", "PR-AUC")
         for name, macro in ((report.model, report.macro), (other.model, other.macro)):
-            _add(comparison, name, *(_shown(*measure) for measure in _of_macro(macro)))
+            comparison.add_row(Text(name), *(_shown(*measure) for measure in _measures(macro)))
         comparison.add_section()
-        differences = [_shown(*_of_difference(measure), sign="+") for measure in (other.roc_auc, other.pr_auc)]
-        _add(comparison, "difference\n95 % interval", *differences, style="bold")
+        differences = [_shown(each.value, each.ci95, sign="+") for each in (other.roc_auc, other.pr_auc)]
+        comparison.add_row(Text("difference\n95 % interval"), *differences, style="bold")
         tables.append(comparison)
     if report.perturbations:
         losses = _headed(report, "condition", "ROC-AUC", "loss", "PR-AUC", "loss")
-        _add(losses, _CLEAN, f"{report.macro.roc_auc:.4f}", "", f"{report.macro.pr_auc:.4f}", "")
+        losses.add_row(Text(_CLEAN), f"{report.macro.roc_auc:.4f}", "", f"{report.macro.pr_auc:.4f}", "")
         for degraded in report.perturbations:
-            roc, pr = (_shown(*_of_difference(d), sign="+") for d in (degraded.roc_auc_loss, degraded.pr_auc_loss))
-            macro = degraded.macro
-            _add(losses, degraded.perturbation, f"{macro.roc_auc:.4f}", roc, f"{macro.pr_auc:.4f}", pr)
+            cells = []
+            for value, loss in zip(
+                _measures(degraded.macro), (degraded.roc_auc_loss, degraded.pr_auc_loss), strict=True
+            ):
+                cells += [f"{value[0]:.4f}", _shown(loss.value, loss.ci95, sign="+")]
+            losses.add_row(Text(degraded.perturbation), *cells)
         tables.append(losses)
     return Group(*tables)
 
@@ -337,26 +319,17 @@ def _headed(report: EvaluationReport, first: str, *columns: str) -> Table:
     from rich.text import Text
 
     split = f"{report.split_name} {report.part}".strip()
-    title = (
-        f"{report.model} on {split} ({report.split_hash}): {report.clips} clips, {report.groups} groups, "
-        f"protocol {report.protocol or 'not known'}"
-    )
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
+    size = f"{report.clips} clips, {report.groups} groups, protocol {report.protocol or 'not known'}"
+    title = Text(f"{report.model} on {split} ({report.split_hash}): {size}")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column(first, overflow="fold")
     for column in columns:
         table.add_column(column, justify="right")
     return table
 
 
-def _add(table: Table, name: str, *cells: str, style: str | None = None) -> None:
-    """A row; names are taken as they are written."""
-    from rich.text import Text
-
-    table.add_row(Text(name), *cells, style=style)
-
-
-def _shown(value: float, low: float | None, high: float | None, *, sign: str = "") -> str:
-    return f"{value:{sign}.4f}" + (f"\n[{low:{sign}.4f}, {high:{sign}.4f}]" if low is not None else "")
+def _shown(value: float, interval: Interval | None, *, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" + (f"\n[{interval[0]:{sign}.4f}, {interval[1]:{sign}.4f}]" if interval else "")
 
 
 def _remarks(report: EvaluationReport) -> Iterator[str]:

@@ -97,8 +97,7 @@ def find(
             meant = f"a word alone means a score of at least {DEFAULT_CUTOFF}"
             note(f"the weights {weights.name} store no cut-offs: {meant}")
         shown = [weights.vocabulary.words[place].tag for place in condition.words]
-        _note_unheard(library, model)
-        _give_songs(songs, library=library, document=document, output=output, null=null, as_json=json, shown=shown)
+        _give_songs(songs, library, model, document, shown, output=output, null=null, as_json=json)
 
 
 def similar(
@@ -148,8 +147,7 @@ def similar(
             device=device,
         )
         document = {"schema": SIMILAR_SCHEMA, "weights": {"name": weights.name, "sha256": weights.digest}}
-        _note_unheard(library, model)
-        _give_songs(found, library=library, document=document, output=output, null=null, as_json=json)
+        _give_songs(found, library, model, document, output=output, null=null, as_json=json)
 
 
 def _check_output(output: str | None, *, null: bool, as_json: bool) -> None:
@@ -160,32 +158,32 @@ def _check_output(output: str | None, *, null: bool, as_json: bool) -> None:
         raise UsageError("--output, -0 and --json exclude each other")
 
 
-def _note_unheard(library: Library, model: str | None) -> None:
-    """Say how many songs of the index a search leaves out because they were not heard with its weights."""
-    heard, songs = library.heard(model)
-    if heard < songs:
+def _give_songs(
+    songs: Sequence[Song],
+    library: Library,
+    model: str | None,
+    document: dict[str, Any],
+    shown: Sequence[str] = (),
+    *,
+    output: str | None,
+    null: bool,
+    as_json: bool,
+) -> None:
+    """Songs to where they were asked for; a terminal shows the scores of the words `shown` beside them.
+
+    A note says how many songs of the index were left out because they were not heard with these weights.
+    """
+    from samptag.library.songs import song_record
+
+    heard, present = library.heard(model)
+    if heard < present:
         from samptag.pretrained import load_registry
 
         name = library.weights(model).name
         command = f"index --model {name}'" if name in load_registry().entries else "index' with these weights"
-        count = f"{heard} of {counted(songs, 'song')} {'was' if heard == 1 else 'were'}"
+        count = f"{heard} of {counted(present, 'song')} {'was' if heard == 1 else 'were'}"
         note(f"{count} heard with {name}; 'samptag {command} hears the others")
-
-
-def _give_songs(
-    songs: Sequence[Song],
-    *,
-    library: Library,
-    document: dict[str, Any],
-    output: str | None,
-    null: bool,
-    as_json: bool,
-    shown: Sequence[str] = (),
-) -> None:
-    """Songs to where they were asked for; a terminal shows the scores of the words `shown` beside them."""
     if as_json:
-        from samptag.library.songs import song_record
-
         print_records(document, "songs", map(song_record, songs))
     elif output is not None:
         _write_file(songs, library, document, output)

@@ -71,10 +71,8 @@ def _update(
         new = model or DEFAULT
         if again:
             songs = "1 song was" if again == 1 else f"{again} songs were"
-            note(
-                f"{songs} heard with {name} and will be heard again with {new}; the old scores stay, and "
-                f"'find --model {name}' asks for them"
-            )
+            kept = f"the old scores stay, and 'find --model {name}' asks for them"
+            note(f"{songs} heard with {name} and will be heard again with {new}; {kept}")
         if left and paths:
             songs = counted(left, "other song")
             command = "samptag index" + (f" --model {model}" if model else "")
@@ -106,12 +104,14 @@ def _update(
                 note(f"{kept} of {counted(total, 'song')} done; they are kept, and the same command goes on")
             raise
     parts = [counted(report.heard, "song") + " heard", f"{report.unchanged} unchanged"]
-    parts += [f"{n} {what}" for n, what in ((report.moved, "moved"), (report.known, "with new tags or names")) if n]
-    parts += [f"{report.failed} failed"] * bool(report.failed)
-    if report.still_broken:
-        parts.append(f"{report.still_broken} that failed before left alone")
-    if report.missing:
-        parts.append(f"{report.missing} missing" + ("" if prune else " (--prune forgets them)"))
+    others = (
+        (report.moved, "moved"),
+        (report.known, "with new tags or names"),
+        (report.failed, "failed"),
+        (report.still_broken, "that failed before left alone"),
+        (report.missing, "missing" if prune else "missing (--prune forgets them)"),
+    )
+    parts += [f"{number} {what}" for number, what in others if number]
     note(", ".join(parts))
     if prune:
         note(f"{counted(library.prune(paths), 'missing song')} forgotten")
@@ -119,10 +119,8 @@ def _update(
 
 
 def _show(status: dict[str, Any]) -> None:
-    lines = [
-        f"index    {status['path']} ({status['size'] / 1e6:.1f} MB)",
-        f"songs    {status['songs']}, {clock(status['duration'])}",
-    ]
+    lines = [f"index    {status['path']} ({status['size'] / 1e6:.1f} MB)"]
+    lines.append(f"songs    {status['songs']}, {clock(status['duration'])}")
     if status["missing"]:
         lines.append(f"missing  {status['missing']}: 'samptag index --prune' forgets them")
     lines += [f"folder   {folder}" for folder in status["folders"]]

@@ -61,7 +61,7 @@ class Journal:
                 self._read_part()
             elif self._part.exists():
                 warn(f"{self._part} of a run that ended early is begun anew; --resume would have used it")
-            self._file = self._open_part(resume)
+            self._file = self._open_part()
 
     def __enter__(self) -> Journal:
         return self
@@ -102,13 +102,11 @@ class Journal:
         self._file.close()
         self._part.unlink()
 
-    def _open_part(self, resume: bool) -> BinaryIO:
-        begun = resume and any(place.file == self._part for place in self._places.values())
-        file = self._part.open("r+b" if begun else "wb")
-        if begun:
-            # Whatever follows the last whole record was cut off in the middle.
-            file.seek(max(place.offset + place.size for place in self._places.values() if place.file == self._part))
-            file.truncate()
+    def _open_part(self) -> BinaryIO:
+        ends = [place.offset + place.size for place in self._places.values() if place.file == self._part]
+        file = self._part.open("r+b" if ends else "wb")
+        if ends:
+            file.truncate(file.seek(max(ends)))  # whatever follows the last whole record was cut off in the middle
         else:
             header = {"schema": SCHEMA, "settings": self._settings}
             file.write(json.dumps(header, ensure_ascii=False).encode("utf-8") + b"\n")
@@ -123,17 +121,15 @@ class Journal:
                 return
             if header.get("schema") != SCHEMA:
                 raise UsageError(f"{self._part} is not the part file of a samptag run; move it away")
-            self._compare(header.get("settings"))
+            settings = header.get("settings")
+            earlier = settings if isinstance(settings, dict) else {}
+            for name, value in self._settings.items():
+                if earlier.get(name) != value:
+                    raise UsageError(
+                        f"{self._part} was made with {name} {earlier.get(name)}, not {value}: give the same options, "
+                        "or leave out --resume to begin anew"
+                    )
             self._collect(file, self._part)
-
-    def _compare(self, settings: Any) -> None:
-        earlier = settings if isinstance(settings, dict) else {}
-        for name, value in self._settings.items():
-            if earlier.get(name) != value:
-                raise UsageError(
-                    f"{self._part} was made with {name} {earlier.get(name)}, not {value}: give the same options, "
-                    "or leave out --resume to begin anew"
-                )
 
     def _collect(self, file: BinaryIO, path: Path) -> None:
         offset = file.tell()
@@ -147,8 +143,7 @@ class Journal:
                         f"{path} was made with the weights {record.get('model')}, not {self._settings['model']}: "
                         "give the same --model, or leave out --resume"
                     )
-                digest = (record.get("weights") or {}).get("sha256")
-                if digest != self._settings["weights"]:
+                if (record.get("weights") or {}).get("sha256") != self._settings["weights"]:
                     raise UsageError(
                         f"{path} was made with another file of the weights {record.get('model')}: give the same "
                         "--model, or leave out --resume"

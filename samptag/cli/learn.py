@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import samptag
-from samptag.cli.console import print_json
+from samptag.cli.console import note, print_json
 from samptag.cli.options import Db, Heard, Json
+from samptag.text import counted, valid_text
 
 if TYPE_CHECKING:
-    from samptag.library.learning import LearnedWord, Lesson
+    from samptag.library.learning import Lesson
 
 SCHEMA = "samptag.learn/1"
 
@@ -47,9 +48,6 @@ def learn(
     $ samptag learn --from playlists/ --as mine
     $ samptag learn --from genre --suggest 5
     """
-    from samptag.cli.console import note
-    from samptag.text import counted
-
     with samptag.Library(db) as library:
         lesson, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
     if lesson.strangers:
@@ -72,11 +70,10 @@ def _show(lesson: Lesson, suggestions: Any) -> None:
         if word.refused is not None:
             lines.append(f"{word.word:<{width}}  refused: {word.refused}")
             continue
-        roc, pr = _figure(word.roc_auc, word.roc_interval), _figure(word.pr_auc, word.pr_interval)
-        lines.append(
-            f"{word.word:<{width}}  {word.songs} songs by {word.artists} artists  "
-            f"ROC-AUC {roc}  PR-AUC {pr}  cut-off {word.cutoff:.2f} ({word.precision:.0%} right)"
-        )
+        figures = (("ROC-AUC", word.roc_auc, word.roc_interval), ("PR-AUC", word.pr_auc, word.pr_interval))
+        shown = "  ".join(f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, value, (low, high) in figures)
+        facts = f"{word.songs} songs by {word.artists} artists  {shown}"
+        lines.append(f"{word.word:<{width}}  {facts}  cut-off {word.cutoff:.2f} ({word.precision:.0%} right)")
         for path, bears, score in word.wrong:
             lines.append(f"{'':<{width}}    {'missed' if bears else 'wrongly'} at {score:.2f}: {path}")
         for path, score in suggestions.get(word.word, ()):
@@ -85,40 +82,38 @@ def _show(lesson: Lesson, suggestions: Any) -> None:
     sys.stdout.write(data.encode("utf-8", "backslashreplace").decode())
 
 
-def _figure(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
 def _document(lesson: Lesson, suggestions: Any) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "songs": lesson.songs,
         "not_in_index": len(lesson.strangers),
         "weights": None if lesson.path is None else str(lesson.path),
-        "words": [_word(word, suggestions.get(word.word, ())) for word in lesson.words],
-    }
-
-
-def _word(word: LearnedWord, suggestions: Any) -> dict[str, Any]:
-    from samptag.text import valid_text
-
-    def number(value: float) -> float | None:
-        return None if math.isnan(value) else round(value, 4)
-
-    return {
-        "word": word.word,
-        "songs": word.songs,
-        "artists": word.artists,
-        "learned": word.refused is None,
-        "refused": word.refused,
-        "roc_auc": number(word.roc_auc),
-        "roc_auc_interval": [number(end) for end in word.roc_interval],
-        "pr_auc": number(word.pr_auc),
-        "pr_auc_interval": [number(end) for end in word.pr_interval],
-        "cutoff": None if word.refused else number(word.cutoff),
-        "precision": None if word.refused else number(word.precision),
-        "most_wrong": [
-            {"path": valid_text(path), "bears_word": bears, "score": number(score)} for path, bears, score in word.wrong
+        "words": [
+            {
+                "word": word.word,
+                "songs": word.songs,
+                "artists": word.artists,
+                "learned": word.refused is None,
+                "refused": word.refused,
+                "roc_auc": _number(word.roc_auc),
+                "roc_auc_interval": list(map(_number, word.roc_interval)),
+                "pr_auc": _number(word.pr_auc),
+                "pr_auc_interval": list(map(_number, word.pr_interval)),
+                "cutoff": None if word.refused else _number(word.cutoff),
+                "precision": None if word.refused else _number(word.precision),
+                "most_wrong": [
+                    {"path": valid_text(path), "bears_word": bears, "score": _number(score)}
+                    for path, bears, score in word.wrong
+                ],
+                "suggestions": [
+                    {"path": valid_text(path), "score": _number(score)}
+                    for path, score in suggestions.get(word.word, ())
+                ],
+            }
+            for word in lesson.words
         ],
-        "suggestions": [{"path": valid_text(path), "score": number(score)} for path, score in suggestions],
     }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)

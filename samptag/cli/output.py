@@ -30,7 +30,14 @@ def standard_output() -> Iterator[TextIO]:
         raise OutputError("standard output is closed; give --output FILE")
     with ExitStack() as stack:
         kept = os.dup(1)
-        stack.callback(_restore, kept)
+
+        def restore() -> None:
+            with suppress(OSError):
+                sys.stdout.flush()
+            os.dup2(kept, 1)
+            os.close(kept)
+
+        stack.callback(restore)
         sys.stdout.flush()
         os.dup2(2, 1)
         # A duplicate, so that the stream can be closed, and its last flush can fail, before the descriptor is restored.
@@ -106,13 +113,6 @@ def explain_write_errors(name: str) -> AbstractContextManager[None]:
     return os_errors_as(OutputError, f"cannot write {name}")
 
 
-def _restore(kept: int) -> None:
-    with suppress(OSError):
-        sys.stdout.flush()
-    os.dup2(kept, 1)
-    os.close(kept)
-
-
 def silence_codecs() -> bool:
     """Whether C libraries' messages are silenced from now on, in the whole process.
 
@@ -125,27 +125,18 @@ def silence_codecs() -> bool:
     """
     import ctypes
 
-    symbol = _stream_variable()
-    if symbol is None:
+    glibc = False
+    if sys.platform == "linux":
+        with suppress(OSError, ValueError):  # musl, where it is a constant
+            glibc = "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
+    if not glibc and sys.platform != "darwin":
         return False
     library = ctypes.CDLL(None)
     library.fopen.restype = ctypes.c_void_p
     nothing = library.fopen(os.devnull.encode(), b"w")
-    if not nothing:
-        return False
-    ctypes.c_void_p.in_dll(library, symbol).value = nothing
-    return True
-
-
-def _stream_variable() -> str | None:
-    """Name of the C library's stderr variable, or None where it is a constant (musl) or a function (Windows)."""
-    if sys.platform == "darwin":
-        return "__stderrp"
-    try:
-        glibc = sys.platform == "linux" and "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
-    except (OSError, ValueError):
-        return None
-    return "stderr" if glibc else None
+    if nothing:
+        ctypes.c_void_p.in_dll(library, "stderr" if glibc else "__stderrp").value = nothing
+    return bool(nothing)
 
 
 class Interrupts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,13 @@ from samptag.cli.options import Db, Device, Hop, Model, Progress
 from samptag.cli.output import binary_file, quiet_codecs
 from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import LibraryError, UsageError
-from samptag.text import counted
+from samptag.text import counted, valid_text
 
 if TYPE_CHECKING:
     from samptag.library.database import Database
     from samptag.library.songs import Weights
     from samptag.report import Neighbour
-    from samptag.tagging import Input, TrackResult
+    from samptag.tagging import TrackResult
 
 MEGABYTE = 1_000_000
 
@@ -91,7 +91,9 @@ def report(
             raise
         finally:
             meter.bar.clear()
-        page.write(out, folder=output.parent, title=title or _title(paths, inputs), embed_below=round(embed * MEGABYTE))
+        name, alone = valid_text(os.path.basename(os.path.abspath(paths[0]))), len(paths) == 1 or len(inputs) == 1
+        heading = title or (name if alone else f"{len(inputs)} songs")
+        page.write(out, folder=output.parent, title=heading, embed_below=round(embed * MEGABYTE))
     note(meter.overview(str(output)))
     if meter.n_failed:
         raise typer.Exit(SOME_FAILED)
@@ -140,17 +142,8 @@ def _nearest(database: Database, weights: Weights, result: TrackResult) -> list[
     neighbours = []
     for song in found:
         if vocabulary.has_cutoffs:
-            decided = vocabulary.decided([song.scores[tag] for tag in vocabulary.tags])
-            words = [word.tag for word, _ in decided if word.cutoff is not None]
+            words = [word.tag for word, _ in vocabulary.decided([song.scores[tag] for tag in vocabulary.tags])]
         else:
             words = sorted(song.scores, key=lambda tag: -song.scores[tag])
         neighbours.append(Neighbour(name=song.label, words=" · ".join(words[:3]), path=song.path))
     return neighbours
-
-
-def _title(paths: Sequence[str], inputs: Sequence[Input]) -> str:
-    from samptag.text import valid_text
-
-    if len(paths) == 1 or len(inputs) == 1:
-        return valid_text(os.path.basename(os.path.abspath(paths[0])))
-    return f"{len(inputs)} songs"

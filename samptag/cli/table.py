@@ -9,17 +9,16 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.cells import cell_len
+from rich.text import Text
 
 from samptag.cli.console import terminal
 from samptag.cli.writers import About, Writer
 from samptag.text import clock, printable
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    from rich.text import Text
-
     from samptag.tagging import TagScore, TrackResult
 
 BAR_CELLS = 24
@@ -68,8 +67,6 @@ class TableWriter(Writer):
 
     def draw(self, result: TrackResult) -> None:
         """Draw what stands below the title: a bar for each tag."""
-        from rich.text import Text
-
         items = list(self.about.selection.of(result))
         if not self.some(items):
             return
@@ -99,14 +96,10 @@ class TableWriter(Writer):
 
     def label(self, category: str | None) -> Text:
         """The cells in front of a line, with the category it begins."""
-        from rich.text import Text
-
         name = pad(shorten(printable(category or ""), self.label_cells), self.label_cells)
         return Text.assemble((f"  {name}", "dim"))  # not what comes after it
 
     def _title(self, result: TrackResult) -> Text:
-        from rich.text import Text
-
         facts = clock(result.duration) + (" · shorter than a segment" if result.padded and result.segments == 1 else "")
         name = printable(result.path)
         room = self.console.width - len(facts) - 2
@@ -121,8 +114,6 @@ class CategoryWriter(TableWriter):
 
     def draw(self, result: TrackResult) -> None:
         """Draw the categories in the order of the weights."""
-        from rich.text import Text
-
         selection = self.about.selection
         items = result.top(None) if selection.usual else selection.of(result)
         if not self.some(items):
@@ -172,8 +163,6 @@ class LineWriter(Writer):
 
     def write(self, result: TrackResult) -> None:
         """Draw one line; a file that failed has none, its error goes to standard error."""
-        from rich.text import Text
-
         if result.error is not None:
             return
         line = Text.assemble((pad(shorten(self._name(result.path), self._room), self._room), "cyan"))
@@ -209,9 +198,6 @@ class StripWriter(TableWriter):
 
     def draw(self, result: TrackResult) -> None:
         """Draw a strip for each tag, the time below them, and what a column and a block stand for."""
-        import numpy as np
-        from rich.text import Text
-
         if result.taggram is None or result.starts is None:
             raise ValueError("a strip needs the scores of every segment")
         seconds = self.about.card.segment_seconds
@@ -244,8 +230,6 @@ def scores_by_column(
     NaN in a part that no segment covers (with --tail drop, the end). `taggram` is (segments, n_tags), `starts` the
     second at which each segment begins, `seconds` its length.
     """
-    import numpy as np
-
     from samptag.report.timeline import column_means, segment_edges
 
     edges = segment_edges(starts, duration=duration, segment_seconds=seconds)
@@ -284,8 +268,6 @@ def doubted(item: TagScore, about: About) -> str:
 
 def scored(word: str, item: TagScore, style: str = "") -> Text:
     """A word and its score in a line of several, two spaces before it."""
-    from rich.text import Text
-
     return Text.assemble((f"  {word}", style or "default"), (" " + f"{item.score:.2f}".removeprefix("0"), "dim"))
 
 

@@ -172,8 +172,7 @@ def tag(
         form == "csv" and (top is not None or threshold is not None),
         "csv has a column for every tag: choose columns with --tags, or take --format tsv",
     )
-    finite = threshold is None or math.isfinite(threshold)
-    _refuse(not finite, f"--threshold {threshold} is not a number between 0 and 1")
+    _refuse(not math.isfinite(threshold or 0), f"--threshold {threshold} is not a number between 0 and 1")
     _refuse(
         resume and (output is None or form != "jsonl"),
         "--resume needs --output FILE with --format jsonl, the form whose records are kept one by one",
@@ -263,10 +262,19 @@ def tag(
         except KeyboardInterrupt:
             meter.bar.clear()
             if len(todo) > 1:
-                note(_interrupted(meter, len(todo), output, in_journal=form == "jsonl"))
+                done = f"{meter.n_done} of {counted(len(todo), 'input')} done"
+                if output is not None and form != "jsonl":
+                    done += f"; {output} is written only as a whole"
+                if output is None or form != "jsonl":  # else the journal says the rest
+                    done += "; -o FILE.jsonl keeps what is done, and --resume goes on from it"
+                note(done)
             raise
     # Below a document on a terminal, a line for people would be taken for a part of it.
-    _conclude(meter, len(inputs), output, in_full=form == TABLE or not on_terminal)
+    watched = sys.stderr is not None and sys.stderr.isatty() and (form == TABLE or not on_terminal)
+    if watched and (len(inputs) > 1 or output is not None):
+        note(meter.overview(output))
+    elif meter.n_failed and len(inputs) > 1:
+        note(f"{meter.n_failed} of {len(inputs)} inputs failed")
     raise typer.Exit(SOME_FAILED if meter.n_failed else 0)
 
 
@@ -322,10 +330,8 @@ def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> 
     with progress_bar(progress, unit="bytes") as bar:
         loaded = load_weights(model or DEFAULT, progress=partial(bar, "fetching weights"))
     tagger = Tagger(loaded, **options)
-    digest = (tagger.weights_sha256 or "")[:12]
-    detail(
-        f"{tagger.card.name} (sha256 {digest}) on {tagger.device}, {counted(tagger.jobs, 'input')} decoded at a time"
-    )
+    name, jobs = f"{tagger.card.name} (sha256 {(tagger.weights_sha256 or '')[:12]})", counted(tagger.jobs, "input")
+    detail(f"{name} on {tagger.device}, {jobs} decoded at a time")
     return tagger
 
 
@@ -349,18 +355,16 @@ def _selection(
     """What is shown of each result, if the weights have the tags and can take the decisions that are asked for."""
     if decide and not card.cutoffs:
         raise UsageError(f"--decide: the weights {card.name} store no cut-offs{_deciding_weights()}")
-    known, wanted = card.tags, list[str]()
+    known, chosen = card.tags, list[str]()
+    spelled = {tag.casefold(): tag for tag in reversed(known)} | {tag: tag for tag in known}
     for text in asked:
         # A tag may hold a comma itself; nobody can then mean two tags by it.
-        wanted += [text] if text in known else [part.strip() for part in text.split(",") if part.strip()]
-    spelled = {tag.casefold(): tag for tag in reversed(known)}
-    chosen = []
-    for name in wanted:
-        tag = name if name in known else spelled.get(name.casefold())
-        if tag is None:
-            hint = did_you_mean(name, known) or f"there is {', '.join(known)}"
-            raise UsageError(f"unknown tag {name!r}: {hint}")
-        chosen.append(tag)
+        for name in [text] if text in known else [part.strip() for part in text.split(",") if part.strip()]:
+            tag = spelled.get(name) or spelled.get(name.casefold())
+            if tag is None:
+                hint = did_you_mean(name, known) or f"there is {', '.join(known)}"
+                raise UsageError(f"unknown tag {name!r}: {hint}")
+            chosen.append(tag)
     tags = tuple(dict.fromkeys(chosen)) or None
     if top is None and tags is None and threshold is None and not decide:
         return Selection(usual=True)
@@ -418,21 +422,3 @@ def tell(result: TrackResult) -> None:
         error(result.error.message)
     else:
         detail(f"{result.path}: {clock(result.duration)}, {counted(result.segments, 'segment')}")
-
-
-def _interrupted(meter: Meter, n_inputs: int, output: str | None, *, in_journal: bool) -> str:
-    """What a person should know after Ctrl-C."""
-    done = f"{meter.n_done} of {counted(n_inputs, 'input')} done"
-    if in_journal and output is not None:
-        return done  # the journal says the rest
-    if output is not None:
-        done += f"; {output} is written only as a whole"
-    return f"{done}; -o FILE.jsonl keeps what is done, and --resume goes on from it"
-
-
-def _conclude(meter: Meter, n_inputs: int, output: str | None, *, in_full: bool) -> None:
-    """Say how the run went: all of it to a person who watches, else only that inputs failed."""
-    if in_full and sys.stderr is not None and sys.stderr.isatty() and (n_inputs > 1 or output is not None):
-        note(meter.overview(output))
-    elif meter.n_failed and n_inputs > 1:
-        note(f"{meter.n_failed} of {n_inputs} inputs failed")

@@ -243,11 +243,8 @@ def _show(bar: Bar, event: Event) -> None:
     else:
         r, speed = event.record, event.record["segments_per_second"]
         # An epoch that a resumed run only had to validate has no speed.
-        pace = f", {speed:.1f} segments/s" if math.isfinite(speed) else ""
-        note(
-            f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {_scores(r)}{pace}"
-            f"{' *' if r['best'] else ''}"
-        )
+        pace = (f", {speed:.1f} segments/s" if math.isfinite(speed) else "") + (" *" if r["best"] else "")
+        note(f"epoch {r['epoch']}: training loss {r['train_loss']:.4f}, validation {_scores(r)}{pace}")
 
 
 def _introduce(event: Prepared) -> None:
@@ -273,9 +270,7 @@ def _introduce(event: Prepared) -> None:
     for caution in splits.cautions:
         note(caution)
     if splits.short_clips:
-        note(
-            f"{splits.short_clips} training clips are shorter than a segment; zeros fill them up, "
-            f"{splits.cache.report_path} names them"
-        )
+        filled = f"{splits.short_clips} training clips are shorter than a segment; zeros fill them up"
+        note(f"{filled}, {splits.cache.report_path} names them")
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")

@@ -20,8 +20,6 @@ from samptag.lazy import require_extra
 from samptag.text import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from samptag.core.card import ModelCard
     from samptag.core.weights import LoadedModel
     from samptag.pretrained import Store
@@ -242,7 +240,12 @@ def verify(
     if not names:
         names = [name for name in store.registry.entries if store.present(name) is not None]
         names += store.imported_names()
-    rows = [_verified(store, name) for name in names]
+    rows = []
+    for name in names:
+        try:
+            rows.append((name, "ok", str(store.check(name))))
+        except WeightsError as error:
+            rows.append((name, "failed", str(error)))
     columns = ("name", "status", "detail")
     if as_json:
         facts = ({"sha256": header_if_any(store.present(name))[1], "version": __version__} for name, *_ in rows)
@@ -364,14 +367,6 @@ def _test(score: Mapping[str, Any]) -> str:
     return f"{score['split']} ({protocol}{score['source']})"
 
 
-def _verified(store: Store, name: str) -> tuple[str, str, str]:
-    """Name, status and detail of weights whose digest was compared and that were loaded."""
-    try:
-        return name, "ok", str(store.check(name))
-    except WeightsError as error:
-        return name, "failed", str(error)
-
-
 def _word_facts(card: ModelCard) -> Iterable[tuple[str, str]]:
     """What all words have in common, as labels and texts: on what they were tested, and what the figures mean."""
     tested = [*(card.evidence or {}).values(), *(concept.evidence for concept in (card.concepts or {}).values())]
@@ -400,14 +395,12 @@ def _print_words(card: ModelCard) -> None:
         return
     from rich.text import Text
 
-    table = _table()
-    for heading in ("", "evidence", "cut-off"):
-        table.add_column(heading, overflow="fold")
+    rows: list[tuple[Any, ...]] = []
     for category, lines in groups.items():
-        table.add_row(Text(category, style="bold cyan"))
+        rows.append((Text(category, style="bold cyan"),))
         for word, evidence, limit in lines:
-            table.add_row(f"  {word}", Text(evidence, style="dim" if evidence == _UNVERIFIED else ""), limit)
-    terminal(sys.stdout).print(table)
+            rows.append((f"  {word}", Text(evidence, style="dim" if evidence == _UNVERIFIED else ""), limit))
+    _print_table(rows, *({"header": heading, "overflow": "fold"} for heading in ("", "evidence", "cut-off")))
 
 
 def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -415,32 +408,32 @@ def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty():
         write_lines((columns, *rows))
         return
-    console, table = terminal(sys.stdout), _table()
     # On a narrow terminal these would leave the others no room; 'show' has them too.
-    shown = [place for place, name in enumerate(columns) if name not in ("Hz", "evidence") or console.width >= _WIDE]
-    for place in shown:
-        table.add_column(columns[place], overflow="fold", no_wrap=columns[place] in ("name", "words", "Hz"))
-    for row in rows:
-        table.add_row(*(row[place] for place in shown))
-    console.print(table)
+    wide = terminal(sys.stdout).width >= _WIDE
+    shown = [place for place, name in enumerate(columns) if wide or name not in ("Hz", "evidence")]
+    styles = (
+        {"header": columns[place], "overflow": "fold", "no_wrap": columns[place] in ("name", "words", "Hz")}
+        for place in shown
+    )
+    _print_table(([row[place] for place in shown] for row in rows), *styles)
 
 
 def _print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
     """Labels and the texts that there are, side by side on a terminal, else with a tab between them."""
     said = [(label, text) for label, text in facts if text]
-    if not sys.stdout.isatty():
+    if sys.stdout.isatty():
+        _print_table(said, {"style": "dim", "no_wrap": True}, {"overflow": "fold"}, show_header=False)
+    else:
         write_lines(said)
-        return
-    table = _table()
-    table.show_header = False
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for fact in said:
-        table.add_row(*fact)
-    terminal(sys.stdout).print(table)
 
 
-def _table() -> Table:
+def _print_table(rows: Iterable[Sequence[Any]], *columns: Mapping[str, Any], show_header: bool = True) -> None:
+    """Rows on a terminal, in columns as Rich's `Table.add_column` describes them."""
     from rich.table import Table
 
-    return Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, show_header=show_header, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(**column)
+    for row in rows:
+        table.add_row(*row)
+    terminal(sys.stdout).print(table)

@@ -25,12 +25,12 @@ PLAN_SCHEMA, RUNS_SCHEMA = "samptag.write/1", "samptag.runs/1"
 _what = partial(typer.Option, rich_help_panel="What is written")
 _how = partial(typer.Option, rich_help_panel="Doing it")
 _back = partial(typer.Option, rich_help_panel="Going back")
-_complete_field = completion("genre", "mood", "grouping", "comment", "samptag")
 
 
 def _complete_fields(incomplete: str) -> Iterator[str]:
     start, comma, last = incomplete.rpartition(",")
-    return (start + comma + name for name in _complete_field(last))
+    names = ("genre", "mood", "grouping", "comment", "samptag")
+    return (start + comma + name for name in names if name.startswith(last))
 
 
 def write(
@@ -109,7 +109,7 @@ def write(
             return
         if undo:
             outcomes = list(library.undo(_run_number(paths), split_links=split_links))
-            _report(outcomes, json, done="set back")
+            _report_undone(outcomes, json)
         else:
             plan = library.plan(
                 paths or [],
@@ -176,7 +176,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
                     {"field": c.field, "old": list(map(valid_text, c.old)), "new": list(c.new)} for c in file.changes
                 ],
                 "written": yes and bool(file.changes) and file.path not in failed,
-                "error": _valid(file.refused or failed.get(file.path)),
+                "error": valid_text(file.refused or failed.get(file.path) or "") or None,
             }
             for file in plan.files
         )
@@ -187,45 +187,42 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
     for message in [file.refused for file in plan.files if file.refused] + list(failed.values()):
         error(message)
     n_refused = sum(file.refused is not None for file in plan.files) + len(failed)
-    parts = [
-        f"{counted(len(plan.changed) - len(failed), 'file')} {'written' if yes else 'would change'}",
-        f"{len(plan.files) - len(plan.changed) - n_refused + len(failed)} stay as they are",
-        *([f"{n_refused} refused"] if n_refused else []),
-    ]
+    did = f"{counted(len(plan.changed) - len(failed), 'file')} {'written' if yes else 'would change'}"
+    kept = f"{len(plan.files) - len(plan.changed) - n_refused + len(failed)} stay as they are"
     if not yes and plan.changed:
         common = ", ".join(f"{value} {number}" for (_, value), number in words_of(plan.changed).most_common())
         note(common or "no genre and no mood among them")
-    note(", ".join(parts))
+    note(f"{did}, {kept}" + (f", {n_refused} refused" if n_refused else ""))
     if outcomes:
         note(f"this was run {outcomes[0][0]}: 'samptag write --undo' takes it back")
     elif plan.changed:
         note("nothing is written yet: --yes does it")
 
 
-def _valid(text: str | None) -> str | None:
-    return text and valid_text(text)
-
-
 def _line(change: Change) -> str:
     def shown(values: Sequence[str]) -> str:
-        text = "; ".join(" ".join(value.split()) for value in values[:8]) + ("; ..." if len(values) > 8 else "")
-        text = valid_text(text)
+        few = [" ".join(value.split()) for value in values[:8]] + ["..."] * (len(values) > 8)
+        text = valid_text("; ".join(few))
         return (text if len(text) <= 60 else text[:57] + "...") or "(empty)"
 
     return f"  {change.field:<8}  {shown(change.old)} -> {shown(change.new)}"
 
 
-def _report(outcomes: list[tuple[int, Outcome]], as_json: bool, *, done: str) -> None:
+def _report_undone(outcomes: list[tuple[int, Outcome]], as_json: bool) -> None:
     failed = [outcome.error for _, outcome in outcomes if outcome.error]
     if as_json:
         records = (
-            {"path": valid_text(outcome.path), "undone": outcome.error is None, "error": _valid(outcome.error)}
+            {
+                "path": valid_text(outcome.path),
+                "undone": outcome.error is None,
+                "error": outcome.error and valid_text(outcome.error),
+            }
             for _, outcome in outcomes
         )
         print_records({"schema": "samptag.undo/1", "run": outcomes[0][0]}, "files", records)
     for message in failed:
         error(message)
-    note(f"run {outcomes[0][0]}: {counted(len(outcomes) - len(failed), 'file')} {done}, {len(failed)} left alone")
+    note(f"run {outcomes[0][0]}: {counted(len(outcomes) - len(failed), 'file')} set back, {len(failed)} left alone")
 
 
 def _list_runs(runs: list[Run], as_json: bool) -> None:
@@ -234,6 +231,5 @@ def _list_runs(runs: list[Run], as_json: bool) -> None:
         return
     for run in runs:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began))
-        undone = f", {run.undone} undone" if run.undone else ""
-        what = f"{counted(run.files, 'file')}{undone}"
+        what = counted(run.files, "file") + (f", {run.undone} undone" if run.undone else "")
         write_lines([(str(run.id), began, what, f"{run.fields} ({run.mode})", run.weights)])

@@ -284,9 +284,6 @@ class _Npz(Writer):
         self._zip = zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True)
         self._paths: list[str] = []
 
-    def _keep(self, path: str) -> None:
-        self._paths.append(valid_text(path))
-
     def _add(self, name: str, values: Any) -> None:
         import numpy as np
 
@@ -311,7 +308,7 @@ class NpzTaggram(_Npz):
             return
         self._add(f"taggram_{len(self._paths)}", result.taggram)
         self._add(f"starts_{len(self._paths)}", result.starts)
-        self._keep(result.path)
+        self._paths.append(valid_text(result.path))
 
     def finish(self) -> None:
         """Write the arrays that describe the others."""
@@ -337,7 +334,7 @@ class NpzEmbeddings(_Npz):
         if result.embedding is None:
             return
         self._rows.write(result.embedding.astype("<f4").tobytes())
-        self._keep(result.path)
+        self._paths.append(valid_text(result.path))
 
     def finish(self) -> None:
         """Write the matrix and the arrays that describe it."""
@@ -374,20 +371,14 @@ class AudacityLabels(Writer):
             return
         selection, card = self.about.selection, self.about.card
         edges = segment_edges(result.starts, duration=result.duration, segment_seconds=card.segment_seconds)
-        found = [
-            (start, end, item.tag)
-            for item in result.top(selection.top, tags=selection.tags, decided=selection.decide)
-            for start, end in stretches(
-                result.taggram[:, card.tags.index(item.tag)] >= _threshold(item, selection), edges
-            )
-        ]
+        found: list[tuple[float, float, str]] = []
+        for item in result.top(selection.top, tags=selection.tags, decided=selection.decide):
+            limits = (selection.threshold, item.cutoff, DEFAULT_THRESHOLD)
+            limit = next(value for value in limits if value is not None)
+            heard = result.taggram[:, card.tags.index(item.tag)] >= limit
+            found += [(start, end, item.tag) for start, end in stretches(heard, edges)]
         found.sort(key=lambda label: label[0])
         self.out.writelines(f"{start:.6f}\t{end:.6f}\t{' '.join(tag.split())}\n" for start, end, tag in found)
-
-
-def _threshold(item: TagScore, selection: Selection) -> float:
-    asked = (selection.threshold, item.cutoff, DEFAULT_THRESHOLD)
-    return next(value for value in asked if value is not None)
 
 
 class PngTaggram(Writer):
@@ -410,13 +401,8 @@ class PngTaggram(Writer):
         if result.error is not None:
             draw_message(self.out, result.error.message, kind=self.kind)
             return
-        draw_taggram(
-            self.out,
-            result,
-            words=[item.tag for item in self.about.selection.of(result)],
-            segment_seconds=self.about.card.segment_seconds,
-            kind=self.kind,
-        )
+        words, seconds = [item.tag for item in self.about.selection.of(result)], self.about.card.segment_seconds
+        draw_taggram(self.out, result, words=words, segment_seconds=seconds, kind=self.kind)
 
     def finish(self) -> None:
         """Draw that there was nothing, when the run ended before its result: no file is left that is no picture."""

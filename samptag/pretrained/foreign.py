@@ -59,9 +59,8 @@ _SAMPLE_LAYERS = {"layer1": "front", **{f"layer{i + 2}": f"body.{i}" for i in ra
 _FCN_LAYERS = {f"layer{i + 1}": f"body.layers.{i}" for i in range(5)}
 _FRONT = [f"body.front.{i}" for i in range(5)]
 _MIDDLE = [f"body.middle.{i}" for i in range(3)]
-_MUSICNN_LAYERS = {f"layers.{i}": our for i, our in enumerate(_FRONT)} | {
-    f"layer{i + 1}": our for i, our in enumerate(_MIDDLE)
-}
+_MUSICNN_LAYERS = {f"layers.{i}": our for i, our in enumerate(_FRONT)}
+_MUSICNN_LAYERS |= {f"layer{i + 1}": our for i, our in enumerate(_MIDDLE)}
 # Our name of a tensor in a batch normalisation, else in another module -> TensorFlow's.
 _TF_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _TF_LEAF = {"weight": "kernel", "bias": "bias"}
@@ -126,11 +125,9 @@ def _modules(layout: Layout) -> Iterator[tuple[str, str]]:
     if layout == "tf-musicnn":
         for i, our in enumerate([*_FRONT, *_MIDDLE]):
             yield from ((_tf("conv2d", i), f"{our}.conv"), (_tf("batch_normalization", i + 1), f"{our}.bn"))
-        yield from (
-            (_tf("batch_normalization", 9), "body.pooled_bn"),
-            (_tf("batch_normalization", 10), "body.hidden_bn"),
-        )
-        yield from ((_tf("batch_normalization", 0), "input_bn"), ("dense", "body.hidden"), ("dense_1", "head"))
+        for i, our in ((9, "body.pooled_bn"), (10, "body.hidden_bn"), (0, "input_bn")):
+            yield _tf("batch_normalization", i), our
+        yield from (("dense", "body.hidden"), ("dense_1", "head"))
     elif layout == "tf-vgg":
         for i in range(5):
             yield f"{i + 1}CNN", f"body.layers.{i}.conv"
@@ -187,13 +184,8 @@ def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, s
     """Convert the checkpoint `path` and write it to `target`; `about` is the rest of its card."""
     from samptag.core.weights import save_model
 
-    model = convert(
-        read_tensors(path, layout=layout),
-        layout=layout,
-        n_tags=len(tags.tags),
-        sample_rate=sample_rate,
-        source=str(path),
-    )
+    state = read_tensors(path, layout=layout)
+    model = convert(state, layout=layout, n_tags=len(tags.tags), sample_rate=sample_rate, source=str(path))
     card = ModelCard(config=model.config, tags=tags.tags, tag_categories=tags.categories, **about)
     save_model(target, model, card=card)
 
@@ -201,12 +193,8 @@ def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, s
 def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
     """The tensors by name in the checkpoint `path`, read without running any code in it.
 
-    `path` is a PyTorch file, or of a TensorFlow checkpoint the folder or either file, as for `bundle_files`.
-
-    Raises
-    ------
-    WeightsError
-        The file is damaged, is not a file of that kind, or holds anything but named tensors.
+    `path` is a PyTorch file, or of a TensorFlow checkpoint the folder or either file, as for `bundle_files`; one that
+    is damaged, of another kind, or holds anything but named tensors is a WeightsError.
     """
     import torch
 
@@ -239,11 +227,8 @@ def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_
     sample rate (Hz); `source` is what messages call the file. The SampleCNNs have 59 049 samples a segment, a padding
     of 1 in front as those networks have it, and PyTorch's default batch normalisation (epsilon 1e-5, momentum 0.1).
 
-    Raises
-    ------
-    WeightsError
-        A key is missing or unknown, a tensor has another shape or type, a value is not finite, or the network hears
-        another sample rate.
+    It is a WeightsError that a key is missing or unknown, a tensor has another shape or type, a value is not finite, or
+    the network hears another sample rate.
     """
     import torch
 

@@ -77,12 +77,7 @@ def import_file(
     them, and of a published one a zip file too that has them in it, such as the package's wheel. Licence and training
     data are for the card, where the file does not say them; `force` replaces an import of that name.
 
-    Raises
-    ------
-    UsageError
-        The name cannot be used.
-    WeightsError
-        The file cannot be used under that name.
+    A name that cannot be used is a UsageError, a file that cannot be used under it a WeightsError.
     """
     entry = store.registry.entries.get(name)
     layout = foreign.layout if foreign else entry.format if entry else "samptag"
@@ -182,14 +177,8 @@ def _import_ours(path: Path, name: str, target: Path, *, licence: str | None, tr
     except WeightsError as error:
         if path.suffix == ".safetensors":
             raise
-        layouts = "|".join(get_args(Layout))
-        raise WeightsError(
-            f"{error}; for a PyTorch state_dict give --layout {layouts}, --tags and --sample-rate"
-        ) from error
-    card = dataclasses.replace(
-        loaded.card,
-        name=name,
-        licence=licence or loaded.card.licence,
-        training_data=training_data or loaded.card.training_data,
-    )
+        options = f"--layout {'|'.join(get_args(Layout))}, --tags and --sample-rate"
+        raise WeightsError(f"{error}; for a PyTorch state_dict give {options}") from error
+    licence, data = licence or loaded.card.licence, training_data or loaded.card.training_data
+    card = dataclasses.replace(loaded.card, name=name, licence=licence, training_data=data)
     save_model(target, loaded.model, card=card)

@@ -93,9 +93,8 @@ class WeightsEntry:
     @property
     def provenance(self) -> str:
         """Address and digest of the published file, as a converted file's card records them."""
-        digest = f"sha256 {self.checksums.sha256}"
-        if self.checksums.sha256 is None:
-            digest = f"git blob {self.checksums.git_blob_sha1}"
+        known = self.checksums
+        digest = f"git blob {known.git_blob_sha1}" if known.sha256 is None else f"sha256 {known.sha256}"
         if self.index is not None:
             digest += f", its index {self.index.sha256}"
         return f"{self.url or self.file} ({digest})"
@@ -108,10 +107,8 @@ class WeightsEntry:
         if self.index is None:
             return (Original(suffix=".pth", url=self.url, checksums=self.checksums),)
         index_url = self.url.removesuffix(DATA_SUFFIX) + INDEX_SUFFIX
-        return (
-            Original(suffix=DATA_SUFFIX, url=self.url, checksums=self.checksums),
-            Original(suffix=INDEX_SUFFIX, url=index_url, checksums=self.index),
-        )
+        data = Original(suffix=DATA_SUFFIX, url=self.url, checksums=self.checksums)
+        return data, Original(suffix=INDEX_SUFFIX, url=index_url, checksums=self.index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +175,8 @@ def load_registry(path: Path | None = None) -> Registry:
 def parse_registry(document: Any, path: Path) -> Registry:
     """The registry that the JSON `document` of the file `path` describes.
 
-    Raises
-    ------
-    WeightsError
-        A key is missing or unknown, a name occurs twice, or an entry would leave the cache or bring bytes that nothing
-        checks; the message names it.
+    A WeightsError names the entry: a key is missing or unknown, a name occurs twice, or it would leave the cache or
+    bring bytes that nothing checks.
     """
     where = ""
     try:

@@ -8,7 +8,6 @@ under other names are the user's own imports.
 
 import logging
 import os
-import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
 from samptag.fetch import Checksums, Progress, fetch, offline_asked
-from samptag.files import atomic_write, locked, os_errors_as, os_reason, weights_folder
+from samptag.files import locked, os_errors_as, os_reason, weights_folder
 from samptag.pretrained.foreign import install_published
 from samptag.pretrained.registry import NAME_PATTERN, Registry, WeightsEntry, load_registry
 from samptag.text import did_you_mean
@@ -103,14 +102,8 @@ class Store:
         """The weights file that `name_or_path` means, put into the cache if need be.
 
         A registry name comes first, so that no file that happens to lie in the working directory can pose as
-        published weights; then an existing file, or anything that looks like a path; then the user's imports.
-
-        Raises
-        ------
-        WeightsError
-            There is no such file or name; the message has names like it.
-        DownloadError
-            The weights are not installed and cannot be fetched.
+        published weights; then an existing file, or anything that looks like a path; then the user's imports. A
+        WeightsError that there is no such file or name has names like it; else it is one of `install`.
         """
         entry = self.registry.find(name_or_path) if isinstance(name_or_path, str) else None
         if entry is not None:
@@ -134,12 +127,8 @@ class Store:
     def install(self, name: str, *, force: bool = False) -> Path:
         """The file of the registry's `name`, put into the cache where it is missing or damaged, or with `force`.
 
-        Raises
-        ------
-        WeightsError
-            Unknown name, damaged installation of samptag, or a cache that cannot be written.
-        DownloadError
-            It cannot be fetched.
+        A WeightsError: an unknown name, a damaged installation of samptag, or a cache that cannot be written; a
+        DownloadError: it cannot be fetched.
         """
         entry = self.registry.entries.get(name)
         if entry is None:
@@ -163,12 +152,10 @@ class Store:
                 if force or problem is not None:
                     if installed.exists() and problem is not None:
                         logger.warning("replacing %s by the bundled file: %s", installed, problem)
-                    with bundled.open("rb") as source, atomic_write(installed) as target:
-                        shutil.copyfileobj(source, target)
+                    install_published(bundled, entry=entry, target=installed)
         except OSError as error:
-            logger.warning(
-                "cannot write the weights cache %s (%s); using %s in place", self.cache, os_reason(error), bundled
-            )
+            reason = f"cannot write the weights cache {self.cache} ({os_reason(error)})"
+            logger.warning("%s; using %s in place", reason, bundled)
             return bundled
         return installed
 
@@ -205,14 +192,9 @@ class Store:
         fetch(url, target, checksums=checksums, offline=self.offline, progress=self.progress)
 
     def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
-        """The weights that `name_or_path` means; an altered installed file is installed anew.
+        """The weights that `name_or_path` means, as for `resolve`; an altered installed file is installed anew.
 
-        Raises
-        ------
-        WeightsError
-            There is no such file or name, or the file is damaged, altered or does not fit its network.
-        DownloadError
-            The weights are not installed, or damaged, and cannot be fetched.
+        A WeightsError says too that the file is damaged, altered or does not fit its network.
         """
         from samptag.core.weights import read_weights
 

@@ -40,10 +40,7 @@ def bundle_files(path: Path) -> tuple[Path, Path]:
 def read_bundle(path: Path) -> dict[str, NDArray[np.float32]]:
     """All float32 tensors of a checkpoint, `path` as for `bundle_files`, by name; tensors of other types are left out.
 
-    Raises
-    ------
-    WeightsError
-        A file is missing or damaged, or of a kind that is not read here.
+    A file that is missing or damaged, or of a kind that is not read here, is a WeightsError.
 
     Examples
     --------

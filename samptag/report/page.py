@@ -145,7 +145,7 @@ class Report:
                 **{name: [song[name] for song in self._songs] for name in names},
                 "folder": _folders(self._paths),
                 "audio": [
-                    _media_type(path) if inside else _address(path, folder)
+                    mimetypes.guess_type(path)[0] or "application/octet-stream" if inside else _address(path, folder)
                     for path, inside in zip(self._paths, embedded, strict=True)
                 ],
                 "embedded": embedded,
@@ -204,20 +204,18 @@ class Report:
     def _elsewhere(self, folder: Path, *, linked: bool) -> list[list[dict[str, Any]]]:
         """The neighbours that were given: the number of a song of the page, else an address to open."""
         places = {os.path.realpath(path): number for number, path in enumerate(self._paths)}
-        found = []
-        for alike in self._alike:
-            found.append(
-                [
-                    {
-                        "name": valid_text(other.name),
-                        "words": other.words,
-                        "song": places.get(os.path.realpath(other.path)),
-                        "address": _address(other.path, folder) if linked else None,
-                    }
-                    for other in alike
-                ]
-            )
-        return found
+        return [
+            [
+                {
+                    "name": valid_text(other.name),
+                    "words": other.words,
+                    "song": places.get(os.path.realpath(other.path)),
+                    "address": _address(other.path, folder) if linked else None,
+                }
+                for other in alike
+            ]
+            for alike in self._alike
+        ]
 
     def _neighbours(self) -> list[list[int]]:
         known = [number for number, embedding in enumerate(self._embeddings) if embedding is not None]
@@ -254,10 +252,6 @@ def _size(path: str) -> float:
         return os.path.getsize(path)
     except OSError:
         return float("inf")
-
-
-def _media_type(path: str) -> str:
-    return mimetypes.guess_type(path)[0] or "application/octet-stream"
 
 
 def _content(path: str) -> bytes:

@@ -228,7 +228,7 @@ class Pipeline:
                 while (track := self._claim()) is not None:
                     self._decode_one(track)
         except BaseException as error:  # an error of the caller's iterable belongs to the caller
-            self._fail(error)
+            self._stop(error)
         finally:
             with self._changed:
                 self._workers -= 1
@@ -294,7 +294,7 @@ class Pipeline:
                     scores, embeddings = self._predict(np.concatenate([segments for _, segments in batch]))
                     self._hand_back(batch, scores, embeddings)
         except BaseException as error:  # it belongs to the thread that iterates
-            self._fail(error)
+            self._stop(error)
 
     def _take_batch(self) -> list[tuple[Track, Floats]]:
         """Up to `batch_size` segments with their tracks; empty when there will be none any more."""
@@ -339,13 +339,8 @@ class Pipeline:
             self._finished[track.index] = track
             self._kept_bytes += track.kept_bytes
 
-    def _fail(self, error: BaseException) -> None:
+    def _stop(self, failure: BaseException | None = None) -> None:
         with self._changed:
-            self._failure = self._failure or error
-            self._stopped = True
-            self._changed.notify_all()
-
-    def _stop(self) -> None:
-        with self._changed:
+            self._failure = self._failure or failure
             self._stopped = True
             self._changed.notify_all()
