@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -23,7 +22,7 @@ from samptag.tagging.result import SCHEMA as RECORD_SCHEMA
 from samptag.text import counted
 
 if TYPE_CHECKING:
-    from samptag.tagging import TrackResult
+    from samptag.tagging import Tagger, TrackResult
 
 SCHEMA = "samptag.resume/1"
 
@@ -39,17 +38,27 @@ class _Place(NamedTuple):
 class Journal:
     """The records of a JSON Lines file, of earlier runs and of this one; a context manager.
 
-    `settings` is all that the records depend on besides their inputs, as plain JSON values, among them "model" and
-    "weights" (their digest). To `resume` is to keep the records of earlier runs that have no error; one made with other
-    settings, or a file that holds something else, is refused.
+    To `resume` is to keep the records of earlier runs that have no error; one made with other settings, or a file that
+    holds something else, is refused.
     """
 
-    def __init__(self, path: str, *, settings: Mapping[str, Any], about: About, resume: bool) -> None:
+    def __init__(self, path: str, *, tagger: Tagger, about: About, resume: bool) -> None:
         self._name = path
         self._path = Path(os.path.realpath(path))
         self._part = self._path.with_name(self._path.name + ".part")
-        self._settings = dict(settings)
         self._about = about
+        selection = about.selection
+        # All that the records depend on besides their inputs, as plain JSON values.
+        self._settings: dict[str, Any] = {
+            "model": tagger.card.name,
+            "weights": tagger.weights_sha256,
+            "hop": tagger.hop,
+            "tail": tagger.tail,
+            "top": selection.top,
+            "threshold": selection.threshold,
+            "tags": list(selection.tags) if selection.tags else None,
+            "decide": selection.decide or None,  # as in files of before there was --decide
+        }
         self._places: dict[str, _Place] = {}
         if self._path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder")
@@ -62,6 +71,9 @@ class Journal:
             elif self._part.exists():
                 warn(f"{self._part} of a run that ended early is begun anew; --resume would have used it")
             self._file = self._open_part()
+        if resume:
+            n_kept = sum(name in self for name in about.paths)
+            note(f"{n_kept} of {counted(len(about.paths), 'input')} {'was' if n_kept == 1 else 'were'} tagged before")
 
     def __enter__(self) -> Journal:
         return self

@@ -34,7 +34,6 @@ from samptag.ranks import Ranks
 from samptag.text import clock, counted, did_you_mean
 
 if TYPE_CHECKING:
-    from samptag.cli.journal import Journal
     from samptag.core.card import ModelCard
     from samptag.tagging import Input, Tagger, TrackResult
 
@@ -234,7 +233,9 @@ def tag(
         kept: Container[str] = ()
         writes: list[Callable[[TrackResult], None]] = []
         if output is not None and form == "jsonl" and may_be_replaced(output):
-            journal = stack.enter_context(_journal(output, tagger, about, resume=resume))
+            from samptag.cli.journal import Journal
+
+            journal = stack.enter_context(Journal(output, tagger=tagger, about=about, resume=resume))
             kept = journal
             writes.append(journal.write)
         elif resume:
@@ -383,27 +384,6 @@ def _deciding_weights() -> str:
             if path is not None and read_card(path).cutoffs:
                 names.append(name)
     return f": take --model {' or '.join(names)}" if names else ", nor do any others that are installed"
-
-
-def _journal(output: str, tagger: Tagger, about: About, *, resume: bool) -> Journal:
-    from samptag.cli.journal import Journal
-
-    selection = about.selection
-    settings = {
-        "model": tagger.card.name,
-        "weights": tagger.weights_sha256,
-        "hop": tagger.hop,
-        "tail": tagger.tail,
-        "top": selection.top,
-        "threshold": selection.threshold,
-        "tags": list(selection.tags) if selection.tags else None,
-        "decide": selection.decide or None,  # as in files of before there was --decide
-    }
-    journal = Journal(output, settings=settings, about=about, resume=resume)
-    if resume:
-        n_kept = sum(path in journal for path in about.paths)
-        note(f"{n_kept} of {counted(len(about.paths), 'input')} {'was' if n_kept == 1 else 'were'} tagged before")
-    return journal
 
 
 def _results(

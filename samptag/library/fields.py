@@ -73,10 +73,7 @@ def read_fields(path: str) -> dict[str, str | None]:
 class TagFile:
     """The tags of one file, which messages call `source` or else by its path, open for reading and for change.
 
-    Raises
-    ------
-    SamptagError
-        The file's tags cannot be read, or its format has none that can be written.
+    A SamptagError says that they cannot be read, or that the file's format has none that can be written.
     """
 
     def __init__(self, path: str, *, source: str | None = None) -> None:

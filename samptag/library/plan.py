@@ -8,7 +8,7 @@ import os
 import stat
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -89,7 +89,13 @@ def plan_writes(
     if unknown:
         raise UsageError(f"unknown field {unknown[0]!r}: choose {', '.join(WRITABLE)}")
     tags = weights.vocabulary.tags
-    scores_of = _from_index(database, weights) if records is None else _from_records(records, tags)
+
+    def scores_of(path: str, status: os.stat_result) -> Scores:
+        if records is None:
+            return _from_index(database, weights, path, status)
+        if path not in records:
+            raise SamptagError(f"{path}: no record of it")
+        return {tag: score for tag, score in zip(tags, records[path], strict=True) if not math.isnan(score)}
 
     def plan(path: str, error: SamptagError | None) -> FilePlan:
         try:
@@ -155,29 +161,17 @@ def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str
     return found
 
 
-def _from_index(database: Database, weights: Weights) -> Callable[[str, os.stat_result], Scores]:
-    def scores_of(path: str, status: os.stat_result) -> Scores:
-        name = os.fsencode(path)
-        rows = select(database, weights, Condition(sql="s.path = ?", values=(name,)))
-        known = database.rows("SELECT size, mtime_ns, error FROM songs WHERE path = ?", name)
-        if known and known[0][2]:
-            raise SamptagError(f"{path}: it could not be heard")
-        if not rows:
-            raise SamptagError(f"{path}: not in the index: run 'samptag index' first")
-        if known[0][:2] != (status.st_size, status.st_mtime_ns):
-            raise SamptagError(f"{path}: it changed since it was indexed: run 'samptag index' first")
-        return song_of(rows[0], weights).scores
-
-    return scores_of
-
-
-def _from_records(records: Mapping[str, Record], tags: tuple[str, ...]) -> Callable[[str, os.stat_result], Scores]:
-    def scores_of(path: str, status: os.stat_result) -> Scores:
-        if path not in records:
-            raise SamptagError(f"{path}: no record of it")
-        return {tag: score for tag, score in zip(tags, records[path], strict=True) if not math.isnan(score)}
-
-    return scores_of
+def _from_index(database: Database, weights: Weights, path: str, status: os.stat_result) -> Scores:
+    name = os.fsencode(path)
+    rows = select(database, weights, Condition(sql="s.path = ?", values=(name,)))
+    known = database.rows("SELECT size, mtime_ns, error FROM songs WHERE path = ?", name)
+    if known and known[0][2]:
+        raise SamptagError(f"{path}: it could not be heard")
+    if not rows:
+        raise SamptagError(f"{path}: not in the index: run 'samptag index' first")
+    if known[0][:2] != (status.st_size, status.st_mtime_ns):
+        raise SamptagError(f"{path}: it changed since it was indexed: run 'samptag index' first")
+    return song_of(rows[0], weights).scores
 
 
 def _changes(path: str, scores: Scores, weights: Weights, fields: Sequence[str], mode: Mode) -> tuple[Change, ...]:
@@ -208,10 +202,8 @@ def _wanted(field: str, decided: Sequence[Word]) -> list[str]:
         # As genres are written in files: "new age" as New Age; a word with capitals of its own stays.
         words = [word.tag for word in decided if word.category == field]
         return [_SPELLINGS.get(word, word.title() if word.islower() else word) for word in words]
-    words = [word.tag for word in decided if field == "grouping" or word.category != "genre"]
-    if not words:
-        return []
-    return ["; ".join(words) if field == "grouping" else f"[MOOD: {'; '.join(words)}]"]
+    words = "; ".join(word.tag for word in decided if field == "grouping" or word.category != "genre")
+    return [words if field == "grouping" else f"[MOOD: {words}]"] if words else []
 
 
 def _merged(field: str, old: list[str], wanted: list[str], mode: Mode) -> list[str]:

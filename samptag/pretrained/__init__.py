@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samptag.fetch import Progress
-from samptag.pretrained.registry import PublishedScore, Registry, TagList, WeightsEntry, load_registry
+from samptag.pretrained.registry import WeightsEntry, load_registry
 from samptag.pretrained.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
-    "Progress",
-    "PublishedScore",
-    "Registry",
     "Store",
-    "TagList",
     "WeightsEntry",
     "load_model",
     "load_registry",

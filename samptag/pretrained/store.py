@@ -173,8 +173,7 @@ class Store:
     def _obtain(self, entry: WeightsEntry) -> None:
         """Fetch what has to be fetched, and convert what has to be converted; the lock is held."""
         if entry.format == "samptag":
-            if entry.url is None:
-                raise ValueError(f"{entry.name} is a bundled file and has no address")
+            assert entry.url is not None  # a bundled file is not fetched
             self._fetch(entry.url, self.installed_path(entry.name), entry.checksums)
             return
         originals = {self.cache / (entry.name + original.suffix): original for original in entry.originals}

@@ -53,15 +53,9 @@ class Neighbour:
 class Report:
     """Collects results, and writes them as a page.
 
-    It keeps a few kilobytes a song, however long the song is.
-
-    Parameters
-    ----------
-    card : ModelCard
-        The weights' name, and their words with what is known of each.
-    n_songs : int
-        How many songs there will be: the more, the coarser the pictures of each, so that the page stays of a size that
-        a browser opens at once.
+    It keeps a few kilobytes a song, however long the song is. `card` has the weights' name, and their words with what
+    is known of each; `n_songs` says how many songs there will be: the more, the coarser the pictures of each, so that
+    the page stays of a size that a browser opens at once.
 
     Examples
     --------

@@ -9,21 +9,10 @@ FIRST_WIDTH = 64
 def segment_edges(starts: NDArray[np.float64], *, duration: float, segment_seconds: float) -> NDArray[np.float64]:
     """The borders of the stretches that segments stand for, which cover the sound without gap or overlap.
 
-    A border lies halfway between the centres of two neighbours: where segments touch, it is where they touch.
-
-    Parameters
-    ----------
-    starts : ndarray, shape (segments,), float64
-        Second at which each segment starts, as in `TrackResult.starts`.
-    duration : float
-        Length of the sound in seconds.
-    segment_seconds : float
-        Length of a segment in seconds.
-
-    Returns
-    -------
-    ndarray, shape (segments + 1,), float64
-        Seconds, never falling, from 0 to `duration`.
+    A border lies halfway between the centres of two neighbours: where segments touch, it is where they touch. `starts`
+    are the seconds at which segments start, (segments,), as in `TrackResult.starts`; `duration` is the length of the
+    sound and `segment_seconds` that of a segment. The borders are seconds, (segments + 1,), never falling, from 0 to
+    `duration`.
 
     Examples
     --------
@@ -35,20 +24,9 @@ def segment_edges(starts: NDArray[np.float64], *, duration: float, segment_secon
 
 
 def column_means(taggram: NDArray[np.float32], edges: NDArray[np.float64], *, columns: int) -> NDArray[np.float64]:
-    """The mean score of every tag in each of `columns` equal parts of the sound.
+    """The mean score in [0, 1] of every tag in each of `columns` (at least 1) equal parts of the sound.
 
-    Parameters
-    ----------
-    taggram : ndarray, shape (segments, n_tags), float32
-    edges : ndarray, shape (segments + 1,), float64
-        As `segment_edges` gives them.
-    columns : int
-        At least 1.
-
-    Returns
-    -------
-    ndarray, shape (n_tags, columns), float64
-        In [0, 1].
+    It is (n_tags, columns) of a taggram (segments, n_tags) and the `segment_edges`, (segments + 1,).
     """
     areas = np.zeros((len(edges), taggram.shape[1]))
     np.cumsum(np.diff(edges)[:, None] * taggram, axis=0, out=areas[1:])
@@ -59,18 +37,9 @@ def column_means(taggram: NDArray[np.float32], edges: NDArray[np.float64], *, co
 
 
 def stretches(heard: NDArray[np.bool_], edges: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Where a tag is heard: neighbouring segments put together.
+    """Where a tag is heard, as starts and ends in seconds, in order: neighbouring segments put together.
 
-    Parameters
-    ----------
-    heard : ndarray, shape (segments,), bool
-    edges : ndarray, shape (segments + 1,), float64
-        As `segment_edges` gives them.
-
-    Returns
-    -------
-    list of tuple
-        Start and end in seconds, in order.
+    `heard` is (segments,), and `edges` are the `segment_edges`, (segments + 1,).
 
     Examples
     --------
@@ -84,12 +53,8 @@ def stretches(heard: NDArray[np.bool_], edges: NDArray[np.float64]) -> list[tupl
 class Outline:
     """The outline of a waveform of any length, in a fixed amount of memory.
 
-    It takes the blocks of a waveform one by one, and keeps the peak and the power of ever longer bins.
-
-    Parameters
-    ----------
-    points : int
-        How many points it is to be drawn with, at least 1.
+    It takes the blocks of a waveform one by one, and keeps the peak and the power of ever longer bins; it is to be
+    drawn with so many `points`, at least 1.
     """
 
     def __init__(self, points: int) -> None:
@@ -115,13 +80,7 @@ class Outline:
         self._rest = samples.copy()
 
     def finish(self) -> NDArray[np.uint8]:
-        """The whole outline.
-
-        Returns
-        -------
-        ndarray, shape (2, points), uint8
-            Peak and root mean square of each equal part, where 255 is the highest peak of the waveform.
-        """
+        """Peak and root mean square of each equal part, (2, points), where 255 is the highest peak of the waveform."""
         if len(self._rest):
             self._append(self._rest[None])
         count = len(self._peaks)

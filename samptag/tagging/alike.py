@@ -11,18 +11,9 @@ ROWS_AT_ONCE = 256
 
 
 def directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors from the mean to embeddings; the product of two is the cosine by which songs are compared.
+    """Unit vectors, (n, size), from the collection's mean, (size,), to embeddings, (n, size), all float32.
 
-    Parameters
-    ----------
-    embeddings : ndarray, shape (n, size), float32
-    mean : ndarray, shape (size,), float32
-        Of the collection.
-
-    Returns
-    -------
-    ndarray, shape (n, size), float32
-        Zero for an embedding that is the mean.
+    The product of two is the cosine by which songs are compared; an embedding that is the mean gives zeros.
     """
     centred = embeddings - mean
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
@@ -30,18 +21,9 @@ def directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> ND
 
 
 def nearest(embeddings: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:
-    """The nearest other rows of each row, by the cosine of embeddings from which their mean has been taken.
+    """The `count` nearest other rows of each row, by the cosine of embeddings from which their mean has been taken.
 
-    Parameters
-    ----------
-    embeddings : ndarray, shape (n, embedding_size), float32
-    count : int
-        How many, at least 1 and below n.
-
-    Returns
-    -------
-    ndarray, shape (n, count), int
-        Row numbers, nearest first; a row is never among its own.
+    Of embeddings (n, size), float32, row numbers (n, count), nearest first; `count` is at least 1 and below n.
     """
     units = directions(embeddings, embeddings.mean(axis=0))
     found = np.empty((len(units), count), dtype=np.intp)

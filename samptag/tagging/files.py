@@ -42,24 +42,14 @@ def guessed_seconds(path: str, size: int) -> float:
 
 
 def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
-    """The inputs behind the arguments, in order.
+    """The inputs behind the arguments (files, folders, or "-"), in order.
 
     A file is taken as it is named, whatever its suffix, as often as it is named; so is "-", standard input, which can
     be read only once. A folder is walked: every file below it whose suffix is one of `samptag.audio.decode.SUFFIXES`,
     in byte order of the names level by level, hidden files and folders (a leading dot) left out. Links are followed,
     but what is found both by its own name and by a link, or by two links, is taken once. A folder that cannot be
     listed or holds no audio, and a link in a folder that leads nowhere, are inputs with an error: nothing is passed
-    over in silence.
-
-    Parameters
-    ----------
-    arguments : iterable of str or path
-        Files, folders, or "-".
-
-    Raises
-    ------
-    UsageError
-        When standard input is named twice.
+    over in silence. Standard input named twice is a UsageError.
     """
     inputs: list[Input] = []
     for argument in arguments:

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
 import numpy as np
@@ -43,28 +44,29 @@ PATIENCE_SECONDS = 0.5
 JOIN_SECONDS = 5.0
 
 
+@dataclass(eq=False)
 class Track:
-    """One input on its way: its figures, filled in by one decode worker and by the thread that scores.
+    """One input on its way: its figures, filled in by one decode worker and by the thread that scores."""
 
-    It is number `index` of the inputs. With `keep_taggram` the scores of every segment are kept, not only their sum.
-    """
+    index: int  # its number among the inputs
+    input: Input
+    _: KW_ONLY
+    keep_taggram: bool  # the scores of every segment are kept, not only their sum
+    duration: float = 0.0
+    sample_rate: int = 0
+    padded: bool = False
+    warnings: list[str] = field(default_factory=list)
+    starts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    error: Exception | None = None
+    decoded: bool = False
+    pushed: int = 0
+    scored: int = 0
+    _score_sum: NDArray[np.float64] | None = None
+    _embedding_sum: NDArray[np.float64] | None = None
+    _rows: list[Floats] = field(default_factory=list)
 
-    def __init__(self, index: int, source: Input, *, keep_taggram: bool) -> None:
-        self.index = index
-        self.input = source
-        self.keep_taggram = keep_taggram
-        self.duration = 0.0
-        self.sample_rate = 0
-        self.padded = False
-        self.warnings: list[str] = []
-        self.starts: NDArray[np.float64] = np.zeros(0)
-        self.error: Exception | None = source.error
-        self.decoded = False
-        self.pushed = 0
-        self.scored = 0
-        self._score_sum: NDArray[np.float64] | None = None
-        self._embedding_sum: NDArray[np.float64] | None = None
-        self._rows: list[Floats] = []
+    def __post_init__(self) -> None:
+        self.error = self.input.error
 
     @property
     def complete(self) -> bool:
@@ -130,49 +132,28 @@ def _describe(error: Exception, path: str) -> TrackError:
     return TrackError(type(error).__name__, f"{path}: {error or 'unexpected error'} (samptag --debug shows where)")
 
 
+@dataclass(eq=False)
 class Pipeline:
     """Runs inputs through decode workers and one thread that scores; one use, by iterating over `tracks`.
 
-    Parameters
-    ----------
-    inputs : iterable of Input
-        Taken from one at a time, by the decode workers, as they become free.
-    decode : callable
-        Turns a track into an iterator over its segments, each item of shape (k, input_length), and fills in the
-        track's figures; called in the decode workers.
-    predict : callable
-        Segments (k, input_length) to scores (k, n_tags) and embeddings (k, embedding_size).
-    jobs : int
-        Number of decode workers.
-    batch_size : int
-        Most segments in one call of `predict`.
-    fill_batches : bool
-        Wait for a full batch while anything is being decoded: for devices that are slow on small ones.
-    keep_taggram : bool
-        Whether tracks keep the scores of every segment.
+    `decode` turns a track into an iterator over its segments, each item of shape (k, input_length), and fills in the
+    track's figures; it is called in the decode workers. `predict` turns segments (k, input_length) into scores (k,
+    n_tags) and embeddings (k, embedding_size).
     """
 
-    def __init__(
-        self,
-        inputs: Iterable[Input],
-        *,
-        decode: Decode,
-        predict: Predict,
-        jobs: int,
-        batch_size: int,
-        fill_batches: bool,
-        keep_taggram: bool,
-    ) -> None:
-        self._inputs = enumerate(inputs)
-        self._decode = decode
-        self._predict = predict
-        self._jobs = jobs
-        self._batch_size = batch_size
-        self._fill_batches = fill_batches
-        self._keep_taggram = keep_taggram
-        # Room for the batch being gathered and the next one; a worker may overshoot by what one block gave it.
-        self._queue_limit = 2 * batch_size
+    inputs: Iterable[Input]  # taken from one at a time, by the decode workers, as they become free
+    _: KW_ONLY
+    decode: Decode
+    predict: Predict
+    jobs: int  # number of decode workers
+    batch_size: int  # most segments in one call of `predict`
+    fill_batches: bool  # wait for a full batch while anything is being decoded: for devices slow on small ones
+    keep_taggram: bool  # tracks keep the scores of every segment
 
+    def __post_init__(self) -> None:
+        self._inputs = enumerate(self.inputs)
+        # Room for the batch being gathered and the next one; a worker may overshoot by what one block gave it.
+        self._queue_limit = 2 * self.batch_size
         self._claim_lock = threading.Lock()
         self._changed = threading.Condition()  # guards everything below
         self._queue: deque[tuple[Track, Floats]] = deque()
@@ -191,8 +172,8 @@ class Pipeline:
 
         What `predict` or the iterable of inputs raised is raised here; errors of `decode` stay with their tracks.
         """
-        self._workers = self._jobs
-        work = [("model", self._score_all), *((f"decode-{n}", self._decode_all) for n in range(self._jobs))]
+        self._workers = self.jobs
+        work = [("model", self._score_all), *((f"decode-{n}", self._decode_all) for n in range(self.jobs))]
         threads = [threading.Thread(target=target, name=f"samptag-{name}", daemon=True) for name, target in work]
         try:
             for thread in threads:
@@ -248,7 +229,7 @@ class Pipeline:
             with self._changed:
                 self._claimed = index + 1
                 self._decoding += 1
-        return Track(index, source, keep_taggram=self._keep_taggram)
+        return Track(index, source, keep_taggram=self.keep_taggram)
 
     def _may_claim(self) -> bool:
         ahead = self._claimed - self._due
@@ -257,7 +238,7 @@ class Pipeline:
     def _decode_one(self, track: Track) -> None:
         if track.error is None:
             try:
-                with closing(self._decode(track)) as pieces:
+                with closing(self.decode(track)) as pieces:
                     for segments in pieces:
                         if not self._put(track, segments):
                             return
@@ -291,7 +272,7 @@ class Pipeline:
             # which took a third of the speed.
             with one_thread():
                 while batch := self._take_batch():
-                    scores, embeddings = self._predict(np.concatenate([segments for _, segments in batch]))
+                    scores, embeddings = self.predict(np.concatenate([segments for _, segments in batch]))
                     self._hand_back(batch, scores, embeddings)
         except BaseException as error:  # it belongs to the thread that iterates
             self._stop(error)
@@ -306,20 +287,20 @@ class Pipeline:
             if self._stopped:
                 return []
             batch: list[tuple[Track, Floats]] = []
-            room = self._batch_size
+            room = self.batch_size
             while self._queue and room:
                 track, segments = self._queue.popleft()
                 batch.append((track, segments[:room]))
                 if len(segments) > room:
                     self._queue.appendleft((track, segments[room:]))
                 room -= min(len(segments), room)
-            self._queued -= self._batch_size - room
+            self._queued -= self.batch_size - room
             self._changed.notify_all()
             return batch
 
     def _batch_is_ready(self) -> bool:
-        if self._fill_batches and self._decoding:
-            return self._queued >= self._batch_size
+        if self.fill_batches and self._decoding:
+            return self._queued >= self.batch_size
         return bool(self._queue)
 
     def _hand_back(self, batch: list[tuple[Track, Floats]], scores: Floats, embeddings: Floats) -> None:

@@ -81,7 +81,12 @@ class Tagger:
         config = loaded.card.config
         self.length = config.input_length
         self.sample_rate = config.sample_rate
-        self.hop = self.length if hop_seconds is None else _hop_samples(hop_seconds, self.sample_rate)
+        self.hop = self.length
+        if hop_seconds is not None:
+            self.hop = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
+            if self.hop < 1:
+                sample = f"one sample, 1/{self.sample_rate} s"
+                raise UsageError(f"the hop must be at least {sample}, not {hop_seconds} s")
         if tail not in get_args(Tail):
             raise UsageError(f"unknown tail {tail!r}; choose {', '.join(get_args(Tail))}")
         self.tail: Tail = tail
@@ -154,7 +159,7 @@ class Tagger:
             When it cannot be decoded or holds no sound.
         """
         (track,) = self._pipeline([source], taggram=True, jobs=1).tracks()
-        result = self._result(track)
+        result = track.result(card=self.card, weights_sha256=self.weights_sha256)
         if track.error is not None:
             raise track.error
         return result
@@ -197,7 +202,7 @@ class Tagger:
         pipeline = self._pipeline(sources, taggram=taggram, jobs=self.jobs, on_seconds=on_seconds, transform=transform)
         with closing(pipeline.tracks()) as tracks:
             for track in tracks:
-                yield self._result(track)
+                yield track.result(card=self.card, weights_sha256=self.weights_sha256)
 
     def _pipeline(
         self,
@@ -217,9 +222,6 @@ class Tagger:
             fill_batches=self.device != "cpu",
             keep_taggram=taggram,
         )
-
-    def _result(self, track: Track) -> TrackResult:
-        return track.result(card=self.card, weights_sha256=self.weights_sha256)
 
     def _segments(
         self, track: Track, on_seconds: Callable[[float], None] | None, transform: Transform | None
@@ -270,13 +272,6 @@ def _as_input(source: Source) -> Input:
         return Input(path=path, source=path)
     name = getattr(source, "name", None)
     return Input(path=name if isinstance(name, str) else "-", source=source)
-
-
-def _hop_samples(hop_seconds: float, sample_rate: int) -> int:
-    hop = round(hop_seconds * sample_rate) if math.isfinite(hop_seconds) else 0
-    if hop < 1:
-        raise UsageError(f"the hop must be at least one sample, 1/{sample_rate} s, not {hop_seconds} s")
-    return hop
 
 
 def _default_jobs(device: str) -> int:
