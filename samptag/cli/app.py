@@ -1,4 +1,4 @@
-"""The `samptag` command: its sub-commands, and what errors, interrupts and closed pipes end in."""
+"""The `samptag` command: its sub-commands, a person's own defaults, what errors, interrupts and closed pipes end in."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 import samptag
-from samptag.cli.config import OPTIONS, config_path, configured_defaults
 from samptag.cli.console import error, note, say, speak_from
 from samptag.engine.blas import one_thread_for_the_process
-from samptag.errors import SamptagError
+from samptag.errors import SamptagError, UsageError
+from samptag.files import os_reason
 from samptag.lazy import without_collection
+from samptag.text import did_you_mean
 
 INTERRUPTED = 130
 USAGE = 2
@@ -44,6 +46,17 @@ COMMANDS = {
     "schema": "samptag.cli.info:schema",
     "weights": "samptag.cli.weights:app",
     "data": "samptag.cli.data:app",
+}
+
+# What the configuration file may set, by command: what a person may want every time. Inputs and outputs are not among
+# them, since a forgotten line would lead to a lost file; nor what decides how good a model gets, or seems.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "tag": (
+        *("batch-size", "decide", "device", "format", "hop", "jobs", "model", "progress", "tags", "tail", "threshold"),
+        "top",
+    ),
+    "train": ("device", "progress"),
+    "eval": ("device", "progress"),
 }
 
 
@@ -173,6 +186,49 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if debug or failure.filename is not None or failure.errno not in _FULL:
             raise
         return _unwritable(failure)
+
+
+def config_path() -> Path:
+    """The file: what SAMPTAG_CONFIG names, else config.toml in the user's configuration folder of samptag."""
+    named = os.environ.get("SAMPTAG_CONFIG")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_config_path
+
+    return user_config_path("samptag", appauthor=False) / "config.toml"
+
+
+def configured_defaults() -> dict[str, dict[str, Any]]:
+    """Values by command and the names of its parameters; empty where there is no such file."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    path = config_path()
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except FileNotFoundError:
+        if "SAMPTAG_CONFIG" in os.environ:
+            raise UsageError(f"there is no configuration file {path} (SAMPTAG_CONFIG)") from None
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {os_reason(error)}") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+    defaults = {}
+    for command, values in content.items():
+        if command not in OPTIONS or not isinstance(values, dict):
+            *others, last = (f"[{name}]" for name in OPTIONS)
+            raise UsageError(f"{path}: only the tables {', '.join(others)} and {last} are read, not {command!r}")
+        known = OPTIONS[command]
+        for key in values:
+            if key.replace("_", "-") not in known:
+                hint = did_you_mean(key, known) or f"there is {', '.join(known)}"
+                raise UsageError(f"{path}: {key!r} cannot be set in [{command}]: {hint}")
+        defaults[command] = {key.replace("-", "_"): value for key, value in values.items()}
+    return defaults
 
 
 # Typer prints all but the first paragraph dimmed.
