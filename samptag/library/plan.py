@@ -202,8 +202,8 @@ def _wanted(field: str, decided: Sequence[Word]) -> list[str]:
         # As genres are written in files: "new age" as New Age; a word with capitals of its own stays.
         words = [word.tag for word in decided if word.category == field]
         return [_SPELLINGS.get(word, word.title() if word.islower() else word) for word in words]
-    words = "; ".join(word.tag for word in decided if field == "grouping" or word.category != "genre")
-    return [words if field == "grouping" else f"[MOOD: {words}]"] if words else []
+    joined = "; ".join(word.tag for word in decided if field == "grouping" or word.category != "genre")
+    return [joined if field == "grouping" else f"[MOOD: {joined}]"] if joined else []
 
 
 def _merged(field: str, old: list[str], wanted: list[str], mode: Mode) -> list[str]:
