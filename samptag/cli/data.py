@@ -54,7 +54,7 @@ def check(
     from samptag.data import survey
 
     quiet_codecs()
-    dataset = _open(root, format, split, subset, progress)
+    dataset = open_data(root, format, split, subset, progress)
     with progress_bar(progress) as bar:
         found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
     if as_json:
@@ -89,7 +89,7 @@ def prepare(
     from samptag.data import build_cache
 
     quiet_codecs()
-    dataset = _open(root, format, split, subset, progress)
+    dataset = open_data(root, format, split, subset, progress)
     with progress_bar(progress) as bar:
         built = build_cache(
             dataset,
@@ -157,7 +157,8 @@ def unpack(
     note(f"{folder}: {count} clips unpacked; the zip's parts are no longer needed")
 
 
-def _open(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:
+def open_data(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:
+    """The data set, with a bar while its clips are measured."""
     from samptag.data import open_dataset
 
     with progress_bar(progress) as bar:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from samptag.cli.console import SOME_FAILED, note, progress_bar, terminal
+from samptag.cli.data import open_data
 from samptag.cli.options import Device, Format, Progress, Subset, complete_weights, under
 from samptag.cli.output import quiet_codecs, standard_output, text_file
 from samptag.errors import UsageError
@@ -169,7 +170,6 @@ def evaluate_command(
     if part not in ("train", "valid", "test"):
         name, part = split, "test"
 
-    from samptag.data import open_dataset
     from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
     from samptag.evaluation.perturb import parse_perturbation
     from samptag.evaluation.predictions import scores_to_csv
@@ -180,9 +180,7 @@ def evaluate_command(
     perturbations = [parse_perturbation(text) for text in perturb or ()]
 
     def opened(folder: Path) -> Dataset:
-        with progress_bar(progress) as bar:
-            measuring = partial(bar, "measuring clips")
-            dataset = open_dataset(folder, format=format, split=name or None, subset=subset, progress=measuring)
+        dataset = open_data(folder, format, name or None, subset, progress)
         if ranks.leads:
             clips = f"{len(dataset.select(part))} {part} clips"
             note(f"{folder}: {dataset.format}, split {dataset.split_name} ({dataset.split_hash}): {clips}")

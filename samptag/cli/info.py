@@ -116,11 +116,10 @@ def _facts() -> dict[str, Any]:
 
 
 def _weights(store: Store, entry: WeightsEntry) -> dict[str, Any]:
-    if not store.installed_path(entry.name).exists():
-        problem = "comes with samptag" if entry.file else "not installed"
-        return {"name": entry.name, "installed": False, "problem": problem}
-    damage = store.problem(entry)
-    return {"name": entry.name, "installed": damage is None, "problem": damage}
+    problem: str | None = "comes with samptag" if entry.file else "not installed"
+    if store.installed_path(entry.name).exists():
+        problem = store.problem(entry)
+    return {"name": entry.name, "installed": problem is None, "problem": problem}
 
 
 def _version(package: str) -> str:

@@ -110,23 +110,20 @@ def _index(db: str | None, model: str | None, *, n_songs: int) -> Iterator[Calla
     from samptag.report import FEW_SONGS
 
     path = default_path() if db is None else Path(db)
-    if n_songs > FEW_SONGS or (db is None and not path.is_file()):
-        yield lambda result: []
-        return
-    from samptag.library.songs import choose_weights
-
     with ExitStack() as stack:
-        try:
-            database = Database(path, create=False)
-            stack.callback(database.close)
-            weights = choose_weights(database, resolve(model or DEFAULT))
-        except LibraryError as problem:
-            if db is not None:
-                raise
-            detail(f"no neighbours from the index: {problem}")
-            yield lambda result: []
-            return
-        yield partial(_nearest, database, weights)
+        find = None
+        if n_songs <= FEW_SONGS and (db is not None or path.is_file()):
+            from samptag.library.songs import choose_weights
+
+            try:
+                database = Database(path, create=False)
+                stack.callback(database.close)
+                find = partial(_nearest, database, choose_weights(database, resolve(model or DEFAULT)))
+            except LibraryError as problem:
+                if db is not None:
+                    raise
+                detail(f"no neighbours from the index: {problem}")
+        yield find or (lambda result: [])
 
 
 def _nearest(database: Database, weights: Weights, result: TrackResult) -> list[Neighbour]:

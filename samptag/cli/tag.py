@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -214,18 +215,20 @@ def tag(
     if over_time and (form != TABLE or not on_terminal):
         raise UsageError("--over-time draws on a terminal; --taggram FILE writes the same scores")
     selection = _selection(tags or [], top, threshold, decide, card=tagger.card)
-    writer = _writer(
-        form,
-        on_terminal=on_terminal,
-        over_time=over_time,
-        tables=single or (files_from is None and len(inputs) <= MOST_TABLES),
-        by_category=tagger.card.tag_categories is not None and (selection.usual or decide),
-    )
+    writer: type[Writer] = TsvWriter if form == TABLE else FORMATS[form]
+    if form == TABLE and on_terminal:
+        from samptag.cli.table import CategoryWriter, LineWriter, StripWriter, TableWriter
+
+        by_category = tagger.card.tag_categories is not None and (selection.usual or decide)
+        one_each = single or (files_from is None and len(inputs) <= MOST_TABLES)
+        tables = CategoryWriter if by_category else TableWriter
+        writer = StripWriter if over_time else tables if one_each else LineWriter
     about = About(selection=selection, card=tagger.card, paths=tuple(item.path for item in inputs), single=single)
     quiet_codecs()
+    work, size = partial(tagger.tag_many, taggram=by_segment), attrgetter("size")
     if not ranks.leads:
         with ranks.joined():
-            for _ in _results(tagger, [], ranks, taggram=by_segment):
+            for _ in ranks.spread([], work, size=size):
                 pass
         return
 
@@ -246,8 +249,9 @@ def tag(
         todo = [item for item in inputs if item.path not in kept]
         meter = Meter(todo, asked=progress)
         stack.callback(meter.bar.clear)
-        results = _results(tagger, todo, ranks, taggram=by_segment, on_seconds=meter.seconds)
-        stack.enter_context(closing(results))
+        if ranks.world_size == 1:
+            work = partial(work, on_seconds=meter.seconds)
+        results = stack.enter_context(closing(ranks.spread(todo, work, size=size)))
         # Results and progress may share one screen, and take turns on it.
         turns = meter.bar.aside if on_terminal else nullcontext
         try:
@@ -336,20 +340,6 @@ def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> 
     return tagger
 
 
-def _writer(form: str, *, on_terminal: bool, over_time: bool, tables: bool, by_category: bool) -> type[Writer]:
-    if form != TABLE:
-        return FORMATS[form]
-    if not on_terminal:
-        return TsvWriter
-    from samptag.cli.table import CategoryWriter, LineWriter, StripWriter, TableWriter
-
-    if over_time:
-        return StripWriter
-    if not tables:
-        return LineWriter
-    return CategoryWriter if by_category else TableWriter
-
-
 def _selection(
     asked: Sequence[str], top: int | None, threshold: float | None, decide: bool, *, card: ModelCard
 ) -> Selection:
@@ -384,14 +374,6 @@ def _deciding_weights() -> str:
             if path is not None and read_card(path).cutoffs:
                 names.append(name)
     return f": take --model {' or '.join(names)}" if names else ", nor do any others that are installed"
-
-
-def _results(
-    tagger: Tagger, todo: list[Input], ranks: Ranks, *, taggram: bool, on_seconds: Callable[[float], None] | None = None
-) -> Generator[TrackResult, None, None]:
-    """The results in order, of all processes that torchrun started; seconds are told of by a process on its own."""
-    work = partial(tagger.tag_many, taggram=taggram, on_seconds=on_seconds if ranks.world_size == 1 else None)
-    return ranks.spread(todo, work, size=lambda item: item.size)
 
 
 def tell(result: TrackResult) -> None:

@@ -243,22 +243,19 @@ def save_learned(lesson: Lesson, *, base: str | os.PathLike[str], name: str, sou
 
     `base` are the weights whose body it has; `source` says in the card where the labels came from.
     """
-    body = load_weights(base)
-    config = dataclasses.replace(body.card.config, n_tags=len(lesson.learned))
+    body, learned = load_weights(base), lesson.learned
     card = ModelCard(
         name=name,
-        config=config,
-        tags=tuple(word.word for word in lesson.learned),
+        config=dataclasses.replace(body.card.config, n_tags=len(learned)),
+        tags=tuple(word.word for word in learned),
         licence=body.card.licence,
         training_data=f"{lesson.songs} songs labelled by {source}; body of {body.card.name}: {body.card.training_data}",
-        description=f"{len(lesson.learned)} words learned by samptag learn on {body.card.name}",
+        description=f"{len(learned)} words learned by samptag learn on {body.card.name}",
         source="samptag learn",
-        tag_categories=None if lesson.category is None else (lesson.category,) * len(lesson.learned),
-        cutoffs={word.word: round(word.cutoff, 4) for word in lesson.learned},
-        cutoff_evidence={
-            word.word: CutoffEvidence(precision=round(word.precision, 3), on="human") for word in lesson.learned
-        },
-        evidence={word.word: _evidence(word, lesson.songs, source) for word in lesson.learned},
+        tag_categories=None if lesson.category is None else (lesson.category,) * len(learned),
+        cutoffs={word.word: round(word.cutoff, 4) for word in learned},
+        cutoff_evidence={w.word: CutoffEvidence(precision=round(w.precision, 3), on="human") for w in learned},
+        evidence={word.word: _evidence(word, lesson.songs, source) for word in learned},
     )
     # In float32, which holds whatever the body is stored in: its embeddings must stay the same to the last bit.
     save_model(path, {**body.tensors, "head.weight": lesson.weight, "head.bias": lesson.bias}, card=card)

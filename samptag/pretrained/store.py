@@ -55,15 +55,13 @@ class Store:
         """All names: those of the registry, and the user's own imports."""
         return (*self.registry.entries, *self.imported_names())
 
-    def problem(self, entry: WeightsEntry) -> str | None:
-        """Why the installed file of `entry` cannot be used, or None; a quick look, without torch.
+    def problem(self, entry: WeightsEntry, path: Path | None = None) -> str | None:
+        """Why the installed file of `entry` (or that at `path`) cannot be used, or None; a quick look, without torch.
 
         A file kept as published is compared with its digest. A converted one must have its full length and come from
         the published file; its content is compared with the digest inside it when it is loaded.
         """
-        return self._problem_of(entry, self.installed_path(entry.name))
-
-    def _problem_of(self, entry: WeightsEntry, path: Path) -> str | None:
+        path = path or self.installed_path(entry.name)
         try:
             if entry.format == "samptag":
                 return entry.checksums.problem(path)
@@ -90,7 +88,7 @@ class Store:
         path, entry = self.present(name), self.registry.entries.get(name)
         if path is None:
             raise WeightsError(f"{name} is not installed" if entry else self._unknown(name))
-        problem = None if entry is None else self._problem_of(entry, path)
+        problem = None if entry is None else self.problem(entry, path)
         if problem is not None:
             raise WeightsError(f"{path}: {problem}; 'samptag weights pull --force {name}' installs it again")
         card = read_weights(path).card
