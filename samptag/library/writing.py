@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from samptag.errors import LibraryError, SamptagError
@@ -58,14 +59,11 @@ def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> I
     recover(database)
     if not plan.changed:
         return
-    with database.transaction() as connection:
-        cursor = connection.execute(
-            "INSERT INTO runs (began, weights, fields, mode) VALUES (?, ?, ?, ?)",
-            (time.time(), plan.model, ",".join(plan.fields), plan.mode),
-        )
-        run = int(cursor.lastrowid or 0)
+    facts = (time.time(), plan.model, ",".join(plan.fields), plan.mode)
+    question = "INSERT INTO runs (began, weights, fields, mode) VALUES (?, ?, ?, ?)"
+    run = int(database.connection.execute(question, facts).lastrowid or 0)
     for file in plan.changed:
-        yield run, _attempt(file.path, lambda file=file: _write_file(database, run, plan, file, touch))  # type: ignore[misc]
+        yield run, _attempt(file.path, partial(_write_file, database, run, plan, file, touch))
 
 
 def undo_run(database: Database, run: int | None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
@@ -82,7 +80,7 @@ def undo_run(database: Database, run: int | None, *, split_links: bool = False) 
     rows = database.rows("SELECT id, path FROM writes WHERE run = ? AND state = 'done' ORDER BY id DESC", number)
     for row, name in rows:
         path = os.fsdecode(name)
-        yield number, _attempt(path, lambda row=row, path=path: _undo_file(database, row, path, split_links))  # type: ignore[misc]
+        yield number, _attempt(path, partial(_undo_file, database, row, path, split_links))
 
 
 def runs(database: Database) -> list[Run]:
@@ -113,8 +111,7 @@ def recover(database: Database) -> None:
             _settle(database, number, "undone" if undoing else "done", path)
         else:  # the file is as it was
             step = "UPDATE writes SET state = 'done'" if undoing else "DELETE FROM writes"
-            with database.transaction() as connection:
-                connection.execute(f"{step} WHERE id = ?", (number,))
+            database.connection.execute(f"{step} WHERE id = ?", (number,))
 
 
 def _attempt(path: str, action: Callable[[], None]) -> Outcome:
@@ -139,12 +136,9 @@ def _write_file(database: Database, run: int, plan: WritePlan, file: FilePlan, t
             raise SamptagError(f"{file.path}: its {change.field} changed after the plan was made")
     old = {"had_tags": tags.had_tags, "fields": {field: tags.raw(field) for field in fields}}
     new = {change.field: list(change.new) for change in file.changes}
-    with database.transaction() as connection:
-        cursor = connection.execute(
-            "INSERT INTO writes (run, path, state, old, new, copy) VALUES (?, ?, 'copying', ?, ?, ?)",
-            (run, os.fsencode(file.path), json.dumps(old), json.dumps(new), os.fsencode(_copy_name(target))),
-        )
-        number = int(cursor.lastrowid or 0)
+    step = "INSERT INTO writes (run, path, state, old, new, copy) VALUES (?, ?, 'copying', ?, ?, ?)"
+    facts = (run, os.fsencode(file.path), json.dumps(old), json.dumps(new), _copy_name(target))
+    number = int(database.connection.execute(step, facts).lastrowid or 0)
 
     def alter(copy: TagFile) -> None:
         for field, values in new.items():
@@ -168,10 +162,8 @@ def _undo_file(database: Database, number: int, path: str, split_links: bool) ->
     if any(tags.get(field) != values for field, values in new.items()):
         raise SamptagError(f"{path}: it changed since it was written and is left alone")
     wanted = {field: [(name, value) for name, value in raw] for field, raw in old["fields"].items()}
-    with database.transaction() as connection:
-        connection.execute(
-            "UPDATE writes SET state = 'undoing', copy = ? WHERE id = ?", (os.fsencode(_copy_name(target)), number)
-        )
+    step = "UPDATE writes SET state = 'undoing', copy = ? WHERE id = ?"
+    database.connection.execute(step, (_copy_name(target), number))
 
     def alter(copy: TagFile) -> None:
         for field, raw in wanted.items():
@@ -223,11 +215,8 @@ def _replace(
             os.utime(copy)
         _sync(copy, os.O_RDWR)
         made = os.stat(copy)
-        with database.transaction() as connection:
-            connection.execute(
-                "UPDATE writes SET state = ?, copy_inode = ?, copy_size = ?, copy_mtime_ns = ? WHERE id = ?",
-                (ready, made.st_ino, made.st_size, made.st_mtime_ns, number),
-            )
+        step = "UPDATE writes SET state = ?, copy_inode = ?, copy_size = ?, copy_mtime_ns = ? WHERE id = ?"
+        database.connection.execute(step, (ready, made.st_ino, made.st_size, made.st_mtime_ns, number))
         now = os.stat(target)
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
             raise SamptagError(f"{path}: it changed while it was being written and is left alone")
@@ -250,10 +239,10 @@ def _checked(path: str, target: str, size: int, mtime_ns: int, *, split_links: b
     return status
 
 
-def _copy_name(target: str) -> str:
+def _copy_name(target: str) -> bytes:
     """A name beside the file that nothing else has: hidden, and with the suffix by which formats are told."""
-    path = Path(target)
-    return os.path.join(os.path.dirname(target), f".samptag-{secrets.token_hex(8)}{path.suffix[:16]}")
+    name = f".samptag-{secrets.token_hex(8)}{Path(target).suffix[:16]}"
+    return os.fsencode(os.path.join(os.path.dirname(target), name))
 
 
 def _settle(database: Database, number: int, state: str, path: bytes) -> None:
