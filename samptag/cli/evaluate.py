@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from samptag.evaluation.report import EvaluationReport, Interval, Macro
 
 Measure: TypeAlias = "tuple[float, Interval | None]"
+"""A value and its interval."""
 
 COLUMNS = (
     *("model", "split", "hash", "clips", "groups", "protocol", "condition", "tag", "positives"),
@@ -300,12 +301,9 @@ def _as_tables(report: EvaluationReport) -> Group:
         losses = _headed(report, "condition", "ROC-AUC", "loss", "PR-AUC", "loss")
         losses.add_row(Text(_CLEAN), f"{report.macro.roc_auc:.4f}", "", f"{report.macro.pr_auc:.4f}", "")
         for degraded in report.perturbations:
-            cells = []
-            for value, loss in zip(
-                _measures(degraded.macro), (degraded.roc_auc_loss, degraded.pr_auc_loss), strict=True
-            ):
-                cells += [f"{value[0]:.4f}", _shown(loss.value, loss.ci95, sign="+")]
-            losses.add_row(Text(degraded.perturbation), *cells)
+            roc, pr = (_shown(d.value, d.ci95, sign="+") for d in (degraded.roc_auc_loss, degraded.pr_auc_loss))
+            macro = degraded.macro
+            losses.add_row(Text(degraded.perturbation), f"{macro.roc_auc:.4f}", roc, f"{macro.pr_auc:.4f}", pr)
         tables.append(losses)
     return Group(*tables)
 
