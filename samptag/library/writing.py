@@ -60,8 +60,8 @@ def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> I
     if not plan.changed:
         return
     facts = (time.time(), plan.model, ",".join(plan.fields), plan.mode)
-    question = "INSERT INTO runs (began, weights, fields, mode) VALUES (?, ?, ?, ?)"
-    run = int(database.connection.execute(question, facts).lastrowid or 0)
+    step = "INSERT INTO runs (began, weights, fields, mode) VALUES (?, ?, ?, ?)"
+    run = int(database.connection.execute(step, facts).lastrowid or 0)
     for file in plan.changed:
         yield run, _attempt(file.path, partial(_write_file, database, run, plan, file, touch))
 
