@@ -62,13 +62,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """The command line with the commands of these names."""
-    app = typer.Typer(
-        name="samptag",
-        invoke_without_command=True,
-        pretty_exceptions_enable=False,
-        pretty_exceptions_show_locals=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+    settings = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(name="samptag", invoke_without_command=True, context_settings=settings)
     app.callback()(_root)
     for name in names:
         module, _, attribute = COMMANDS[name].partition(":")

@@ -26,11 +26,9 @@ def index(
     db: Db = None,
     model: Model = None,
     prune: Annotated[
-        bool, typer.Option("--prune", metavar="", help="Then forget the songs that are missing from these folders.")
+        bool, typer.Option("--prune", help="Then forget the songs that are missing from these folders.")
     ] = False,
-    status: Annotated[
-        bool, typer.Option("--status", metavar="", help="Only show what the index holds; nothing is heard.")
-    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show what the index holds; nothing is heard.")] = False,
     json: Json = False,
     device: Device = "auto",
     jobs: Inputs = None,

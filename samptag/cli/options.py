@@ -120,7 +120,6 @@ Model = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        "--device",
         metavar="DEVICE",
         envvar="SAMPTAG_DEVICE",
         help="auto, cpu, cuda, cuda:N or mps.",
@@ -131,7 +130,6 @@ Device = Annotated[
 Hop = Annotated[
     float | None,
     typer.Option(
-        "--hop",
         metavar="SECONDS",
         help="Distance between the starts of segments, 0.5 for a finer picture; by default they touch.",
         rich_help_panel=weights_panel,
@@ -157,7 +155,6 @@ Inputs = Annotated[
 Db = Annotated[
     str | None,
     typer.Option(
-        "--db",
         metavar="FILE",
         envvar="SAMPTAG_DB",
         help="The index.",
@@ -180,12 +177,10 @@ Heard = Annotated[
 
 # Of the commands that read data sets.
 Format = Annotated[
-    str | None,
-    typer.Option("--format", metavar="NAME", help=f"The data set's layout: {', '.join(FORMATS)}; detected by default."),
+    str | None, typer.Option(metavar="NAME", help=f"The data set's layout: {', '.join(FORMATS)}; detected by default.")
 ]
-Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="A named split, such as mtat-pons-2018.")]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="A named split, such as mtat-pons-2018.")]
 Subset = Annotated[
-    str | None,
-    typer.Option("--subset", metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme."),
+    str | None, typer.Option(metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme.")
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; by default one a processor.")]
+Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one a processor.")]
