@@ -43,14 +43,8 @@ class TableWriter(Writer):
         super().__init__(out, about)
         self.console = terminal(out)
         self._count = 0
-        tags, shown = about.card.tags, about.selection.tags
-        self.categories = list(
-            dict.fromkeys(
-                category
-                for tag, category in zip(tags, about.card.tag_categories or (), strict=False)
-                if shown is None or tag in shown
-            )
-        )
+        shown, pairs = about.selection.tags, zip(about.card.tags, about.card.tag_categories or (), strict=False)
+        self.categories = list(dict.fromkeys(category for tag, category in pairs if shown is None or tag in shown))
         longest = max((cell_len(printable(category)) for category in self.categories), default=0)
         self.label_cells = min(CATEGORY_CELLS, longest)
 

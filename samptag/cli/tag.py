@@ -27,7 +27,7 @@ from samptag.cli.options import (
     weights_panel,
 )
 from samptag.cli.output import Interrupts, known_suffix, may_be_replaced, quiet_codecs
-from samptag.cli.writers import EMBEDDINGS, FORMATS, LABELS, TAGGRAMS, About, Selection, TsvWriter, Writer, opened
+from samptag.cli.writers import BESIDE, FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError, WeightsError
 from samptag.files import os_errors_as
 from samptag.lazy import without_collection
@@ -184,15 +184,9 @@ def tag(
     for_files = form != TABLE and FORMATS[form].binary
     _refuse(for_files and on_terminal, f"{form} is no text for a terminal: give --output FILE.{form}")
     by_segment = over_time or taggram is not None or labels is not None
-    beside = [
-        (path, forms[known_suffix(option, path, forms)])
-        for option, path, forms in (
-            ("--taggram", taggram, TAGGRAMS),
-            ("--labels", labels, LABELS),
-            ("--embeddings", embeddings, EMBEDDINGS),
-        )
-        if path is not None
-    ]
+    asked = {"--taggram": taggram, "--labels": labels, "--embeddings": embeddings}
+    named = [(option, path, BESIDE[option]) for option, path in asked.items() if path is not None]
+    beside = [(path, forms[known_suffix(option, path, forms)]) for option, path, forms in named]
 
     ranks = Ranks.from_environment()
     if ranks.world_size > 1 and "-" in (*(paths or ()), files_from):

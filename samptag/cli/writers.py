@@ -424,7 +424,9 @@ def _require_one(about: About, what: str) -> None:
         raise UsageError(f"{what} are of one song, not of {len(about.paths)}; --taggram x.npz takes in many")
 
 
-TAGGRAMS: dict[str, type[Writer]] = {"npz": NpzTaggram, "csv": CsvTaggram, "png": PngTaggram, "svg": SvgTaggram}
-LABELS: dict[str, type[Writer]] = {"txt": AudacityLabels}
-EMBEDDINGS: dict[str, type[Writer]] = {"npz": NpzEmbeddings}
-"""What goes beside the tags, by the suffixes of its files."""
+BESIDE: dict[str, dict[str, type[Writer]]] = {
+    "--taggram": {"npz": NpzTaggram, "csv": CsvTaggram, "png": PngTaggram, "svg": SvgTaggram},
+    "--labels": {"txt": AudacityLabels},
+    "--embeddings": {"npz": NpzEmbeddings},
+}
+"""What goes beside the tags, by the options that ask for it and the suffixes of its files."""
