@@ -162,27 +162,22 @@ def tag(
     form = _form(format, json=json, output=output)
     # Asked now: while results are written, descriptor 1 leads where errors go.
     on_terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
-    _refuse(
-        not paths and files_from is None,
-        "nothing to tag: name files or folders, or - for standard input (see 'samptag tag --help')",
-    )
-    _refuse(null and files_from is None, "-0 says how --files-from is written; give --files-from FILE as well")
-    _refuse(files_from == "-" and "-" in (paths or ()), BOTH_FROM_STDIN)
-    _refuse(
-        form == "csv" and (top is not None or threshold is not None),
-        "csv has a column for every tag: choose columns with --tags, or take --format tsv",
-    )
-    _refuse(not math.isfinite(threshold or 0), f"--threshold {threshold} is not a number between 0 and 1")
-    _refuse(
-        resume and (output is None or form != "jsonl"),
-        "--resume needs --output FILE with --format jsonl, the form whose records are kept one by one",
-    )
-    _refuse(
-        resume and bool(taggram or labels or embeddings),
-        "--resume tags only what is missing: --taggram, --labels and --embeddings would lack the rest",
-    )
-    for_files = form != TABLE and FORMATS[form].binary
-    _refuse(for_files and on_terminal, f"{form} is no text for a terminal: give --output FILE.{form}")
+    if not paths and files_from is None:
+        raise UsageError("nothing to tag: name files or folders, or - for standard input (see 'samptag tag --help')")
+    if null and files_from is None:
+        raise UsageError("-0 says how --files-from is written; give --files-from FILE as well")
+    if files_from == "-" and "-" in (paths or ()):
+        raise UsageError(BOTH_FROM_STDIN)
+    if form == "csv" and (top is not None or threshold is not None):
+        raise UsageError("csv has a column for every tag: choose columns with --tags, or take --format tsv")
+    if threshold is not None and not math.isfinite(threshold):
+        raise UsageError(f"--threshold {threshold} is not a number between 0 and 1")
+    if resume and (output is None or form != "jsonl"):
+        raise UsageError("--resume needs --output FILE with --format jsonl, the form whose records are kept one by one")
+    if resume and (taggram or labels or embeddings):
+        raise UsageError("--resume tags only what is missing: --taggram, --labels and --embeddings would lack the rest")
+    if on_terminal and form != TABLE and FORMATS[form].binary:
+        raise UsageError(f"{form} is no text for a terminal: give --output FILE.{form}")
     by_segment = over_time or taggram is not None or labels is not None
     asked = {"--taggram": taggram, "--labels": labels, "--embeddings": embeddings}
     named = [(option, path, BESIDE[option]) for option, path in asked.items() if path is not None]
@@ -275,11 +270,6 @@ def tag(
     elif meter.n_failed and len(inputs) > 1:
         note(f"{meter.n_failed} of {len(inputs)} inputs failed")
     raise typer.Exit(SOME_FAILED if meter.n_failed else 0)
-
-
-def _refuse(wrong: bool, message: str) -> None:
-    if wrong:
-        raise UsageError(message)
 
 
 def _form(asked: str | None, *, json: bool, output: str | None) -> str:

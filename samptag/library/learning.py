@@ -147,13 +147,9 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
 
 def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _Songs | None:
     """The songs to learn from, one a sound, with their groups: the artist, else the folder."""
-    rows = database.connection.execute(
-        "SELECT s.audio, s.path, s.artist FROM songs s JOIN embeddings e ON e.audio = s.audio AND e.space = ? "
-        "ORDER BY s.path",
-        (weights.space,),
-    )
+    question = "SELECT s.audio, s.path, s.artist FROM songs s JOIN embeddings e ON e.audio = s.audio AND e.space = ?"
     chosen: dict[int, tuple[str, str]] = {}
-    for audio, path, artist in rows:
+    for audio, path, artist in database.connection.execute(f"{question} ORDER BY s.path", (weights.space,)):
         name = os.fsdecode(path)
         if wanted is None or name in wanted:
             chosen.setdefault(audio, (name, fold(artist) or f"folder {os.path.dirname(name)}"))
@@ -312,10 +308,9 @@ def songs_to_label(
     for numbers, vectors in all_embeddings(database, weights.space):
         scores = head_scores(head, vectors).astype(np.float64)
         for column, word in enumerate(lesson.learned):
-            new = [
-                (paths[int(audio)], float(score))
-                for audio, score in zip(numbers, scores[:, column], strict=True)
-                if int(audio) in paths and paths[int(audio)] not in labelled
-            ]
+            pairs = (
+                (paths.get(int(audio)), float(score)) for audio, score in zip(numbers, scores[:, column], strict=True)
+            )
+            new = [(path, score) for path, score in pairs if path is not None and path not in labelled]
             best[word.word] = sorted(best[word.word] + new, key=lambda item: abs(item[1] - 0.5))[:n]
     return best
