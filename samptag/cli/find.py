@@ -21,8 +21,6 @@ from samptag.text import clock, counted, printable
 if TYPE_CHECKING:
     from samptag.library import Library, Song
 
-FIND_SCHEMA, SIMILAR_SCHEMA = "samptag.find/1", "samptag.similar/1"
-
 
 def _complete_sort(context: typer.Context, incomplete: str) -> list[str]:
     """Words, fields and "random", with the minus that was typed."""
@@ -86,7 +84,7 @@ def find(
         songs = library.find(expression, model=model, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
         condition = library.condition(expression, model=model)
         document = {
-            "schema": FIND_SCHEMA,
+            "schema": "samptag.find/1",
             "expression": expression,
             "weights": {"name": weights.name, "sha256": weights.digest},
             "cutoffs": {weights.vocabulary.words[p].tag: weights.vocabulary.cutoff(p) for p in condition.bare},
@@ -146,7 +144,7 @@ def similar(
             model=model,
             device=device,
         )
-        document = {"schema": SIMILAR_SCHEMA, "weights": {"name": weights.name, "sha256": weights.digest}}
+        document = {"schema": "samptag.similar/1", "weights": {"name": weights.name, "sha256": weights.digest}}
         _give_songs(found, library, model, document, output=output, null=null, as_json=json)
 
 

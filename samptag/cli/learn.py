@@ -16,8 +16,6 @@ from samptag.text import counted, valid_text
 if TYPE_CHECKING:
     from samptag.library.learning import Lesson
 
-SCHEMA = "samptag.learn/1"
-
 
 def learn(
     source: Annotated[
@@ -84,7 +82,7 @@ def _show(lesson: Lesson, suggestions: Any) -> None:
 
 def _document(lesson: Lesson, suggestions: Any) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
+        "schema": "samptag.learn/1",
         "songs": lesson.songs,
         "not_in_index": len(lesson.strangers),
         "weights": None if lesson.path is None else str(lesson.path),

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, fetch, check, export and import weights.", no_args_is_help=True)
 
-SCHEMA = "samptag.weights-entry/1"
 _WIDE = 90
 # Bundled weights need no download: they are installed when they are first used.
 _NOT_INSTALLED = {"bundled": "at first use", "remote": "no"}
@@ -323,7 +322,7 @@ def _record(store: Store, name: str, *, file: Path | None = None) -> dict[str, A
     # What a card says of its words beside their categories, as JSON holds it.
     of_words = {} if card is None else card.to_dict()
     return {
-        "schema": SCHEMA,
+        "schema": "samptag.weights-entry/1",
         "name": name,
         "description": getattr(entry or card, "description", ""),
         "tags": tags,

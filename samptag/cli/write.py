@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from samptag.library.plan import Change, WritePlan
     from samptag.library.writing import Outcome, Run
 
-PLAN_SCHEMA, RUNS_SCHEMA = "samptag.write/1", "samptag.runs/1"
 # Options by the panel of the help page that lists them.
 _what = partial(typer.Option, rich_help_panel="What is written")
 _how = partial(typer.Option, rich_help_panel="Doing it")
@@ -163,7 +162,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
     failed = {outcome.path: outcome.error for _, outcome in outcomes if outcome.error}
     if as_json:
         document = {
-            "schema": PLAN_SCHEMA,
+            "schema": "samptag.write/1",
             "weights": {"name": plan.model, "sha256": plan.digest},
             "fields": list(plan.fields),
             "mode": plan.mode,
@@ -227,7 +226,7 @@ def _report_undone(outcomes: list[tuple[int, Outcome]], as_json: bool) -> None:
 
 def _list_runs(runs: list[Run], as_json: bool) -> None:
     if as_json:
-        print_json({"schema": RUNS_SCHEMA, "runs": [vars(run) for run in runs]})
+        print_json({"schema": "samptag.runs/1", "runs": [vars(run) for run in runs]})
         return
     for run in runs:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began))

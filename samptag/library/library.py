@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from samptag.library.writing import Outcome, Run
     from samptag.tagging import Tagger
 
-STATUS_SCHEMA = "samptag.index/1"
-
 
 class Library:
     """An index of music: what a model heard in every song, and what can be done with it.
@@ -510,7 +508,7 @@ def _status(database: Database) -> dict[str, Any]:
     )
     broken = database.rows("SELECT path, error FROM songs WHERE error IS NOT NULL ORDER BY path")
     return {
-        "schema": STATUS_SCHEMA,
+        "schema": "samptag.index/1",
         "path": valid_text(str(database.path)),
         "size": database.path.stat().st_size,
         "songs": count,

@@ -16,7 +16,6 @@ from samptag.library.query import FIELDS, Condition, score_sql
 from samptag.library.words import Vocabulary, fold, near
 from samptag.text import path_fields
 
-SCHEMA = "samptag.song/1"
 _COLUMNS = "s.path, s.artist, s.title, s.album, a.duration, h.scores, h.audio"
 
 
@@ -146,7 +145,7 @@ def limit_artists(songs: Iterable[Song], per_artist: int) -> Iterator[Song]:
 
 def song_record(song: Song) -> dict[str, Any]:
     """The song as JSON: schema samptag.song/1; a path that is not Unicode has its bytes in base64 under path_bytes."""
-    record: dict[str, Any] = {"schema": SCHEMA, **path_fields(song.path)}
+    record: dict[str, Any] = {"schema": "samptag.song/1", **path_fields(song.path)}
     record.update(artist=song.artist, title=song.title, album=song.album, duration=round(song.duration, 3))
     record.update(model=song.model, scores={tag: round(score, 4) for tag, score in song.scores.items()})
     if song.similarity is not None:
