@@ -129,18 +129,18 @@ class _Writer:
         value, _, value_column = _text(value_node)
         if is_field and name.casefold() != "duration":
             return self._compare_text(name.casefold(), operator, value, column)
-        place = None if is_field else self._place(name, column)
+        score_of = None if is_field else self._place(name, column)
         if getattr(value_node.children[0], "type", "") != "NUMBER":
             raise _error(self.expression, value_column, f"{name!r} is compared with a number, not {value!r}")
         number = float(value)
         if operator not in _COMPARISONS:
             raise _error(self.expression, column, f"{operator} is for texts, {name!r} is a number")
-        if place is None:
+        if score_of is None:
             self.values.append(number)
             return f"(ifnull(a.duration, 0) {operator} ?)"
         if not 0 <= number <= 1:
             raise _error(self.expression, value_column, "scores are numbers from 0 to 1")
-        return self._score(place, operator, number)
+        return self._score(score_of, operator, number)
 
     def _place(self, name: str, column: int) -> int:
         place = self.vocabulary.find(name)
