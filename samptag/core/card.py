@@ -7,11 +7,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, ClassVar, TypeVar
 
 from samptag.core.config import Config, Kind, check_kind, config_from_dict
 from samptag.errors import WeightsError
-from samptag.files import os_reason
+from samptag.files import os_errors_as
 
 SCHEMA = "samptag.weights/1"
 METADATA_KEY = "samptag"
@@ -35,10 +36,10 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("n", "of", "tracks", "segments"), int),
     **dict.fromkeys(("roc_auc", "pr_auc", "correlation", "precision"), float),
     **dict.fromkeys(("roc_auc_interval", "pr_auc_interval", "teachers", "tags", "against"), list),
-    **dict.fromkeys(("split", "split_hash"), (str, None)),
+    **dict.fromkeys(("split", "split_hash"), (str, NoneType)),
     **dict.fromkeys(("config", "metrics"), dict),
-    "tag_categories": (list, None),
-    **dict.fromkeys(("cutoffs", "cutoff_evidence", "evidence", "concepts"), (dict, None)),
+    "tag_categories": (list, NoneType),
+    **dict.fromkeys(("cutoffs", "cutoff_evidence", "evidence", "concepts"), (dict, NoneType)),
 }
 
 
@@ -62,10 +63,7 @@ class Record(_Written):
     def from_dict(cls: type[Kept], name: str, values: Any) -> Kept:
         """What JSON says of the word or concept `name`.
 
-        Raises
-        ------
-        ValueError
-            As for the class, or where a field is missing or not what it should be; the message names the word.
+        A ValueError, which names the word, as for the class, or where a field is missing or not what it should be.
         """
         where = cls._where.format(name)
         given = _arguments(cls, where, values, kinds=_KINDS | {"evidence": dict})
@@ -103,6 +101,8 @@ def _arguments(cls: type[Any], where: str, values: Any, *, kinds: Mapping[str, K
 class Evidence(Record):
     """How one word, or a concept that several words make up, was tested.
 
+    A ValueError where a figure is missing, out of its range, or of another kind of evidence.
+
     Parameters
     ----------
     kind : {"human", "teachers", "none"}
@@ -123,11 +123,6 @@ class Evidence(Record):
         Kind "teachers": their names.
     published : str
         Kind "teachers": how well the teachers themselves know the word, in their authors' figures; may be missing.
-
-    Raises
-    ------
-    ValueError
-        Where a figure is missing, out of its range, or of another kind of evidence.
 
     Examples
     --------
@@ -255,7 +250,7 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard(_Written):
-    """What a weights file says about itself.
+    """What a weights file says about itself; a ValueError where tags and network do not fit together.
 
     Parameters
     ----------
@@ -283,11 +278,6 @@ class ModelCard(_Written):
         What is known of each tag, an `Evidence` by tag; tags that are left out are unverified.
     concepts : Mapping or None
         What several tags mean together, a `Concept` by name ("anyone sings").
-
-    Raises
-    ------
-    ValueError
-        Where tags and network do not fit together.
     """
 
     _always = ("split", "split_hash", "tag_categories")
@@ -337,24 +327,15 @@ class ModelCard(_Written):
 
     @classmethod
     def from_dict(cls, values: Any) -> ModelCard:
-        """The card whose fields are `values`.
-
-        Raises
-        ------
-        ValueError
-            Where a field is missing, unknown, or not what it should be.
-        """
+        """The card whose fields are `values`; a ValueError where one is missing, unknown or not what it should be."""
         given = _arguments(cls, "its card", values)
         for name in ("tags", "tag_categories"):
             if not all(isinstance(tag, str) and tag for tag in given.get(name) or ()):
                 raise ValueError(f"the {name} of its card must be names")
         for tag, cutoff in (given.get("cutoffs") or {}).items():
             check_kind(f"the cut-off of {tag!r} in its card", cutoff, float)
-        records: dict[str, type[Record]] = {
-            "cutoff_evidence": CutoffEvidence,
-            "evidence": Evidence,
-            "concepts": Concept,
-        }
+        records: dict[str, type[Record]]
+        records = {"cutoff_evidence": CutoffEvidence, "evidence": Evidence, "concepts": Concept}
         for name, kind in records.items():
             if given.get(name) is not None:
                 given[name] = {key: kind.from_dict(key, record) for key, record in given[name].items()}
@@ -369,10 +350,7 @@ def read_card(path: Path) -> ModelCard:
 def read_metadata(path: Path, text: str | None) -> tuple[ModelCard, Mapping[str, Any], str]:
     """What stands in a safetensors file under `METADATA_KEY`: the card, its fields as they stand there, and the digest.
 
-    Raises
-    ------
-    WeightsError
-        Nothing, or nothing that this samptag reads; the message names `path`.
+    A WeightsError, which names `path`, where that is nothing, or nothing that this samptag reads.
     """
     if text is None:
         raise WeightsError(f"{path} is a safetensors file, but not one of samptag's")
@@ -406,21 +384,14 @@ def header_if_any(path: Path | None) -> tuple[ModelCard | None, str | None]:
 def read_header(path: Path) -> tuple[ModelCard, str]:
     """The card of the weights file `path` and the digest (sha256) of its content, from its first bytes.
 
-    The file must have the length it claims. Its content is compared with its digest when the weights are read.
-
-    Raises
-    ------
-    WeightsError
-        The file cannot be read, is truncated, or is no weights file of samptag's.
+    A WeightsError where the file cannot be read, is not of the length it claims, or is no weights file of samptag's.
+    Its content is compared with its digest when the weights are read.
     """
-    try:
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _LONGEST_HEADER
-            text = file.read(length) if length < _LONGEST_HEADER else b""
-        size = path.stat().st_size
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {os_reason(error)}") from error
+    with os_errors_as(WeightsError, f"cannot read {path}"), path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _LONGEST_HEADER
+        text = file.read(length) if length < _LONGEST_HEADER else b""
+        size = file.seek(0, 2)
     try:
         header = json.loads(text)
         metadata = (header.pop("__metadata__", None) or {}).get(METADATA_KEY)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
+from types import NoneType
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_type_hints
 
 from samptag.errors import UsageError
 
@@ -41,8 +42,8 @@ _SIZES: dict[Architecture, tuple[int, int]] = {
     "won-fcn": (464_000, 64),
 }
 
-Kind: TypeAlias = type | tuple[type | str | None, ...]
-"""What a value from a file may be, where JSON says nothing: a type, or a tuple of types, strings and None."""
+Kind: TypeAlias = type | tuple[type | str, ...]
+"""What a value from a file may be, where JSON says nothing: a type, or a tuple of types and strings."""
 
 _WORDS: dict[type, str] = {
     int: "a whole number",
@@ -51,6 +52,7 @@ _WORDS: dict[type, str] = {
     str: "a text",
     list: "a list",
     dict: "an object",
+    NoneType: "nothing",
 }
 
 
@@ -62,11 +64,11 @@ def check_kind(name: str, value: object, kind: Kind) -> None:
     """
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not any(_is_a(value, each) for each in kinds):
-        words = [_WORDS[k] if isinstance(k, type) else "nothing" if k is None else repr(k) for k in kinds]
+        words = [_WORDS[each] if isinstance(each, type) else repr(each) for each in kinds]
         raise ValueError(f"{name} must be {' or '.join(words)}, not {value!r:.80}")
 
 
-def _is_a(value: object, kind: type | str | None) -> bool:
+def _is_a(value: object, kind: type | str) -> bool:
     if not isinstance(kind, type):
         return value == kind and type(value) is type(kind)
     if isinstance(value, bool):
@@ -77,14 +79,17 @@ def _is_a(value: object, kind: type | str | None) -> bool:
 Described = TypeVar("Described", bound="_Description")
 
 
-class _Description:
-    """What all descriptions do: refuse values of another type, and go into JSON and back."""
+def _kinds(description: type) -> dict[str, Kind]:
+    """What the annotations say of every field."""
+    return {name: get_args(hint) or hint for name, hint in get_type_hints(description).items()}
 
-    _kinds: ClassVar[Mapping[str, Kind]]
+
+class _Description:
+    """What all descriptions do: refuse values of another type than their fields, and go into JSON and back."""
 
     def __post_init__(self) -> None:
         """Refuse what is of another type."""
-        for name, kind in self._kinds.items():
+        for name, kind in _kinds(type(self)).items():
             check_kind(name, getattr(self, name), kind)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,12 +100,9 @@ class _Description:
     def from_dict(cls: type[Described], values: Mapping[str, Any]) -> Described:
         """The description whose fields are `values`; fields left out have their defaults.
 
-        Raises
-        ------
-        ValueError
-            Where a key is unknown, or a value is of another type or out of range.
+        A ValueError where a key is unknown, or a value is of another type or out of range.
         """
-        unknown = sorted(set(values) - cls._kinds.keys())
+        unknown = sorted(set(values) - _kinds(cls).keys())
         if unknown:
             raise ValueError(f"unknown model setting {unknown[0]!r}")
         return cls(**values)
@@ -166,23 +168,9 @@ class ModelConfig(_Description):
     bn_epsilon: float = 1e-3
     odd_zero: OddZero = "end"
 
-    _kinds: ClassVar[Mapping[str, Kind]] = {
-        **dict.fromkeys(("m", "n", "first_filter", "first_stride", "n_tags", "sample_rate"), int),
-        "front_end": get_args(FrontEnd),
-        "block": get_args(Block),
-        "multi_level": bool,
-        "odd_zero": get_args(OddZero),
-        "front_padding": (int, None),
-        **dict.fromkeys(("dropout", "bn_momentum", "bn_epsilon"), float),
-    }
-
     def __post_init__(self) -> None:
         """Refuse numbers that make no network."""
         super().__post_init__()
-        self._check_ranges()
-        self._check_geometry()
-
-    def _check_ranges(self) -> None:
         for name, least in (("m", 2), ("n", 3), ("first_stride", 1), ("n_tags", 1), ("sample_rate", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -199,8 +187,6 @@ class ModelConfig(_Description):
         ):
             if not fits:
                 raise ValueError(f"{name} must be {range_}, not {getattr(self, name)}")
-
-    def _check_geometry(self) -> None:
         # The exponent first: m**n of a slip like n=10**9 would never come back.
         if self.n > 24 or self.input_length > MAX_INPUT_LENGTH:
             raise ValueError(
@@ -285,7 +271,7 @@ _NAME_HELP = "names look like samplecnn-3-9, samplecnn-2-13-4, samplecnn-3-9-res
 
 
 def config_from_name(name: str, **overrides: Any) -> ModelConfig:
-    """The config a model name stands for.
+    """The config a model name stands for; a UsageError where that is no network of the family.
 
     Parameters
     ----------
@@ -298,11 +284,6 @@ def config_from_name(name: str, **overrides: Any) -> ModelConfig:
           features, ``-padP`` for P zeros on each side of the waveform, ``-oddfront`` for an `odd_zero` in front.
     **overrides
         Fields of `ModelConfig` that replace what the name says, such as ``n_tags`` and ``sample_rate``.
-
-    Raises
-    ------
-    UsageError
-        Where the name, or what it stands for, is no network of the family.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -330,15 +311,6 @@ def _fields_of_name(match: re.Match[str]) -> dict[str, Any]:
     return {**result, "m": FRAME_LEVEL_M, "n": _frame_level_depth(numbers["hop"])}
 
 
-def grid_configs() -> tuple[ModelConfig, ...]:
-    """Every network of the paper's grid, in its order: by m, by segment, by number of modules."""
-    return tuple(
-        ModelConfig(m=m, n=n, first_filter=length // m**n, first_stride=length // m**n)
-        for m, length, depths in PAPER_GRID
-        for n in depths
-    )
-
-
 def _grid_stride(m: int, n: int) -> int | None:
     """The first stride of m^n in the paper's grid, of the shorter segment where there are two; None off the grid."""
     for grid_m, length, depths in PAPER_GRID:
@@ -361,17 +333,12 @@ def _frame_level_depth(hop: int) -> int:
 class SpectrogramConfig(_Description):
     """One of the published networks over 96 log-mel bands; what `ModelConfig` is for the m^n family.
 
-    Raises
-    ------
-    ValueError
-        Where the values do not make a network: 16 000 Hz is the only sample rate that these networks know.
+    A ValueError where the values make no network: 16 000 Hz is the only sample rate that these networks know.
     """
 
     architecture: Architecture
     n_tags: int = 50
     sample_rate: int = 16_000
-
-    _kinds: ClassVar[Mapping[str, Kind]] = {"architecture": get_args(Architecture), "n_tags": int, "sample_rate": int}
 
     def __post_init__(self) -> None:
         """Refuse what is no network."""
@@ -404,10 +371,7 @@ Config: TypeAlias = ModelConfig | SpectrogramConfig
 def config_from_dict(values: Mapping[str, Any]) -> Config:
     """The description whose fields are `values`; with an ``architecture`` it is a `SpectrogramConfig`.
 
-    Raises
-    ------
-    ValueError
-        Where a key is unknown, or a value is of another type or out of range.
+    Errors are those of `ModelConfig.from_dict`.
 
     Examples
     --------

@@ -57,10 +57,7 @@ class SampleCNN(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """The logits of every tag, (batch, n_tags), of float32 samples in [-1, 1]; their sigmoid is the score.
 
-        Raises
-        ------
-        ValueError
-            Where the segments are of another length.
+        A ValueError where the segments are of another length.
         """
         return self.classify(self.embed(waveforms))
 
@@ -127,14 +124,9 @@ class Convolution(nn.Module):
     def __init__(self, layer: layout.Convolution) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(layer.n_out, layer.n_in, layer.kernel))
-        self.bias = nn.Parameter(torch.empty(layer.n_out))
+        self.bias = nn.Parameter(torch.zeros(layer.n_out))
         self.pads = layer.pads
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights as Kim 2018 does: he_uniform, biases zero."""
-        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
-        nn.init.zeros_(self.bias)
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")  # as Kim 2018 draws them
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolved activations, as many frames as came in."""

@@ -13,7 +13,7 @@ class Segmenter:
 
     A stream shorter than one segment, whatever `tail` is, comes back as one segment with zeros appended, and `padded`
     says so; a stream without samples has no segments. A hop longer than the segment is allowed and leaves samples
-    between segments unheard: a quick look at long files.
+    between segments unheard: a quick look at long files. A ValueError where a number is below 1 or the tail is unknown.
 
     Parameters
     ----------
@@ -25,11 +25,6 @@ class Segmenter:
         What becomes of samples after the last whole segment: a further segment that ends at the last sample (it
         overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing.
         Where the last segment already ends at the last sample, all three are the same.
-
-    Raises
-    ------
-    ValueError
-        Where a number is below 1 or the tail is unknown.
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:
@@ -51,10 +46,7 @@ class Segmenter:
     def push(self, block: ArrayLike) -> NDArray[np.float32]:
         """The segments, a copy of shape (k, length), that the stream's next samples, (n,), complete; any n, any k.
 
-        Raises
-        ------
-        ValueError
-            Where the block has another shape, or the stream has been finished.
+        A ValueError where the block has another shape, or the stream has been finished.
         """
         samples = np.asarray(block, np.float32)
         if samples.ndim != 1:

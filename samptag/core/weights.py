@@ -31,16 +31,6 @@ from samptag.files import atomic_write, os_errors_as
 if TYPE_CHECKING:
     from samptag.core.model import Model
 
-__all__ = [
-    "LoadedModel",
-    "ModelCard",
-    "Weights",
-    "load_model_file",
-    "model_tensors",
-    "read_weights",
-    "save_model",
-]
-
 # safetensors' names of the types in which floats and integers may be stored.
 _FLOATS, _INTEGERS = ("F32", "F16"), ("I64",)
 _COUNTER = "num_batches_tracked"
@@ -97,10 +87,7 @@ class LoadedModel:
 def read_weights(path: Path) -> Weights:
     """The weights in the file `path`, after comparing them with their digest and with the network they name.
 
-    Raises
-    ------
-    WeightsError
-        The file is missing, truncated, altered, no weights file, or does not fit the network it names.
+    A WeightsError where it is missing, truncated, altered, no weights file, or does not fit that network.
     """
     path = Path(path)
     try:
@@ -128,7 +115,9 @@ def load_model_file(path: Path) -> LoadedModel:
 
 
 def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
-    """Write `model` and `card` to one file, atomically.
+    """Write `model` and `card` to one file, atomically, or raise an OutputError.
+
+    A ValueError where the card is another model's, or a weight is not finite (or not in `dtype`).
 
     Parameters
     ----------
@@ -137,13 +126,6 @@ def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DT
     dtype : dtype
         float32, or float16 for half the size. Only weights are stored in it: biases and the statistics of batch
         normalisation, a hundredth of the file, stay float32, whose range they may need.
-
-    Raises
-    ------
-    ValueError
-        Where the card is another model's, or a weight is not finite (or not in `dtype`).
-    OutputError
-        Where the file cannot be written.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float16):

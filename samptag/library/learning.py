@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.core.card import CutoffEvidence, Evidence
-from samptag.core.weights import ModelCard, save_model
+from samptag.core.card import CutoffEvidence, Evidence, ModelCard
+from samptag.core.weights import save_model
 from samptag.errors import LibraryError
 from samptag.library.database import Database
 from samptag.library.indexing import head_bytes, head_scores, remember_weights

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samptag import __version__
+from samptag.core.card import ModelCard
 from samptag.core.model import SampleCNN
-from samptag.core.weights import ModelCard, save_model
+from samptag.core.weights import save_model
 from samptag.engine.torch_model import memory_errors
 from samptag.errors import DeviceError, SamptagError
 from samptag.evaluation.metrics import agreement, macro, present, weighted_auc

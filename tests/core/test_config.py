@@ -7,8 +7,9 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paper_grid import grid_configs
 
-from samptag.core.config import ModelConfig, config_from_name, grid_configs
+from samptag.core.config import ModelConfig, config_from_name
 from samptag.errors import UsageError
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from paper_grid import grid_configs
 
-from samptag.core.config import grid_configs
 from samptag.core.protocols import paper_counts, segment_starts
 
 PREVIEW = 642_184  # samples of a MagnaTagATune clip of 29.124 s at 22 050 Hz

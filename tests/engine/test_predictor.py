@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paper_grid import grid_configs
 from settled_nets import mono_segments, plain_scores, settled_net
 
-from samptag.core.config import config_from_name, grid_configs
+from samptag.core.config import config_from_name
 from samptag.core.layout import layout
 from samptag.core.model import ModelConfig, SampleCNN
 from samptag.core.weights import load_model_file, read_weights

@@ -7,8 +7,9 @@ import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
+from paper_grid import grid_configs
 
-from samptag.core.config import ModelConfig, grid_configs
+from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN, config_from_name
 from samptag.training import fused
 from samptag.training.distributed import Processes
