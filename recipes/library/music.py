@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samptag.data.listing import read_rows, require_columns
+from samptag.data.listing import read_table
 from samptag.evaluation.predictions import Truth
 
 # Of each track; what follows in a long one sounds much like it, and six teachers hear all of it.
@@ -124,6 +124,5 @@ def _table(path: Path, *needed: str) -> list[dict[str, str]]:
     """The rows of a table; none where there is no singers' table."""
     if path.name == SINGERS and not path.is_file():
         return []
-    (_, header), *rows = read_rows(path, delimiter=",")
-    require_columns(path, header, needed)
+    header, rows = read_table(path, delimiter=",", needed=needed, empty=f"its columns are {', '.join(needed)}")
     return [dict(zip(header, fields, strict=True)) for _, fields in rows]

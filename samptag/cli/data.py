@@ -177,7 +177,7 @@ def _print(found: Survey) -> None:
         ("tags", str(len(dataset.tags))),
     ]
     splits = [(split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}") for split in found.splits]
-    tags = [(tag.tag, tag.category or "", *map(str, tag.positives)) for tag in found.tags]
+    tags = [(tag, category or "", *map(str, positives)) for tag, category, positives in found.tags]
     if not sys.stdout.isatty():
         problems = (("problem", problem.kind, problem.path, problem.message) for problem in found.problems)
         write_lines([*facts, *(("part", *row) for row in splits), *(("tag", *row) for row in tags), *problems])

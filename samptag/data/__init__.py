@@ -32,17 +32,10 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "FORMATS": "samptag.data.formats",
-        "SPLITS": "samptag.data.dataset",
-        "AudioCache": "samptag.data.cache",
-        "Clip": "samptag.data.dataset",
-        "Dataset": "samptag.data.dataset",
-        "Problem": "samptag.data.dataset",
-        "Survey": "samptag.data.check",
-        "build_cache": "samptag.data.cache",
-        "detect_format": "samptag.data.formats",
+        **dict.fromkeys(("AudioCache", "build_cache"), "samptag.data.cache"),
+        **dict.fromkeys(("Survey", "survey"), "samptag.data.check"),
+        **dict.fromkeys(("SPLITS", "Clip", "Dataset", "Problem"), "samptag.data.dataset"),
+        **dict.fromkeys(("FORMATS", "detect_format", "open_dataset"), "samptag.data.formats"),
         "list_audio": "samptag.data.listing",
-        "open_dataset": "samptag.data.formats",
-        "survey": "samptag.data.check",
     },
 )

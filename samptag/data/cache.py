@@ -79,10 +79,7 @@ class AudioCache:
     def read(self, start: int, out: NDArray[np.int16]) -> None:
         """Fill `out` with the samples of one clip from `start` on, a place counted as in `starts`.
 
-        Raises
-        ------
-        DatasetError
-            The clip's file is gone or shorter than it was.
+        A DatasetError where the clip's file is gone or shorter than it was.
         """
         if not len(out):
             return
@@ -117,16 +114,12 @@ def build_cache(
     segment_length: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioCache:
-    """The decoded audio of all clips of `dataset`; what the cache lacks is decoded first.
+    """The decoded audio of all clips of `dataset`, at `sample_rate` Hz; what the cache lacks is decoded first.
 
     Several processes may ask for the same clips: one decodes, the others wait.
 
     Parameters
     ----------
-    dataset : Dataset
-        What to decode.
-    sample_rate : int
-        Hz.
     directory : Path, optional
         Where caches lie; by default ``files.cache_folder("audio")``.
     jobs : int, optional

@@ -20,7 +20,7 @@ _RATE = 22_050
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSummary:
-    """One split: its clips, the groups they come from, and their hours (None where no header tells)."""
+    """One split: its clips, the groups they come from, and their hours (none where no header tells)."""
 
     name: str
     clips: int
@@ -29,22 +29,18 @@ class SplitSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagSummary:
-    """One tag and the number of clips that carry it, per split in the order train, valid, test."""
-
-    tag: str
-    category: str | None
-    positives: tuple[int, int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Survey:
     """A data set looked at."""
 
     dataset: Dataset
     splits: tuple[SplitSummary, ...]
-    tags: tuple[TagSummary, ...]
     problems: tuple[Problem, ...]  # the data set's own and those found in the audio
+
+    @property
+    def tags(self) -> list[tuple[str, str | None, list[int]]]:
+        """Every tag with its category, and the numbers of clips that carry it, in the order of `SPLITS`."""
+        tags, positives = self.dataset.tags, self.dataset.positives().T.tolist()
+        return list(zip(tags, self.dataset.tag_categories or (None,) * len(tags), positives, strict=True))
 
     @property
     def ok(self) -> bool:
@@ -63,8 +59,8 @@ class Survey:
             "hours": round(sum(split.hours for split in self.splits), 3),
             "splits": [{**vars(split), "hours": round(split.hours, 3)} for split in self.splits],
             "tags": [
-                {"tag": tag.tag, "category": tag.category, **dict(zip(SPLITS, tag.positives, strict=True))}
-                for tag in self.tags
+                {"tag": tag, "category": category, **dict(zip(SPLITS, positives, strict=True))}
+                for tag, category, positives in self.tags
             ],
             "ok": self.ok,
             "problems": [vars(problem) for problem in self.problems],
@@ -78,17 +74,10 @@ def survey(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
-    """What `dataset` holds, and which of its clips cannot be read.
+    """What `dataset` holds, and which of its clips cannot be read, looked at in `jobs` threads (None: one a core).
 
-    Parameters
-    ----------
-    decode : bool
-        Decode every clip to its end, which finds truncated ones and measures the hours; otherwise only headers are
-        read, and hours are what they say.
-    jobs : int, optional
-        Threads; by default one a core.
-    progress : callable, optional
-        Called with (clips done, clips in all).
+    With `decode` every clip is decoded to its end, which finds truncated ones and measures the hours; otherwise only
+    headers are read, and hours are what they say. `progress` is called with (clips done, clips in all).
     """
     seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
     problems = list(dataset.problems)
@@ -101,12 +90,7 @@ def survey(
     for split, count in dataset.counts().items():
         groups = {clip.group for clip in clips if clip.split == split}
         summaries.append(SplitSummary(name=split, clips=count, groups=len(groups), hours=seconds[split] / 3600))
-    categories = dataset.tag_categories or (None,) * len(dataset.tags)
-    tags = [
-        TagSummary(tag=tag, category=category, positives=(int(train), int(valid), int(test)))
-        for tag, category, (train, valid, test) in zip(dataset.tags, categories, dataset.positives().T, strict=True)
-    ]
-    return Survey(dataset=dataset, splits=tuple(summaries), tags=tuple(tags), problems=tuple(problems))
+    return Survey(dataset=dataset, splits=tuple(summaries), problems=tuple(problems))
 
 
 def _look(clip: Clip, *, decode: bool) -> tuple[float, Problem | None]:

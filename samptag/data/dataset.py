@@ -15,11 +15,7 @@ from samptag.errors import DatasetError
 
 SPLITS = ("train", "valid", "test")
 
-_WORDS = {
-    "train": ("train", "training"),
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test", "testing"),
-}
+_WORDS = {"train": ("train", "training"), "valid": ("valid", "validation", "val", "dev"), "test": ("test", "testing")}
 _SHARES = (("test", 0.1), ("valid", 0.1))
 
 ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "left-out", "split", "tag"]
@@ -104,13 +100,7 @@ class Dataset:
     tag_categories: tuple[str, ...] | None = None
 
     def select(self, split: str) -> tuple[Clip, ...]:
-        """The clips of one split, in order.
-
-        Raises
-        ------
-        DatasetError
-            `split` is not train, valid or test, or holds no clip.
-        """
+        """The clips of one split, in order; a DatasetError where there is none, or it is not train, valid or test."""
         if split not in SPLITS:
             raise DatasetError(f"there is no split {split!r}: say {', '.join(SPLITS)}")
         chosen = tuple(clip for clip in self.clips if clip.split == split)
@@ -127,10 +117,8 @@ class Dataset:
 
     def counts(self) -> dict[str, int]:
         """The number of clips per split."""
-        counts = dict.fromkeys(SPLITS, 0)
-        for clip in self.clips:
-            counts[clip.split] += 1
-        return counts
+        counts = Counter(clip.split for clip in self.clips)
+        return {split: counts[split] for split in SPLITS}
 
     def positives(self) -> NDArray[np.int64]:
         """The number of clips that carry each tag, in the order of `SPLITS`, shape (3, n_tags)."""
@@ -161,12 +149,7 @@ def make_dataset(
 ) -> Dataset:
     """A `Dataset` with its clips ordered by split, its hash computed, and empty splits and tags noted as problems.
 
-    `expected_counts` are the published numbers of clips, where they are known.
-
-    Raises
-    ------
-    DatasetError
-        No clip is left.
+    `expected_counts` are the published numbers of clips, where they are known. A DatasetError where no clip is left.
     """
     ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
     found = list(problems)

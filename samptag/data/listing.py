@@ -41,14 +41,42 @@ def read_rows(path: Path, *, delimiter: str, quoted: bool = True) -> Iterator[tu
         raise DatasetError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def require_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> None:
-    """Refuse a `header` that lacks a name in `needed`, or has one twice."""
+def read_table(
+    path: Path, *, delimiter: str, needed: Sequence[str], empty: str
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header of a CSV or TSV file, and its rows with their line numbers, each as long as the header.
+
+    A DatasetError, with `empty` as advice, where the file has no header; or where that lacks a column in `needed`, or
+    has one twice.
+    """
+    rows = read_rows(path, delimiter=delimiter)
+    first = next(rows, None)
+    if first is None:
+        raise DatasetError(f"{path}: empty; {empty}")
+    header = [name.strip() for name in first[1]]
     missing = [name for name in needed if name not in header]
     if missing:
         raise DatasetError(f"{path}: column {', '.join(map(repr, missing))} is missing; found {', '.join(header[:8])}")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DatasetError(f"{path}: column {', '.join(map(repr, twice))} appears twice")
+
+    def whole() -> Iterator[tuple[int, list[str]]]:
+        for line, fields in rows:
+            if len(fields) != len(header):
+                raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
+            yield line, fields
+
+    return header, whole()
+
+
+def note_line(
+    lines: dict[str, str], key: str, *, path: Path, line: int, shown: str | None = None, place: str | None = None
+) -> None:
+    """Remember in `lines` where `path` has `key`, called `shown` and `place`; refuse it where it was there already."""
+    if key in lines:
+        raise DatasetError(f"{path}, line {line}: {shown or key} appears in {lines[key]} already")
+    lines[key] = place or f"line {line}"
 
 
 class AudioListing:

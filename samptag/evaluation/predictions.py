@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samptag.data.listing import read_rows
+from samptag.data.listing import note_line, read_rows
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
 from samptag.text import counted, first_names
@@ -200,13 +200,11 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[int]) -> 
 
 
 def _keys(path: Path, rows: Sequence[tuple[int, list[str]]]) -> tuple[str, ...]:
-    lines: dict[str, int] = {}
+    lines: dict[str, str] = {}
     for line, fields in rows:
         if not fields[0]:
             raise DatasetError(f"{path}, line {line}: the path is empty")
-        if fields[0] in lines:
-            raise DatasetError(f"{path}, line {line}: {fields[0]} appears in line {lines[fields[0]]} already")
-        lines[fields[0]] = line
+        note_line(lines, fields[0], path=path, line=line)
     return tuple(lines)
 
 

@@ -13,7 +13,7 @@ any of them does. Several TEACHERs are opinions: the word's logit is the mean of
 people.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from samptag.data.listing import read_rows, require_columns
+from samptag.data.listing import note_line, read_table
 from samptag.errors import DatasetError
 from samptag.text import did_you_mean, first_names
 
@@ -153,26 +153,16 @@ class Vocabulary:
 def read_vocabulary(path: Path) -> Vocabulary:
     """The vocabulary in a CSV file; see the module for what its columns hold.
 
-    Raises
-    ------
-    DatasetError
-        The file cannot be read, a column is missing, or a row is not a word with sources; the message names the line.
+    A DatasetError, which names the line, where a column is missing, or a row is not a word with sources.
     """
-    rows = list(read_rows(path, delimiter=","))
-    if not rows:
-        raise DatasetError(f"{path}: empty; the first row should be word,category,sources")
-    header = [name.strip() for name in rows[0][1]]
-    require_columns(path, header, ("word", "category", "sources"))
-    words = tuple(_parse(path, line, header, fields) for line, fields in rows[1:])
+    needed = ("word", "category", "sources")
+    header, rows = read_table(path, delimiter=",", needed=needed, empty=f"the first row should be {','.join(needed)}")
+    words = tuple(_parse(path, line, dict(zip(header, map(str.strip, fields), strict=True))) for line, fields in rows)
     if not words:
         raise DatasetError(f"{path}: no words below the header")
-    lines: dict[str, int] = {}
+    lines: dict[str, str] = {}
     for word in words:
-        if word.word.casefold() in lines:
-            raise DatasetError(
-                f"{path}, line {word.line}: {word.word!r} appears in line {lines[word.word.casefold()]} already"
-            )
-        lines[word.word.casefold()] = word.line
+        note_line(lines, word.word.casefold(), path=path, line=word.line, shown=repr(word.word))
         if bool(word.category) != bool(words[0].category):
             raise DatasetError(f"{path}, line {word.line}: give every word a category, or none of them")
     return Vocabulary(words=words, name=str(path))
@@ -198,29 +188,20 @@ def side_by_side(tags: Mapping[str, Sequence[str]]) -> Vocabulary:
     return Vocabulary(words=tuple(TaughtWord(word=word, sources=sources) for word, sources in words.items()))
 
 
-def _parse(path: Path, line: int, header: Sequence[str], fields: Sequence[str]) -> TaughtWord:
-    if len(fields) != len(header):
-        raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
-    row = {name: field.strip() for name, field in zip(header, fields, strict=True)}
+def _parse(path: Path, line: int, row: Mapping[str, str]) -> TaughtWord:
     if not row["word"]:
         raise DatasetError(f"{path}, line {line}: the word is empty")
     sources: dict[str, tuple[str, ...]] = {}
-    for teacher, tag in _sources(f"{path}, line {line}", row["sources"]):
+    for source in row["sources"].split(";"):
+        teacher, colon, tag = (part.strip() for part in source.partition(":"))
+        if not (teacher and colon and tag):
+            raise DatasetError(
+                f"{path}, line {line}: {source.strip()!r} is not a source; write TEACHER:tag, and ';' between several"
+            )
         if tag in sources.get(teacher, ()):
             raise DatasetError(f"{path}, line {line}: the source {teacher}:{tag} appears twice")
         sources[teacher] = (*sources.get(teacher, ()), tag)
     return TaughtWord(word=row["word"], category=row["category"], sources=sources, line=line)
-
-
-def _sources(where: str, text: str) -> Iterator[tuple[str, str]]:
-    """(teacher, tag) of every source in a cell."""
-    for source in text.split(";"):
-        teacher, colon, tag = (part.strip() for part in source.partition(":"))
-        if not (teacher and colon and tag):
-            raise DatasetError(
-                f"{where}: {source.strip()!r} is not a source; write TEACHER:tag, and ';' between several"
-            )
-        yield teacher, tag
 
 
 def _teachers_called(name: str, teachers: Sequence[str] | Mapping[str, object]) -> list[str]:

@@ -32,12 +32,8 @@ def _reader(name: str) -> Any:
 def detect_format(root: Path, *, labelled: bool = True) -> str:
     """The format of what lies in `root` (one of `FORMATS`), by the files that only such a data set has.
 
-    Without the need of labels, folders are music, and their names no tags.
-
-    Raises
-    ------
-    DatasetError
-        There is no such path, nothing is recognised, or two data sets lie in one folder.
+    Without the need of labels, folders are music, and their names no tags. A DatasetError where there is no such path,
+    nothing is recognised, or two data sets lie in one folder.
     """
     if not root.exists():
         raise DatasetError(f"{root}: no such folder or manifest")

@@ -9,19 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from samptag.data.dataset import Clip, Dataset, make_dataset
-from samptag.data.listing import find_audio_root, list_audio, read_rows
+from samptag.data.listing import find_audio_root, list_audio, note_line, read_rows
 from samptag.errors import DatasetError
 
 EXPECTS = "splits/split-0"
 
-# subset -> the infix of its TSV files.
-SUBSETS = {
-    "top50tags": "_top50tags",
-    "full": "",
-    "genre": "_genre",
-    "instrument": "_instrument",
-    "moodtheme": "_moodtheme",
-}
+SUBSETS = ("top50tags", "full", "genre", "instrument", "moodtheme")
 _PARTS = {"train": "train", "validation": "valid", "test": "test"}
 _NAME = re.compile(r"jamendo-([0-4])(?:-(\w+))?")
 
@@ -55,7 +48,7 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
         raise DatasetError(
             f"{root}: no split-0/autotagging-train.tsv; get data/splits of the mtg-jamendo-dataset repository"
         )
-    rows = _read_split(folder / f"split-{number}", infix=SUBSETS[subset])
+    rows = _read_split(folder / f"split-{number}", infix="" if subset == "full" else f"_{subset}")
     names, categories, raw = _name_tags({tag for row in rows for tag in row.tags})
     index = {tag: position for position, tag in enumerate(raw)}
     # A key of each layout in turn, so that a sample of the list meets whichever is there.
@@ -104,14 +97,11 @@ def _read_split(folder: Path, *, infix: str) -> list[_Row]:
         for line, fields in table:
             if len(fields) < 6:
                 raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of at least 6")
-            key, place = fields[3], f"{path.name}, line {line}"
-            if key in lines:
-                raise DatasetError(f"{path}, line {line}: {key} appears in {lines[key]} already")
-            lines[key] = place
+            note_line(lines, fields[3], path=path, line=line, place=f"{path.name}, line {line}")
             bad = next((tag for tag in fields[5:] if "---" not in tag), None)
             if bad is not None:
                 raise DatasetError(f"{path}, line {line}: {bad!r} is not CATEGORY---TAG")
-            rows.append(_Row(fields[1], key, split, tuple(fields[5:])))
+            rows.append(_Row(fields[1], fields[3], split, tuple(fields[5:])))
     if not rows:
         raise DatasetError(f"{folder}: the split's files list no track")
     return rows

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, choose_split, make_dataset, named_part, split_by_group
-from samptag.data.listing import list_audio, read_rows, read_text, require_columns
+from samptag.data.listing import list_audio, note_line, read_table, read_text
 from samptag.errors import DatasetError
 
 EXPECTS = "manifest.csv or .jsonl"
@@ -68,7 +68,9 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
     if path is None:
         raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")
     rows, tags, problems = _read(path)
-    _refuse_duplicates(path, rows)
+    lines: dict[str, str] = {}
+    for row in rows:
+        note_line(lines, _key(os.path.join(path.parent, row.path)), path=path, line=row.line, shown=row.path)
     aside = Counter(row.split.lower() for row in rows if row.split.lower() in _SET_ASIDE)
     for word, count in sorted(aside.items()):
         problems.append(Problem("left-out", str(path), f"{count} rows with split {word!r} are set aside"))
@@ -91,12 +93,8 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
 
 
 def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
-    columns: tuple[str, ...] = ()
-    problems: list[Problem] = []
-    if path.suffix.lower() in (".csv", ".tsv"):
-        records, columns, problems = _table_records(path)
-    else:
-        records = _json_records(path)
+    is_table = path.suffix.lower() in (".csv", ".tsv")
+    records, columns, problems = _table_records(path) if is_table else (_json_records(path), (), [])
     rows = [_parse(path, line, record, columns) for line, record in records]
     if not rows:
         raise DatasetError(f"{path}: lists no clips")
@@ -106,27 +104,24 @@ def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
 
 def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tuple[str, ...], list[Problem]]:
     """The records of a CSV or TSV, its tag columns when it has no column `tags`, and those that are almost such."""
-    table = list(read_rows(path, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    if not table:
-        raise DatasetError(f"{path}: empty; the first row should name the columns")
-    header = [name.strip() for name in table[0][1]]
-    require_columns(path, header, ("path",))
-    for line, fields in table[1:]:
-        if len(fields) != len(header):
-            raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    header, rows = read_table(
+        path, delimiter=delimiter, needed=("path",), empty="the first row should name the columns"
+    )
+    table = list(rows)
     columns: list[str] = []
     problems: list[Problem] = []
     free = [] if "tags" in header else [place for place, name in enumerate(header) if name not in _RESERVED]
     for place in free:
-        words = [(line, fields[place]) for line, fields in table[1:] if not _is_number(fields[place])]
+        words = [(line, fields[place]) for line, fields in table if not _is_number(fields[place])]
         if not words:
             columns.append(header[place])
-        elif any(fields[place].strip() and _is_number(fields[place]) for _, fields in table[1:]):
+        elif any(fields[place].strip() and _is_number(fields[place]) for _, fields in table):
             # Titles may be numbers too, so it is no error; but one typing mistake must not lose a tag unseen.
             line, word = words[0]
             message = f"{path}, line {line}: column {header[place]!r} is not used as a tag: {word!r} is not a number"
             problems.append(Problem("left-out", header[place], message))
-    return ((line, dict(zip(header, fields, strict=True))) for line, fields in table[1:]), tuple(columns), problems
+    return ((line, dict(zip(header, fields, strict=True))) for line, fields in table), tuple(columns), problems
 
 
 def _is_number(text: str) -> bool:
@@ -202,15 +197,6 @@ def _label(value: Any, tag: str, where: str) -> float:
 
 def _key(path: str) -> str:
     return os.path.normpath(path).replace(os.sep, "/")
-
-
-def _refuse_duplicates(path: Path, rows: list[_Row]) -> None:
-    seen: dict[str, int] = {}
-    for row in rows:
-        key = _key(os.path.join(path.parent, row.path))
-        if key in seen:
-            raise DatasetError(f"{path}, line {row.line}: {row.path} appears in line {seen[key]} already")
-        seen[key] = row.line
 
 
 def _splits(path: Path, rows: list[_Row]) -> list[str]:

@@ -18,8 +18,7 @@ from samptag.data.listing import find_audio_root, list_audio, read_text
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as
 
-EXPECTS = "filtered_list_train.cP"
-TRAIN_LIST = EXPECTS
+EXPECTS = TRAIN_LIST = "filtered_list_train.cP"
 TEST_LIST = "filtered_list_test.cP"
 LABELS = "msd_id_to_tag_vector.cP"
 TO_7DIGITAL = "MSD_id_to_7D_id.pkl"
@@ -68,12 +67,8 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
 
 def _members(folder: Path, *, n_tags: int) -> tuple[list[tuple[str, str, str, NDArray[np.float32]]], list[Problem]]:
     """(track, key, split, labels) of every listed track, and those whose path or tags are not known."""
-    training = _checked(folder / TRAIN_LIST, list)
-    lists = {
-        "train": training[:TRAIN_COUNT],
-        "valid": training[TRAIN_COUNT:],
-        "test": _checked(folder / TEST_LIST, list),
-    }
+    training, test = (_checked(folder / name, list) for name in (TRAIN_LIST, TEST_LIST))
+    lists = {"train": training[:TRAIN_COUNT], "valid": training[TRAIN_COUNT:], "test": test}
     vectors, to_7digital, to_path = (_checked(folder / name, dict) for name in (LABELS, TO_7DIGITAL, TO_PATH))
     members: list[tuple[str, str, str, NDArray[np.float32]]] = []
     problems: list[Problem] = []

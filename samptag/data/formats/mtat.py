@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from samptag.audio.headers import mp3_seconds
 from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset
-from samptag.data.listing import find_audio_root, list_audio, read_rows, require_columns
+from samptag.data.listing import find_audio_root, list_audio, note_line, read_table
 from samptag.data.measure import measure_files
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
 
-EXPECTS = "annotations_final.csv"
-
-ANNOTATIONS = EXPECTS
+EXPECTS = ANNOTATIONS = "annotations_final.csv"
 ZIP_PARTS = ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003")
 CLEAN, PONS = "mtat-clean-2017", "mtat-pons-2018"
 
@@ -45,9 +43,7 @@ def find(root: Path) -> Path | None:
 
 def _find_annotations(root: Path) -> Path | None:
     beside = root / ANNOTATIONS
-    if beside.is_file():
-        return beside
-    return next(iter(sorted(root.glob(f"*/{ANNOTATIONS}"))), None)
+    return beside if beside.is_file() else min(root.glob(f"*/{ANNOTATIONS}"), default=None)
 
 
 def folder_split(folder: str) -> str | None:
@@ -121,25 +117,17 @@ def _audio_root(root: Path, annotations: Path, rows: list[_Row]) -> Path:
 
 
 def _read_annotations(path: Path) -> list[_Row]:
-    table = read_rows(path, delimiter="\t")
-    try:
-        _, header = next(table)
-    except StopIteration:
-        raise DatasetError(f"{path}: empty; it should list 25 863 clips") from None
-    require_columns(path, header, ("mp3_path", *TAGS))
+    needed = ("mp3_path", *TAGS)
+    header, table = read_table(path, delimiter="\t", needed=needed, empty="it should list 25 863 clips")
     columns, where = [header.index(tag) for tag in TAGS], header.index("mp3_path")
     rows: list[_Row] = []
-    lines: dict[str, int] = {}
+    lines: dict[str, str] = {}
     for line, fields in table:
-        if len(fields) != len(header):
-            raise DatasetError(f"{path}, line {line}: {len(fields)} columns instead of {len(header)}")
         key = fields[where]
         split = folder_split(key.split("/")[0])
         if split is None or key.count("/") != 1:
             raise DatasetError(f"{path}, line {line}: mp3_path {key!r} is not FOLDER/NAME.mp3 with a folder 0 to f")
-        if key in lines:
-            raise DatasetError(f"{path}, line {line}: {key} appears in line {lines[key]} already")
-        lines[key] = line
+        note_line(lines, key, path=path, line=line)
         bad = next((fields[column] for column in columns if fields[column] not in ("0", "1")), None)
         if bad is not None:
             raise DatasetError(f"{path}, line {line}: a label is {bad!r}; every label must be 0 or 1")
