@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args, get_type_hints
 
 from samptag.errors import UsageError
 
@@ -79,17 +79,17 @@ def _is_a(value: object, kind: type | str) -> bool:
 Described = TypeVar("Described", bound="_Description")
 
 
-def _kinds(description: type) -> dict[str, Kind]:
-    """What the annotations say of every field."""
-    return {name: get_args(hint) or hint for name, hint in get_type_hints(description).items()}
-
-
 class _Description:
-    """What all descriptions do: refuse values of another type than their fields, and go into JSON and back."""
+    """What all descriptions do: refuse values that their annotations do not allow, and go into JSON and back."""
+
+    _kinds: ClassVar[Mapping[str, Kind]] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls._kinds = {name: get_args(hint) or hint for name, hint in get_type_hints(cls).items() if name != "_kinds"}
 
     def __post_init__(self) -> None:
         """Refuse what is of another type."""
-        for name, kind in _kinds(type(self)).items():
+        for name, kind in self._kinds.items():
             check_kind(name, getattr(self, name), kind)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class _Description:
 
         A ValueError where a key is unknown, or a value is of another type or out of range.
         """
-        unknown = sorted(set(values) - _kinds(cls).keys())
+        unknown = sorted(set(values) - cls._kinds.keys())
         if unknown:
             raise ValueError(f"unknown model setting {unknown[0]!r}")
         return cls(**values)
