@@ -18,7 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from bench import machine
 from samptag.core.model import SampleCNN, config_from_name
-from samptag.training import Processes
+from samptag.training import Processes, TrainConfig
 from samptag.training.fused import Workers, training_forward
+from samptag.training.recipe import MODERN
 
 NAME = "samplecnn-3-9"
 PAPER_BATCH = 23
@@ -95,15 +96,9 @@ def made(name: str) -> Contender:
     frozen, workers = FROZEN_MODULES[name.removesuffix(MIXED)], Workers()
     for module in [] if frozen is None else [model.front, *model.body[:frozen]]:
         module.eval().requires_grad_(False)
-    forward = training_forward(
-        model,
-        device=torch.device("cpu"),
-        processes=Processes(),
-        workers=workers,
-        frozen_encoder=False,
-        frozen_modules=frozen,
-        mixed_precision=name.endswith(MIXED),
-    )
+    recipe = replace(MODERN, mixed_precision=name.endswith(MIXED))
+    config = TrainConfig(data="", recipe=recipe, freeze_modules=frozen)
+    forward = training_forward(model, config, device=torch.device("cpu"), processes=Processes(), workers=workers)
     return contender(name, model, forward, PAPER_BATCH, workers)
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from samptag.core.protocols import paper_counts
 from samptag.data import AudioCache, Dataset, build_cache
 from samptag.engine.predictor import Predictor
 from samptag.errors import DatasetError
+from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
 
@@ -40,24 +42,12 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Segments:
-    """A list of segments of a cache.
+    """A list of segments of a cache; arrays have shape (n,)."""
 
-    Attributes
-    ----------
-    clips : ndarray of int64, (n,)
-        Row of the clip in the list of clips that was asked about.
-    starts : ndarray of int64, (n,)
-        First sample, counted as in `AudioCache.starts`.
-    lengths : ndarray of int64, (n,)
-        Samples there are; zeros follow up to `width`.
-    width : int
-        Samples of each, as they are handed on.
-    """
-
-    clips: Places
-    starts: Places
-    lengths: Places
-    width: int
+    clips: Places  # row of the clip in the list of clips that was asked about
+    starts: Places  # first sample, counted as in `AudioCache.starts`
+    lengths: Places  # samples there are; zeros follow up to `width`
+    width: int  # samples of each, as they are handed on
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -72,14 +62,8 @@ def consecutive_segments(
 ) -> Segments:
     """The segments of `clips` end to end, clip after clip, the same ones every time.
 
-    Parameters
-    ----------
-    clips : ndarray of int64, (n,)
-        Places in the cache, each of a clip with at least one sample.
-    model : ModelConfig
-        The cache has its sample rate.
-    per_clip : int or None
-        At most so many of each clip, evenly spaced.
+    `clips` are places in the cache, (n,), each of a clip with at least one sample; the cache has the sample rate of
+    `model`. Of each clip there are at most `per_clip`, evenly spaced.
     """
     counts = paper_counts(cache.lengths[clips], length=model.input_length, sample_rate=model.sample_rate)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
@@ -205,18 +189,10 @@ class ResidentSource:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Taught:
-    """What a model says about segments.
+    """What a model says about segments."""
 
-    Attributes
-    ----------
-    scores : ndarray of float32, (segments, n)
-        Of tags, in [0, 1]; or embeddings.
-    starts : ndarray of int64, (segments,)
-        Where the segments start, counted as in `AudioCache.starts`, ascending.
-    """
-
-    scores: NDArray[np.float32]
-    starts: Places
+    scores: NDArray[np.float32]  # (segments, n), of tags, in [0, 1]; or embeddings
+    starts: Places  # (segments,), where they start, counted as in `AudioCache.starts`, ascending
 
     def __call__(self, segments: Segments) -> NDArray[np.float32]:
         """What was said, (n, ...), of the segments heard that start nearest to these."""
@@ -227,14 +203,13 @@ class Taught:
         return found
 
 
+Load: TypeAlias = Callable[[Segments], Tensor]
+"""Float32 waveforms of segments, (n, width), in [-1, 1), on the device; or their embeddings, (n, embedding_size)."""
+
+
 def embedded_source(
-    segments: Segments,
-    load: Callable[[Segments], Tensor],
-    *,
-    model: SampleCNN,
-    device: torch.device,
-    processes: Processes,
-) -> Callable[[Segments], Tensor]:
+    segments: Segments, load: Load, *, model: SampleCNN, device: torch.device, processes: Processes
+) -> Load:
     """Embeddings, (n, embedding_size), in place of waveforms, computed once by an encoder that is not trained.
 
     Each process computes those of its share of `segments`, which are all that will be asked for.
@@ -252,7 +227,7 @@ def embedded_source(
 class Prefetcher:
     """Batches loaded ahead by a thread, `AHEAD` of them; `waited_seconds` is how long the caller waited."""
 
-    def __init__(self, load: Callable[[Segments], Tensor], batches: Sequence[Segments]) -> None:
+    def __init__(self, load: Load, batches: Sequence[Segments]) -> None:
         self._load, self._batches = load, batches
         self.waited_seconds = 0.0
 
@@ -274,36 +249,21 @@ class Prefetcher:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """The training and validation clips of a data set, with their decoded audio.
-
-    Attributes
-    ----------
-    model : ModelConfig
-        Of the model that sees the segments.
-    recipe : Recipe
-        How they are taken from the clips.
-    train, valid : ndarray of int64
-        Places of the clips that have sound, in `Dataset.clips`.
-    train_labels, valid_labels : ndarray of float32, (clips, tags)
-        In [0, 1]; zeros where teachers give the labels.
-    teachers : Mapping of str to str
-        Who gives the labels: names of networks, and their digests; empty where the data set has labels.
-    taught : Taught or None
-        What they say about all these clips; about those of the validation alone where there is `live`.
-    live : callable or None
-        Augmented waveforms of training segments, (n, samples) -> what the teachers say about them, (n, tags).
-    """
+    """The training and validation clips of a data set, with their decoded audio."""
 
     dataset: Dataset
     cache: AudioCache
-    model: ModelConfig
-    recipe: Recipe
-    train: Places
+    model: ModelConfig  # of the model that sees the segments
+    recipe: Recipe  # how they are taken from the clips
+    train: Places  # of the clips that have sound, in `Dataset.clips`
     valid: Places
-    train_labels: NDArray[np.float32]
+    train_labels: NDArray[np.float32]  # (clips, tags), in [0, 1]; zeros where teachers give the labels
     valid_labels: NDArray[np.float32]
+    # Who gives the labels: names of networks, and their digests; empty where the data set has labels.
     teachers: Mapping[str, str] = field(default_factory=dict)
+    # What they say about all these clips; about those of the validation alone where there is `live`.
     taught: Taught | None = None
+    # Augmented waveforms of training segments, (n, samples) -> what the teachers say about them, (n, tags).
     live: Callable[[Tensor], Tensor] | None = None
 
     def epoch(self, number: int, *, seed: int) -> Segments:
@@ -323,7 +283,7 @@ class Splits:
         """What a model should say about segments, (n, tags): what teachers say, else `labels` of their clips."""
         return labels[segments.clips] if self.taught is None else self.taught(segments)
 
-    def source(self, device: torch.device, *, resident: bool | None) -> MappedSource | ResidentSource:
+    def source(self, device: torch.device, *, resident: bool | None) -> Load:
         """Where waveforms come from; None: the device's memory when it is CUDA's with room."""
         if resident is None:
             needed = 2 * int(self.cache.lengths[self.clips].sum())
@@ -363,11 +323,9 @@ class Splits:
 
 def decode(
     dataset: Dataset,
+    config: TrainConfig,
     *,
     model: ModelConfig,
-    recipe: Recipe,
-    directory: Path | None,
-    jobs: int | None,
     teachers: Mapping[str, str],
     progress: Callable[[int, int], None] | None,
 ) -> Splits:
@@ -379,8 +337,8 @@ def decode(
     cache = build_cache(
         dataset,
         sample_rate=model.sample_rate,
-        directory=directory,
-        jobs=jobs,
+        directory=None if config.cache is None else Path(config.cache),
+        jobs=config.jobs,
         segment_length=model.input_length,
         progress=progress,
     )
@@ -401,7 +359,7 @@ def decode(
         dataset=dataset,
         cache=cache,
         model=model,
-        recipe=recipe,
+        recipe=config.recipe,
         train=kept["train"],
         valid=kept["valid"],
         train_labels=labels["train"],

@@ -34,6 +34,7 @@ from torch.autograd.function import once_differentiable
 
 from samptag.core.model import Convolution, MelFrontEnd, SampleCNN
 from samptag.engine.torch_model import folded_filters
+from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes, synchronise_norms
 
 T = TypeVar("T")
@@ -169,20 +170,12 @@ def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tenso
 class FusedLayer:
     """One convolution + batch norm + max-pooling + ReLU, trained in place of the modules that own the parameters.
 
-    Only one backward pass may follow each forward pass, and no second forward pass may come between them.
-
-    Parameters
-    ----------
-    block : nn.Module
-        Has a convolution ``conv``, with ``weight`` (out, in, kernel) and ``bias`` (out,), and its batch norm ``bn``,
-        whose running statistics are updated as PyTorch does.
-    reduce : Reduce or None
-        Makes the batch statistics those of all processes together.
-    precision : torch.dtype
-        Of its products, of what it gives and of the gradients that go through it. Statistics and the gradients of the
-        parameters have the parameters' own.
-    frozen : bool
-        The layer is not trained: it normalises by its running statistics, and no gradient goes through it.
+    Only one backward pass may follow each forward pass, and no second forward pass may come between them. `block` has a
+    convolution ``conv``, with ``weight`` (out, in, kernel) and ``bias`` (out,), and its batch norm ``bn``, whose
+    running statistics are updated as PyTorch does; `reduce` makes the batch statistics those of all processes together.
+    `precision` is that of its products, of what it gives and of the gradients that go through it; statistics and the
+    gradients of the parameters have the parameters' own. A `frozen` layer is not trained: it normalises by its running
+    statistics, and no gradient goes through it.
     """
 
     def __init__(
@@ -457,32 +450,25 @@ def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def training_forward(
-    model: SampleCNN,
-    *,
-    device: torch.device,
-    processes: Processes,
-    workers: Workers,
-    frozen_encoder: bool,
-    frozen_modules: int | None = None,
-    mixed_precision: bool = False,
+    model: SampleCNN, config: TrainConfig, *, device: torch.device, processes: Processes, workers: Workers
 ) -> Callable[[Tensor], Tensor]:
     """Waveforms (batch, input_length), or embeddings of a frozen encoder, -> logits (batch, n_tags), for training.
 
-    `frozen_modules` is the number of body modules that are kept as they are, with the front end; None: none is. With
-    `mixed_precision` the CPU computes the layers in bfloat16 where it multiplies that in hardware.
-
     The model's batch norms are replaced where several processes share a batch, and on CUDA its filters are laid out
-    channels-last. With `frozen_encoder` only the classifier runs.
+    channels-last. With a frozen encoder only the classifier runs. In mixed precision the CPU computes the layers in
+    bfloat16 where it multiplies that in hardware.
     """
     if device.type == "cuda":
         _lay_out_channels_last(model)
-    if frozen_encoder:
+    if config.freeze_encoder:
         return model.classify
     synchronise_norms(model, processes, device=device)
     if device.type != "cpu" or model.config.block not in ("plain", "se"):
         return model
-    precision = torch.bfloat16 if mixed_precision and _multiplies_bfloat16() else None
-    return FusedForward(model, processes=processes, workers=workers, frozen_modules=frozen_modules, precision=precision)
+    precision = torch.bfloat16 if config.recipe.mixed_precision and _multiplies_bfloat16() else None
+    return FusedForward(
+        model, processes=processes, workers=workers, frozen_modules=config.freeze_modules, precision=precision
+    )
 
 
 def _multiplies_bfloat16() -> bool:
@@ -510,7 +496,8 @@ def _lay_out_channels_last(model: SampleCNN) -> None:
 class FusedForward:
     """The forward pass of a plain or squeeze-and-excitation model by fused layers, on the CPU.
 
-    The model's parameters are used, and its running statistics updated.
+    The model's parameters are used, and its running statistics updated. `frozen_modules` of the body are kept as they
+    are, with the front end; None: not even that is.
     """
 
     def __init__(

@@ -30,61 +30,31 @@ LEAST_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Everything is ready; the first step comes next.
+    """Everything is ready; the first step comes next."""
 
-    Attributes
-    ----------
-    config : TrainConfig
-        With the model and the recipe that were settled on.
-    splits : Splits
-        The clips that will be trained on and validated with.
-    fast_path : bool
-        Whether the fused CPU layers train.
-    epoch, step : int
-        Where the training goes on: epochs done, and steps done in the one that is open.
-    """
-
-    config: TrainConfig
-    splits: Splits
+    config: TrainConfig  # with the model and the recipe that were settled on
+    splits: Splits  # the clips that will be trained on and validated with
     device: str
     parameters: int
-    fast_path: bool
+    fast_path: bool  # whether the fused CPU layers train
     segments_per_epoch: int
     steps_per_epoch: int
-    epoch: int
-    step: int
+    epoch: int  # where the training goes on: epochs done
+    step: int  # and steps done in the epoch that is open
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """One step is done.
+    """One step is done."""
 
-    Attributes
-    ----------
-    epoch : int
-        From 1.
-    step, steps : int
-        In the epoch, from 1; how many it has.
-    loss : float
-        Mean of the epoch so far.
-    learning_rate : float
-        The classifier's.
-    segments_per_second : float
-        Of the epoch so far, in this run, over all processes.
-    progress : float or None
-        Share of the budget spent; None without a budget.
-    remaining_seconds : float or None
-        Until the budget is spent; None while it is not known.
-    """
-
-    epoch: int
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    segments_per_second: float
-    progress: float | None
-    remaining_seconds: float | None
+    epoch: int  # from 1
+    step: int  # in the epoch, from 1
+    steps: int  # that the epoch has
+    loss: float  # mean of the epoch so far
+    learning_rate: float  # the classifier's
+    segments_per_second: float  # of the epoch so far, in this run, over all processes
+    progress: float | None  # share of the budget spent; None without a budget
+    remaining_seconds: float | None  # until the budget is spent; None while it is not known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from samptag.core.model import Convolution, ModelConfig, SampleCNN
 from samptag.data import open_dataset
 from samptag.errors import UsageError
 from samptag.pretrained import load_model
-from samptag.training.batches import Segments, decode, embedded_source
+from samptag.training.batches import decode, embedded_source
 from samptag.training.checkpoints import (
     LAST,
     MODEL,
@@ -121,15 +121,9 @@ def train(
         if (config.freeze_modules or 0) > model.config.n:
             name, n = model.config.name, model.config.n
             raise UsageError(f"--freeze-modules {config.freeze_modules}: {name} has {n} modules")
-        splits = decode(
-            dataset,
-            model=model.config,
-            recipe=config.recipe,
-            directory=None if config.cache is None else Path(config.cache),
-            jobs=config.jobs,
-            teachers={} if teachers is None else dict(zip(teachers.names, teachers.digests, strict=True)),
-            progress=_telling(preparing, "decoding audio"),
-        )
+        names = {} if teachers is None else dict(zip(teachers.names, teachers.digests, strict=True))
+        progress = _telling(preparing, "decoding audio")
+        splits = decode(dataset, config, model=model.config, teachers=names, progress=progress)
         if state is not None and before is not None:
             stored, now = before.to_dict() | state["facts"], config.to_dict() | splits.facts
             check_same(folder / LAST, stored, now)
@@ -146,20 +140,12 @@ def train(
             )
             live = teachers.live(model=model.config, device=device) if config.live_teachers else None
             splits = replace(splits, taught=taught, live=live)
-        load: Callable[[Segments], Tensor] = splits.source(device, resident=config.resident)
+        load = splits.source(device, resident=config.resident)
         if config.freeze_encoder:
             every = splits.consecutive(splits.clips)
             load = embedded_source(every, load, model=model, device=device, processes=processes)
-        trainer = Trainer(
-            config,
-            model=model,
-            splits=splits,
-            load=load,
-            device=device,
-            processes=processes,
-            out=folder,
-            callback=listener,
-        )
+        where: dict[str, Any] = {"device": device, "processes": processes, "out": folder}
+        trainer = Trainer(config, model=model, splits=splits, load=load, callback=listener, **where)
         _seed_everything(config.seed * 1009 + processes.rank)
         if state is not None:
             trainer.restore(state)

@@ -5,8 +5,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,23 +58,15 @@ SAVE_BEFORE_VALIDATION_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Validation:
-    """How well a model does on the validation clips.
+    """How well a model does on the validation clips."""
 
-    Attributes
-    ----------
-    loss : float
-        Mean over segments and tags of the training loss.
-    roc_auc, pr_auc : float
-        Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
-        `samptag.evaluate` has them by default.
-    agreement : float
-        With teachers, whose targets leave no labels to rank by: the correlation of scores and targets over the
-        segments, mean over tags. NaN without.
-    """
-
-    loss: float
+    loss: float  # mean over segments and tags of the training loss
+    # Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
+    # `samptag.evaluate` has them by default.
     roc_auc: float = math.nan
     pr_auc: float = math.nan
+    # With teachers, whose targets leave no labels to rank by: the correlation of scores and targets over the segments,
+    # mean over tags. NaN without.
     agreement: float = math.nan
 
 
@@ -106,15 +98,7 @@ class Stepper:
         for module in self._frozen:
             module.requires_grad_(False)
         self.workers = Workers()
-        forward = training_forward(
-            model,
-            device=device,
-            processes=processes,
-            workers=self.workers,
-            frozen_encoder=frozen,
-            frozen_modules=lowest,
-            mixed_precision=recipe.mixed_precision,
-        )
+        forward = training_forward(model, config, device=device, processes=processes, workers=self.workers)
         self.fast_path = isinstance(forward, FusedForward)
         self._compiled = config.compiled and not self.fast_path
         self._forward = torch.compile(forward) if self._compiled else forward
@@ -132,30 +116,16 @@ class Stepper:
     ) -> Tensor:
         """Move the weights by one batch; the loss, summed over this process's examples and all tags, not waited for.
 
-        Parameters
-        ----------
-        waveforms : Tensor
-            This process's part of the batch, (segments, samples), on the device; embeddings with a frozen encoder.
-        labels : Tensor
-            Of its examples, (examples, tags); the segments of an example follow one another.
-        batch_size : int
-            Examples of the batch over all processes.
-        spent : float
-            Share of the budget spent, in [0, 1].
-        number : int
-            Of this step in the training, from 1.
-        rng : numpy.random.Generator
-            For the augmentation.
+        The process's part of the batch is `waveforms`, (segments, samples), on the device, or embeddings with a frozen
+        encoder; and `labels`, (examples, tags), where the segments of an example follow one another. `batch_size` is
+        that of all processes, in examples; `spent` the share of the budget spent, in [0, 1]; `number` that of this
+        step in the training, from 1. `rng` augments.
         """
         recipe, heard = self.recipe, self.model.config
         if not self.frozen_encoder:
+            length, rate = heard.input_length, heard.sample_rate
             waveforms, labels = augment(
-                waveforms,
-                labels,
-                how=recipe.augmentation,
-                length=heard.input_length,
-                sample_rate=heard.sample_rate,
-                rng=rng,
+                waveforms, labels, how=recipe.augmentation, length=length, sample_rate=rate, rng=rng
             )
         self.rate = self.schedule.learning_rate(spent)
         for group in self._optimiser.param_groups:
@@ -165,13 +135,18 @@ class Stepper:
             torch._dynamo.mark_dynamic(waveforms, 0)
         mixed = recipe.mixed_precision and self.device.type == "cuda"
         precision = torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext()
-        with self._explain_lack_of_memory(len(waveforms)), self._norms.step(number):
-            if self._live is not None:
-                labels = self._live(waveforms).view(len(labels), -1, labels.shape[1]).mean(dim=1)
-            with precision:
-                logits = self._forward(waveforms)
-            loss = self.loss(logits.float().view(len(labels), -1, labels.shape[1]).mean(dim=1), labels)
-            torch.autograd.backward(loss / (batch_size * labels.shape[1]))
+        try:
+            with memory_errors(), self._norms.step(number):
+                if self._live is not None:
+                    labels = self._live(waveforms).view(len(labels), -1, labels.shape[1]).mean(dim=1)
+                with precision:
+                    logits = self._forward(waveforms)
+                loss = self.loss(logits.float().view(len(labels), -1, labels.shape[1]).mean(dim=1), labels)
+                torch.autograd.backward(loss / (batch_size * labels.shape[1]))
+        except MemoryError:
+            raise DeviceError(
+                f"{self.device} has too little memory for {len(waveforms)} segments a step; lower --batch-size"
+            ) from None
         self.processes.add_gradients(self.parameters)
         if recipe.clip_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip_gradient_norm)
@@ -190,16 +165,6 @@ class Stepper:
     def threads(self) -> AbstractContextManager[None]:
         """Who may use the processor's cores during steps: the fused layers' workers, or each operation."""
         return self.workers.in_charge() if self.fast_path else nullcontext()
-
-    @contextmanager
-    def _explain_lack_of_memory(self, n_segments: int) -> Iterator[None]:
-        try:
-            with memory_errors():
-                yield
-        except MemoryError:
-            raise DeviceError(
-                f"{self.device} has too little memory for {n_segments} segments a step; lower --batch-size"
-            ) from None
 
     def weights(self) -> Mapping[str, Tensor]:
         """The weights to validate and export: the moving average's where there is one."""
@@ -238,52 +203,6 @@ class Stepper:
         if self._average is not None:
             for name, tensor in state["average"].items():
                 self._average.state[name].copy_(tensor)
-
-
-@torch.no_grad()
-def validate(
-    predict: Callable[[Tensor], Tensor],
-    splits: Splits,
-    *,
-    load: Callable[[Segments], Tensor],
-    loss: Callable[[Tensor, Tensor], Tensor],
-    processes: Processes,
-    stopping: Callable[[], bool],
-) -> Validation | None:
-    """The figures of a model in evaluation mode, over all processes; None as soon as `stopping` says so.
-
-    `predict` takes what `load` gives, and `loss` is summed over segments and tags.
-    """
-    segments, labels, batch_size = splits.consecutive(splits.valid), splits.valid_labels, splits.recipe.batch_size
-    mine = segments.take(processes.rows(0, len(segments)))
-    said: list[NDArray[np.float32]] = []
-    wanted: list[NDArray[np.float32]] = []
-    summed = 0.0
-    for first in range(0, len(mine), batch_size):
-        part = mine.take(slice(first, first + batch_size))
-        logits = predict(load(part)).float()
-        wanted.append(splits.targets(part, labels))
-        summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
-        said.append(torch.sigmoid(logits).cpu().numpy())
-        if stopping():
-            return None
-    sums = processes.collect(summed)
-    scores, aims = (
-        np.concatenate([each for part in processes.collect(parts) for each in part]) for parts in (said, wanted)
-    )
-    if not np.isfinite(scores).all():
-        return Validation(math.nan)
-    total = sum(sums) / aims.size
-    if splits.taught is not None:
-        return Validation(total, agreement=agreement(scores, reference=aims, top=1).correlation)
-    clips = np.zeros(labels.shape)
-    np.add.at(clips, segments.clips, scores)
-    clips /= np.bincount(segments.clips, minlength=len(labels))[:, None]
-    # Not by scikit-learn, whose checks of its input take longer than an epoch of a classifier alone.
-    positives, once = present(labels), np.ones((len(clips), 1))
-    areas = [weighted_auc(positives[:, tag], clips[:, tag], once) for tag in range(positives.shape[1])]
-    roc, pr = np.array(areas).reshape(-1, 2).T
-    return Validation(total, macro(roc), macro(pr))
 
 
 @dataclass
@@ -429,17 +348,7 @@ class Trainer:
         # Clocks differ, and saving is done by all processes or by none.
         if self.processes.highest([due])[0]:
             self.save(LAST)
-        self._eval_model.load_state_dict(self.stepper.weights())
-        # One process may give up in the middle; several would wait for each other.
-        alone = self.processes.world_size == 1
-        validation = validate(
-            self._eval_model.classify if self.config.freeze_encoder else self._eval_model,
-            self.splits,
-            load=self.load,
-            loss=self.stepper.loss,
-            processes=self.processes,
-            stopping=lambda: alone and self._signals.received != 0,
-        )
+        validation = self._validate()
         if validation is None:
             return self._signals.received
         # All steps wait for the process that waits longest for its audio.
@@ -468,6 +377,45 @@ class Trainer:
         self._callback(EpochDone(record=record))
         return 0
 
+    @torch.no_grad()
+    def _validate(self) -> Validation | None:
+        """The figures of the weights that would be exported, over all processes; None when a signal breaks it off."""
+        self._eval_model.load_state_dict(self.stepper.weights())
+        predict = self._eval_model.classify if self.config.freeze_encoder else self._eval_model
+        splits, batch_size, loss = self.splits, self.config.recipe.batch_size, self.stepper.loss
+        segments, labels = splits.consecutive(splits.valid), splits.valid_labels
+        mine = segments.take(self.processes.rows(0, len(segments)))
+        said: list[NDArray[np.float32]] = []
+        wanted: list[NDArray[np.float32]] = []
+        summed = 0.0
+        for first in range(0, len(mine), batch_size):
+            part = mine.take(slice(first, first + batch_size))
+            logits = predict(self.load(part)).float()
+            wanted.append(splits.targets(part, labels))
+            summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
+            said.append(torch.sigmoid(logits).cpu().numpy())
+            # One process may give up in the middle; several would wait for each other.
+            if self._signals.received and self.processes.world_size == 1:
+                return None
+        sums = self.processes.collect(summed)
+        scores, aims = (
+            np.concatenate([each for part in self.processes.collect(parts) for each in part])
+            for parts in (said, wanted)
+        )
+        if not np.isfinite(scores).all():
+            return Validation(math.nan)
+        total = sum(sums) / aims.size
+        if splits.taught is not None:
+            return Validation(total, agreement=agreement(scores, reference=aims, top=1).correlation)
+        clips = np.zeros(labels.shape)
+        np.add.at(clips, segments.clips, scores)
+        clips /= np.bincount(segments.clips, minlength=len(labels))[:, None]
+        # Not by scikit-learn, whose checks of its input take longer than an epoch of a classifier alone.
+        positives, once = present(labels), np.ones((len(clips), 1))
+        areas = [weighted_auc(positives[:, tag], clips[:, tag], once) for tag in range(positives.shape[1])]
+        roc, pr = np.array(areas).reshape(-1, 2).T
+        return Validation(total, macro(roc), macro(pr))
+
     def _agree(self) -> tuple[int, bool]:
         """The signal to stop by, 0 for none, and whether to save, in which all processes agree: each has its own clock.
 
@@ -487,8 +435,6 @@ class Trainer:
 
     def _seconds(self) -> float:
         return self.position.seconds + time.monotonic() - self._resumed_at
-
-    # The state
 
     def state(self) -> dict[str, Any]:
         """Everything the training continues from; all processes call it at once."""
@@ -523,8 +469,6 @@ class Trainer:
             for name in names:
                 save_checkpoint(self.out / name, state)
         self._saved_at = time.monotonic()
-
-    # Reports
 
     def _report(self) -> None:
         """Report the step; raise a SamptagError when the loss is not finite any more."""

@@ -19,7 +19,7 @@ from samptag.core.model import BatchNorm, Convolution, FrameConvolution, SampleC
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import Workers, training_forward
-from samptag.training.recipe import MODERN
+from samptag.training.recipe import MODERN, PAPER
 from samptag.training.trainer import Stepper
 
 SUMMED = nn.BCEWithLogitsLoss(reduction="sum")
@@ -82,7 +82,8 @@ def without_dropout(model: SampleCNN) -> SampleCNN:
 
 
 def path(model: SampleCNN, *, device: torch.device) -> Callable[[Tensor], Tensor]:
-    return training_forward(model, device=device, processes=Processes(), workers=Workers(1), frozen_encoder=False)
+    config = TrainConfig(data="", recipe=PAPER)
+    return training_forward(model, config, device=device, processes=Processes(), workers=Workers(1))
 
 
 def step(forward: Callable[[Tensor], Tensor], x: Tensor, *, mixed: bool = False) -> Tensor:

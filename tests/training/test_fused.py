@@ -11,9 +11,10 @@ from paper_grid import grid_configs
 
 from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN, config_from_name
-from samptag.training import fused
+from samptag.training import TrainConfig, fused
 from samptag.training.distributed import Processes
 from samptag.training.fused import FusedForward, Workers, training_forward
+from samptag.training.recipe import PAPER
 
 # The shallowest and the deepest network of each m; that all of the grid compute what they should, the core's tests say.
 ENDS_OF_THE_GRID = [
@@ -155,9 +156,8 @@ def test_the_ends_of_the_grid_learn(config: ModelConfig, media: Path):
 def test_other_blocks_train_by_their_own_forward_pass(name: str, media: Path):
     model = SampleCNN(config_from_name(name, n_tags=3))
     workers = Workers(1)
-    forward = training_forward(
-        model, device=torch.device("cpu"), processes=Processes(), workers=workers, frozen_encoder=False
-    )
+    config = TrainConfig(data="", recipe=PAPER)
+    forward = training_forward(model, config, device=torch.device("cpu"), processes=Processes(), workers=workers)
     assert forward is model
     forward(segments(media, length=model.config.input_length)).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
