@@ -23,30 +23,16 @@ KIM_BLOCK_DROPOUT = 0.2
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution over time with the batch normalisation behind it.
-
-    Attributes
-    ----------
-    name, norm : str
-        What the convolution and its batch normalisation are called.
-    n_in, n_out : int
-        Number of channels.
-    kernel, stride : int
-        In frames; of the front end in samples.
-    pads : tuple of int
-        Zeros before and after its input.
-    of_waveform : bool
-        Whether it convolves the samples, not another layer's frames.
-    """
+    """A convolution over time with the batch normalisation behind it."""
 
     name: str
-    norm: str
-    n_in: int
+    norm: str  # what the batch normalisation is called
+    n_in: int  # channels
     n_out: int
-    kernel: int
+    kernel: int  # in frames; of the front end in samples
     stride: int
-    pads: tuple[int, int]
-    of_waveform: bool = False
+    pads: tuple[int, int]  # zeros before and after its input
+    of_waveform: bool = False  # it convolves the samples, not another layer's frames
 
 
 @dataclass(frozen=True)

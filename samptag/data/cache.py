@@ -40,34 +40,17 @@ _PROBE_BYTES = 16 * 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AudioCache:
-    """The decoded audio of a data set's clips.
+    """The decoded audio of the clips of a data set, in the order of `Dataset.clips`."""
 
-    Attributes
-    ----------
-    files : tuple of Path or None, one a clip
-        Little-endian int16, full scale `samptag.audio.decode.SCALE`; None: left out, the report says why.
-    starts, lengths : ndarray, shape (n_clips,), int64
-        Where the clip of `Dataset.clips` at the same place begins when all are laid end to end, and how many samples it
-        has: 0 where it is left out.
-    sample_rate : int
-        Hz.
-    split_hash : str
-        Hash of the clips that are not left out, with their splits; equal to the data set's when none is.
-    left_out : int
-        Number of clips of length 0.
-    folder : Path
-        Where the files lie.
-    report_path : Path
-        JSON: every clip left out, every clip shorter than a segment, and every clip that decoded with a warning.
-    """
-
+    # Of little-endian int16, full scale `samptag.audio.decode.SCALE`; None: the clip is left out, the report says why.
     files: tuple[Path | None, ...]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    sample_rate: int
-    split_hash: str
-    left_out: int
-    folder: Path
+    starts: NDArray[np.int64]  # (n_clips,), where each begins when all are laid end to end
+    lengths: NDArray[np.int64]  # (n_clips,), how many samples each has: 0 where it is left out
+    sample_rate: int  # Hz
+    split_hash: str  # of the clips that are not left out, with their splits; equal to the data set's when none is
+    left_out: int  # number of clips of length 0
+    folder: Path  # where the files lie
+    # JSON: every clip left out, every clip shorter than a segment, and every clip that decoded with a warning.
     report_path: Path
 
     def clip(self, index: int) -> NDArray[np.int16]:

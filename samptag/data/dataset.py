@@ -32,26 +32,13 @@ _USUAL_WORDS: dict[ProblemKind, str] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
-    """One audio file of a data set.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    key : str
-        Unique name inside the data set: the posix path relative to the folder that holds the audio.
-    split : str
-        "train", "valid" or "test".
-    labels : ndarray, shape (n_tags,), float32, in [0, 1]
-    group : str
-        The track (or artist) the clip comes from; bootstrap intervals resample groups.
-    """
+    """One audio file of a data set."""
 
     path: Path
-    key: str
-    split: str
-    labels: NDArray[np.float32]
-    group: str
+    key: str  # unique name inside the data set: the posix path relative to the folder that holds the audio
+    split: str  # "train", "valid" or "test"
+    labels: NDArray[np.float32]  # (n_tags,), in [0, 1]
+    group: str  # the track (or artist) the clip comes from; bootstrap intervals resample groups
 
 
 @dataclass(frozen=True)
@@ -70,33 +57,16 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """A data set under one named split.
+    """A data set under one named split."""
 
-    Attributes
-    ----------
-    format : str
-        "mtat", "msd", "jamendo", "manifest", "folders" or "music".
-    root : Path
-        The folder or manifest it was opened from.
-    split_name : str
-        For example "mtat-clean-2017"; stands beside every score.
-    split_hash : str
-        `split_hash` of the clips: 16 hexadecimal digits.
-    tags : tuple of str
-        The order of every label vector.
-    tag_categories : tuple of str or None
-        One category a tag ("genre", "instrument", ...) where the data set has them.
-    clips : tuple of Clip
-        Train, then valid, then test; inside a split in the order of the listing.
-    """
-
-    format: str
-    root: Path
-    split_name: str
-    split_hash: str
-    tags: tuple[str, ...]
-    clips: tuple[Clip, ...]
+    format: str  # "mtat", "msd", "jamendo", "manifest", "folders" or "music"
+    root: Path  # the folder or manifest it was opened from
+    split_name: str  # for example "mtat-clean-2017"; stands beside every score
+    split_hash: str  # `split_hash` of the clips: 16 hexadecimal digits
+    tags: tuple[str, ...]  # the order of every label vector
+    clips: tuple[Clip, ...]  # train, then valid, then test; inside a split in the order of the listing
     problems: tuple[Problem, ...] = ()
+    # One category a tag ("genre", "instrument", ...) where the data set has them.
     tag_categories: tuple[str, ...] | None = None
 
     def select(self, split: str) -> tuple[Clip, ...]:

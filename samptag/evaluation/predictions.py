@@ -25,63 +25,34 @@ _GROUP, _PROTOCOL = "group", "protocol"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreTable:
-    """Predictions: one score for each clip and tag.
+    """Predictions: one score for each clip and tag."""
 
-    Attributes
-    ----------
-    name : str
-        What the scores come from: weights, or the file's name.
-    keys, tags : tuple of str
-        The clips' paths, and the tags; each unique.
-    values : ndarray, (clips, tags)
-        Finite; any range, since only the order within a tag counts.
-    protocol : str
-        Which segments of each clip the scores are the mean of; "" where nobody says.
-    weights_sha256 : str or None
-        Digest of the weights that made the predictions; None for those of a file.
-    """
-
-    name: str
-    keys: tuple[str, ...]
-    tags: tuple[str, ...]
-    values: npt.NDArray[np.floating]
-    protocol: str = ""
-    weights_sha256: str | None = None
+    name: str  # what the scores come from: weights, or the file's name
+    keys: tuple[str, ...]  # the clips' paths, each unique
+    tags: tuple[str, ...]  # each unique
+    values: npt.NDArray[np.floating]  # (clips, tags), finite; any range, since only the order within a tag counts
+    protocol: str = ""  # which segments of each clip the scores are the mean of; "" where nobody says
+    weights_sha256: str | None = None  # of the weights that made the predictions; None for those of a file
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
-    """What is known of each clip.
-
-    Attributes
-    ----------
-    labels : ndarray, (clips, tags)
-        In [0, 1].
-    groups : tuple of str
-        The track or artist of each clip.
-    split_name, split_hash : str
-        The data set's named split and its hash; for a file its name and a hash of its rows' paths.
-    part : str
-        "train", "valid" or "test"; "" for a file, which is taken whole.
-    """
+    """What is known of each clip."""
 
     keys: tuple[str, ...]
     tags: tuple[str, ...]
-    labels: npt.NDArray[np.floating]
-    groups: tuple[str, ...]
-    split_name: str
-    split_hash: str
-    part: str = ""
+    labels: npt.NDArray[np.floating]  # (clips, tags), in [0, 1]
+    groups: tuple[str, ...]  # the track or artist of each clip
+    split_name: str  # the data set's named split; for a file its name
+    split_hash: str  # the split's hash; for a file one of its rows' paths
+    part: str = ""  # "train", "valid" or "test"; "" for a file, which is taken whole
 
 
 def read_scores(path: str | Path) -> ScoreTable:
     """The predictions in a CSV file; a column ``group`` is ignored.
 
-    Raises
-    ------
-    DatasetError
-        When the file cannot be read, has no header row, a row is too short or long, a path or tag appears twice, or
-        a score is not a finite number; the message names file, line and column.
+    A DatasetError, which names file, line and column, when the file cannot be read, has no header row, a row is too
+    short or long, a path or tag appears twice, or a score is not a finite number.
     """
     return _read(Path(path), lambda number: None if np.isfinite(number) else "is not a finite number")[0]
 
@@ -89,10 +60,7 @@ def read_scores(path: str | Path) -> ScoreTable:
 def read_truth(path: str | Path) -> Truth:
     """The labels in a CSV file, with its ``group`` column where it has one; otherwise each row is its own group.
 
-    Raises
-    ------
-    DatasetError
-        As `read_scores`, and for a label outside [0, 1] or an empty group.
+    Errors are those of `read_scores`, and for a label outside [0, 1] or an empty group.
     """
     table, groups = _read(Path(path), lambda number: None if 0 <= number <= 1 else "is not in [0, 1]")
     digest = hashlib.sha256("\0".join(sorted(table.keys)).encode("utf-8")).hexdigest()
@@ -107,13 +75,7 @@ def read_truth(path: str | Path) -> Truth:
 
 
 def read_groups(path: str | Path) -> dict[str, str]:
-    """Path -> group of a CSV file with the columns path and group.
-
-    Raises
-    ------
-    DatasetError
-        When the file cannot be read, has other columns, or a path appears twice.
-    """
+    """Path -> group of a CSV file with the columns path and group; a path that appears twice is a DatasetError."""
     file = Path(path)
     rows = _rows(file)
     if len(rows[0][1]) != 2 or rows[0][1][1].strip() != _GROUP:
@@ -134,10 +96,7 @@ def scores_to_csv(scores: ScoreTable) -> str:
 def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> FloatArray:
     """The scores of the given clips and tags, in the given order: float64 (clips, tags).
 
-    Raises
-    ------
-    DatasetError
-        When clips or tags are missing; the message names them.
+    A DatasetError names clips or tags that are missing.
     """
     row_of = {key: row for row, key in enumerate(scores.keys)}
     column_of = {tag: column for column, tag in enumerate(scores.tags)}

@@ -22,27 +22,13 @@ Rows = NDArray[np.int64]
 
 
 def augment(
-    waveforms: Tensor,
-    labels: Tensor,
-    *,
-    how: Augmentation,
-    length: int,
-    sample_rate: int,
-    rng: np.random.Generator,
+    waveforms: Tensor, labels: Tensor, *, how: Augmentation, length: int, sample_rate: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """The varied batch, (segments, length), and its labels: speed, gain and polarity, mixup, noise, and filters.
 
-    Parameters
-    ----------
-    waveforms : Tensor
-        Float32, (segments, how.reach(length)); may be overwritten.
-    labels : Tensor
-        Float32 in [0, 1], (examples, tags); as many segments of each example follow one another. Mixup is drawn for
-        whole examples, everything else for every segment.
-    length : int
-        Samples that the model hears of a segment.
-    rng : numpy.random.Generator
-        What is drawn; the noise itself comes from PyTorch's generator of the device.
+    `waveforms`, float32, (segments, how.reach(length)), may be overwritten. `labels` are float32 in [0, 1], (examples,
+    tags); as many segments of each example follow one another. Mixup is drawn for whole examples, everything else for
+    every segment, from `rng`; the noise itself comes from PyTorch's generator of the device.
     """
     batch, each = len(waveforms), len(waveforms) // len(labels)
     # always the same number of draws, so that one setting does not change what another one draws

@@ -40,79 +40,46 @@ class TrainConfig:
 
     A new option is a field here and a parameter of the same name in `samptag.cli.train`. A resumed training must have
     the same value of it, unless the lists above this class say otherwise.
-
-    Attributes
-    ----------
-    data : str
-        Folder or manifest; see `samptag.data.open_dataset`, also for `format`, `split` and `subset`.
-    model : ModelConfig or None
-        None: that of `init_from`, else samplecnn-3-9. Its number of tags is the data set's.
-    teacher : str or None
-        Names or paths of weights, between commas, whose scores are learned in place of labels.
-    vocabulary : str or None
-        Table of the words to learn and of the teachers' tags that they are made of; see
-        `samptag.training.vocabulary`. None: the teachers' tags.
-    recipe : Recipe
-        Given by name: "modern" is the default, with `init_from` "tune", with `teacher` "distil".
-    live_teachers : bool
-        The teachers hear every training segment as the student does, augmented, in place of the music once; on CUDA
-        unless told otherwise, but for a frozen encoder.
-    init_from : str or None
-        Name or path of weights to start from; a classifier for other tags starts anew.
-    freeze_encoder : bool
-        Train the classifier alone, on embeddings that are computed once.
-    freeze_modules : int or None
-        Keep the front end and so many of the lowest modules as `init_from` has them: most of a step's cost on the CPU.
-    pos_weight : float, "balanced" or None
-        Weight of positives in the loss; "balanced": negatives / positives of each tag, at most 100.
-    seed : int
-        Same seed, data, number of threads and kind of CPU, and a budget that is not wall-clock time: the same weights,
-        bit for bit.
-    epochs, max_steps : int or None
-    max_minutes : float or None
-        The budget; what is reached first ends the training. Without any, the recipe's epochs. Minutes are wall-clock
-        time from the first step on, validation and checkpoints included, over all runs of a resumed training.
-    cache : str or None
-        Where decoded audio is kept; None for the usual place.
-    name, licence : str
-        Of the exported weights; without a name, the folder's.
-    device : str
-        As `samptag.Tagger` takes it.
-    jobs : int or None
-        Threads that decode audio.
-    resident : bool or None
-        Whether the audio is copied to the device's memory; None: on CUDA where there is room.
-    compiled : bool
-        Run the model through torch.compile (not the CPU's fused layers).
-    save_every_minutes : float
-        A checkpoint is also written every so many minutes inside an epoch.
     """
 
-    data: str
+    data: str  # folder or manifest; see `samptag.data.open_dataset`, also for the next three
     format: str | None = None
     split: str | None = None
     subset: str | None = None
-    teacher: str | None = None
+    teacher: str | None = None  # names or paths of weights, between commas, whose scores are learned in place of labels
+    # Table of the words to learn and of the teachers' tags that they are made of; see `samptag.training.vocabulary`.
+    # None: the teachers' tags.
     vocabulary: str | None = None
+    # The teachers hear every training segment as the student does, augmented, in place of the music once; on CUDA
+    # unless told otherwise, but for a frozen encoder.
     live_teachers: bool = False
+    # None: that of `init_from`, else samplecnn-3-9. Its number of tags is the data set's.
     model: ModelConfig | None = None
-    recipe: Recipe = MODERN
-    init_from: str | None = None
-    freeze_encoder: bool = False
+    recipe: Recipe = MODERN  # by name: "modern" is the default, with `init_from` "tune", with `teacher` "distil"
+    init_from: str | None = None  # name or path of weights to start from; a classifier for other tags starts anew
+    freeze_encoder: bool = False  # train the classifier alone, on embeddings that are computed once
+    # Keep the front end and so many of the lowest modules as `init_from` has them: most of a step's cost on the CPU.
     freeze_modules: int | None = None
+    # Weight of positives in the loss; "balanced": negatives / positives of each tag, at most 100.
     pos_weight: float | str | None = None
+    # Same seed, data, number of threads and kind of CPU, and a budget that is not wall-clock time: the same weights,
+    # bit for bit.
     seed: int = 0
+    # The budget; what is reached first ends the training. Without any, the recipe's epochs. Minutes are wall-clock time
+    # from the first step on, validation and checkpoints included, over all runs of a resumed training.
     epochs: int | None = None
     max_steps: int | None = None
     max_minutes: float | None = None
-    cache: str | None = None
-    name: str | None = None
-    licence: str = "unspecified"
-    device: str = "auto"
-    jobs: int | None = None
-    resident: bool | None = None
-    compiled: bool = False
-    save_every_minutes: float = 10.0
+    cache: str | None = None  # where decoded audio is kept; None for the usual place
+    name: str | None = None  # of the exported weights; None: the folder's
+    licence: str = "unspecified"  # of the exported weights
+    device: str = "auto"  # as `samptag.Tagger` takes it
+    jobs: int | None = None  # threads that decode audio
+    resident: bool | None = (
+        None  # whether the audio is copied to the device's memory; None: on CUDA where there is room
+    )
+    compiled: bool = False  # run the model through torch.compile (not the CPU's fused layers)
+    save_every_minutes: float = 10.0  # a checkpoint is also written so often inside an epoch
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for checkpoints; paths are absolute, since a training may be resumed from another folder."""

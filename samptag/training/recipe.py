@@ -20,54 +20,26 @@ CLASSIFIER_EPOCHS = 30
 class Augmentation:
     """How training segments are varied, each draw made anew for every segment of every batch.
 
-    Attributes
-    ----------
-    gain_db : float
-        The gain is uniform in [-gain_db, gain_db] decibels.
-    polarity : float
-        Probability that the waveform's sign is flipped.
-    mixup_probability, mixup_alpha : float
-        Probability that a segment is mixed with another of its batch, and the Beta(alpha, alpha) its share comes from;
-        labels are mixed by the same share (Zhang et al. 2018, mixup).
-    noise_probability : float
-        Probability of added white noise.
-    noise_snr_db : tuple of float
-        Lowest and highest signal-to-noise ratio in decibels, relative to the segment's own power.
-    band_limit_probability : float
-        Probability that everything above a cut-off is removed, as a low-rate codec does.
-    band_limit_hz : tuple of float
-        Lowest and highest cut-off in Hz, drawn evenly on a logarithmic scale.
-    speed_probability : float
-        Probability that the music is played faster or slower, which moves pitch and tempo together.
-    speed : float
-        The factor is between 1 / (1 + speed) and 1 + speed, drawn evenly on a logarithmic scale.
-    equaliser_probability : float
-        Probability of an equaliser with a random level for each octave.
-    equaliser_db : float
-        The levels are uniform in [-equaliser_db, equaliser_db] decibels.
-    band_stop_probability : float
-        Probability that a band of frequencies is removed, as SpecAugment does (Park et al. 2019).
-    band_stop_octaves : float
-        It is up to so many octaves wide, its edges not counted.
-    band_stop_hz : tuple of float
-        Lowest and highest middle of the band in Hz, drawn evenly on a logarithmic scale.
+    Frequencies and speeds are drawn evenly on a logarithmic scale.
     """
 
-    gain_db: float = 0.0
-    polarity: float = 0.0
+    gain_db: float = 0.0  # the gain is uniform in [-gain_db, gain_db] decibels
+    polarity: float = 0.0  # probability that the waveform's sign is flipped
+    # That a segment is mixed with another of its batch, by a share from Beta(alpha, alpha), as its labels are (Zhang et
+    # al. 2018, mixup).
     mixup_probability: float = 0.0
     mixup_alpha: float = 1.0
-    noise_probability: float = 0.0
-    noise_snr_db: tuple[float, float] = (10.0, 40.0)
-    band_limit_probability: float = 0.0
-    band_limit_hz: tuple[float, float] = (3_000.0, 10_000.0)
-    speed_probability: float = 0.0
-    speed: float = 0.06
-    equaliser_probability: float = 0.0
-    equaliser_db: float = 8.0
-    band_stop_probability: float = 0.0
-    band_stop_octaves: float = 1.0
-    band_stop_hz: tuple[float, float] = (100.0, 8_000.0)
+    noise_probability: float = 0.0  # of added white noise
+    noise_snr_db: tuple[float, float] = (10.0, 40.0)  # lowest and highest, relative to the segment's own power
+    band_limit_probability: float = 0.0  # that everything above a cut-off is removed, as a low-rate codec does
+    band_limit_hz: tuple[float, float] = (3_000.0, 10_000.0)  # lowest and highest cut-off
+    speed_probability: float = 0.0  # that it is played faster or slower, which moves pitch and tempo together
+    speed: float = 0.06  # the factor is between 1 / (1 + speed) and 1 + speed
+    equaliser_probability: float = 0.0  # of an equaliser with a random level for each octave
+    equaliser_db: float = 8.0  # the levels are uniform in [-equaliser_db, equaliser_db] decibels
+    band_stop_probability: float = 0.0  # that a band is removed, as SpecAugment does (Park et al. 2019)
+    band_stop_octaves: float = 1.0  # it is up to so many octaves wide, its edges not counted
+    band_stop_hz: tuple[float, float] = (100.0, 8_000.0)  # lowest and highest middle of the band
 
     def reach(self, length: int) -> int:
         """Samples of the music that a segment of `length` samples can be made of."""
@@ -76,95 +48,58 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything about a training that is neither the model, nor the data, nor the budget.
-
-    Attributes
-    ----------
-    segments : {"all", "random", "shifted"}
-        "all": the consecutive segments of every clip, every epoch; "random": as many crops at random places;
-        "shifted": the consecutive ones, each moved by up to a sixteenth of its length.
-    segments_per_clip : int or None
-        At most so many segments of one clip in an epoch, and in its validation (there evenly spaced); None: all.
-    segments_per_example : int
-        So many segments of one clip are heard together, and the mean of their logits is held against the clip's labels,
-        which say what is in the clip, not in every segment of it. Validation hears segments one by one.
-    batch_size : int
-        Segments a step, over all processes.
-    msd_batch_size : int or None
-        The same for the Million Song Dataset; None: no other.
-    full_batches : bool
-        Every batch has `batch_size` segments, and those left over are dropped for the epoch (of each subset); False: a
-        rest of less than half a batch joins the batch before it, and a larger one is a batch of its own.
-    subsets : int
-        Segments are shuffled inside this many interleaved subsets of the clips, one subset after another; fewer on data
-        sets that do not fill a hundred batches a subset.
-    initialisation : {"he_uniform", "keras-1.1.0", "resemul"}
-        How a new model's convolutions are drawn; see `samptag.training.run.initialise`.
-    dropout : float or None
-        Share of the embedding dropped in training; None: what the model says.
-    bn_epsilon : float or None
-    odd_zero : {"front", "end"} or None
-        What a new model has of these fields of `ModelConfig` (`odd_zero` where m is even); None: what it says itself.
-    learning_rates : tuple of float
-        One a stage with the "stages" schedule; the peak alone with "cosine".
-    encoder_rate : float
-        Learning rate of everything below the classifier, as a share of the classifier's.
-    schedule : {"stages", "cosine"}
-        "stages": each learning rate until the validation loss has not fallen for more than `patience` epochs, then the
-        best weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
-        `warmup_fraction`, in [0, 1), of the budget, then half a cosine down to zero at its end.
-    momentum : float
-        Nesterov momentum of SGD.
-    iteration_decay : float
-        The stage's rate is divided by (1 + iteration_decay * iteration), Keras 1's ``decay``; iterations count from
-        zero in each stage.
-    weight_decay : float
-        Decoupled decay of AdamW, on convolution and matrix weights only.
-    clip_gradient_norm : float or None
-        Gradients are scaled down to this global norm.
-    ema_decay : float or None
-        Decay a step of the exponential moving average of weights and batch-norm statistics that is validated and
-        exported; None: the weights themselves are.
-    norm_warmup_steps : int
-        The momentum of the batch norms' running statistics is s / (s + t) at step t until it has come down to the
-        model's; 0: it is the model's from the start. At 0.01 the first hundreds of steps would validate on statistics
-        that still are half the random start's.
-    monitor : {"loss", "roc_auc", "agreement"}
-        What the best epoch is chosen by: lowest segment validation loss, highest macro ROC-AUC of validation clips, or
-        highest agreement with the teachers (of equal ones the lower loss).
-    epochs : int or None
-        Epochs when the user names no budget; None: until the schedule ends by itself.
-    mixed_precision : bool
-        bfloat16 where it is safe: on CUDA, and in convolutions on CPUs that multiply it in hardware.
-    """
+    """Everything about a training that is neither the model, nor the data, nor the budget."""
 
     name: str
+    # "all": the consecutive segments of every clip, every epoch; "random": as many crops at random places; "shifted":
+    # the consecutive ones, each moved by up to a sixteenth of its length.
     segments: Literal["all", "random", "shifted"]
+    # At most so many segments of one clip in an epoch, and in its validation (there evenly spaced); None: all.
     segments_per_clip: int | None = None
+    # So many segments of one clip are heard together, and the mean of their logits is held against the clip's labels,
+    # which say what is in the clip, not in every segment of it. Validation hears segments one by one.
     segments_per_example: int = 1
-    batch_size: int = 23
-    msd_batch_size: int | None = None
+    batch_size: int = 23  # segments a step, over all processes
+    msd_batch_size: int | None = None  # the same for the Million Song Dataset; None: no other
+    # Every batch has `batch_size` segments, and those left over are dropped for the epoch (of each subset); False: a
+    # rest of less than half a batch joins the batch before it, and a larger one is a batch of its own.
     full_batches: bool = False
+    # Segments are shuffled inside this many interleaved subsets of the clips, one subset after another; fewer on data
+    # sets that do not fill a hundred batches a subset.
     subsets: int = 1
+    # How a new model's convolutions are drawn; see `samptag.training.run.initialise`.
     initialisation: Literal["he_uniform", "keras-1.1.0", "resemul"] = "he_uniform"
-    dropout: float | None = None
+    dropout: float | None = None  # share of the embedding dropped in training; None: what the model says
+    # What a new model has of these fields of `ModelConfig` (`odd_zero` where m is even); None: what it says itself.
     bn_epsilon: float | None = None
     odd_zero: OddZero | None = None
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    learning_rates: tuple[float, ...] = (0.01,)
-    encoder_rate: float = 1.0
+    learning_rates: tuple[float, ...] = (0.01,)  # one a stage with "stages"; the peak alone with "cosine"
+    encoder_rate: float = 1.0  # learning rate of everything below the classifier, as a share of the classifier's
+    # "stages": each learning rate until the validation loss has not fallen for more than `patience` epochs, then the
+    # best weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
+    # `warmup_fraction`, in [0, 1), of the budget, then half a cosine down to zero at its end.
     schedule: Literal["stages", "cosine"] = "stages"
-    momentum: float = 0.9
+    momentum: float = 0.9  # Nesterov's, of SGD
+    # The stage's rate is divided by (1 + iteration_decay * iteration), Keras 1's ``decay``; iterations count from zero
+    # in each stage.
     iteration_decay: float = 0.0
     patience: int = 3
     warmup_fraction: float = 0.0
-    weight_decay: float = 0.0
-    clip_gradient_norm: float | None = None
+    weight_decay: float = 0.0  # decoupled decay of AdamW, on convolution and matrix weights only
+    clip_gradient_norm: float | None = None  # gradients are scaled down to this global norm
+    # Decay a step of the exponential moving average of weights and batch-norm statistics that is validated and
+    # exported; None: the weights themselves are.
     ema_decay: float | None = None
+    # The momentum of the batch norms' running statistics is s / (s + t) at step t until it has come down to the
+    # model's; 0: it is the model's from the start. At 0.01 the first hundreds of steps would validate on statistics
+    # that still are half the random start's.
     norm_warmup_steps: int = 0
+    # What the best epoch is chosen by: lowest segment validation loss, highest macro ROC-AUC of validation clips, or
+    # highest agreement with the teachers (of equal ones the lower loss).
     monitor: Literal["loss", "roc_auc", "agreement"] = "loss"
-    epochs: int | None = None
-    mixed_precision: bool = False
+    epochs: int | None = None  # when the user names no budget; None: until the schedule ends by itself
+    mixed_precision: bool = False  # bfloat16 where it is safe: on CUDA, and on CPUs that multiply it in hardware
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def adapt(self, config: ModelConfig) -> ModelConfig:

@@ -52,30 +52,11 @@ LEAST_SPREAD = 0.1
 
 
 class Teachers:
-    """The networks that teach, and the words they teach.
+    """The networks that teach, by names or paths of weights, and the words they teach.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names or paths of weights.
-    vocabulary : str, Path or None
-        A table of words (see `samptag.training.vocabulary`); None: the teachers' tags side by side.
-
-    Attributes
-    ----------
-    names : tuple of str
-        What their weights files call them.
-    digests : tuple of str
-        sha256 of their networks and tensors, whatever else their weights files say.
-    tags, categories : tuple of str
-        The words; no categories are None.
-
-    Raises
-    ------
-    WeightsError, DownloadError
-        A teacher cannot be loaded.
-    DatasetError
-        The vocabulary cannot be read, or names what these teachers do not know.
+    `vocabulary` is a table of words (see `samptag.training.vocabulary`); None: the teachers' tags side by side. `names`
+    becomes what their weights files call them; `digests` are the sha256 of their networks and tensors, whatever else
+    the files say; `tags` and `categories` are the words', the latter None where there are none.
     """
 
     def __init__(self, names: Sequence[str], *, vocabulary: str | Path | None = None) -> None:
@@ -109,25 +90,10 @@ class Teachers:
         processes: Processes,
         progress: Callable[[int, int], None] | None = None,
     ) -> Taught:
-        """What the teachers say about the consecutive segments of `clips`; what the cache lacks is heard first.
+        """What the teachers say about the `consecutive_segments` of `clips`; what the cache lacks is heard first.
 
-        Parameters
-        ----------
-        clips : ndarray of int64, (n,)
-            Places in the cache, each of a clip with at least one sample.
-        model : ModelConfig
-            The student's.
-        per_clip : int or None
-            At most so many segments of each clip, evenly spaced.
-        processes : Processes
-            Each hears its share of the clips.
-        progress : callable, optional
-            Called with (done, total), counted in clips times teachers.
-
-        Raises
-        ------
-        DatasetError
-            The cache cannot be written or read.
+        `model` is the student's. Each process hears its share of the clips; `progress` is called with (done, total),
+        counted in clips times teachers. A DatasetError where the cache cannot be written or read.
         """
         segments = consecutive_segments(cache, clips, model=model, per_clip=per_clip)
         ends = np.cumsum(np.bincount(segments.clips, minlength=len(clips)))
@@ -181,7 +147,6 @@ class Teachers:
     ) -> None:
         """Let the teachers hear what is missing, and keep what they say."""
         listeners = [_listener(weights, student=model, device=device) for weights in self._weights]
-        total = done + len(missing)
 
         def hear(each: _Wanted) -> None:
             waveform = np.divide(cache.clip(each.place), SCALE, dtype=np.float32)
@@ -193,9 +158,9 @@ class Teachers:
         threads = available_cores() if device.type == "cpu" else 1
         with ThreadPoolExecutor(threads, "samptag-teacher", lambda: torch.set_num_threads(1)) as pool:
             try:
-                for number, _ in enumerate(pool.map(hear, missing), start=1):
+                for number, _ in enumerate(pool.map(hear, missing), start=done + 1):
                     if progress is not None:
-                        progress(done + number, total)
+                        progress(number, done + len(missing))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise

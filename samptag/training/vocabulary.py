@@ -92,6 +92,13 @@ class Vocabulary:
 
         A DatasetError where a source names a teacher that is not there, or a tag that it does not have, or a teacher is
         no word's source.
+
+        Examples
+        --------
+        >>> word = TaughtWord(word="jazz", sources={"msd50": ("jazz",), "jamendo50": ("genre---jazz",)})
+        >>> merge = Vocabulary(words=(word,)).merger({"a-msd50": ["jazz"], "b-jamendo50": ["genre---jazz"]})
+        >>> merge({"a-msd50": np.array([[0.5]]), "b-jamendo50": np.array([[0.9]])}).round(3)  # logits 0 and log 9
+        array([[0.75]], dtype=float32)
         """
         columns = [(teacher, tag) for teacher, known in tags.items() for tag in known]
         averages: list[_Matrix] = []
@@ -121,21 +128,6 @@ class Vocabulary:
                 raise DatasetError(f"{self.name}: no word has a source of the teacher {name}; leave it out")
         synonyms = np.eye(len(shares), dtype=np.float32)[opinions]
         return Merger(teachers=tuple(tags), average=average, synonyms=synonyms, share=np.array(shares))
-
-    def merge(
-        self, scores: Mapping[str, npt.NDArray[np.floating]], *, tags: Mapping[str, Sequence[str]]
-    ) -> npt.NDArray[np.float32]:
-        """What teachers' scores (n, tags), in [0, 1], say about every word, (n, words); errors are those of `merger`.
-
-        Examples
-        --------
-        >>> word = TaughtWord(word="jazz", sources={"msd50": ("jazz",), "jamendo50": ("genre---jazz",)})
-        >>> scores = {"a-msd50": np.array([[0.5]]), "b-jamendo50": np.array([[0.9]])}
-        >>> tags = {"a-msd50": ["jazz"], "b-jamendo50": ["genre---jazz"]}
-        >>> Vocabulary(words=(word,)).merge(scores, tags=tags).round(3)  # the logits are 0 and log 9
-        array([[0.75]], dtype=float32)
-        """
-        return self.merger(tags)(scores)
 
     def known_to(self, teachers: Sequence[str]) -> "Vocabulary":
         """The words that have a source of these teachers, with those sources alone."""

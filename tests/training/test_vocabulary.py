@@ -36,7 +36,7 @@ def test_synonyms_add_up_and_opinions_are_averaged_as_logits(tmp_path):
         "vgg-mtat50": np.array([[0.3, 0.7, 0.4]]),
         "musicnn-msd50": np.array([[0.8, 0.9]]),
     }
-    merged = vocabulary.merge(scores, tags=TAGS)
+    merged = vocabulary.merger(TAGS)(scores)
     # the pair's means: rock (.2 + .4) / 2, female (.5 + .7) / 2, woman (.1 + .3) / 2
     any_woman = 1 - (1 - 0.6) * (1 - 0.2)
     expected = [(logit(0.3) + logit(0.8)) / 2, (logit(any_woman) + logit(0.9)) / 2]
@@ -47,7 +47,7 @@ def test_synonyms_add_up_and_opinions_are_averaged_as_logits(tmp_path):
 def test_certain_scores_stay_finite(tmp_path):
     vocabulary = read_vocabulary(written(tmp_path, ROWS))
     scores = {name: np.tile([[0.0], [1.0]], len(tags)).astype(np.float16) for name, tags in TAGS.items()}
-    merged = vocabulary.merge(scores, tags=TAGS)
+    merged = vocabulary.merger(TAGS)(scores)
     assert (merged[0] < 0.01).all()
     assert (merged[1] > 0.99).all()
 
@@ -57,7 +57,7 @@ def test_only_the_words_that_a_model_knows(tmp_path):
     known = vocabulary.known_to(["student-mtat50"])
     assert known.tags == ("rock", "female vocals")
     scores = {"student-mtat50": np.array([[0.25, 0.5, 0.5]])}
-    merged = known.merge(scores, tags={"student-mtat50": TAGS["musicnn-mtat50"]})
+    merged = known.merger({"student-mtat50": TAGS["musicnn-mtat50"]})(scores)
     np.testing.assert_allclose(merged, [[0.25, 0.75]], rtol=1e-5)
 
 
@@ -67,14 +67,14 @@ def test_side_by_side():
     assert vocabulary.categories is None
     scores = {name: np.full((3, len(tags)), 0.5, dtype=np.float32) for name, tags in TAGS.items()}
     scores["vgg-mtat50"][:, 1] = 0.1  # female
-    merged = vocabulary.merge(scores, tags=TAGS)
+    merged = vocabulary.merger(TAGS)(scores)
     np.testing.assert_allclose(merged, np.tile([0.5, 0.3, 0.5, 0.5], (3, 1)), rtol=1e-5)
 
 
 def test_one_teacher_keeps_its_scores():
     scores = np.random.default_rng(0).uniform(0.001, 0.999, (50, 3)).astype(np.float32)
     tags = {"musicnn-mtat50": TAGS["musicnn-mtat50"]}
-    merged = side_by_side(tags).merge({"musicnn-mtat50": scores}, tags=tags)
+    merged = side_by_side(tags).merger(tags)({"musicnn-mtat50": scores})
     np.testing.assert_allclose(merged, scores, rtol=1e-5)
 
 
@@ -123,6 +123,6 @@ def test_the_library_vocabulary_names_tags_that_its_teachers_have():
     named = (("mtat50", "mtat50-won"), ("msd50", "msd50"), ("jamendo50", "jamendo50"))
     tags = {f"net-{name}": lists[known].tags for name, known in named}
     scores = {name: np.full((1, len(known)), 0.5, dtype=np.float32) for name, known in tags.items()}
-    assert vocabulary.merge(scores, tags=tags).shape == (1, len(vocabulary.tags))
+    assert vocabulary.merger(tags)(scores).shape == (1, len(vocabulary.tags))
     assert 80 <= len(vocabulary.tags) <= 120
     assert set(vocabulary.categories or ()) == {"genre", "mood", "instrument", "voice", "pace"}
