@@ -126,14 +126,10 @@ def fetch(
     """Put the file at `url` at `target`, complete and verified, or leave `target` as it is.
 
     The folder of `target` must exist. Two calls for one target must not run at the same time: hold a `files.locked`.
-
     `offline` says whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
 
-    Raises
-    ------
-    DownloadError
-        The network is forbidden; the server refuses, stays away for `ATTEMPTS` attempts, or sends something
-        else; or the disk is full. The message says how to do it by hand.
+    A DownloadError, which says how to do it by hand, when the network is forbidden; the server refuses, stays away for
+    `ATTEMPTS` attempts, or sends something else; or the disk is full.
 
     Examples
     --------

@@ -36,15 +36,7 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]
 def require_extra(extra: str, *, modules: tuple[str, ...], purpose: str) -> None:
     """Refuse what needs packages that are not installed, before any work is done for it.
 
-    Parameters
-    ----------
-    purpose : str
-        What they are wanted for, as the subject of a sentence: "a picture".
-
-    Raises
-    ------
-    UsageError
-        When one of the modules is missing; the message names the extra.
+    The UsageError names the `extra`; `purpose` is the subject of its sentence: "a picture".
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:

@@ -120,14 +120,8 @@ class Ranks:
         The items are taken in rounds of a few dozen a process. Within a round the largest are dealt first, each to the
         process that has had least so far; at its end the processes exchange what they have.
 
-        Parameters
-        ----------
-        items : sequence
-            Those of rank 0 count, whatever the other processes give.
-        work : callable
-            Given an iterable of items it gives their results, one each, in order.
-        size : callable
-            What an item costs, in any unit, e.g. the bytes of its file.
+        The items of rank 0 count, whatever the other processes give. `work` makes of an iterable of items their
+        results, one each, in order; `size` says what an item costs, in any unit, e.g. the bytes of its file.
         """
         if self.world_size == 1:
             yield from work(items)

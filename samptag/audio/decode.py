@@ -52,19 +52,10 @@ SCALE = 32_768
 
 
 def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> "AudioStream":
-    """An open sound file; iterate over it for its sound, and close it (it is a context manager).
+    """An open sound file; iterate over it for its sound at `sample_rate` Hz, and close it (it is a context manager).
 
-    Parameters
-    ----------
-    source : path or binary file object
-        A file object need not be seekable: one that is not (a pipe) is first written to a temporary file.
-    sample_rate : int
-        Hz of the blocks.
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be opened or no decoder knows it. Iterating raises it for a file that holds no sound.
+    A file object need not be seekable: one that is not (a pipe) is first written to a temporary file. An AudioError if
+    the file cannot be opened or no decoder knows it. Iterating raises it for a file that holds no sound.
     """
     with ExitStack() as stack:
         if isinstance(source, str | os.PathLike):
@@ -85,32 +76,16 @@ def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) 
 
 
 class AudioStream:
-    """The sound of one file; made by `open_audio`.
-
-    Attributes
-    ----------
-    native_rate : int
-        The file's own sample rate in Hz.
-    channels : int
-        The file's own channels; blocks are their mean.
-    format : str
-        Container and coding, e.g. "MP3", "OGG/OPUS", "WAV/PCM_16", "MOV/AAC".
-    n_decoded : int
-        Frames decoded so far, at the native rate.
-    warnings : list of str
-        What was wrong with a file that could still be decoded; complete after the last block.
-    """
+    """The sound of one file; made by `open_audio`."""
 
     def __init__(self, reader: Source, *, name: str, sample_rate: int, resources: ExitStack) -> None:
-        self._reader = reader
-        self._name = name
+        self._reader, self._name, self._resources = reader, name, resources
         self._resampler = Resampler(reader.native_rate, sample_rate)
-        self._resources = resources
-        self.native_rate = reader.native_rate
-        self.channels = reader.channels
-        self.format = reader.format
-        self.n_decoded = 0
-        self.warnings: list[str] = []
+        self.native_rate = reader.native_rate  # the file's own sample rate in Hz
+        self.channels = reader.channels  # the file's own; blocks are their mean
+        self.format = reader.format  # container and coding, e.g. "MP3", "OGG/OPUS", "WAV/PCM_16", "MOV/AAC"
+        self.n_decoded = 0  # frames so far, at the native rate
+        self.warnings: list[str] = []  # what was wrong with a file that could be decoded; complete after the last block
 
     @property
     def duration(self) -> float:
@@ -130,12 +105,8 @@ class AudioStream:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Blocks of mono float32 at the asked sample rate, (samples,), of any size; together the whole file, once.
 
-        Samples that are no number, infinite or beyond ±2^31 become zero, with a warning.
-
-        Raises
-        ------
-        AudioError
-            At the end, if there was no sample, or none that is a finite number.
+        Samples that are no number, infinite or beyond ±2^31 become zero, with a warning. An AudioError at the end, if
+        there was no sample, or none that is a finite number.
         """
         bad = 0
         for block in self._reader.blocks():

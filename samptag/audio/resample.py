@@ -118,12 +118,7 @@ def filter_table(ratio: Ratio) -> FilterTable:
         raise ValueError(
             f"cannot resample by {ratio.up}/{ratio.down}: the ratio must be at least 1/{entries_per_crossing}"
         )
-    return FilterTable(
-        wing=wing * scale,
-        entries_per_sample=scale * entries_per_crossing,
-        step=step,
-        half=len(wing) // step,
-    )
+    return FilterTable(wing * scale, scale * entries_per_crossing, step, len(wing) // step)
 
 
 @dataclass(frozen=True)
@@ -185,10 +180,7 @@ def interpolated_bank(ratio: Ratio) -> tuple[int, NDArray[np.float32]]:
 class Resampler:
     """One stream's change of sample rate (Hz): push blocks in, take what is ready, finish.
 
-    Raises
-    ------
-    ValueError
-        If a rate is not positive, or new_rate is below 1/8192 of orig_rate.
+    A ValueError if a rate is not positive, or new_rate is below 1/8192 of orig_rate.
     """
 
     def __init__(self, orig_rate: int, new_rate: int) -> None:
@@ -199,16 +191,14 @@ class Resampler:
         self._engine: _Polyphase | _Interpolated | None = None
         if orig_rate != new_rate:
             self._engine = _Polyphase(ratio) if ratio.up <= MAX_PHASES else _Interpolated(ratio)
-        self._n_in = 0
-        self._n_out = 0
+        self._n_in = self._n_out = 0
 
     def push(self, block: Samples) -> Samples:
         """The output samples that became ready, float32, (any number,); all are given by the time of `finish`."""
         self._n_in += len(block)
-        if self._engine is None:
-            self._n_out += len(block)
-            return block
-        return self._take(self._engine.push(block))
+        ready = block if self._engine is None else self._engine.push(block)
+        self._n_out += len(ready)
+        return ready
 
     def finish(self) -> Samples:
         """The remaining output samples, float32; together int(n * new_rate / orig_rate), at least one if n > 0."""
@@ -217,12 +207,9 @@ class Resampler:
             total = max(total, 1)
         if self._engine is None or self._n_out >= total:
             return np.zeros(0, dtype=np.float32)
-        rest = self._take(self._engine.flush(total - self._n_out))
+        rest = self._engine.flush(total - self._n_out)
+        self._n_out += len(rest)
         return rest
-
-    def _take(self, samples: Samples) -> Samples:
-        self._n_out += len(samples)
-        return samples
 
 
 class _Polyphase:

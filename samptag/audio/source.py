@@ -1,7 +1,7 @@
 """What every reader of sound files looks like, and the words it uses for what is wrong with a file."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +14,12 @@ class SourceError(Exception):
 
 
 class Source(Protocol):
-    """One open file, read forward once, all channels at the file's own rate.
+    """One open file, read forward once, all channels at the file's own rate."""
 
-    Attributes
-    ----------
-    native_rate : int
-        Hz.
-    format : str
-        Container and coding, e.g. "MP3" or "OGG/OPUS".
-    warnings : list of str
-        What was wrong; complete when `blocks` has ended.
-    """
-
-    native_rate: int
+    native_rate: int  # Hz
     channels: int
-    format: str
-    warnings: list[str]
+    format: str  # container and coding, e.g. "MP3" or "OGG/OPUS"
+    warnings: list[str]  # what was wrong; complete when `blocks` has ended
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of float32, (frames, channels), each valid until the next one is asked for."""
@@ -40,15 +30,14 @@ class Source(Protocol):
         ...
 
 
-def truncated(seconds: float, expected_seconds: float | None = None) -> str:
-    """The warning for a file that ends before its sound does, or before its own header says."""
-    if expected_seconds is None:
-        return f"truncated: the file breaks off; {seconds:.2f} s decoded"
-    return f"truncated: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
+_REASONS = {"truncated": "the file breaks off", "damaged": "parts could not be decoded"}
 
 
-def damaged(seconds: float, expected_seconds: float | None = None) -> str:
-    """The warning for a file of which parts before its end could not be decoded."""
-    if expected_seconds is None:
-        return f"damaged: parts could not be decoded; {seconds:.2f} s decoded"
-    return f"damaged: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
+def lacking(how: Literal["truncated", "damaged"], seconds: float, expected_seconds: float | None = None) -> str:
+    """The warning for a file that ends before its sound does or its header says, or of which earlier parts are lost."""
+    told = (
+        f"{_REASONS[how]}; {seconds:.2f} s"
+        if expected_seconds is None
+        else f"{seconds:.2f} s of {expected_seconds:.2f} s"
+    )
+    return f"{how}: {told} decoded"

@@ -334,7 +334,7 @@ def _remarks(report: EvaluationReport) -> Iterator[str]:
         count = counted(len(report.missing_tags), "tag")
         yield f"{count} that {report.model} does not know: {first_names(report.missing_tags, _NAMED)}"
     if report.excluded_tags:
-        need = f"fewer than {counted(report.min_positives, 'positive')}, or no negative"
+        need = f"fewer than {counted(report.scoring.min_positives, 'positive')}, or no negative"
         count = counted(len(report.excluded_tags), "tag")
         yield f"{count} in no mean ({need}): {first_names(report.excluded_tags, _NAMED)}"
     if report.failed:

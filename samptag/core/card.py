@@ -103,27 +103,6 @@ class Evidence(Record):
 
     A ValueError where a figure is missing, out of its range, or of another kind of evidence.
 
-    Parameters
-    ----------
-    kind : {"human", "teachers", "none"}
-        Against people's tags; by agreement with the models that taught it, on music it did not learn from; or not.
-    n, of : int
-        Kind "human": tracks that people gave the word, of how many.
-    roc_auc, pr_auc : float
-        Kind "human", over those tracks; `pr_auc` may be missing.
-    roc_auc_interval, pr_auc_interval : tuple of float
-        Kind "human": 95 % intervals, low and high; may be missing.
-    data : str
-        Kind "human": which tracks, and whether anybody involved had heard them before.
-    correlation : float
-        Kind "teachers": with the teachers' scores, in [-1, 1].
-    tracks, segments : int
-        Kind "teachers": how much music that is of; `segments` may be missing.
-    teachers : tuple of str
-        Kind "teachers": their names.
-    published : str
-        Kind "teachers": how well the teachers themselves know the word, in their authors' figures; may be missing.
-
     Examples
     --------
     >>> Evidence(kind="human", n=21, of=63, roc_auc=0.91, data="63 tracks").text
@@ -132,19 +111,23 @@ class Evidence(Record):
 
     _where = "the evidence of {!r} in its card"
 
+    # "human": against people's tags; "teachers": by agreement with the models that taught it, on music it did not learn
+    # from; "none": not at all.
     kind: str
-    n: int | None = None
-    of: int | None = None
+    # Kind "human".
+    n: int | None = None  # tracks that people gave the word
+    of: int | None = None  # of so many
     roc_auc: float | None = None
-    roc_auc_interval: tuple[float, float] | None = None
-    pr_auc: float | None = None
+    roc_auc_interval: tuple[float, float] | None = None  # 95 %, low and high; may be missing
+    pr_auc: float | None = None  # may be missing
     pr_auc_interval: tuple[float, float] | None = None
-    data: str | None = None
-    correlation: float | None = None
-    tracks: int | None = None
-    segments: int | None = None
-    teachers: tuple[str, ...] | None = None
-    published: str | None = None
+    data: str | None = None  # which tracks, and whether anybody involved had heard them before
+    # Kind "teachers".
+    correlation: float | None = None  # with the teachers' scores, in [-1, 1]
+    tracks: int | None = None  # how much music that is of
+    segments: int | None = None  # may be missing
+    teachers: tuple[str, ...] | None = None  # their names
+    published: str | None = None  # how well they themselves know the word, by their authors' figures; may be missing
 
     def __post_init__(self) -> None:
         """Refuse what is no evidence of its kind."""
@@ -250,54 +233,27 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard(_Written):
-    """What a weights file says about itself; a ValueError where tags and network do not fit together.
-
-    Parameters
-    ----------
-    name : str
-        Of the weights, such as ``samplecnn-3-9-mtat50``.
-    config : ModelConfig or SpectrogramConfig
-        The network they belong to; its sample rate is the one they were trained at.
-    tags : tuple of str
-        One name an output, in the order of the outputs; no name twice.
-    licence, training_data, description, citation : str
-        Of the weights; the description is a sentence.
-    split, split_hash : str or None
-        Named split that `metrics` were measured on, and the first 16 hex digits of the sha256 of its list of clips.
-    metrics : Mapping
-        Measured scores by name.
-    source : str
-        Where they come from: an URL, or the recipe that made them.
-    tag_categories : tuple of str or None
-        One category an output ("genre", "instrument", ...), for data sets that sort their tags.
-    cutoffs : Mapping or None
-        Score from which a tag counts as decided, by tag; tags without one are never decided.
-    cutoff_evidence : Mapping or None
-        How often a tag is right from its cut-off on, a `CutoffEvidence` by tag.
-    evidence : Mapping or None
-        What is known of each tag, an `Evidence` by tag; tags that are left out are unverified.
-    concepts : Mapping or None
-        What several tags mean together, a `Concept` by name ("anyone sings").
-    """
+    """What a weights file says about itself; a ValueError where tags and network do not fit together."""
 
     _always = ("split", "split_hash", "tag_categories")
 
-    name: str
-    config: Config
-    tags: tuple[str, ...]
+    name: str  # of the weights, such as samplecnn-3-9-mtat50
+    config: Config  # the network they belong to; its sample rate is the one they were trained at
+    tags: tuple[str, ...]  # one name an output, in the order of the outputs; no name twice
     licence: str
     training_data: str
-    description: str = ""
-    split: str | None = None
-    split_hash: str | None = None
-    metrics: Mapping[str, float | str] = field(default_factory=dict)
-    source: str = ""
+    description: str = ""  # a sentence
+    split: str | None = None  # named split that `metrics` were measured on
+    split_hash: str | None = None  # the first 16 hex digits of the sha256 of its list of clips
+    metrics: Mapping[str, float | str] = field(default_factory=dict)  # measured scores by name
+    source: str = ""  # where they come from: an URL, or the recipe that made them
     citation: str = ""
+    # One category an output ("genre", "instrument", ...), for data sets that sort their tags.
     tag_categories: tuple[str, ...] | None = None
-    cutoffs: Mapping[str, float] | None = None
-    cutoff_evidence: Mapping[str, CutoffEvidence] | None = None
-    evidence: Mapping[str, Evidence] | None = None
-    concepts: Mapping[str, Concept] | None = None
+    cutoffs: Mapping[str, float] | None = None  # score from which a tag is decided; tags without one never are
+    cutoff_evidence: Mapping[str, CutoffEvidence] | None = None  # how often a tag is right from its cut-off on
+    evidence: Mapping[str, Evidence] | None = None  # what is known of each tag; tags left out are unverified
+    concepts: Mapping[str, Concept] | None = None  # what several tags mean together, by name ("anyone sings")
 
     def __post_init__(self) -> None:
         """Refuse tags that do not fit the network."""

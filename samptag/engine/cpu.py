@@ -63,12 +63,7 @@ def folded(weight: Any, bias: Any, gain: Any, shift: Any, mean: Any, variance: A
 class Filters:
     """A layer with its batch normalisation folded in, as the right factor of a product.
 
-    Attributes
-    ----------
-    bias : ndarray
-        Shape (out,), float32; zeros for a front end.
-    kernel, n_in, n_out : int
-        Length in frames, numbers of channels.
+    `kernel` is its length in frames, `n_in` and `n_out` its channels; `bias` is (out,), float32, zeros for a front end.
     """
 
     def __init__(self, layer: Weighted, *, tensors: Mapping[str, NDArray[Any]], epsilon: float) -> None:
@@ -113,14 +108,8 @@ def relu(x: Floats) -> None:
 class Frames:
     """Activations of one layer, (time, channels), with room for the zeros that a 'same' convolution needs around them.
 
-    Attributes
-    ----------
-    inside : ndarray
-        The frames, (time, channels).
-    padded : ndarray
-        The frames with the zeros around them, (left + time + right, channels).
-    for_tiles : ndarray
-        The same with as many zeros more as make whole tiles of 6 frames.
+    `inside` is the frames alone; `padded` has the zeros around them, (left + time + right, channels); `for_tiles` as
+    many zeros more as make whole tiles of 6 frames.
     """
 
     def __init__(self, time: int, channels: int, *, pads: tuple[int, int]) -> None:
@@ -244,15 +233,9 @@ def winograd_scratch(widest: int) -> int:
 class Framing:
     """The front end's frames of a segment, a row each, with a one behind them that multiplies the bias.
 
-    Rows of zeros stand where the next layer's 'same' convolution needs its zeros: without the one they stay zero
-    through the front end.
-
-    Attributes
-    ----------
-    segment : ndarray
-        Where to put the samples, (input_length,).
-    frames : Frames
-        The rows, of first_filter + 1 numbers, to convolve with a kernel of 1.
+    `segment`, (input_length,), is where to put the samples; `frames` are the rows, of first_filter + 1 numbers, to
+    convolve with a kernel of 1. Rows of zeros stand where the next layer's 'same' convolution needs its zeros: without
+    the one they stay zero through the front end.
     """
 
     def __init__(self, config: ModelConfig, *, pads: tuple[int, int]) -> None:
@@ -349,12 +332,9 @@ class CpuModel:
         for block, (source, output) in zip(layers.body[1:], pairwise(outputs), strict=True):
             self._add_block(block, source, output.inside)
         self._add_end(layers, outputs)
+        # Whether the passes that numba makes faster are a part of the work that matters.
+        self.compilable = self._winograd_rows >= COMPILABLE_ROWS
         del self._filters  # with the file of weights, which it would keep open; the steps have their filters
-
-    @property
-    def compilable(self) -> bool:
-        """Whether the passes that numba makes faster are a part of the work that matters."""
-        return self._winograd_rows >= COMPILABLE_ROWS
 
     def __call__(self, segment: Floats) -> Floats:
         """The embedding of one segment, (embedding_size,), of samples, (input_length,); the next call overwrites it."""

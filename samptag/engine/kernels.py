@@ -71,10 +71,7 @@ def _larger(x: Any, y: Any) -> Any:
 def compile_passes(cache: str | None) -> Passes:
     """The passes, compiled or read from the folder `cache`, where they are kept for the next process; None: nowhere.
 
-    Raises
-    ------
-    RuntimeError
-        Under ``NUMBA_DISABLE_JIT``.
+    A RuntimeError under ``NUMBA_DISABLE_JIT``.
     """
     settings: Any = numba.config  # it has its names from the environment, which no type checker sees
     if settings.DISABLE_JIT:

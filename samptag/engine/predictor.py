@@ -108,17 +108,8 @@ class Predictor:
     def __call__(self, segments: Floats) -> tuple[Floats, Floats]:
         """Scores in [0, 1], (k, n_tags), and embeddings, (k, embedding_size), both float32, of segments.
 
-        Parameters
-        ----------
-        segments : ndarray of float32, (k, input_length)
-            Samples in [-1, 1], k from 0 upwards.
-
-        Raises
-        ------
-        ValueError
-            Where the segments are of another length or type.
-        MemoryError
-            The device is out of memory.
+        Those are (k, input_length) float32 samples in [-1, 1], k from 0 upwards; others are a ValueError. A device out
+        of memory is a MemoryError.
         """
         if segments.ndim != 2 or segments.shape[1] != self._config.input_length or segments.dtype != np.float32:
             raise ValueError(

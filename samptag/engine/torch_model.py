@@ -47,16 +47,10 @@ class TorchModel:
     In half precision a segment that is too loud for it, or whose embedding overflows, is computed again in float32, so
     that every device has a score wherever the CPU has one. A device out of memory is a MemoryError.
 
-    Later changes to `model`, which is left as it is, do not reach this copy.
-
-    Parameters
-    ----------
-    batch_size : int or None
-        Segments in one pass; None for what suits the device.
-    dtype : torch.dtype or None
-        Precision; None for the one that keeps scores within 1e-3 of float32 at the device's best speed: float16 on
-        CUDA (its 11 significant bits keep the scores, bfloat16's 8 do not), float32 elsewhere (on the CPU bfloat16
-        measured slower even with AVX-512, and MPS gains little).
+    Later changes to `model`, which is left as it is, do not reach this copy. `batch_size` is that of one pass; None for
+    what suits the device. `dtype` is the precision; None for the one that keeps scores within 1e-3 of float32 at the
+    device's best speed: float16 on CUDA (its 11 significant bits keep the scores, bfloat16's 8 do not), float32
+    elsewhere (on the CPU bfloat16 measured slower even with AVX-512, and MPS gains little).
     """
 
     def __init__(

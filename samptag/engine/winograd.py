@@ -39,24 +39,17 @@ AFTER_SEGMENTS = 96
 
 
 class Passes(NamedTuple):
-    """The element-wise work around the products of one block of tiles; a tile is 6 frames that become 2.
+    """The element-wise work around the products of one block of tiles; a tile is 6 frames that become 2."""
 
-    Attributes
-    ----------
-    rectify : callable
-        (frames) -> ReLU in place, unless `mix` sees to it; what goes into the mixtures is not negative.
-    mix : callable
-        (padded, start, mixed) -> the 8 mixtures of the frames from `start` on, written to `mixed`, (9, tiles, n_in),
-        whose last is a spare. `padded` is frames with zeros around them, (time, n_in); each tile is of 8 frames, 6
-        further on than the one before.
-    unmix : callable
-        (products, bias, target) -> the pooled frames of `products`, (9, tiles, n_out), the last one a spare, plus
-        `bias`, (n_out,), through ReLU, written to `target`, (time, n_out), time twice the number of tiles or one less.
-        The products are overwritten.
-    """
-
+    # (frames) -> ReLU in place, unless `mix` sees to it; what goes into the mixtures is not negative.
     rectify: Callable[[Floats], None]
+    # (padded, start, mixed) -> the 8 mixtures of the frames from `start` on, written to `mixed`, (9, tiles, n_in),
+    # whose last is a spare. `padded` is frames with zeros around them, (time, n_in); each tile is of 8 frames, 6
+    # further on than the one before.
     mix: Callable[[Floats, int, Floats], None]
+    # (products, bias, target) -> the pooled frames of `products`, (9, tiles, n_out), the last one a spare, plus `bias`,
+    # (n_out,), through ReLU, written to `target`, (time, n_out), time twice the number of tiles or one less. The
+    # products are overwritten.
     unmix: Callable[[Floats, Floats, Floats], None]
 
 

@@ -39,19 +39,9 @@ def rankable(positives: BoolArray) -> BoolArray:
 def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
     """The area under the receiver operating characteristic of every tag, (tags,), in [0, 1].
 
-    It is NaN for a tag without a positive or without a negative clip.
-
-    Parameters
-    ----------
-    labels : array_like, (clips, tags)
-        Positive where greater than 0.
-    scores : array_like, (clips, tags)
-        Any finite numbers; only their order within a tag counts. Equal scores count half.
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ or a score is not finite.
+    It is NaN for a tag without a positive or without a negative clip. Labels, (clips, tags), are positive where greater
+    than 0; scores, (clips, tags), are any finite numbers, of which only the order within a tag counts, and equal ones
+    count half. A ValueError when the shapes differ or a score is not finite.
 
     Examples
     --------
@@ -83,31 +73,20 @@ def macro(per_tag: npt.ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two taggers score the same clips.
+    """How alike two taggers score the same clips."""
 
-    Attributes
-    ----------
-    correlation : float
-        Mean over tags of the Pearson correlation over clips, in [-1, 1]. A tag that one of the two scores alike in
-        every clip has none; NaN when no tag has one.
-    top_overlap : float
-        Mean over clips of the share of the `top` best tags that both name, in [0, 1].
-    """
-
+    # Mean over tags of the Pearson correlation over clips, in [-1, 1]. A tag that one of the two scores alike in every
+    # clip has none; NaN when no tag has one.
     correlation: float
-    top_overlap: float
+    top_overlap: float  # mean over clips of the share of the `top` best tags that both name, in [0, 1]
     top: int
 
 
 def agreement(scores: npt.ArrayLike, *, reference: npt.ArrayLike, top: int = 5) -> Agreement:
     """How alike two sets of predictions (clips, tags) are, e.g. a student's and its teacher's.
 
-    Of the `top` tags of each clip, ties are broken by tag order.
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ, a score is not finite, or `top` is not in [1, tags].
+    Of the `top` tags of each clip, ties are broken by tag order. A ValueError when the shapes differ, a score is not
+    finite, or `top` is not in [1, tags].
     """
     ours, theirs = _matrix(scores), _matrix(reference)
     if ours.shape != theirs.shape:
@@ -148,18 +127,9 @@ def cutoff(
 ) -> tuple[float, float] | None:
     """The lowest score from which on scores are right often enough, and how often; None where there is none.
 
-    It lies halfway to the next lower score, so that what it decides does not hang on the last digit.
-
-    Parameters
-    ----------
-    positive, scores : array_like, (clips,)
-        Scores in [0, 1].
-    precision : float
-        Share of the clips past the cut-off that are positive, at least.
-    right : int
-        Positives past it, at least: fewer are luck.
-    or_best : bool
-        Where there is none, take the one of the best F1.
+    Of the clips, (clips,), whose scores in [0, 1] are past it, at least the share `precision` is positive, and at least
+    `right`: fewer are luck. With `or_best`, where there is none, it is the one of the best F1. It lies halfway to the
+    next lower score, so that what it decides does not hang on the last digit.
 
     Examples
     --------
@@ -185,22 +155,11 @@ def cutoff(
 def resample(
     positives: BoolArray, scores: npt.NDArray[np.floating], *, groups: Sequence[str], resamples: int, seed: int
 ) -> FloatArray:
-    """Macro ROC-AUC and PR-AUC of `resamples` draws of groups with replacement.
+    """Macro ROC-AUC and PR-AUC, (2, resamples), of draws of groups with replacement, from finite scores (clips, tags).
 
-    Two calls with the same `groups`, `resamples` and `seed` see the same draws, so their difference is a paired one.
-
-    Parameters
-    ----------
-    positives, scores : ndarray, (clips, tags)
-        Scores are finite.
-    groups : sequence of str, (clips,)
-        The track or artist of every clip; clips of one group are drawn together.
-
-    Returns
-    -------
-    ndarray of float64, (2, resamples)
-        ROC-AUC, then PR-AUC: means over the tags that can be ranked in that resample (a rare tag may have lost all its
-        positives); NaN when none can.
+    They are means over the tags that can be ranked in that resample (a rare tag may have lost all its positives), NaN
+    when none can. `groups`, (clips,), is the track or artist of every clip; clips of one are drawn together. Two calls
+    with the same `groups`, `resamples` and `seed` see the same draws, so their difference is a paired one.
     """
     names, group_of_clip = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     tags = np.flatnonzero(rankable(positives))
@@ -228,14 +187,8 @@ def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tup
     and of the population's PR-AUC this is no interval. ``python -m bench.coverage`` measures both, and
     docs/evaluation.md has the figures.
 
-    Parameters
-    ----------
-    values : ndarray of float64, (resamples,)
-        NaN entries are left out; both ends are NaN when every value is.
-    estimate : float
-        The measure on the data itself.
-    level : float
-        Share of the resamples inside, in (0, 1).
+    `values`, (resamples,), that are NaN are left out; both ends are NaN when every value is. `estimate` is the measure
+    on the data itself, `level` the share of the resamples inside, in (0, 1).
     """
     defined = values[~np.isnan(values)]
     if not defined.size:

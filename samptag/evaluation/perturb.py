@@ -41,15 +41,10 @@ _BLOCK = 1 << 16  # samples read back at a time
 class Perturbation:
     """One way to make a clip sound worse.
 
-    Attributes
-    ----------
-    kind : str
-        ``noise`` adds white Gaussian noise at a signal-to-noise ratio, relative to the whole clip's RMS (silence stays
-        silent); ``gain`` changes the level, without clipping; ``mp3`` encodes and decodes at a constant bit rate, the
-        codec's delay and its change of level removed; ``lowpass`` is a linear-phase windowed-sinc filter, -6 dB at the
-        given frequency, 80 dB down a sixteenth of it above.
-    amount : float
-        dB, dB, kbit/s and Hz, in that order.
+    ``noise`` adds white Gaussian noise at a signal-to-noise ratio in dB, relative to the whole clip's RMS (silence
+    stays silent); ``gain`` changes the level, in dB, without clipping; ``mp3`` encodes and decodes at a constant bit
+    rate in kbit/s, the codec's delay and its change of level removed; ``lowpass`` is a linear-phase windowed-sinc
+    filter, -6 dB at the given frequency in Hz, 80 dB down a sixteenth of it above.
     """
 
     kind: Literal["noise", "gain", "mp3", "lowpass"]
@@ -94,10 +89,7 @@ class Perturbation:
 def parse_perturbation(text: str) -> Perturbation:
     """The perturbation that `text` names: ``noise:20dB``, ``gain:-6``, ``mp3:32k``, ``lowpass:4000``, ``lowpass:8kHz``.
 
-    Raises
-    ------
-    UsageError
-        When it names none.
+    A UsageError when it names none.
     """
     match = re.fullmatch(r"(noise|gain|mp3|lowpass):([+-]?\d+(?:\.\d+)?) ?([a-z/]*)", text.strip().lower())
     if not match or match[3] not in _UNITS[match[1]]:

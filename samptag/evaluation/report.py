@@ -31,6 +31,16 @@ _DECIMALS = 6  # the intervals are ten thousand times wider
 Interval = tuple[float, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How predictions are scored."""
+
+    positive_above: float = 0.0  # a label counts as positive when it is greater than this
+    min_positives: int = 1  # tags with fewer positive clips are excluded, and named
+    resamples: int = 1000  # bootstrap draws of tracks
+    seed: int = 0  # decides the draws, and the noise of a perturbation
+
+
 @dataclass(frozen=True)
 class TagMeasures:
     """One tag's measures: how many clips carry it, and its ROC-AUC and PR-AUC in [0, 1]."""
@@ -143,8 +153,6 @@ class EvaluationReport:
         Tags in no mean: too few positive clips, or no negative one.
     missing_tags : tuple of str
         Tags of the data set that the model does not know.
-    positive_above, min_positives, resamples, seed
-        See `samptag.evaluation.report.Scoring`.
     scores : ScoreTable
         The predictions behind the figures, with every tag of the model.
     """
@@ -161,10 +169,7 @@ class EvaluationReport:
     excluded_tags: tuple[str, ...]
     missing_tags: tuple[str, ...] = ()
     failed: tuple[FailedClip, ...] = ()
-    positive_above: float
-    min_positives: int
-    resamples: int
-    seed: int
+    scoring: Scoring
     against: Comparison | None = None
     perturbations: tuple[Degradation, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -186,9 +191,9 @@ class EvaluationReport:
             "excluded_tags": list(self.excluded_tags),
             "missing_tags": list(self.missing_tags),
             "failed": _plain(self.failed),
-            "positive_above": self.positive_above,
-            "min_positives": self.min_positives,
-            "bootstrap": {"resamples": self.resamples, "seed": self.seed, "intervals_of": INTERVALS_OF},
+            "positive_above": self.scoring.positive_above,
+            "min_positives": self.scoring.min_positives,
+            "bootstrap": {"resamples": self.scoring.resamples, "seed": self.scoring.seed, "intervals_of": INTERVALS_OF},
             "against": self.against.to_dict() if self.against else None,
             "perturbations": [degradation.to_dict() for degradation in self.perturbations],
             "warnings": list(self.warnings),
@@ -214,28 +219,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     return value
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scoring:
-    """How predictions are scored.
-
-    Attributes
-    ----------
-    positive_above : float
-        A label counts as positive when it is greater than this.
-    min_positives : int
-        Tags with fewer positive clips are excluded, and named.
-    resamples : int
-        Bootstrap draws of tracks.
-    seed : int
-        Decides the draws, and the noise of a perturbation.
-    """
-
-    positive_above: float = 0.0
-    min_positives: int = 1
-    resamples: int = 1000
-    seed: int = 0
 
 
 class Scored(NamedTuple):

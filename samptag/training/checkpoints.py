@@ -93,15 +93,11 @@ def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
                 raise UsageError(
                     f"another training is writing to {folder}: wait for it or stop it, or choose another --out"
                 ) from None
-            _clear_leftovers(folder)
+            # What a process that was killed was about to write; its files are the old ones, and whole.
+            for name in (LAST, BEST, MODEL, METRICS, CURVES):
+                for leftover in folder.glob(f".{name}.*.tmp"):
+                    leftover.unlink(missing_ok=True)
         yield
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed was about to write; its files are the old ones, and whole."""
-    for name in (LAST, BEST, MODEL, METRICS, CURVES):
-        for leftover in folder.glob(f".{name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
 
 
 class StopSignals:

@@ -147,24 +147,19 @@ def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-# Every number is the authors' own script's, or that of the Keras 1.1.0 and Theano it ran on.
+# Every number, those of the class's own too, is the authors' own script's, or that of the Keras 1.1.0 and Theano it ran
+# on.
 PAPER = Recipe(
     name="paper",
     segments="all",
-    batch_size=23,
     msd_batch_size=50,
     full_batches=True,
     subsets=37,
     initialisation="keras-1.1.0",
     bn_epsilon=1e-5,
     odd_zero="front",
-    optimiser="sgd",
     learning_rates=(0.01, 0.002, 0.0004, 0.00008, 0.000016),
-    schedule="stages",
-    momentum=0.9,
     iteration_decay=1e-6,
-    patience=3,
-    monitor="loss",
 )
 
 # Kim, Lee, Nam (ICASSP 2018), by their code (resemul, on Keras 2 and TensorFlow).
@@ -207,13 +202,7 @@ MODERN = Recipe(
 
 # From weights that know music: a low rate below the classifier, and their running statistics are kept.
 TUNE = replace(
-    MODERN,
-    name="tune",
-    learning_rates=(1e-3,),
-    encoder_rate=0.1,
-    warmup_fraction=0.1,
-    norm_warmup_steps=0,
-    epochs=10,
+    MODERN, name="tune", learning_rates=(1e-3,), encoder_rate=0.1, warmup_fraction=0.1, norm_warmup_steps=0, epochs=10
 )
 
 # A teacher's scores are softer than labels, and there are many of them: less dropout, less decay. All of the music is

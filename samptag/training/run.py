@@ -17,14 +17,7 @@ from samptag.data import open_dataset
 from samptag.errors import UsageError
 from samptag.pretrained import load_model
 from samptag.training.batches import decode, embedded_source
-from samptag.training.checkpoints import (
-    LAST,
-    MODEL,
-    load_checkpoint,
-    random_state,
-    restore_random_state,
-    writing_alone,
-)
+from samptag.training.checkpoints import LAST, MODEL, load_checkpoint, random_state, restore_random_state, writing_alone
 from samptag.training.config import TrainConfig, check_batches, check_same, settle
 from samptag.training.distributed import Processes
 from samptag.training.log import Callback
@@ -97,7 +90,9 @@ def train(
     folder = Path(out)
     with ExitStack() as stack:
         stack.enter_context(writing_alone(folder, resume=resume))
-        state = _stored(folder, resume=resume)
+        if not resume and (folder / LAST).exists():
+            raise UsageError(f"{folder} already holds a training: go on with it by --resume, or choose another --out")
+        state = load_checkpoint(folder / LAST) if resume else None
         before = None if state is None else TrainConfig.from_dict(state["config"])
         config = settle({**options, "data": data}, stored=before)
         processes = Processes.from_environment()
@@ -146,7 +141,10 @@ def train(
             load = embedded_source(every, load, model=model, device=device, processes=processes)
         where: dict[str, Any] = {"device": device, "processes": processes, "out": folder}
         trainer = Trainer(config, model=model, splits=splits, load=load, callback=listener, **where)
-        _seed_everything(config.seed * 1009 + processes.rank)
+        seed = config.seed * 1009 + processes.rank  # each process draws its own dropout
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - the global one, which libraries may draw from
+        random.seed(seed)
         if state is not None:
             trainer.restore(state)
         stopped_by = trainer.run()
@@ -217,19 +215,3 @@ def initialise(model: SampleCNN, how: str) -> None:
 
 def _telling(preparing: Callable[[str, int, int], None] | None, what: str) -> Callable[[int, int], None] | None:
     return None if preparing is None else lambda done, total: preparing(what, done, total)
-
-
-def _stored(folder: Path, *, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to resume from; None for a new training, whose folder must not hold another one."""
-    if resume:
-        return load_checkpoint(folder / LAST)
-    if (folder / LAST).exists():
-        raise UsageError(f"{folder} already holds a training: go on with it by --resume, or choose another --out")
-    return None
-
-
-def _seed_everything(seed: int) -> None:
-    """Seed every library's generator; each process draws its own dropout."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global one, which libraries may draw from
-    random.seed(seed)
