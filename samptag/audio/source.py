@@ -30,14 +30,9 @@ class Source(Protocol):
         ...
 
 
-_REASONS = {"truncated": "the file breaks off", "damaged": "parts could not be decoded"}
-
-
 def lacking(how: Literal["truncated", "damaged"], seconds: float, expected_seconds: float | None = None) -> str:
     """The warning for a file that ends before its sound does or its header says, or of which earlier parts are lost."""
-    told = (
-        f"{_REASONS[how]}; {seconds:.2f} s"
-        if expected_seconds is None
-        else f"{seconds:.2f} s of {expected_seconds:.2f} s"
-    )
-    return f"{how}: {told} decoded"
+    if expected_seconds is not None:
+        return f"{how}: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
+    why = "the file breaks off" if how == "truncated" else "parts could not be decoded"
+    return f"{how}: {why}; {seconds:.2f} s decoded"

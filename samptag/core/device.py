@@ -86,20 +86,9 @@ def worth_a_gpu(seconds: float | None) -> bool:
 def choose_device(name: str, *, seconds: float | None = None) -> str:
     """The device for tagging, by its full name: ``cpu``, ``cuda:N`` or ``mps``.
 
-    torch is imported only where a GPU is asked for by name, or where `name` is ``auto``, a GPU is possible and the work
-    is worth starting it.
-
-    Parameters
-    ----------
-    name : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-    seconds : float or None
-        Length of the music to tag; None, if that is not known, counts as much.
-
-    Raises
-    ------
-    DeviceError
-        Where the name is unknown, or no such device is there or can be used.
+    `name` is ``auto`` or one of those, ``cuda`` alone too; a DeviceError where it is unknown, or no such device is
+    there or can be used. torch is imported only where a GPU is asked for by name, or where `name` is ``auto``, a GPU is
+    possible and the work is worth starting it: `seconds` of music, where None, not known, counts as much.
 
     Examples
     --------

@@ -13,18 +13,11 @@ class Segmenter:
 
     A stream shorter than one segment, whatever `tail` is, comes back as one segment with zeros appended, and `padded`
     says so; a stream without samples has no segments. A hop longer than the segment is allowed and leaves samples
-    between segments unheard: a quick look at long files. A ValueError where a number is below 1 or the tail is unknown.
+    between segments unheard: a quick look at long files. `length` and `hop` are in samples, at least 1.
 
-    Parameters
-    ----------
-    length : int
-        Samples in a segment.
-    hop : int
-        Samples between the starts of neighbouring segments.
-    tail : {"overlap", "pad", "drop"}
-        What becomes of samples after the last whole segment: a further segment that ends at the last sample (it
-        overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing.
-        Where the last segment already ends at the last sample, all three are the same.
+    `tail` is what becomes of samples after the last whole segment: a further segment that ends at the last sample (it
+    overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing. Where the
+    last segment already ends at the last sample, all three are the same. Anything else is a ValueError.
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:

@@ -35,13 +35,9 @@ def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | Non
     """The number of files fetched and unpacked to make MagnaTagATune complete in `folder`; 0 when it was.
 
     What is there is not fetched again: a broken download goes on where it stopped, parts that are complete are kept,
-    and the zip is left alone once every listed clip is unpacked. The parts may be deleted afterwards.
-
-    Raises
-    ------
-    DatasetError
-        The server cannot be reached or refuses, the network is switched off, there is too little space, or the zip is
-        damaged.
+    and the zip is left alone once every listed clip is unpacked. The parts may be deleted afterwards. A DatasetError
+    where the server cannot be reached or refuses, the network is switched off, there is too little space, or the zip is
+    damaged.
     """
     with _lock(folder):
         count = sum(_fetch(folder, name, url=url, progress=progress) for name in _TABLES)
@@ -143,10 +139,6 @@ class JoinedFile(io.RawIOBase):
         if base + offset < 0:
             raise ValueError("seek before the start")
         self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """The position."""
         return self._position
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]

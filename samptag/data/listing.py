@@ -5,6 +5,7 @@ import io
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from samptag.audio.walk import walk_audio
@@ -87,7 +88,6 @@ class AudioListing:
         self.sizes = sizes  # bytes, by posix path relative to `root`
         self.problems: list[Problem] = []  # of the files that `take` was asked for
         self._used: set[str] = set()
-        self._normal: dict[str, str] = {}
 
     def find(self, *keys: str) -> str | None:
         """The path of the first of `keys` that is there, which counts as listed; None where none is."""
@@ -100,11 +100,11 @@ class AudioListing:
 
     def _find_accented(self, key: str) -> str | None:
         """A file system may write accents the other way (NFC, NFD)."""
-        if key.isascii():
-            return None
-        if not self._normal:
-            self._normal = {unicodedata.normalize("NFC", path): path for path in self.sizes}
-        return self._normal.get(unicodedata.normalize("NFC", key))
+        return None if key.isascii() else self._composed.get(unicodedata.normalize("NFC", key))
+
+    @cached_property
+    def _composed(self) -> dict[str, str]:
+        return {unicodedata.normalize("NFC", path): path for path in self.sizes}
 
     def take(self, *keys: str) -> Path | None:
         """The file under the first of `keys` that is there; None, and a problem, where none is or it is empty."""

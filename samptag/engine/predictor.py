@@ -49,22 +49,11 @@ class Predictor:
     module's scores are reproduced within 1e-5 in float32 and 1e-3 in half precision. The weights are read when the
     predictor is made; later changes to `model` do not reach it.
 
-    Parameters
-    ----------
-    device : str
-        Where to compute, as `samptag.core.device.choose_device` names it.
-    threads : int or None
-        Threads to compute with on the CPU; None takes `default_threads`.
-    batch_size : int or None
-        Segments in one pass of the torch module; None takes what suits the device. NumPy takes them one by one.
-    expected_segments : float or None
-        How many are to come, where that is known: many are worth compiling for after the first call.
-
-    Attributes
-    ----------
-    batch_size : int
-        Number of segments per call that keeps the device busy. More is fine too: no memory depends on it but that of
-        the arguments and results.
+    `device` is one that `samptag.core.device.choose_device` names; `threads` compute on the CPU, None takes
+    `default_threads`; `batch_size` is that of one pass of the torch module, None takes what suits the device;
+    `expected_segments` are to come, where that is known: many are worth compiling for after the first call.
+    The attribute `batch_size` is the number of segments per call that keeps the device busy. More is fine too: no
+    memory depends on it but that of the arguments and results.
 
     Examples
     --------

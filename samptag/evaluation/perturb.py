@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Literal
 
 import numpy as np
@@ -167,7 +168,7 @@ def _filtered(blocks: Iterable[Block], taps: npt.NDArray[np.float64]) -> Iterato
     """`blocks` through a symmetric FIR filter, without its delay (overlap-save)."""
     memory: npt.NDArray[np.float64] = np.zeros(len(taps) - 1)
     early = len(taps) // 2  # outputs that come before the first sample's own
-    for block in _and_zeros(blocks, early):
+    for block in chain(blocks, [np.zeros(early, dtype=np.float32)]):
         window = np.concatenate((memory, block), dtype=np.float64)
         memory = window[len(window) - len(memory) :]
         size = 1 << (len(window) - 1).bit_length()
@@ -175,9 +176,3 @@ def _filtered(blocks: Iterable[Block], taps: npt.NDArray[np.float64]) -> Iterato
         output = product[len(taps) - 1 : len(window)].astype(np.float32)
         yield output[early:]
         early = max(0, early - len(output))
-
-
-def _and_zeros(blocks: Iterable[Block], count: int) -> Iterator[Block]:
-    """`blocks`, then `count` zeros."""
-    yield from blocks
-    yield np.zeros(count, dtype=np.float32)

@@ -149,7 +149,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[int]) -> None:
     if not columns:
         raise DatasetError(f"{path}: no tag columns; expected commas between path and one column a tag")
-    if any(not header[column] for column in columns):
+    if not all(header[column] for column in columns):
         raise DatasetError(f"{path}: a column of the header row has no name")
     if all(_number(header[column]) is not None for column in columns):
         raise DatasetError(f"{path}: the first row holds numbers; it must name the columns: path, then the tags")

@@ -333,7 +333,8 @@ def decode(
 
     A DatasetError where training or validation has no clip with sound, or training neither positives nor a teacher.
     """
-    chosen = {split: dataset.select(split) for split in ("train", "valid")}
+    for split in ("train", "valid"):
+        dataset.select(split)  # refuses an empty one, before anything is decoded
     cache = build_cache(
         dataset,
         sample_rate=model.sample_rate,
@@ -342,11 +343,9 @@ def decode(
         segment_length=model.input_length,
         progress=progress,
     )
-    places = {id(clip): place for place, clip in enumerate(dataset.clips)}
     kept = {}
-    for split, clips in chosen.items():
-        every = np.array([places[id(clip)] for clip in clips], dtype=np.int64)
-        kept[split] = every[cache.lengths[every] > 0]
+    for split in ("train", "valid"):
+        kept[split] = np.flatnonzero((cache.lengths > 0) & [clip.split == split for clip in dataset.clips])
         if not len(kept[split]):
             raise DatasetError(f"{dataset.root}: no {split} clip can be decoded; {cache.report_path} says why")
     labels = {s: np.stack([dataset.clips[place].labels for place in kept[s]]).astype(np.float32) for s in kept}

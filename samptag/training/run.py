@@ -139,8 +139,16 @@ def train(
         if config.freeze_encoder:
             every = splits.consecutive(splits.clips)
             load = embedded_source(every, load, model=model, device=device, processes=processes)
-        where: dict[str, Any] = {"device": device, "processes": processes, "out": folder}
-        trainer = Trainer(config, model=model, splits=splits, load=load, callback=listener, **where)
+        trainer = Trainer(
+            config,
+            model=model,
+            splits=splits,
+            load=load,
+            device=device,
+            processes=processes,
+            out=folder,
+            callback=listener,
+        )
         seed = config.seed * 1009 + processes.rank  # each process draws its own dropout
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - the global one, which libraries may draw from

@@ -24,7 +24,7 @@ from samptag.engine.torch_model import memory_errors
 from samptag.errors import DeviceError, SamptagError
 from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training.augment import augment
-from samptag.training.batches import Prefetcher, Segments, Splits, batch_bounds
+from samptag.training.batches import Load, Prefetcher, Segments, Splits, batch_bounds
 from samptag.training.checkpoints import (
     BEST,
     LAST,
@@ -231,7 +231,7 @@ class Trainer:
         *,
         model: SampleCNN,
         splits: Splits,
-        load: Callable[[Segments], Tensor],
+        load: Load,
         device: torch.device,
         processes: Processes,
         out: Path,
