@@ -30,11 +30,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Library": "samptag.library",
-    "ModelConfig": "samptag.core.model",
-    "SampleCNN": "samptag.core.model",
-    "TagScore": "samptag.tagging",
-    "Tagger": "samptag.tagging",
-    "TrackResult": "samptag.tagging",
+    **dict.fromkeys(("ModelConfig", "SampleCNN"), "samptag.core.model"),
+    **dict.fromkeys(("TagScore", "Tagger", "TrackResult"), "samptag.tagging"),
     "evaluate": "samptag.evaluation",
     "load_model": "samptag.pretrained",
     "train": "samptag.training",

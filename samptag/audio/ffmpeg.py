@@ -77,7 +77,7 @@ class FfmpegSource:
                 self._file, mode="r", options={"format_whitelist": DEMUXERS}, metadata_errors="replace"
             )
         except self._errors as error:
-            raise SourceError(_reason(error)) from error
+            raise SourceError(os_reason(error).splitlines()[0].lower()) from error
         try:
             self._open_stream()
         except BaseException:
@@ -157,7 +157,3 @@ def _samples(frame: Any) -> Block:
     elif np.issubdtype(values.dtype, np.integer):
         samples /= np.float32(-float(np.iinfo(values.dtype).min))
     return samples
-
-
-def _reason(error: Exception) -> str:
-    return os_reason(error).splitlines()[0].lower()

@@ -64,7 +64,11 @@ def measure_files(
     """
     tag = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     memory = directory / f"{name}-{tag}.json"
-    known = _read(memory)
+    try:
+        stored = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = None
+    known: dict[str, tuple[int, int, Any]] = stored if isinstance(stored, dict) else {}
     fresh: dict[str, tuple[int, int, T]] = {}
 
     def get(path: Path) -> T | None:
@@ -87,14 +91,6 @@ def measure_files(
         except OSError as error:
             logger.info("%s: not remembered: %s", memory, os_reason(error))
     return values
-
-
-def _read(memory: Path) -> dict[str, tuple[int, int, Any]]:
-    try:
-        stored = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
 
 
 def header_seconds(path: Path) -> float | None:

@@ -100,11 +100,6 @@ class Filters:
         return taps
 
 
-def relu(x: Floats) -> None:
-    """Put zeros in the place of negative numbers."""
-    np.maximum(x, 0, out=x)
-
-
 class Frames:
     """Activations of one layer, (time, channels), with room for the zeros that a 'same' convolution needs around them.
 
@@ -176,13 +171,13 @@ def convolution(
 def _biased(target: Floats, filters: Filters, *, rectify: bool) -> Iterator[Step]:
     yield partial(np.add, target, filters.bias, out=target)
     if rectify:
-        yield partial(relu, target)
+        yield partial(winograd.relu, target)
 
 
 def _excite(frames: Floats, mean: Floats, squeeze: tuple[Floats, Floats], excite: tuple[Floats, Floats]) -> None:
     """Squeeze and excitation, by weight and bias of two layers, of `frames`, (time, channels), in place."""
     hidden = np.asarray(mean @ frames @ squeeze[0] + squeeze[1], np.float32)
-    relu(hidden)
+    winograd.relu(hidden)
     logits = hidden @ excite[0] + excite[1]
     np.multiply(frames, np.exp(-np.logaddexp(np.float32(0), -logits)), out=frames)
 
@@ -400,7 +395,7 @@ class CpuModel:
             self._winograd_rows += len(target)
         else:
             if rectify:
-                self._steps.append(partial(relu, source.padded))
+                self._steps.append(partial(winograd.relu, source.padded))
             self._steps += pooled_convolution(source, filters, target)
 
     def _add_residual(self, block: layout.Residual, source: Frames, target: Floats) -> None:
@@ -416,7 +411,7 @@ class CpuModel:
             self._steps += convolution(source, self._filters(block.shortcut), total, add=True)
         groups = total.reshape(-1, block.pool, block.second.n_out)
         self._steps.append(partial(np.maximum.reduce, groups, axis=1, out=target))
-        self._steps.append(partial(relu, target))
+        self._steps.append(partial(winograd.relu, target))
 
     def _add_excitation(self, excitation: layout.Excitation | None, target: Floats) -> None:
         if excitation is not None:

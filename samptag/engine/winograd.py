@@ -53,7 +53,8 @@ class Passes(NamedTuple):
     unmix: Callable[[Floats, Floats, Floats], None]
 
 
-def _rectify(frames: Floats) -> None:
+def relu(frames: Floats) -> None:
+    """Put zeros in the place of negative numbers."""
     np.maximum(frames, 0, out=frames)
 
 
@@ -125,7 +126,7 @@ def _unmix(products: Floats, bias: Floats, target: Floats) -> None:
     np.maximum(p5, p0, out=p5)
     second = target[1::2]
     np.add(p5[: len(second)], bias, out=second)
-    np.maximum(target, 0, out=target)
+    relu(target)
 
 
 def _scaled_sum(first: Floats, *others: tuple[Floats, float], out: Floats) -> None:
@@ -135,7 +136,7 @@ def _scaled_sum(first: Floats, *others: tuple[Floats, float], out: Floats) -> No
         first = np.add(first, other, out=out)
 
 
-NUMPY = Passes(_rectify, _mix, _unmix)
+NUMPY = Passes(relu, _mix, _unmix)
 """The passes as NumPy operations: there at once, at half as much again of the whole model's time."""
 
 passes = NUMPY  # those in use

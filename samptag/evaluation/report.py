@@ -131,49 +131,27 @@ class FailedClip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationReport:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Attributes
-    ----------
-    split_name, split_hash : str
-        The named split and the hash of its clips without the `failed` ones, or the truth file's name and a hash of its
-        rows' paths.
-    part : str
-        "train", "valid" or "test"; "" for a truth file.
-    clips, groups : int
-        How many clips were scored, and how many tracks (or artists) they come from.
-    model : str
-        The weights, or the file with the scores.
-    protocol : str
-        Which segments of each clip the scores are the mean of: "paper", "won", "all (hop 2.678 s, tail overlap)"; ""
-        for predictions on file that do not say.
-    tags : tuple of TagMeasures
-        In the data set's order.
-    excluded_tags : tuple of str
-        Tags in no mean: too few positive clips, or no negative one.
-    missing_tags : tuple of str
-        Tags of the data set that the model does not know.
-    scores : ScoreTable
-        The predictions behind the figures, with every tag of the model.
-    """
-
-    split_name: str
-    split_hash: str
-    part: str
-    clips: int
-    groups: int
-    model: str
+    split_name: str  # the named split, or the truth file's name
+    split_hash: str  # of the split's clips without the `failed` ones, or of the paths of the truth file's rows
+    part: str  # "train", "valid" or "test"; "" for a truth file
+    clips: int  # how many were scored
+    groups: int  # how many tracks (or artists) they come from
+    model: str  # the weights, or the file with the scores
+    # Which segments of each clip the scores are the mean of: "paper", "won", "all (hop 2.678 s, tail overlap)"; "" for
+    # predictions on file that do not say.
     protocol: str
     macro: Macro
-    tags: tuple[TagMeasures, ...]
-    excluded_tags: tuple[str, ...]
-    missing_tags: tuple[str, ...] = ()
+    tags: tuple[TagMeasures, ...]  # in the data set's order
+    excluded_tags: tuple[str, ...]  # tags in no mean: too few positive clips, or no negative one
+    missing_tags: tuple[str, ...] = ()  # tags of the data set that the model does not know
     failed: tuple[FailedClip, ...] = ()
     scoring: Scoring
     against: Comparison | None = None
     perturbations: tuple[Degradation, ...] = ()
     warnings: tuple[str, ...] = ()
-    scores: ScoreTable
+    scores: ScoreTable  # the predictions behind the figures, with every tag of the model
 
     def to_dict(self) -> dict[str, Any]:
         """The report in the JSON schema ``samptag.eval/1``: str, int, float, bool, list, dict and None only."""

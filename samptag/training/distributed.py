@@ -61,21 +61,20 @@ class Processes(Ranks):
             gradient.copy_(total.view_as(gradient))
 
 
-def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.device) -> nn.Module:
-    """`model` with batch norms whose statistics are those of all processes together; its state dict stays the same.
+def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.device) -> None:
+    """Give `model` batch norms whose statistics are those of all processes together; its state dict stays the same.
 
     PyTorch's own `SyncBatchNorm` works on CUDA alone; on the CPU `CrossProcessNorm` takes its place.
     """
     if processes.world_size == 1:
-        return model
+        return
     if device.type == "cuda":
-        synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return synchronised
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
                 setattr(module, name, CrossProcessNorm(child, processes))
-    return model
 
 
 class CrossProcessNorm(nn.Module):
@@ -95,9 +94,8 @@ class CrossProcessNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shape (batch, channels, ...) is kept."""
         if not self.training:
-            return nn.functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
+            parts = (self.running_mean, self.running_var, self.weight, self.bias)
+            return nn.functional.batch_norm(x, *parts, eps=self.eps)
         result: Tensor = _CrossProcessNorm.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
         return result
 

@@ -27,26 +27,14 @@ from samptag.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """How the training in the folder `out` ended.
-
-    Attributes
-    ----------
-    model_path : Path
-        The exported model of the best epoch; there once an epoch is done.
-    epochs, steps : int
-        How many were trained.
-    best : Mapping or None
-        The best epoch's record, as in metrics.jsonl.
-    stopped_by : int
-        The signal that stopped it before its end, 0 for none.
-    """
+    """How the training in the folder `out` ended."""
 
     out: Path
-    model_path: Path
-    epochs: int
+    model_path: Path  # the exported model of the best epoch; there once an epoch is done
+    epochs: int  # how many were trained
     steps: int
-    best: Mapping[str, Any] | None
-    stopped_by: int
+    best: Mapping[str, Any] | None  # the best epoch's record, as in metrics.jsonl
+    stopped_by: int  # the signal that stopped it before its end, 0 for none
 
 
 def train(
