@@ -10,7 +10,7 @@ teachers themselves are judged.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from samptag.evaluation.predictions import ScoreTable, Truth
 from samptag.files import atomic_write
 from samptag.pretrained import load_registry
 from samptag.tagging.tagger import Tagger
-from samptag.training.vocabulary import Vocabulary, read_vocabulary, side_by_side
+from samptag.training.vocabulary import Vocabulary, read_vocabulary, side_by_side, teachers_called
 
 VOCABULARY = Path(__file__).with_name("vocabulary.csv")
 PERTURBATIONS = ("mp3:32k", "lowpass:8000Hz", "gain:+12dB", "gain:-12dB", "noise:20dB")
@@ -122,7 +122,7 @@ def measure(
     where: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     if weights is None:
         said = teach(teachers, tested, model=_SEGMENTS, **where)
-        words, table = _merged(said, vocabulary.known_to(list(said)))
+        words, table = _merged(said, known_to(said, vocabulary))
         judged = Judged(words=words, people=_meant(vocabulary), own=table)
         return {"weights": {"name": ", ".join(said)}, "samptag": __version__, "words": judge(judged, music)}
     tagger = Tagger.from_pretrained(weights, device=device)
@@ -148,7 +148,7 @@ def measure(
         # Tags of their own are compared with the nets that have the same list, where there are any.
         same = {} if by_word else {net: each for net, each in said.items() if set(each[0]) == set(ours.tags)}
         asked = same or said
-        theirs = vocabulary.known_to(list(said)) if by_word else side_by_side({net: asked[net][0] for net in asked})
+        theirs = known_to(said, vocabulary) if by_word else side_by_side({net: asked[net][0] for net in asked})
         judged = Judged(
             words=ours.tags,
             people=_meant(vocabulary) if by_word else {tag: (tag,) for tag in ours.tags},
@@ -368,8 +368,18 @@ def _judged_by(tagger: Tagger, vocabulary: Vocabulary) -> dict[str, Vocabulary]:
             "tags": [replace(word, word=word.word.removeprefix(LISTENERS)) for word in listeners],
         }
         return {kind: Vocabulary(words=tuple(words)) for kind, words in parts.items() if words}
-    merged = vocabulary.known_to([tagger.card.name])
+    merged = known_to([tagger.card.name], vocabulary)
     return {"words": merged, "tags": own} if merged.words else {"tags": own}
+
+
+def known_to(nets: Collection[str], vocabulary: Vocabulary) -> Vocabulary:
+    """The words that have a source of these nets, with those sources alone."""
+    kept = []
+    for word in vocabulary.words:
+        sources = {name: tags for name, tags in word.sources.items() if teachers_called(name, nets)}
+        if sources:
+            kept.append(replace(word, sources=sources))
+    return replace(vocabulary, words=tuple(kept))
 
 
 def _meant(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:

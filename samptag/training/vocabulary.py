@@ -13,8 +13,8 @@ any of them does. Several TEACHERs are opinions: the word's logit is the mean of
 people.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,7 @@ class Vocabulary:
         shares: list[_Matrix] = []
         for place, word in enumerate(self.words):
             for teacher, names in word.sources.items():
-                nets = _teachers_called(teacher, tags)
+                nets = teachers_called(teacher, tags)
                 if not nets:
                     raise DatasetError(
                         f"{self._where(word)}: no teacher is called {teacher!r} or ends in '-{teacher}'; "
@@ -128,15 +128,6 @@ class Vocabulary:
                 raise DatasetError(f"{self.name}: no word has a source of the teacher {name}; leave it out")
         synonyms = np.eye(len(shares), dtype=np.float32)[opinions]
         return Merger(teachers=tuple(tags), average=average, synonyms=synonyms, share=np.array(shares))
-
-    def known_to(self, teachers: Sequence[str]) -> "Vocabulary":
-        """The words that have a source of these teachers, with those sources alone."""
-        kept = []
-        for word in self.words:
-            sources = {name: tags for name, tags in word.sources.items() if _teachers_called(name, teachers)}
-            if sources:
-                kept.append(replace(word, sources=sources))
-        return Vocabulary(words=tuple(kept), name=self.name)
 
     def _where(self, word: TaughtWord) -> str:
         return f"{self.name}, line {word.line}" if word.line else f"{self.name}, {word.word!r}"
@@ -196,6 +187,6 @@ def _parse(path: Path, line: int, row: Mapping[str, str]) -> TaughtWord:
     return TaughtWord(word=row["word"], category=row["category"], sources=sources, line=line)
 
 
-def _teachers_called(name: str, teachers: Sequence[str] | Mapping[str, object]) -> list[str]:
+def teachers_called(name: str, teachers: Collection[str]) -> list[str]:
     """The teachers that a TEACHER stands for."""
     return [teacher for teacher in teachers if teacher in name.split("+") or teacher.endswith(f"-{name}")]

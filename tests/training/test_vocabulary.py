@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recipes.library.evaluate import known_to
 from samptag.errors import DatasetError
 from samptag.pretrained import load_registry
 from samptag.training.vocabulary import read_vocabulary, side_by_side
@@ -54,7 +55,7 @@ def test_certain_scores_stay_finite(tmp_path):
 
 def test_only_the_words_that_a_model_knows(tmp_path):
     vocabulary = read_vocabulary(written(tmp_path, ROWS + "happy,mood,jamendo50:happy\n"))
-    known = vocabulary.known_to(["student-mtat50"])
+    known = known_to(["student-mtat50"], vocabulary)
     assert known.tags == ("rock", "female vocals")
     scores = {"student-mtat50": np.array([[0.25, 0.5, 0.5]])}
     merged = known.merger({"student-mtat50": TAGS["musicnn-mtat50"]})(scores)
