@@ -182,15 +182,11 @@ def _look_up(folder: Path, wanted: Iterable[str], *, level: int) -> dict[str, _S
                 if (size := path.stat().st_size) != 2 * length:
                     raise ValueError(f"{size} bytes instead of {2 * length}")
                 found[mark] = _Stored(path=path, length=length, warnings=tuple(note.get("warnings", ())))
-            elif "problem" in note and (note["av"] or not _has_av()):
+            elif "problem" in note and (note["av"] or find_spec("av") is None):
                 found[mark] = _Stored(problem=note["problem"])
         except (OSError, ValueError, KeyError, AttributeError) as error:
             logger.log(level, "%s: clip %s is not whole, decoding it again: %s", folder, mark, error)
     return found
-
-
-def _has_av() -> bool:
-    return find_spec("av") is not None
 
 
 def _decode(folder: Path, mark: str, source: Path, *, sample_rate: int, cap: int | None) -> _Stored:
@@ -205,7 +201,7 @@ def _decode(folder: Path, mark: str, source: Path, *, sample_rate: int, cap: int
         warnings = tuple(stream.warnings)
     except AudioError as error:
         problem = str(error).removeprefix(f"{source}: ")
-        _write_json(folder / (mark + _NOTE), {"problem": problem, "av": _has_av()})
+        _write_json(folder / (mark + _NOTE), {"problem": problem, "av": find_spec("av") is not None})
         return _Stored(problem=problem)
     if warnings:
         _write_json(folder / (mark + _NOTE), {"warnings": warnings})

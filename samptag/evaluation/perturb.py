@@ -78,7 +78,8 @@ class Perturbation:
         """
         self.check(sample_rate)
         if self.kind == "noise":
-            return _noisy(blocks, self.amount, _generator(key, seed))
+            digest = hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "surrogateescape")).digest()
+            return _noisy(blocks, self.amount, np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)))
         if self.kind == "mp3":
             return _through_mp3(blocks, round(self.amount), sample_rate)
         if self.kind == "lowpass":
@@ -99,12 +100,6 @@ def parse_perturbation(text: str) -> Perturbation:
     if kind in ("mp3", "lowpass") and amount <= 0:
         raise UsageError(f"--perturb {text}: {amount:g} must be greater than 0; write {_FORMS}")
     return Perturbation(kind, amount)  # type: ignore[arg-type]  # the pattern admits these four words only
-
-
-def _generator(key: str, seed: int) -> np.random.Generator:
-    """Random numbers that belong to one clip and one seed."""
-    digest = hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "surrogateescape")).digest()
-    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
 
 
 def _noisy(blocks: Iterable[Block], snr_db: float, rng: np.random.Generator) -> Iterator[Block]:

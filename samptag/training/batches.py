@@ -181,8 +181,7 @@ class ResidentSource:
         starts = torch.from_numpy(segments.starts + self._shifts[owner]).to(self._steps.device)
         steps = self._steps[: segments.width]
         waveforms = self._samples[starts[:, None] + steps].to(torch.float32).div_(SCALE)
-        short = np.flatnonzero(segments.lengths < segments.width)
-        for row in short:
+        for row in np.flatnonzero(segments.lengths < segments.width):
             waveforms[row, int(segments.lengths[row]) :] = 0
         return waveforms
 
