@@ -348,6 +348,7 @@ class Trainer:
         # Clocks differ, and saving is done by all processes or by none.
         if self.processes.highest([due])[0]:
             self.save(LAST)
+        self._eval_model.load_state_dict(self.stepper.weights())
         validation = self._validate()
         if validation is None:
             return self._signals.received
@@ -379,8 +380,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self) -> Validation | None:
-        """The figures of the weights that would be exported, over all processes; None when a signal breaks it off."""
-        self._eval_model.load_state_dict(self.stepper.weights())
+        """The figures of the eval model, over all processes; None when a signal breaks it off."""
         predict = self._eval_model.classify if self.config.freeze_encoder else self._eval_model
         splits, batch_size, loss = self.splits, self.config.recipe.batch_size, self.stepper.loss
         segments, labels = splits.consecutive(splits.valid), splits.valid_labels

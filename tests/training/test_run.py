@@ -249,7 +249,7 @@ def test_killed_in_its_last_validation_it_validates_when_resumed(
     options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "SAVE_BEFORE_VALIDATION_SECONDS", -1.0)
-        patch.setattr(trainer, "validate", end)
+        patch.setattr(trainer.Trainer, "_validate", end)
         with pytest.raises(MemoryError):
             samptag.train(small_set, model=SMALL, max_steps=2, **options)
     result = samptag.train(resume=True, **options)
@@ -262,7 +262,7 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
 ):
     """The validation losses are given, so that a stage ends on any machine: four epochs after its best."""
     losses = iter([1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(trainer, "validate", lambda *given, **options: Validation(next(losses), 0.5, 0.5, math.nan))
+    monkeypatch.setattr(trainer.Trainer, "_validate", lambda _: Validation(next(losses), 0.5, 0.5, math.nan))
     out = tmp_path / "out"
     stages: list[int] = []
     reloaded = []
