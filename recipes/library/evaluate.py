@@ -62,8 +62,8 @@ class Judged:
         Word -> the tags by which people mean it, for those words that people's tags can test.
     own, teachers : Table
         Scores of these words; the teachers' are NaN where they do not know one, and only of tracks they heard.
-    taught_by : tuple of str
-        The teachers' names.
+    taught_by : Mapping of str to tuple of str
+        Word -> the names of the teachers who know it.
     degraded : Mapping of str to Table
         Perturbation -> our scores of the valid tracks.
     """
@@ -72,7 +72,7 @@ class Judged:
     people: Mapping[str, tuple[str, ...]]
     own: Table
     teachers: Table = field(default_factory=dict)
-    taught_by: tuple[str, ...] = ()
+    taught_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     degraded: Mapping[str, Table] = field(default_factory=dict)
 
     def truth(self, tracks: Sequence[Track]) -> Truth:
@@ -154,7 +154,10 @@ def measure(
             people=_meant(vocabulary) if by_word else {tag: (tag,) for tag in ours.tags},
             own=own,
             teachers=_wanted(*_merged(asked, theirs), ours.tags),
-            taught_by=tuple(asked),
+            taught_by={
+                word.word: tuple(net for net in asked if any(teachers_called(name, [net]) for name in word.sources))
+                for word in theirs.words
+            },
             degraded=dict(zip(worse, degraded, strict=True)),
         )
         figures[kind] = judge(judged, music)
@@ -163,11 +166,6 @@ def measure(
 
 def judge(judged: Judged, music: Sequence[Track]) -> dict[str, Any]:
     """The figures of some words: against people's tags, folders and documents, and against the teachers.
-
-    Parameters
-    ----------
-    judged : Judged
-    music : sequence of Track
 
     Returns
     -------
@@ -183,7 +181,7 @@ def judge(judged: Judged, music: Sequence[Track]) -> dict[str, Any]:
     agreement = _by_teachers(judged, [track for track in held_out if track in compared])
     for word, correlation in agreement.get("by_segment_of_word", {}).items():
         facts = {"correlation": correlation, "tracks": agreement["tracks"], "segments": agreement["segments"]}
-        names = {"teachers": list(judged.taught_by), **_published(judged.taught_by)}
+        names = {"teachers": list(judged.taught_by[word]), **_published(judged.taught_by[word])}
         evidence.setdefault(word, {"kind": "teachers", **facts, **names})
     limits = cutoffs(
         judged.words,
@@ -376,8 +374,7 @@ def known_to(nets: Collection[str], vocabulary: Vocabulary) -> Vocabulary:
     """The words that have a source of these nets, with those sources alone."""
     kept = []
     for word in vocabulary.words:
-        sources = {name: tags for name, tags in word.sources.items() if teachers_called(name, nets)}
-        if sources:
+        if sources := {name: tags for name, tags in word.sources.items() if teachers_called(name, nets)}:
             kept.append(replace(word, sources=sources))
     return replace(vocabulary, words=tuple(kept))
 

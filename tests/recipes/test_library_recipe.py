@@ -18,6 +18,7 @@ from samptag.data.formats import mtat
 from samptag.errors import UsageError
 from samptag.pretrained import load_registry
 from samptag.tagging.tagger import Tagger
+from samptag.training.vocabulary import read_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 MEDIA = ROOT / "tests" / "media"
@@ -115,6 +116,14 @@ def test_the_published_file_says_what_is_known_of_its_words(made):
     assert card.training_data.endswith(f" tracks, taught by {TEACHER}")
     result = Tagger.from_pretrained(target).tag(MEDIA / "bay.wav")
     assert {score.tag for score in result.scores} == set(card.tags)
+
+
+@pytest.mark.parametrize("name", [NAME, "frame-mel-729-243-library"])
+def test_the_teachers_of_a_bundled_word_know_it(name):
+    sources = {word.word: word.sources for word in read_vocabulary(evaluate.VOCABULARY).words}
+    for word, evidence in read_weights(ROOT / "weights" / f"{name}.safetensors").card.evidence.items():
+        if evidence.kind == "teachers":
+            assert {teacher.split("-")[-1] for teacher in evidence.teachers} == set(sources[word]), word
 
 
 def test_tags_of_listeners_become_weights_of_their_own_on_the_same_network(made):
