@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.audio.source import Block, SourceError, lacking
+from samptag.audio.source import Block, SourceError, damaged, truncated
 from samptag.files import os_reason
 
 # FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
@@ -141,9 +141,9 @@ class FfmpegSource:
         stream = self._stream
         expected = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         if seconds < expected - SLACK_SECONDS:
-            self.warnings.append(lacking("truncated", seconds, expected))
+            self.warnings.append(truncated(seconds, expected))
         elif (self._broken_packets or self._file.failed) and not self.warnings:
-            self.warnings.append(lacking("damaged", seconds))
+            self.warnings.append(damaged(seconds))
 
 
 def _samples(frame: Any) -> Block:

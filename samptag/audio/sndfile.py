@@ -3,13 +3,13 @@
 import io
 import os
 from collections.abc import Iterator
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import soundfile
 
 from samptag.audio.headers import expected_length
-from samptag.audio.source import Block, SourceError, lacking
+from samptag.audio.source import Block, SourceError, damaged, truncated
 
 # Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
 READ_VALUES = 1 << 16
@@ -99,12 +99,12 @@ class SndfileSource:
         if expected is not None and self._decoded < expected - slack:
             # an Ogg file's count stands on its last page: with that there, what is missing came before
             inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._expected.cut)
-            how: Literal["truncated", "damaged"] = "damaged" if inside else "truncated"
-            self.warnings.append(lacking(how, seconds, expected / self.native_rate))
+            word = damaged if inside else truncated
+            self.warnings.append(word(seconds, expected / self.native_rate))
         elif self._expected.cut:
-            self.warnings.append(lacking("truncated", seconds))
+            self.warnings.append(truncated(seconds))
         elif skipped or (expected is None and self._container == "MP3" and self._unread_part() > UNREAD_PART):
-            self.warnings.append(lacking("damaged", seconds))
+            self.warnings.append(damaged(seconds))
 
     def _unread_part(self) -> float:
         """How much of the file was never looked at, in [0, 1]; 0 if it ends in an APE tag (which may hold pictures)."""

@@ -1,7 +1,7 @@
 """What every reader of sound files looks like, and the words it uses for what is wrong with a file."""
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,15 @@ class Source(Protocol):
         ...
 
 
-def lacking(how: Literal["truncated", "damaged"], seconds: float, expected_seconds: float | None = None) -> str:
-    """The warning for a file that ends before its sound does or its header says, or of which earlier parts are lost."""
-    if expected_seconds is not None:
-        return f"{how}: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
-    why = "the file breaks off" if how == "truncated" else "parts could not be decoded"
-    return f"{how}: {why}; {seconds:.2f} s decoded"
+def truncated(seconds: float, expected_seconds: float | None = None) -> str:
+    """The warning for a file that ends before its sound does, or before its own header says."""
+    if expected_seconds is None:
+        return f"truncated: the file breaks off; {seconds:.2f} s decoded"
+    return f"truncated: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
+
+
+def damaged(seconds: float, expected_seconds: float | None = None) -> str:
+    """The warning for a file of which parts before its end could not be decoded."""
+    if expected_seconds is None:
+        return f"damaged: parts could not be decoded; {seconds:.2f} s decoded"
+    return f"damaged: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
