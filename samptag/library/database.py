@@ -91,9 +91,20 @@ class Database:
             if not connection.execute("PRAGMA page_count").fetchone()[0]:
                 connection.execute("PRAGMA page_size = 8192")
             return connection
-        # A log beside the file belongs to it; without a folder to write to there is none, nor can one be made.
-        writable = os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK)
-        return _connect(f"{address}?mode=rw" if writable else f"{address}?immutable=1")
+        if os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK):
+            return _connect(f"{address}?mode=rw")
+        # Where nothing can be made beside the file, it is read as it is, unless a killed or living writer's log, which
+        # belongs to it, lies there: SQLite reads that only with the log's own index, which is beside it as a rule.
+        log = Path(f"{self.path}-wal")
+        if not (log.is_file() and log.stat().st_size):
+            return _connect(f"{address}?immutable=1")
+        try:
+            return _connect(f"{address}?mode=ro")
+        except sqlite3.OperationalError as error:
+            raise LibraryError(
+                f"the index {self.path} cannot be read where it is: its latest changes are in {log.name}, and its "
+                "folder is read-only: copy both into a folder of yours and name the copy with --db"
+            ) from error
 
     def _check(self, create: bool) -> None:
         ask = self.connection.execute

@@ -383,6 +383,38 @@ def test_a_read_only_index_can_be_searched(index: Run, samptag: Run, music: Path
     assert b"cannot write the index" in done.stderr
 
 
+@needs_rights
+@pytest.mark.parametrize("whole", [True, False], ids=["with the log's index", "without it"])
+def test_a_read_only_index_whose_writer_was_killed(
+    index: Run, samptag: Run, music: Path, tmp_path: Path, db: Path, whole: bool
+):
+    index(music)
+    killed = (
+        "import os, sys; from pathlib import Path; from samptag.library.database import Database\n"
+        "database = Database(Path(sys.argv[1]), create=True)\n"
+        "with database.transaction() as connection:\n"
+        "    connection.execute('UPDATE songs SET title = ?', ('in the log',))\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", killed, db])
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    for name in ("library.db", "library.db-wal", *(["library.db-shm"] if whole else [])):
+        shutil.copyfile(db.with_name(name), folder / name).chmod(0o444)
+    assert (folder / "library.db-wal").stat().st_size
+    folder.chmod(0o555)
+    code = 0 if whole else 5
+    try:
+        ask = ("find", "--db", folder / "library.db", 'title = "in the log"')
+        found = samptag(*ask, check=code, preexec_fn=give_up_override)
+    finally:
+        folder.chmod(0o755)
+    assert found.stdout.count(b"\n") == (12 if whole else 0)
+    if not whole:
+        (line,) = found.stderr.decode().splitlines()
+        assert "its latest changes are in library.db-wal, and its folder is read-only: copy both" in line
+
+
 def test_a_full_disk_keeps_what_was_recorded(index: Run, samptag: Run, music: Path, db: Path):
     resource = pytest.importorskip("resource")
     index(music / "formats")
