@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 import time
 from collections import deque
@@ -190,6 +191,8 @@ class IndexRun:
             problem: object = item.error
             try:
                 status = os.stat(item.path)
+                if problem is None and not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+                    problem = f"cannot index {item.path!r}: it is no regular file"
             except OSError as error:
                 problem = problem or f"cannot open {item.path!r}: {error.strerror}"
             if problem is not None:

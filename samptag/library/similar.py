@@ -6,6 +6,7 @@ One pass over the table reads them as they come, so that memory does not grow wi
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -61,6 +62,8 @@ def embedding_of(
     )
     with os_errors_as(AudioError, f"cannot open {os.fspath(path)!r}"):
         status = os.stat(name)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a pipe would be waited for
+            raise AudioError(f"cannot compare with {os.fspath(path)!r}: it is no regular file")
         for audio, vector, size, mtime_ns in database.rows(question, os.fsencode(name), weights.space):
             if (size, mtime_ns) == (status.st_size, status.st_mtime_ns):
                 return Seed(path=name, vector=unpacked(vector)[0], audio=audio)

@@ -1,6 +1,7 @@
 """`samptag similar` on an index of real files."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,16 @@ def test_a_song_outside_the_index_is_heard_on_the_spot(similar: Any, library: Pa
     soundfile.write(tmp_path / "new.wav", samples[: len(samples) * 3 // 4], rate)
     (best,) = similar(tmp_path / "new.wav", "-n", "1")
     assert Path(best["path"]).name == "driving-04-combat-2.opus"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_what_is_no_file_is_not_waited_for(samptag: Any, library: Path, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.mp3")
+    for arguments in (("similar", tmp_path / "pipe.mp3"), ("similar", "/dev/zero")):
+        (line,) = samptag(*arguments, "--db", library, check=1).stderr.decode().splitlines()
+        assert line == f"samptag: error: cannot compare with {str(arguments[1])!r}: it is no regular file"
+    done = samptag("index", "--db", shutil.copyfile(library, tmp_path / "own.db"), tmp_path / "pipe.mp3", check=1)
+    assert f"cannot index {str(tmp_path / 'pipe.mp3')!r}: it is no regular file" in done.stderr.decode()
 
 
 def test_several_seeds_and_songs_to_keep_away_from(similar: Any, library: Path):
