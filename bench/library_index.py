@@ -25,10 +25,12 @@ import soundfile
 
 from bench.process import interleaved, timed
 from samptag import Library
+from samptag.fetch import file_sha256
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.fields import read_fields
 from samptag.library.similar import all_embeddings
+from samptag.pretrained import resolve
 
 MEDIA = Path(__file__).parents[1] / "tests" / "media"
 WORDS = 50
@@ -127,6 +129,15 @@ def _big(folder: Path, songs: int, repeat: int) -> None:
     _row("`learn` of one playlist among 100 000", "", _time(1, "learn", "--from", folder / "mine.m3u8", "--db", db))
     _label_all(db, folder / "all.csv")
     _row("`learn` of ten words, all 100 000 labelled", "", _time(1, "learn", "--from", folder / "all.csv", "--db", db))
+    _index_one(db)
+
+
+def _index_one(db: Path) -> None:
+    """One song more, as if all others had been heard with the default weights before."""
+    database = Database(db, create=True)
+    database.connection.execute("UPDATE weights SET digest = ?", (file_sha256(resolve()),))
+    database.close()
+    _row("`index` of one new song among 100 000", "", _time(1, "index", MEDIA / "void-sensor.ogg", "--db", db))
 
 
 def _label_all(db: Path, table: Path) -> None:
@@ -190,8 +201,8 @@ def make_rows(path: Path, songs: int, seed: Path, *, files: Sequence[Path] = ())
     """An index of made-up songs, 12 an artist, the first of which is the file `seed`, or all of which are `files`."""
     database, generator = Database(path, create=True), np.random.default_rng(0)
     kinds = ["genre", "mood"] * 5 + ["instrument"] * (WORDS - 11)
-    words = [{"tag": f"word{i}", "category": kind, "cutoff": 0.3} for i, kind in enumerate(kinds)]
-    words.append({"tag": "piano", "category": "instrument", "cutoff": 0.3})
+    words = [{"tag": f"word{i}", "category": kind, "cutoff": 0.3, "verified": True} for i, kind in enumerate(kinds)]
+    words.append({"tag": "piano", "category": "instrument", "cutoff": 0.3, "verified": True})
     with database.transaction() as connection:
         connection.execute("INSERT INTO weights VALUES (1, ?, 'made-up', ?, 1, 1, NULL)", ("0" * 64, json.dumps(words)))
         for start in range(1, songs + 1, 1000):
