@@ -12,10 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from samptag.core.card import read_card
+from samptag.library.words import Vocabulary
 from samptag.pretrained import DEFAULT, load_registry
 
 FOLDER = Path(__file__).resolve().parent
-README, JSON_PAGE = FOLDER.parent / "README.md", FOLDER / "json.md"
+README, JSON_PAGE, LIBRARY_PAGE = FOLDER.parent / "README.md", FOLDER / "json.md", FOLDER / "library.md"
 SONG = FOLDER.parent / "tests" / "media" / "eastern-dreams.mp3"
 
 
@@ -52,7 +54,30 @@ def record() -> str:
     return "```json\n{\n" + ",\n".join(lines) + "\n}\n```"
 
 
-BLOCKS = {"words": (README, words), "figures": (README, figures), "record": (JSON_PAGE, record)}
+def decided(field: str, *, verified: bool) -> str:
+    """The default weights' words that `write` puts into a field by default, or with --unverified alone."""
+    registry = load_registry()
+    path = registry.bundled_path(registry.entries[DEFAULT])
+    assert path is not None
+    kept = (word for word in Vocabulary.of_card(read_card(path)).words if word.cutoff is not None)
+    in_field = (word for word in kept if (word.category if word.category in ("genre", "mood") else "") == field)
+    return ", ".join(word.tag for word in in_field if word.verified is verified)
+
+
+def written() -> str:
+    """Which of the default weights' words `write` writes, by field."""
+    rows = ["| field | written by default | decided, but written only with `--unverified` |", "| --- | --- | --- |"]
+    for title, field in (("genre", "genre"), ("mood", "mood"), ("grouping and comment, beside these", "")):
+        rows.append(f"| {title} | {decided(field, verified=True)} | {decided(field, verified=False)} |")
+    return "\n".join(rows)
+
+
+BLOCKS = {
+    "words": (README, words),
+    "figures": (README, figures),
+    "record": (JSON_PAGE, record),
+    "written": (LIBRARY_PAGE, written),
+}
 
 
 def pattern(name: str) -> re.Pattern[str]:

@@ -126,10 +126,15 @@ def quoted(remake, name: str) -> str:
     return block.strip()
 
 
-@pytest.mark.parametrize("name", ["words", "figures"])
+@pytest.mark.parametrize("name", ["words", "figures", "written"])
 def test_what_is_quoted_of_the_weights_is_so(remake, name: str):
     _, make = remake.BLOCKS[name]
     assert quoted(remake, name) == make(), "python docs/remake.py writes it anew"
+
+
+def test_the_readme_names_the_words_that_write_writes_by_default(remake):
+    genres, moods = remake.decided("genre", verified=True), remake.decided("mood", verified=True)
+    assert f"({genres}; of moods: {moods})" in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_the_quoted_record_is_a_real_one(remake):

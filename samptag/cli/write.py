@@ -64,6 +64,9 @@ def write(
     ] = None,
     add: Annotated[bool, _what("--add", help="Add to fields that have values.")] = False,
     replace: Annotated[bool, _what("--replace", help="Replace what fields have.")] = False,
+    unverified: Annotated[
+        bool, _what("--unverified", help="Write words that were not tested on people's tags, too.")
+    ] = False,
     yes: Annotated[bool, _how("--yes", "-y", help="Do it; without this it is only shown.")] = False,
     touch: Annotated[
         bool, _how("--touch", help="Give the files the present time, for players that look at times.")
@@ -83,16 +86,17 @@ def write(
 ) -> None:
     """Write decided genres and moods into your music files.
 
-    First it only shows what would change; --yes does it. Only words past their cut-offs are written, and by default
-    only into fields that are empty. Each file is changed as a copy that is read back and compared before it takes the
-    file's place; the sound never changes, and --undo puts the old values back.
+    First it only shows what would change; --yes does it. Only words past their cut-offs are written, by default only
+    those that were tested on people's tags, and only into fields that are empty. Each file is changed as a copy that is
+    read back and compared before it takes the file's place; the sound never changes, and --undo puts the old values
+    back.
 
     $ samptag write ~/Music
     $ samptag write ~/Music --yes
     $ samptag write --undo
     """
     if undo or runs:
-        if any((records, fields, profile, add, replace, yes, undo and runs, runs and paths)):
+        if any((records, fields, profile, add, replace, unverified, yes, undo and runs, runs and paths)):
             raise UsageError(
                 "--undo and --runs go with nothing but --db and --json; --undo with a run's number and --split-links"
             )
@@ -116,6 +120,7 @@ def write(
                 mode="add" if add else "replace" if replace else "empty",
                 records=records,
                 split_links=split_links,
+                unverified=unverified,
                 model=model,
             )
             outcomes = _written(library.write(plan, touch=touch)) if yes else []
@@ -166,6 +171,8 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
             "weights": {"name": plan.model, "sha256": plan.digest},
             "fields": list(plan.fields),
             "mode": plan.mode,
+            "unverified": plan.unverified,
+            "left_out": dict(plan.left_out.most_common()),
             "run": outcomes[0][0] if outcomes else None,
         }
         records = (
@@ -174,6 +181,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
                 "changes": [
                     {"field": c.field, "old": list(map(valid_text, c.old)), "new": list(c.new)} for c in file.changes
                 ],
+                "left_out": list(file.left_out),
                 "written": yes and bool(file.changes) and file.path not in failed,
                 "error": valid_text(file.refused or failed.get(file.path) or "") or None,
             }
@@ -192,6 +200,10 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
         common = ", ".join(f"{value} {number}" for (_, value), number in words_of(plan.changed).most_common())
         note(common or "no genre and no mood among them")
     note(f"{did}, {kept}" + (f", {n_refused} refused" if n_refused else ""))
+    if plan.left_out:
+        n_files = sum(bool(file.left_out) for file in plan.files)
+        words = f"{counted(len(plan.left_out), 'word')} not tested on people's tags"
+        note(f"left out of {counted(n_files, 'file')}: {words}; --unverified writes them, too")
     if outcomes:
         note(f"this was run {outcomes[0][0]}: 'samptag write --undo' takes it back")
     elif plan.changed:

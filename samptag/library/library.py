@@ -359,6 +359,7 @@ class Library:
         mode: Mode = "empty",
         records: str | os.PathLike[str] | None = None,
         split_links: bool = False,
+        unverified: bool = False,
         model: str | os.PathLike[str] | None = None,
     ) -> WritePlan:
         """What `write` would put into files; nothing is touched.
@@ -376,6 +377,9 @@ class Library:
         split_links : bool
             Write to files with several names (hard links) as well: the name becomes a new file's, the others keep the
             old one. Otherwise they are refused.
+        unverified : bool
+            Write decided words that nobody tested on people's tags, too: the models that taught them vouch for them
+            alone, or people gave them to fewer than 8 tracks. Otherwise the plan says which it left out.
         model : str or path, optional
             Whose words.
 
@@ -395,7 +399,14 @@ class Library:
             weights = self.weights(model)
             known = None if records is None else records_of(records, weights.vocabulary)
             return plan_writes(
-                database, weights, paths, records=known, fields=fields, mode=mode, split_links=split_links
+                database,
+                weights,
+                paths,
+                records=known,
+                fields=fields,
+                mode=mode,
+                split_links=split_links,
+                unverified=unverified,
             )
 
     def write(self, plan: WritePlan, *, touch: bool = False) -> Iterator[tuple[int, Outcome]]:

@@ -9,10 +9,11 @@ import stat
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from samptag.errors import SamptagError, UsageError
+from samptag.errors import SamptagError, UsageError, WeightsError
 from samptag.library.database import Database
 from samptag.library.fields import TagFile, need_mutagen
 from samptag.library.query import Condition
@@ -51,6 +52,7 @@ class FilePlan:
 
     path: str
     changes: tuple[Change, ...] = ()
+    left_out: tuple[str, ...] = ()  # decided words that would be written, were they verified
     refused: str | None = None  # why it cannot be written
     size: int = 0  # as `mtime_ns`, of the file planned for; one that differs when it is written is left alone
     mtime_ns: int = 0
@@ -66,11 +68,17 @@ class WritePlan:
     fields: tuple[str, ...]
     mode: Mode
     split_links: bool = False  # files with several names are written to
+    unverified: bool = False  # words that were not tested on people's tags are written, too
 
     @property
     def changed(self) -> tuple[FilePlan, ...]:
         """The files that would change."""
         return tuple(file for file in self.files if file.changes)
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files would get each word that is left out because it is not verified."""
+        return Counter(word for file in self.files for word in file.left_out)
 
 
 def plan_writes(
@@ -82,6 +90,7 @@ def plan_writes(
     fields: Sequence[str] = ("genre", "mood"),
     mode: Mode = "empty",
     split_links: bool = False,
+    unverified: bool = False,
 ) -> WritePlan:
     """As `Library.plan`, with scores by absolute path as `records_of` gives them; None for those of the index."""
     need_mutagen()
@@ -89,6 +98,7 @@ def plan_writes(
     if unknown:
         raise UsageError(f"unknown field {unknown[0]!r}: choose {', '.join(WRITABLE)}")
     tags = weights.vocabulary.tags
+    verified = frozenset(tags) if unverified else _verified(weights)
 
     def scores_of(path: str, status: os.stat_result) -> Scores:
         if records is None:
@@ -102,10 +112,12 @@ def plan_writes(
             if error is not None:
                 raise error
             status = os.stat(path)
-            changes = _changes(path, scores_of(path, status), weights, fields, mode)
+            changes, left_out = _changes(path, scores_of(path, status), weights, verified, fields, mode)
             if changes and (refused := why_not(path, status, split_links=split_links)):
                 return FilePlan(path=path, refused=refused)
-            return FilePlan(path=path, changes=changes, size=status.st_size, mtime_ns=status.st_mtime_ns)
+            return FilePlan(
+                path=path, changes=changes, left_out=left_out, size=status.st_size, mtime_ns=status.st_mtime_ns
+            )
         except SamptagError as refusal:
             return FilePlan(path=path, refused=str(refusal))
         except OSError as refusal:
@@ -118,7 +130,26 @@ def plan_writes(
         fields=tuple(fields),
         mode=mode,
         split_links=split_links,
+        unverified=unverified,
     )
+
+
+def _verified(weights: Weights) -> frozenset[str]:
+    """The words that were tested on people's tags.
+
+    An index of an earlier version did not note them: then their file is asked if it is at hand, and else none is.
+    """
+    words = weights.vocabulary.words
+    if any(word.verified is None for word in words):
+        from samptag.core.card import read_card
+        from samptag.fetch import file_sha256
+        from samptag.pretrained import open_store
+
+        file = open_store().present(weights.name)
+        with suppress(OSError, WeightsError):
+            if file is not None and file_sha256(file) == weights.digest:
+                words = Vocabulary.of_card(read_card(file)).words
+    return frozenset(word.tag for word in words if word.verified)
 
 
 def why_not(path: str, status: os.stat_result, *, split_links: bool) -> str | None:
@@ -174,15 +205,22 @@ def _from_index(database: Database, weights: Weights, path: str, status: os.stat
     return song_of(rows[0], weights).scores
 
 
-def _changes(path: str, scores: Scores, weights: Weights, fields: Sequence[str], mode: Mode) -> tuple[Change, ...]:
+def _changes(
+    path: str, scores: Scores, weights: Weights, verified: frozenset[str], fields: Sequence[str], mode: Mode
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    """What would change, and the words that it leaves out because they are not verified."""
     vocabulary = weights.vocabulary
     decided = [word for word, _ in vocabulary.decided([scores.get(tag, 0.0) for tag in vocabulary.tags])]
+    known = [word for word in decided if word.tag in verified]
     tags = TagFile(path)
-    changes = []
+    changes: list[Change] = []
+    left_out: set[str] = set()
     for field in fields:
         if field != "samptag":
             old = tags.get(field)
-            new = _merged(field, old, _wanted(field, decided), mode)
+            new = _merged(field, old, _wanted(field, known), mode)
+            if len(known) < len(decided) and _merged(field, old, _wanted(field, decided), mode) != new:
+                left_out.update(word.tag for word in decided if word.tag not in verified and _belongs(field, word))
             changes.append(Change(field=field, old=tuple(old), new=tuple(new)))
     changes = [change for change in changes if change.new != change.old]
     # What was written is explained beside it; by itself that is a reason to touch a file only where asked for.
@@ -193,17 +231,21 @@ def _changes(path: str, scores: Scores, weights: Weights, fields: Sequence[str],
         old = tags.get("samptag")
         if old != [explanation]:
             changes.append(Change(field="samptag", old=tuple(old), new=(explanation,)))
-    return tuple(changes)
+    return tuple(changes), tuple(word.tag for word in decided if word.tag in left_out)
 
 
 def _wanted(field: str, decided: Sequence[Word]) -> list[str]:
     """The values that decided words give a field."""
+    words = [word.tag for word in decided if _belongs(field, word)]
     if field in ("genre", "mood"):
         # As genres are written in files: "new age" as New Age; a word with capitals of its own stays.
-        words = [word.tag for word in decided if word.category == field]
         return [_SPELLINGS.get(word, word.title() if word.islower() else word) for word in words]
-    joined = "; ".join(word.tag for word in decided if field == "grouping" or word.category != "genre")
+    joined = "; ".join(words)
     return [joined if field == "grouping" else f"[MOOD: {joined}]"] if joined else []
+
+
+def _belongs(field: str, word: Word) -> bool:
+    return field == "grouping" or (word.category != "genre" if field == "comment" else word.category == field)
 
 
 def _merged(field: str, old: list[str], wanted: list[str], mode: Mode) -> list[str]:

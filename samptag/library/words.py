@@ -11,10 +11,13 @@ from samptag.errors import UsageError
 from samptag.text import did_you_mean
 
 if TYPE_CHECKING:
-    from samptag.core.card import ModelCard
+    from samptag.core.card import Evidence, ModelCard
 
 DEFAULT_CUTOFF = 0.5
 """The cut-off of words whose weights store none at all: more likely to be right than to find all there is."""
+
+VERIFYING_TRACKS = 8
+"""People must have given a word to so many tracks for their tags to say how well it is known."""
 
 # For vocabularies whose weights do not sort their words: MagnaTagATune's and Last.FM's fifty. What is in neither set
 # (instruments, voices, pace, decades, opinions) is written to neither field.
@@ -34,6 +37,7 @@ class Word:
     tag: str  # as the weights spell it
     category: str | None = None  # "genre", "mood", "instrument", ...; None where nobody says
     cutoff: float | None = None  # score from which it is decided; None where the weights store none for it
+    verified: bool | None = None  # tested on what people say, not by its teachers alone; None where nobody noted it
 
 
 class Vocabulary:
@@ -54,17 +58,25 @@ class Vocabulary:
         categories: Sequence[str | None] = card.tag_categories or tuple(
             _CATEGORIES.get(tag.casefold()) for tag in card.tags
         )
-        pairs, cutoffs = zip(card.tags, categories, strict=True), card.cutoffs or {}
-        return cls([Word(tag=tag, category=category, cutoff=cutoffs.get(tag)) for tag, category in pairs])
+        cutoffs, evidence = card.cutoffs or {}, card.evidence or {}
+        return cls(
+            [
+                Word(tag=tag, category=category, cutoff=cutoffs.get(tag), verified=_is_verified(evidence.get(tag)))
+                for tag, category in zip(card.tags, categories, strict=True)
+            ]
+        )
 
     @classmethod
     def from_json(
-        cls, values: Sequence[Mapping[str, str | float | None]], *, elsewhere: Callable[[str], str] = lambda word: ""
+        cls,
+        values: Sequence[Mapping[str, str | float | bool | None]],
+        *,
+        elsewhere: Callable[[str], str] = lambda word: "",
     ) -> Vocabulary:
         """The words that `to_json` gave."""
         return cls([Word(**value) for value in values], elsewhere=elsewhere)  # type: ignore[arg-type]
 
-    def to_json(self) -> list[dict[str, str | float | None]]:
+    def to_json(self) -> list[dict[str, str | float | bool | None]]:
         """The words as JSON holds them."""
         return [asdict(word) for word in self.words]
 
@@ -101,6 +113,11 @@ class Vocabulary:
         known = zip(self.words, scores, limits, strict=True)
         past = [(word, score) for word, score, limit in known if limit is not None and score >= limit]
         return sorted(past, key=lambda pair: -pair[1])
+
+
+def _is_verified(evidence: Evidence | None) -> bool:
+    """Whether enough people's tags say how well a word is known."""
+    return evidence is not None and evidence.kind == "human" and (evidence.n or 0) >= VERIFYING_TRACKS
 
 
 def fold(value: str | bytes | None) -> str:

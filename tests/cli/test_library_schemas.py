@@ -35,7 +35,7 @@ def test_documents(samptag: Run, tiny_weights: Path, tmp_path: Path, broken_file
     assert check("find", "find", "piano or guitar > .1")["cutoffs"]
     assert check("similar", "similar", "--model", tiny_weights, songs[0])["songs"]
     assert check("learn", "learn", "--from", music, "--suggest", "2")["words"]
-    written = check("write", "write", "--yes", "--fields", "grouping", music, code=1)
+    written = check("write", "write", "--yes", "--unverified", "--fields", "grouping", music, code=1)
     assert written["run"] == 1
     assert check("write", "write", "--runs")["runs"][0]["files"] > 0
     assert check("write", "write", "--undo")["files"]

@@ -19,13 +19,15 @@ import mutagen
 import numpy as np
 import pytest
 import soundfile
+from deciding_weights import save_deciding_weights
 from full_disk import on_a_full_disk
-from music_library import FORMATS, MEDIA, make_rare
+from music_library import FORMATS, MEDIA, make_rare, set_fields
 from mutagen import id3
 from superuser import give_up_override, needs_rights
 from warm import WarmProcesses
 
 import samptag as package
+from samptag.core.card import CutoffEvidence, Evidence
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.fields import FIELDS, TagFile
 
@@ -64,7 +66,10 @@ def music(every_format: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(samptag: Run, db: Path, tmp_path: Path) -> Run:
-    """``samptag write`` where techno, quiet and guitar are decided for every file named or in a folder named."""
+    """``samptag write`` where techno, quiet and guitar are decided for every file named or in a folder named.
+
+    Nobody tested the tiny weights' words, whence --unverified.
+    """
 
     def run(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
         paths = [Path(argument) for argument in arguments if os.path.exists(argument)]
@@ -73,7 +78,7 @@ def write(samptag: Run, db: Path, tmp_path: Path) -> Run:
         names = [base64.b64encode(os.fsencode(file)).decode() for file in files]
         records = [json.dumps({"path": "as tag writes it", "path_bytes": name, "tags": tags}) for name in names]
         (tmp_path / "tags.jsonl").write_text("\n".join(records))
-        return samptag("write", "--db", db, "--from", tmp_path / "tags.jsonl", *arguments, **options)
+        return samptag("write", "--unverified", "--db", db, "--from", tmp_path / "tags.jsonl", *arguments, **options)
 
     return run
 
@@ -192,7 +197,7 @@ def test_id3v2_3_stays_2_3(write: Run, undo: Run, music: Path):
 def test_records_may_name_some_words_in_any_case(samptag: Run, db: Path, music: Path, tmp_path: Path):
     tags = [{"tag": "Techno", "score": 0.9}, {"tag": "quiet", "score": 0.1}]
     (tmp_path / "tags.jsonl").write_text(json.dumps({"path": str(music / "bay.wav"), "tags": tags}) + "\n")
-    samptag("write", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", music / "bay.wav")
+    samptag("write", "--unverified", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", music / "bay.wav")
     written = TagFile(str(music / "bay.wav"))
     assert (written.get("genre"), written.get("mood")) == (["Techno"], [])
     assert json.loads(written.get("samptag")[0])["scores"] == {"techno": 0.9, "quiet": 0.1}
@@ -229,7 +234,7 @@ def test_from_the_index_after_it_heard_the_file(samptag: Run, tiny_weights: Path
     db = tmp_path / "own.db"
     samptag("index", "--db", db, "--model", tiny_weights, music)
     shutil.copyfile(MEDIA / "set" / "calm-01-honor-bound.opus", music / "new.opus")
-    done = samptag("write", "--db", db, "--json", "--fields", "grouping", music, check=1)
+    done = samptag("write", "--unverified", "--db", db, "--json", "--fields", "grouping", music, check=1)
     files = {Path(file["path"]).name: file for file in json.loads(done.stdout)["files"]}
     assert "not in the index" in files.pop("new.opus")["error"]
     found = json.loads(samptag("find", "--db", db, "--json").stdout)["songs"]
@@ -237,7 +242,7 @@ def test_from_the_index_after_it_heard_the_file(samptag: Run, tiny_weights: Path
         decided = [tag for tag, score in sorted(song["scores"].items(), key=lambda item: -item[1]) if score >= 0.5]
         grouping = [c["new"] for c in files[Path(song["path"]).name]["changes"] if c["field"] == "grouping"]
         assert grouping == ([["; ".join(decided)]] if decided else [])
-    samptag("write", "--db", db, "--yes", "--fields", "grouping", music, check=1)
+    samptag("write", "--unverified", "--db", db, "--yes", "--fields", "grouping", music, check=1)
     os.utime(music / "bay.wav")
     done = samptag("write", "--db", db, "--fields", "grouping", "--replace", music / "bay.wav", check=1)
     assert "changed since it was indexed" in error(done)
@@ -294,7 +299,7 @@ def test_files_that_change_between_the_plan_and_their_turn(
     first, second, third = (music / name for name in ("bay.ape", "bay.mp2", "bay.oga"))
     write(first, second, third)  # makes the records
     changed = {path: b"?" + path.read_bytes()[1:] + b"!" for path in (first, third)}
-    command = ["write", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", first, second, third]
+    command = ["write", "--unverified", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", first, second, third]
     done = subprocess.run(
         [sys.executable, "-c", MEDDLED_WITH, f"{first}|{third}", *map(str, command)],
         env=cli_environment,
@@ -560,7 +565,17 @@ def test_a_disk_without_room_for_the_copy(
     tags = [{"tag": tag, "score": score} for tag, score in SCORES.items()]
     lines = [json.dumps({"path": name, "tags": tags}) for name in ("eastern-dreams.mp3", "bay.wav")]
     (disk / "tags.jsonl").write_text("\n".join(lines))
-    command = ["write", "--yes", "--db", "library.db", "--from", "tags.jsonl", "eastern-dreams.mp3", "bay.wav"]
+    command = [
+        "write",
+        "--unverified",
+        "--yes",
+        "--db",
+        "library.db",
+        "--from",
+        "tags.jsonl",
+        "eastern-dreams.mp3",
+        "bay.wav",
+    ]
     after = tmp_path / "after"
     done = on_a_full_disk(command, start=disk, after=after, free="160k", env=cli_environment)
     assert done.returncode == 1, done.stderr
@@ -609,6 +624,109 @@ def test_names_of_any_bytes(write: Run, undo: Run, music: Path, tmp_path: Path):
     assert {path: everything(path) for path in folder.iterdir()} == before
 
 
+@pytest.fixture
+def sorted_db(tmp_path: Path) -> Path:
+    """An index made with weights of which people tested techno, metal and loud; classical on 7 tracks, pop not at all.
+
+    Their file is named as in the cache of weights, so that it is at hand.
+    """
+    tested = {"techno": 8, "metal": 30, "loud": 20, "classical": 7}
+    evidence = {word: Evidence(kind="human", n=n, of=60, roc_auc=0.9, data="60 tracks") for word, n in tested.items()}
+    by_teachers = {"pop": Evidence(kind="teachers", correlation=0.9, tracks=30, teachers=("one",))}
+    words = ("techno", "metal", "loud", "quiet", "classical", "pop", "guitar", "rock")
+    (tmp_path / "cache").mkdir()
+    weights = save_deciding_weights(
+        tmp_path / "cache" / "sorted.safetensors",
+        name="sorted",
+        cutoffs=dict.fromkeys(words, 0.5),
+        cutoff_evidence={"classical": CutoffEvidence(precision=0.8, on="human")},
+        evidence=evidence | by_teachers,
+    )
+    with package.Library(tmp_path / "sorted.db") as library:
+        library.index([MEDIA / "bay.wav"], model=weights, device="cpu")
+    return tmp_path / "sorted.db"
+
+
+@pytest.fixture
+def write_sorted(samptag: Run, sorted_db: Path, tmp_path: Path) -> Run:
+    """``samptag write`` with these weights, where all of their words but rock are decided for what is in a folder."""
+
+    def run(folder: Path, *arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+        scores = {"techno": 0.9, "classical": 0.8, "pop": 0.7, "quiet": 0.65, "loud": 0.6, "guitar": 0.55, "rock": 0.4}
+        tags = [{"tag": tag, "score": score} for tag, score in scores.items()]
+        lines = [json.dumps({"path": str(path), "tags": tags}) for path in folder.iterdir()]
+        (tmp_path / "tags.jsonl").write_text("\n".join(lines))
+        records = ("--from", tmp_path / "tags.jsonl")
+        environment = {"SAMPTAG_CACHE": str(tmp_path / "cache")}
+        return samptag("write", "--db", sorted_db, *records, folder, *arguments, env=environment, **options)
+
+    return run
+
+
+def three_songs(folder: Path) -> Path:
+    """A folder of three songs, of which one has a genre and one a mood."""
+    folder.mkdir()
+    for name in ("calm-before-the-storm.flac", "void-sensor.ogg", "lava.opus"):
+        shutil.copyfile(MEDIA / name, folder / name)
+    set_fields(folder / "void-sensor.ogg", genre="Jazz")
+    set_fields(folder / "lava.opus", mood="Wild")
+    return folder
+
+
+def written_values(folder: Path) -> list[tuple[list[str], list[str]]]:
+    return [(tags.get("genre"), tags.get("mood")) for tags in (TagFile(str(p)) for p in sorted(folder.iterdir()))]
+
+
+def test_only_what_people_tested_unless_asked(write_sorted: Run, tmp_path: Path):
+    music = three_songs(tmp_path / "music")
+    plan = write_sorted(music)
+    left_out = "samptag: left out of 3 files: 3 words not tested on people's tags; --unverified writes them, too"
+    assert left_out in plan.stderr.decode().splitlines()
+    document = json.loads(write_sorted(music, "--json").stdout)
+    assert (document["unverified"], document["left_out"]) == (False, {"classical": 2, "pop": 2, "quiet": 2})
+    assert [file["left_out"] for file in document["files"]] == [
+        ["classical", "pop", "quiet"],
+        ["classical", "pop"],
+        ["quiet"],
+    ]
+    done = write_sorted(music, "--yes")
+    assert left_out in done.stderr.decode().splitlines()
+    assert written_values(music) == [(["Techno"], ["Loud"]), (["Techno"], ["Wild"]), (["Jazz"], ["Loud"])]
+    # What has values by now would not be written with --unverified either.
+    assert "left out" not in write_sorted(music).stderr.decode()
+
+
+def test_what_nobody_tested_is_written_where_asked(write_sorted: Run, tmp_path: Path):
+    music = three_songs(tmp_path / "music")
+    document = json.loads(write_sorted(music, "--json", "--unverified", "--yes").stdout)
+    assert (document["unverified"], document["left_out"]) == (True, {})
+    genres, moods = ["Techno", "Classical", "Pop"], ["Quiet", "Loud"]
+    assert written_values(music) == [(genres, moods), (genres, ["Wild"]), (["Jazz"], moods)]
+
+
+def test_unverified_words_of_other_fields_and_modes(write_sorted: Run, tmp_path: Path):
+    music = three_songs(tmp_path / "music")
+    document = json.loads(write_sorted(music, "--json", "--fields", "grouping,comment").stdout)
+    assert document["files"][0]["left_out"] == ["classical", "pop", "quiet", "guitar"]
+    new = {change["field"]: change["new"] for change in document["files"][0]["changes"]}
+    assert (new["grouping"], new["comment"]) == (["techno; loud"], ["[MOOD: loud]"])
+    assert json.loads(write_sorted(music, "--json", "--fields", "samptag").stdout)["left_out"] == {}
+    document = json.loads(write_sorted(music, "--json", "--add", "--fields", "mood").stdout)
+    assert document["files"][1]["left_out"] == ["quiet"]
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_an_index_that_did_not_note_what_was_tested(write_sorted: Run, sorted_db: Path, tmp_path: Path, at_hand: bool):
+    with closing(sqlite3.connect(sorted_db)) as connection, connection:
+        (words,) = connection.execute("SELECT tags FROM weights").fetchone()
+        old = [{name: value for name, value in word.items() if name != "verified"} for word in json.loads(words)]
+        connection.execute("UPDATE weights SET tags = ?", (json.dumps(old),))
+    if not at_hand:  # another file of that name says nothing about these
+        save_deciding_weights(tmp_path / "cache" / "sorted.safetensors", name="sorted")
+    document = json.loads(write_sorted(three_songs(tmp_path / "music"), "--json").stdout)
+    assert set(document["left_out"]) == {"classical", "pop", "quiet"} | (set() if at_hand else {"techno", "loud"})
+
+
 def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):
     assert "unknown field 'genra'" in error(write(music, "--fields", "genra", check=2))
     assert "unknown profile 'plex'" in error(write(music, "--profile", "plex", check=2))
@@ -653,7 +771,7 @@ def test_ctrl_c_keeps_what_is_written_and_it_can_be_undone(
 ):
     before = {path: everything(path) for path in music.iterdir()}
     write(music)  # makes the records
-    command = ["write", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", music]
+    command = ["write", "--unverified", "--db", db, "--from", tmp_path / "tags.jsonl", "--yes", music]
     process = warm_processes.start(["-c", INTERRUPTED, moment, *map(str, command)], env=cli_environment)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
@@ -674,7 +792,8 @@ import sys, samptag
 library = samptag.Library(sys.argv[1])
 begun = False
 while True:
-    for step in (lambda: library.write(library.plan([sys.argv[2]], records=sys.argv[3])), library.undo):
+    plan = lambda: library.plan([sys.argv[2]], records=sys.argv[3], unverified=True)
+    for step in (lambda: library.write(plan()), library.undo):
         try:
             for run, outcome in step():
                 assert outcome.error is None, outcome
