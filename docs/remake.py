@@ -61,7 +61,7 @@ def decided(field: str, *, verified: bool) -> str:
     assert path is not None
     kept = (word for word in Vocabulary.of_card(read_card(path)).words if word.cutoff is not None)
     in_field = (word for word in kept if (word.category if word.category in ("genre", "mood") else "") == field)
-    return ", ".join(word.tag for word in in_field if word.verified is verified)
+    return ", ".join(word.tag for word in in_field if word.verified is verified) or "none"
 
 
 def written() -> str:

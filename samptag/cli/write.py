@@ -65,7 +65,7 @@ def write(
     add: Annotated[bool, _what("--add", help="Add to fields that have values.")] = False,
     replace: Annotated[bool, _what("--replace", help="Replace what fields have.")] = False,
     unverified: Annotated[
-        bool, _what("--unverified", help="Write words that were not tested on people's tags, too.")
+        bool, _what("--unverified", help="Write words that people's tags do not confirm, too.")
     ] = False,
     yes: Annotated[bool, _how("--yes", "-y", help="Do it; without this it is only shown.")] = False,
     touch: Annotated[
@@ -87,7 +87,7 @@ def write(
     """Write decided genres and moods into your music files.
 
     First it only shows what would change; --yes does it. Only words past their cut-offs are written, by default only
-    those that were tested on people's tags, and only into fields that are empty. Each file is changed as a copy that is
+    those that people's tags confirm, and only into fields that are empty. Each file is changed as a copy that is
     read back and compared before it takes the file's place; the sound never changes, and --undo puts the old values
     back.
 
@@ -202,7 +202,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
     note(f"{did}, {kept}" + (f", {n_refused} refused" if n_refused else ""))
     if plan.left_out:
         n_files = sum(bool(file.left_out) for file in plan.files)
-        words = f"{counted(len(plan.left_out), 'word')} not tested on people's tags"
+        words = f"{counted(len(plan.left_out), 'word')} that people's tags do not confirm"
         note(f"left out of {counted(n_files, 'file')}: {words}; --unverified writes them, too")
     if outcomes:
         note(f"this was run {outcomes[0][0]}: 'samptag write --undo' takes it back")

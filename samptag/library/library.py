@@ -378,8 +378,8 @@ class Library:
             Write to files with several names (hard links) as well: the name becomes a new file's, the others keep the
             old one. Otherwise they are refused.
         unverified : bool
-            Write decided words that nobody tested on people's tags, too: the models that taught them vouch for them
-            alone, or people gave them to fewer than 8 tracks. Otherwise the plan says which it left out.
+            Write decided words that people's tags do not confirm, too: the models that taught them vouch for them
+            alone, or people's tags are too few or fit too badly. Otherwise the plan says which it left out.
         model : str or path, optional
             Whose words.
 

@@ -68,7 +68,7 @@ class WritePlan:
     fields: tuple[str, ...]
     mode: Mode
     split_links: bool = False  # files with several names are written to
-    unverified: bool = False  # words that were not tested on people's tags are written, too
+    unverified: bool = False  # words that people's tags do not confirm are written, too
 
     @property
     def changed(self) -> tuple[FilePlan, ...]:
@@ -135,7 +135,7 @@ def plan_writes(
 
 
 def _verified(weights: Weights) -> frozenset[str]:
-    """The words that were tested on people's tags.
+    """The words that people's tags confirm.
 
     An index of an earlier version did not note them: then their file is asked if it is at hand, and else none is.
     """

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 DEFAULT_CUTOFF = 0.5
 """The cut-off of words whose weights store none at all: more likely to be right than to find all there is."""
 
-VERIFYING_TRACKS = 8
-"""People must have given a word to so many tracks for their tags to say how well it is known."""
+LEAST_ROC_AUC = 0.75
+"""The 95 % interval of a word's ROC-AUC on people's tags must begin here or above for them to confirm it."""
 
 # For vocabularies whose weights do not sort their words: MagnaTagATune's and Last.FM's fifty. What is in neither set
 # (instruments, voices, pace, decades, opinions) is written to neither field.
@@ -37,7 +37,7 @@ class Word:
     tag: str  # as the weights spell it
     category: str | None = None  # "genre", "mood", "instrument", ...; None where nobody says
     cutoff: float | None = None  # score from which it is decided; None where the weights store none for it
-    verified: bool | None = None  # tested on what people say, not by its teachers alone; None where nobody noted it
+    verified: bool | None = None  # confirmed by what people say, not by its teachers alone; None where nobody noted it
 
 
 class Vocabulary:
@@ -116,8 +116,9 @@ class Vocabulary:
 
 
 def _is_verified(evidence: Evidence | None) -> bool:
-    """Whether enough people's tags say how well a word is known."""
-    return evidence is not None and evidence.kind == "human" and (evidence.n or 0) >= VERIFYING_TRACKS
+    """Whether people's tags confirm a word: enough of them, and well enough, for its interval to be high and narrow."""
+    interval = None if evidence is None else evidence.roc_auc_interval
+    return interval is not None and interval[0] >= LEAST_ROC_AUC
 
 
 def fold(value: str | bytes | None) -> str:
