@@ -167,9 +167,8 @@ def evaluate_command(
     for option, word, known_words in words:
         if word is not None and word not in known_words:
             raise UsageError(f"{option} {word}: choose {', '.join(known_words)}")
-    name, _, part = split.rpartition(":")
-    if part not in ("train", "valid", "test"):
-        name, part = split, "test"
+    named, _, part = split.rpartition(":")
+    name, part = (named or None, part) if part in ("train", "valid", "test") else (split, "test")
 
     from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
     from samptag.evaluation.perturb import parse_perturbation
@@ -181,7 +180,7 @@ def evaluate_command(
     perturbations = [parse_perturbation(text) for text in perturb or ()]
 
     def opened(folder: Path) -> Dataset:
-        dataset = open_data(folder, format, name or None, subset, progress)
+        dataset = open_data(folder, format, name, subset, progress)
         if ranks.leads:
             clips = f"{len(dataset.select(part))} {part} clips"
             note(f"{folder}: {dataset.format}, split {dataset.split_name} ({dataset.split_hash}): {clips}")

@@ -117,6 +117,13 @@ def test_usage_errors_are_one_line_and_exit_2(samptag, files, arguments, message
     assert done.stderr.count(b"\n") == 1
 
 
+def test_an_empty_split_is_not_the_usual_one(samptag, files):
+    (files / "manifest.csv").write_text("path,split,tags\nx.wav,test,quiet\n")
+    (files / "x.wav").write_bytes(b"RIFF" + bytes(100))
+    done = samptag("eval", "--scores", files / "est.csv", "--data", files, "--split", "", check=5)
+    assert done.stderr.decode() == "samptag: error: manifest has no split '': choose manifest\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
