@@ -331,11 +331,11 @@ def _selection(
     if decide and not card.cutoffs:
         raise UsageError(f"--decide: the weights {card.name} store no cut-offs{_deciding_weights()}")
     known, chosen = card.tags, list[str]()
-    spelled = {tag.casefold(): tag for tag in reversed(known)} | {tag: tag for tag in known}
+    spelled = {tag.casefold(): tag for tag in reversed(known)}
     for text in asked:
         # A tag may hold a comma itself; nobody can then mean two tags by it.
         for name in [text] if text in known else [part.strip() for part in text.split(",") if part.strip()]:
-            tag = spelled.get(name) or spelled.get(name.casefold())
+            tag = name if name in known else spelled.get(name.casefold())
             if tag is None:
                 hint = did_you_mean(name, known) or f"there is {', '.join(known)}"
                 raise UsageError(f"unknown tag {name!r}: {hint}")

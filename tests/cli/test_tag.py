@@ -4,13 +4,14 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_weights import TINY_NAME, TINY_TAGS
 
 import samptag
-from samptag.core.weights import read_weights
+from samptag.core.weights import read_weights, save_model
 from samptag.tagging import Tagger
 
 
@@ -72,6 +73,16 @@ def test_a_threshold_or_a_choice_of_tags_lifts_the_limit_of_five(tag, demo_clip,
     assert {item["tag"] for item in chosen} == {"flöte", "piano", "drums, loud"}
     header = tag(demo_clip, "--format", "csv", "--tags", "piano,guitar").stdout.decode().splitlines()[0]
     assert header == "path,piano,guitar"
+
+
+def test_of_tags_that_differ_in_case_alone_the_first_is_meant_unless_one_is_spelled_so(
+    samptag, demo_clip, tiny_weights, tmp_path
+):
+    weights, tags = read_weights(tiny_weights), ("Guitar", "guitar", *TINY_TAGS[2:])
+    save_model(tmp_path / "cases.safetensors", weights.tensors, card=replace(weights.card, tags=tags))
+    for asked, meant in (("GUITAR", "Guitar"), ("guitar", "guitar")):
+        done = samptag("tag", demo_clip, "--model", tmp_path / "cases.safetensors", "--json", "--tags", asked)
+        assert [item["tag"] for item in json.loads(done.stdout)["tags"]] == [meant]
 
 
 def test_an_unknown_tag_is_refused_with_names_like_it(tag, demo_clip):
