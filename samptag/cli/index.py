@@ -69,8 +69,8 @@ def _update(
         new = model or DEFAULT
         if again:
             songs = "1 song was" if again == 1 else f"{again} songs were"
-            kept = f"the old scores stay, and 'find --model {name}' asks for them"
-            note(f"{songs} heard with {name} and will be heard again with {new}; {kept}")
+            stays = f"the old scores stay, and 'find --model {name}' asks for them"
+            note(f"{songs} heard with {name} and will be heard again with {new}; {stays}")
         if left and paths:
             songs = counted(left, "other song")
             command = "samptag index" + (f" --model {model}" if model else "")
