@@ -75,9 +75,8 @@ class TrainConfig:
     licence: str = "unspecified"  # of the exported weights
     device: str = "auto"  # as `samptag.Tagger` takes it
     jobs: int | None = None  # threads that decode audio
-    resident: bool | None = (
-        None  # whether the audio is copied to the device's memory; None: on CUDA where there is room
-    )
+    # Whether the audio is copied to the device's memory; None: on CUDA where there is room.
+    resident: bool | None = None
     compiled: bool = False  # run the model through torch.compile (not the CPU's fused layers)
     save_every_minutes: float = 10.0  # a checkpoint is also written so often inside an epoch
 

@@ -99,7 +99,8 @@ class Recipe:
     # highest agreement with the teachers (of equal ones the lower loss).
     monitor: Literal["loss", "roc_auc", "agreement"] = "loss"
     epochs: int | None = None  # when the user names no budget; None: until the schedule ends by itself
-    mixed_precision: bool = False  # bfloat16 where it is safe: on CUDA, and on CPUs that multiply it in hardware
+    # bfloat16 where it is safe: on CUDA, and in convolutions on CPUs that multiply it in hardware.
+    mixed_precision: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def adapt(self, config: ModelConfig) -> ModelConfig:
