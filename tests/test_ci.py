@@ -17,6 +17,7 @@ import os, sys, time
 from pathlib import Path
 command, *arguments = sys.argv[1:]
 if not arguments:
+    print("this is", command)
     try:
         Path(command).touch()
         time.sleep(float(os.environ.get("SECONDS_LONG", "0")))
@@ -39,7 +40,8 @@ def script(tmp_path):
 @pytest.mark.parametrize(("check", "test", "code"), [(0, 0, 0), (3, 0, 3), (0, 1, 1), (1, 1, 1)])
 def test_what_fails_is_told(script, check, test, code):
     environment = {**os.environ, "check": str(check), "test": str(test)}
-    assert subprocess.run([script], env=environment).returncode == code
+    done = subprocess.run([script], env=environment, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout.split()) == (code, b"this is test this is check".split())
 
 
 def test_an_interrupt_ends_all_of_it(script, tmp_path):
