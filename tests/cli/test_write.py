@@ -492,6 +492,10 @@ def test_odd_tags_of_flac_and_mp4(write: Run, undo: Run, music: Path):
     many = mutagen.File(music / "lava.opus")
     many["performer"] = [f"Player {number}" for number in range(5000)]
     many.save()
+    many_id3 = mutagen.File(music / "eastern-dreams.mp3")
+    many_id3.add_tags()
+    many_id3.tags.add(mutagen.id3.TXXX(encoding=3, desc="PLAYERS", text=many["performer"]))
+    many_id3.save()
     data = (MEDIA / "honor-bound.m4a").read_bytes()
     m4a = music / "odd.m4a"
     place = data.index(b"ilst") + 4
@@ -508,6 +512,7 @@ def test_odd_tags_of_flac_and_mp4(write: Run, undo: Run, music: Path):
     assert flac.read_bytes()[:3] == b"ID3"
     assert b"zzzz" in m4a.read_bytes()
     assert len(mutagen.File(music / "lava.opus")["performer"]) == 5000
+    assert len(mutagen.File(music / "eastern-dreams.mp3")["TXXX:PLAYERS"].text) == 5000
     undo()
     assert {path: everything(path) for path in music.iterdir()} == before
 
@@ -533,9 +538,14 @@ def test_covers_are_kept(write: Run, undo: Run, music: Path):
     mp4 = mutagen.File(music / "honor-bound.m4a")
     mp4["covr"] = [mutagen.mp4.MP4Cover(picture.data)]
     mp4.save()
+    opus = mutagen.File(music / "lava.opus")
+    opus["metadata_block_picture"] = [base64.b64encode(picture.write()).decode()]
+    opus.save()
+    before = opus["metadata_block_picture"]
     write(music, "--yes")
     assert mutagen.File(music / "calm-before-the-storm.flac").pictures[0].data == picture.data
     assert bytes(mutagen.File(music / "honor-bound.m4a")["covr"][0]) == picture.data
+    assert mutagen.File(music / "lava.opus")["metadata_block_picture"] == before
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(write: Run, music: Path):
