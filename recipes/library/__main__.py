@@ -44,7 +44,7 @@ class Student:
 
 
 STUDENTS = (
-    Student("frame-mel-729-243", "--init-from frame-mel-729-243-library --learning-rate 1e-3 --epochs 20"),
+    Student("frame-mel-729-243", "--init-from frame-mel-729-243-library --learning-rate 1e-3 --epochs 6"),
     # The lowest modules are those of the weights that it starts from: filters that tell frequencies apart, which took
     # hours to learn. Without their backward pass a step costs a third.
     Student("samplecnn-3-9", "--init-from samplecnn-3-9-library --freeze-modules 2 --learning-rate 1e-3 --epochs 13"),
@@ -99,6 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m recipes.library", description=__doc__.split("\n")[0])
     parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
     parser.add_argument("--music", type=Path, nargs="+", required=True, metavar="DIR", help="folders with tracks.csv")
+    parser.add_argument("--excerpts", type=Path, metavar="DIR", help="more to learn from: what excerpts.py wrote")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--only", action="append", metavar="NAME", choices=[each.name for each in STUDENTS])
     parser.add_argument("--teachers", type=Path, metavar="DIR", help="teachers' files; else fetched by their names")
@@ -118,7 +119,8 @@ def main() -> int:
             write_manifest(music, options.work / "manifest.csv")
             write_words(options.work / "words.csv")
         if "vary" in steps:
-            vary(options.work / "manifest.csv", options.work / "varied.csv", cache=options.cache)
+            lists = options.work / "manifest.csv", options.work / "varied.csv"
+            vary(*lists, excerpts=options.excerpts, cache=options.cache)
         for student in (each for each in STUDENTS if not options.only or each.name in options.only):
             weights, figures = (options.work / f"{student.name}.{kind}" for kind in ("safetensors", "json"))
             if "train" in steps:

@@ -53,27 +53,14 @@ _MIXED = "mixes of one group's stems with a voice against mixes without"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """Some words, and what is to be compared about them.
-
-    Attributes
-    ----------
-    words : tuple of str
-    people : Mapping of str to tuple of str
-        Word -> the tags by which people mean it, for those words that people's tags can test.
-    own, teachers : Table
-        Scores of these words; the teachers' are NaN where they do not know one, and only of tracks they heard.
-    taught_by : Mapping of str to tuple of str
-        Word -> the names of the teachers who know it.
-    degraded : Mapping of str to Table
-        Perturbation -> our scores of the valid tracks.
-    """
+    """Some words, and what is to be compared about them."""
 
     words: tuple[str, ...]
-    people: Mapping[str, tuple[str, ...]]
-    own: Table
-    teachers: Table = field(default_factory=dict)
-    taught_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    degraded: Mapping[str, Table] = field(default_factory=dict)
+    people: Mapping[str, tuple[str, ...]]  # word -> the tags by which people mean it, where their tags can test it
+    own: Table  # our scores of these words
+    teachers: Table = field(default_factory=dict)  # theirs of tracks they heard; NaN where they do not know a word
+    taught_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # word -> the teachers who know it
+    degraded: Mapping[str, Table] = field(default_factory=dict)  # perturbation -> our scores of the valid tracks
 
     def truth(self, tracks: Sequence[Track]) -> Truth:
         """What people say of some tracks."""
@@ -99,23 +86,10 @@ def measure(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """All figures of some weights, as JSON holds them.
+    """All figures of some weights, by name or file, or of the teachers themselves, as JSON holds them.
 
-    Parameters
-    ----------
-    weights : str or None
-        A name or a file; None for the teachers themselves.
-    teachers : sequence of str
-        Weights by name or file, to compare with; none for no comparison.
-    cache : Path or None
-        Where decoded audio and what teachers say is kept; None for the user's cache.
-    perturbations : sequence of str
-        Degradations of the valid tracks, as `samptag eval --perturb` takes them.
-
-    Returns
-    -------
-    dict
-        ``weights``, ``samptag`` (version), and for "words" and "tags" (see the module) what `judge` gives.
+    They are ``weights``, ``samptag`` (version), and for "words" and "tags" (see the module) what `judge` gives. Decoded
+    audio and what teachers say is kept in `cache`, or the user's; `perturbations` are as `samptag eval` takes them.
     """
     vocabulary = read_vocabulary(VOCABULARY)
     tested, compared = [track for track in music if track.tested], to_compare(music)

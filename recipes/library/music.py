@@ -29,36 +29,19 @@ GENRES = ("classical", "electronic", "pop", "rock")
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """One piece of music.
+    """One piece of music; texts are "" where unknown."""
 
-    Attributes
-    ----------
-    key : str
-        Its path as the table has it.
-    path : Path
-    artist, source, split, genre : str
-        "" where unknown.
-    tags : Mapping of str to float
-        Of people; empty for none.
-    held_out : bool
-        Never trained on, though no one tagged it.
-    voice : bool or None
-        Whether there is a voice, where those who made the music say so.
-    sex, sex_heard : str
-        Who sings, as documented and as most listeners heard it: male, female, both or unknown; "" outside that test.
-    """
-
-    key: str
+    key: str  # its path as the table has it
     path: Path
     artist: str
     source: str
     split: str
     genre: str = ""
-    tags: Mapping[str, float] = field(default_factory=dict)
-    held_out: bool = False
-    voice: bool | None = None
-    sex: str = ""
-    sex_heard: str = ""
+    tags: Mapping[str, float] = field(default_factory=dict)  # of people; empty for none
+    held_out: bool = False  # never trained on, though no one tagged it
+    voice: bool | None = None  # whether there is one, where those who made the music say so
+    sex: str = ""  # who sings, as documented: male, female, both or unknown; "" outside that test
+    sex_heard: str = ""  # the same as most listeners heard it
 
     @property
     def tested(self) -> bool:

@@ -51,34 +51,14 @@ def halve(trained: Path, target: Path) -> None:
 
 
 def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Path) -> Path:
-    """Store a part of some weights with what is known of it beside others that samptag ships; enter it in the registry.
+    """Store a part of what `halve` wrote ("library" or "mtat50") with what is known of it; enter it in the registry.
 
-    Parameters
-    ----------
-    weights : Path
-        What `halve` wrote.
-    part : {"library", "mtat50"}
-        The outputs that are the library's words, or those that are MagnaTagATune's tags.
-    figures : Mapping
-        What `evaluate.measure` found for them.
-    folder : Path
-        Has the ``registry.json``.
-
-    Returns
-    -------
-    Path
-        The weights file in `folder`.
-
-    Raises
-    ------
-    UsageError
-        The figures are those of other weights, or lack tracks that people tagged or that were held out.
-    WeightsError
-        The weights or the registry cannot be used.
+    `figures` are `evaluate.measure`'s, `folder` has the ``registry.json``; gives the file in it. A UsageError where the
+    figures are of other weights, or lack tracks that people tagged or that were held out; a WeightsError for bad files.
     """
     loaded, known = _known(weights, figures, _KINDS[part])
     clips, _, taught = loaded.card.training_data.partition(", taught by ")
-    data = f"{clips.split()[0]} tracks and versions of tracks, taught by {taught}"
+    data = f"{clips.split()[0]} tracks, versions of tracks and excerpts, taught by {taught}"
     card, tensors = _cut(loaded, part)
     card = replace(
         _with_evidence(card, known),

@@ -26,8 +26,8 @@ HOW = replace(
 )
 
 
-def vary(manifest: Path, varied: Path, *, cache: Path | None) -> None:
-    """Write a version of every training track, beside `varied`, and into that `manifest` with these versions.
+def vary(manifest: Path, varied: Path, *, excerpts: Path | None, cache: Path | None) -> None:
+    """Write a version of every training track, beside `varied`, and into that `manifest`, versions and `excerpts`.
 
     A version is 43 s from a random place of a track, augmented as a segment is in training, but as a whole. Every draw
     follows from the track's batch, so a run that was stopped goes on with the files that are there.
@@ -60,5 +60,7 @@ def vary(manifest: Path, varied: Path, *, cache: Path | None) -> None:
         for file, row in zip(files, sound.numpy(), strict=True):
             with atomic_write(file) as opened:
                 soundfile.write(opened, row / max(1.0, float(np.abs(row).max())), RATE, format="FLAC")
+    if excerpts is not None:
+        table.writerows((file.resolve(), "train", file.parent.name) for file in sorted(excerpts.glob("*/*.flac")))
     with atomic_write(varied) as opened:
         opened.write(manifest.read_bytes() + rows.getvalue().encode())

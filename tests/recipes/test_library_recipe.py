@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from recipes.library import __main__ as recipe
-from recipes.library import evaluate, vary
+from recipes.library import evaluate, excerpts, vary
 from recipes.library.publish import publish
 from samptag.core.weights import read_weights
 from samptag.data.formats import mtat
@@ -61,7 +61,22 @@ def made(tmp_path_factory):
         (folder / name).mkdir()
     write_music(folder / "music")
     shutil.copy(ROOT / "weights" / "registry.json", folder / "weights")
-    arguments = {"--music": "music", "--work": "work", "--cache": "cache", "--publish-to": "weights"}
+    (folder / "game").mkdir()
+    for clip in (*CLIPS, "eastern-dreams.mp3"):
+        shutil.copy(MEDIA / clip, folder / "game")
+    shutil.copy(MEDIA / "eastern-dreams.mp3", folder / "game" / "again.mp3")
+    (folder / "game" / "broken.ogg").write_bytes(b"no music")
+    (folder / "excerpts").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["excerpts", str(folder / "excerpts"), f"game={folder / 'game'}"])
+        assert excerpts.main() == 0
+    arguments = {
+        "--music": "music",
+        "--excerpts": "excerpts",
+        "--work": "work",
+        "--cache": "cache",
+        "--publish-to": "weights",
+    }
     command = [text for option, name in arguments.items() for text in (option, str(folder / name))]
     tiny = recipe.Student(NET, f"--model {NET} --batch-size 4 --max-steps 3")
     with pytest.MonkeyPatch.context() as patch:
@@ -90,7 +105,9 @@ def test_every_training_track_has_a_version_that_is_made_anew_as_it_was(made, mo
     for name in ("manifest", "varied"):
         with (made / "work" / f"{name}.csv").open(newline="") as file:
             tables[name] = list(csv.DictReader(file))
-    versions = tables["varied"][len(tables["manifest"]) :]
+    *versions, excerpt = tables["varied"][len(tables["manifest"]) :]
+    assert excerpt["group"] == "game"  # of the one song there that is long enough, and is there twice
+    assert soundfile.info(excerpt["path"]).frames == 6 * 59_049
     originals = [row for row in tables["manifest"] if row["split"] == "train"]
     assert {row["split"] for row in versions} == {"train"}
     assert sorted(row["group"] for row in versions) == sorted(row["group"] for row in originals)
@@ -100,7 +117,8 @@ def test_every_training_track_has_a_version_that_is_made_anew_as_it_was(made, mo
     assert {len(sound) for sound in sounds} == {4 * 22_050}
     assert len({sound.tobytes() for sound in sounds}) == len(originals)
     files[0].unlink()
-    vary.vary(made / "work" / "manifest.csv", made / "work" / "varied.csv", cache=made / "cache")
+    again = made / "work" / "varied.csv"
+    vary.vary(made / "work" / "manifest.csv", again, excerpts=made / "excerpts", cache=made / "cache")
     assert [file.read_bytes() for file in files] == before
 
 
@@ -113,7 +131,7 @@ def test_the_published_file_says_what_is_known_of_its_words(made):
     assert card.concepts["anyone sings"].evidence.n == 4
     assert card.cutoff_evidence["rock"].on == "human"
     assert card.cutoffs["rock"] > 0
-    assert card.training_data.endswith(f" tracks, taught by {TEACHER}")
+    assert card.training_data.endswith(f" tracks, versions of tracks and excerpts, taught by {TEACHER}")
     result = Tagger.from_pretrained(target).tag(MEDIA / "bay.wav")
     assert {score.tag for score in result.scores} == set(card.tags)
 
