@@ -276,8 +276,9 @@ def _against_tag(music: Path, folder: Path, repeat: int) -> None:
         return _time(1, "index", music, "--db", db, *model)
 
     began = time.process_time()
-    for path in (path for path in music.rglob("*") if path.is_file()):
-        audio_digest(path), read_fields(str(path))
+    for path in filter(Path.is_file, music.rglob("*")):
+        audio_digest(path)
+        read_fields(str(path))
     own = time.process_time() - began
     for what, model in (("the default weights", ()), ("`mel`", ("--model", "mel"))):
         contenders = {
