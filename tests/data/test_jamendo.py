@@ -93,6 +93,14 @@ def test_malformed_rows_name_the_line(tmp_path, row, words):
         open_dataset(tmp_path)
 
 
+def test_headers_alone_are_one_line(tmp_path):
+    folder = make(tmp_path) / "data/splits/split-0"
+    for path in folder.iterdir():
+        path.write_text(HEADER + "\n")
+    with pytest.raises(DatasetError, match=f"{folder}: the split's files list no track"):
+        open_dataset(tmp_path)
+
+
 def test_absent_empty_and_unlisted_tracks_are_told(tmp_path):
     make(tmp_path)
     (tmp_path / "audio/14/214.mp3").unlink()

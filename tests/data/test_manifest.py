@@ -56,6 +56,13 @@ def test_a_column_with_one_word_among_its_numbers_is_told(tmp_path):
     assert told == f"{tmp_path / 'manifest.csv'}, line 3: column 'rock' is not used as a tag: 'one' is not a number"
 
 
+@pytest.mark.parametrize(("name", "text"), [("manifest.csv", "path,split,tags\n"), ("manifest.jsonl", "\n")])
+def test_a_manifest_of_no_clips_is_one_line(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match=f"{name}: lists no clips"):
+        open_dataset(tmp_path)
+
+
 def test_json_lines(tmp_path):
     copy_songs(tmp_path, {"a b.opus": 0, "ü.opus": 1})
     records = [

@@ -50,6 +50,13 @@ def test_the_published_lists_become_three_splits(folder):
         assert np.flatnonzero(clip.labels).tolist() == [number]
 
 
+def test_lists_of_nothing_are_one_line(folder):
+    for name in (msd.TRAIN_LIST, msd.TEST_LIST):
+        dump(folder / "MSD_split" / name, [])
+    with pytest.raises(DatasetError, match="none of the listed tracks has a path and tags"):
+        open_dataset(folder)
+
+
 def test_absent_empty_and_unknown_tracks_are_told(folder):
     (folder / "songs/8/1/701.clip.opus").unlink()
     (folder / "songs/8/2/702.clip.opus").write_bytes(b"")

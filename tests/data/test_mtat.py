@@ -184,6 +184,10 @@ def unclosed_quote(rows):
     rows[5][3] = '"0'
 
 
+def header_alone(rows):
+    del rows[1:]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -194,6 +198,7 @@ def unclosed_quote(rows):
         (strange_folder, ["line 5", "../../etc/passwd"]),
         (unclosed_quote, ["line"]),
         (list.clear, ["empty"]),
+        (header_alone, ["has a header but lists no clips", "delete it, and 'samptag data download mtat"]),
     ],
 )
 def test_a_malformed_table_is_one_line(mtat, change, words):

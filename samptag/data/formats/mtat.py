@@ -110,10 +110,10 @@ def _audio_root(root: Path, annotations: Path, rows: list[_Row]) -> Path:
         return find_audio_root(root, keys, looked_for="the folders 0 to f")
     except DatasetError:
         parts = [part for folder in (root, annotations.parent) for part in ZIP_PARTS if (folder / part).is_file()]
-        if parts:
-            message = f"the clips are still zipped in {parts[0]} and its further parts"
-            raise DatasetError(f"{root}: {message}; 'samptag data unpack {root}' unpacks them") from None
-        raise
+        if not parts:
+            raise
+        message = f"the clips are still zipped in {parts[0]} and its further parts"
+        raise DatasetError(f"{root}: {message}; 'samptag data unpack {root}' unpacks them") from None
 
 
 def _read_annotations(path: Path) -> list[_Row]:
@@ -132,6 +132,9 @@ def _read_annotations(path: Path) -> list[_Row]:
         if bad is not None:
             raise DatasetError(f"{path}, line {line}: a label is {bad!r}; every label must be 0 or 1")
         rows.append(_Row(key, split, np.array([fields[column] == "1" for column in columns], dtype=np.float32)))
+    if not rows:
+        advice = f"delete it, and 'samptag data download mtat {path.parent}' fetches it again"
+        raise DatasetError(f"{path}: has a header but lists no clips; {advice}")
     return rows
 
 
