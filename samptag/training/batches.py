@@ -301,7 +301,10 @@ class Splits:
     @property
     def cautions(self) -> tuple[str, ...]:
         """What is unusual about the split: an empty part, counts other than the published, few clips, and the like."""
-        lines = [problem.message for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
+        # What teachers say is compared on the validation clips: nobody waits for figures of a test part.
+        untested = self.teachers and not self.dataset.counts()["test"]
+        unusual = [problem for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
+        lines = [each.message for each in unusual if not untested or (each.kind, each.path) != ("split", "test")]
         if len(self.valid) < FEW_VALID_CLIPS:
             lines.append(
                 f"{len(self.valid)} validation clips are few: which epoch they call the best means little, and their "

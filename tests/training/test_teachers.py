@@ -18,8 +18,9 @@ from samptag.data import AudioCache, Dataset, build_cache, open_dataset
 from samptag.errors import DatasetError, UsageError, WeightsError
 from samptag.pretrained import load_weights
 from samptag.training import Processes, TrainResult
-from samptag.training.batches import LARGEST_SHIFT, MappedSource, Taught, consecutive_segments, epoch_segments
+from samptag.training.batches import LARGEST_SHIFT, MappedSource, Taught, consecutive_segments, decode, epoch_segments
 from samptag.training.checkpoints import load_checkpoint
+from samptag.training.config import TrainConfig
 from samptag.training.recipe import DISTIL
 from samptag.training.teachers import Teachers, _fitted
 
@@ -70,6 +71,15 @@ def test_a_student_learns_from_music_without_labels(taught: tuple[Path, TrainRes
     assert card.tags == load_weights(TEACHER).card.tags
     assert card.training_data.endswith(f"taught by {TEACHER}")
     assert card.metrics["valid_agreement"] == result.best["valid_agreement"]
+
+
+def test_only_without_teachers_is_a_test_part_missed(small_set: Path, tmp_path: Path, cache_dir: Path):
+    lines = [line for line in small_set.read_text().splitlines() if ",test," not in line]
+    (tmp_path / "set.csv").write_text("\n".join(lines))
+    dataset, config = open_dataset(tmp_path / "set.csv"), TrainConfig(data="set.csv", cache=str(cache_dir))
+    for teachers, told in (({}, 1), ({TEACHER: "its digest"}, 0)):
+        splits = decode(dataset, config, model=config_from_name(STUDENT), teachers=teachers, progress=None)
+        assert splits.cautions.count("test has no clips") == told
 
 
 def test_the_teacher_says_what_it_says_when_it_tags(music: tuple[Dataset, AudioCache]):
