@@ -56,10 +56,8 @@ class Checksums:
         if self.size is not None and size != self.size:
             return f"it has {size} bytes instead of {self.size}"
         blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-        for name, expected, digest in (
-            ("sha256", self.sha256, hashlib.sha256()),
-            ("git blob id", self.git_blob_sha1, blob),
-        ):
+        known = (("sha256", self.sha256, hashlib.sha256()), ("git blob id", self.git_blob_sha1, blob))
+        for name, expected, digest in known:
             if expected is not None and (found := _hex_digest(path, digest)) != expected:
                 return f"its {name} is {found} instead of {expected}"
         return None
@@ -130,10 +128,6 @@ def fetch(
 
     A DownloadError, which says how to do it by hand, when the network is forbidden; the server refuses, stays away for
     `ATTEMPTS` attempts, or sends something else; or the disk is full.
-
-    Examples
-    --------
-    >>> fetch("https://example.org/a.bin", Path("a.bin"), checksums=Checksums(size=4096))  # doctest: +SKIP
     """
     checksums = checksums or Checksums()
     part = target.with_name(target.name + ".part")

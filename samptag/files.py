@@ -22,11 +22,6 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     It is written under a temporary name in the same folder, flushed to the disk, and renamed: whenever the process or
     the machine stops, `path` is the old file or the new one. After an exception the old file, if any, is untouched.
-
-    Examples
-    --------
-    >>> with atomic_write(Path("scores.json")) as file:  # doctest: +SKIP
-    ...     file.write(b"{}")
     """
     # Not tempfile: it would leave the file readable by its owner only, whatever the umask says.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -40,13 +35,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the rename itself on the disk, on systems that can open a folder."""
+    # The rename itself is put on the disk too, on systems that can open a folder.
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -60,11 +51,6 @@ def locked(path: Path, *, waiting_for: str | None) -> Iterator[None]:
     A process that ends in any way lets go: the lock is the system's, and the file means nothing by itself. Another
     process that holds it for long is waited for, and the log says so with `waiting_for`; None: do not wait, raise
     BlockingIOError.
-
-    Examples
-    --------
-    >>> with locked(Path("weights/.mtat.lock"), waiting_for="another process that is fetching it"):  # doctest: +SKIP
-    ...     ...
     """
     from filelock import FileLock, Timeout
 

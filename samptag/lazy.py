@@ -14,14 +14,7 @@ from samptag.errors import UsageError
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of `package`, for names that live in other `modules`.
-
-    Examples
-    --------
-    In a package's ``__init__.py``::
-
-        __getattr__ = lazy_names(__name__, {"Tagger": "samptag.tagging.tagger"})
-    """
+    """The ``__getattr__`` of `package`, for names that live in other modules: {"Tagger": "samptag.tagging.tagger"}."""
 
     def load(name: str) -> Any:
         if name not in modules:

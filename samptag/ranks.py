@@ -33,13 +33,7 @@ _TIMEOUT = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The place of a process among those that torchrun started: rank 0 of all machines writes the result.
-
-    Examples
-    --------
-    >>> list(Ranks().spread("abc", lambda letters: (letter.upper() for letter in letters), size=len))
-    ['A', 'B', 'C']
-    """
+    """The place of a process among those that torchrun started: rank 0 of all machines writes the result."""
 
     rank: int = 0
     world_size: int = 1
@@ -138,13 +132,7 @@ class Ranks:
 
 
 def deal(sizes: Sequence[float], world_size: int) -> list[int]:
-    """Which process has each item: round by round, the largest first, to whoever has least so far.
-
-    Examples
-    --------
-    >>> deal([1, 1, 1, 3], 2)
-    [1, 1, 1, 0]
-    """
+    """Which process has each item: round by round, the largest first, to whoever has least so far."""
     load = [0.0] * world_size
     owners = [0] * len(sizes)
     step = _ROUND * world_size

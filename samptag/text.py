@@ -5,24 +5,12 @@ from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
-    r"""The text on one line that moves no cursor: what cannot be printed or encoded becomes an escape.
-
-    Examples
-    --------
-    >>> printable("two\nlines")
-    'two\\nlines'
-    """
+    """The text on one line that moves no cursor: what cannot be printed or encoded becomes an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def valid_text(text: str) -> str:
-    r"""The text with U+FFFD for every surrogate (an undecodable byte of a file name), so that UTF-8 can hold it.
-
-    Examples
-    --------
-    >>> valid_text("caf\udce9.mp3")
-    'caf�.mp3'
-    """
+    """The text with U+FFFD for every surrogate (an undecodable byte of a file name), so that UTF-8 can hold it."""
     return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)
 
 
@@ -43,36 +31,18 @@ def path_fields(path: str) -> dict[str, str]:
 
 
 def first_names(names: Sequence[str], limit: int = 5) -> str:
-    """The first `limit` names, and how many more there are.
-
-    Examples
-    --------
-    >>> first_names(["a", "b", "c"], 2)
-    'a, b and 1 more'
-    """
+    """The first `limit` names, and how many more there are: "a, b and 1 more"."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def counted(number: int, what: str) -> str:
-    """The number with its word.
-
-    Examples
-    --------
-    >>> counted(1, "file"), counted(2, "file")
-    ('1 file', '2 files')
-    """
+    """The number with its word: "1 file", "2 files"."""
     return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question that names the known words closest to `name`, upper and lower case alike; "" where none is close.
-
-    Examples
-    --------
-    >>> did_you_mean("gitar", ["guitar", "piano"])
-    "did you mean 'guitar'?"
-    """
+    """The question that names the known words closest to `name`, upper and lower case alike; "" where none is close."""
     import difflib
 
     spelled = {word.casefold(): word for word in known}
@@ -81,13 +51,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def bytes_text(count: int) -> str:
-    """A number of bytes as people read it.
-
-    Examples
-    --------
-    >>> bytes_text(3_200_000_000)
-    '3.2 GB'
-    """
+    """A number of bytes as people read it: "3.2 GB", "0.5 MB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 

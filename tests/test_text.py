@@ -1,7 +1,7 @@
 import doctest
 
 from samptag import files, text
-from samptag.text import did_you_mean, first_names, printable
+from samptag.text import bytes_text, counted, did_you_mean, first_names, printable, valid_text
 
 
 def test_the_examples_hold():
@@ -14,6 +14,15 @@ def test_what_moves_the_cursor_or_cannot_be_encoded_becomes_an_escape():
     name = b"a\n\x1b[2J\xe9\t\xc3\xbc \xe9\x9f\xb3.mp3".decode("utf-8", "surrogateescape")
     assert printable(name) == r"a\n\x1b[2J\udce9\tü 音.mp3"
     printable(name).encode()
+
+
+def test_what_utf8_cannot_hold_is_replaced():
+    assert valid_text("caf\udce9.mp3") == "caf�.mp3"
+
+
+def test_numbers_for_people():
+    assert [counted(number, "file") for number in (1, 2)] == ["1 file", "2 files"]
+    assert [bytes_text(count) for count in (3_200_000_000, 500_000)] == ["3.2 GB", "0.5 MB"]
 
 
 def test_a_list_no_longer_than_the_limit_is_whole():
