@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.audio.source import Block, SourceError, damaged, truncated
+from samptag.audio.source import Block, SourceError, partly_decoded
 from samptag.files import os_reason
 
 # FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
@@ -58,11 +58,7 @@ class _Answers:
 
 
 class FfmpegSource:
-    """What FFmpeg decodes from a seekable binary file. See `samptag.audio.source.Source`.
-
-    A SourceError says that FFmpeg does not know the format or finds no sound in it, an ImportError that PyAV is
-    missing.
-    """
+    """What FFmpeg decodes from a seekable binary file; an ImportError where PyAV is missing."""
 
     def __init__(self, file: IO[bytes]) -> None:
         import av
@@ -141,9 +137,9 @@ class FfmpegSource:
         stream = self._stream
         expected = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         if seconds < expected - SLACK_SECONDS:
-            self.warnings.append(truncated(seconds, expected))
+            self.warnings.append(partly_decoded("truncated", seconds, expected))
         elif (self._broken_packets or self._file.failed) and not self.warnings:
-            self.warnings.append(damaged(seconds))
+            self.warnings.append(partly_decoded("damaged", seconds))
 
 
 def _samples(frame: Any) -> Block:

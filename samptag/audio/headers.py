@@ -72,13 +72,7 @@ def mpeg_frame(header: bytes) -> MpegFrame | None:
 
 
 def bit_rates(sample_rate: int) -> tuple[int, ...]:
-    """The constant bit rates in kbit/s, ascending, that an MP3 of `sample_rate` (Hz) may have; none where none may.
-
-    Examples
-    --------
-    >>> bit_rates(11_025)
-    (8, 16, 24, 32, 40, 48, 56, 64)
-    """
+    """The constant bit rates in kbit/s, ascending, that an MP3 of `sample_rate` (Hz) may have; none where none may."""
     if sample_rate in _RATES_1:
         return _BITRATES_1[1:-1]
     if 2 * sample_rate in _RATES_1:
@@ -116,19 +110,19 @@ def mp3_seconds(path: Path) -> float:
     in_sync, first = False, True
     while position + 4 <= end:
         frame = mpeg_frame(data[position : position + 4])
+        following = position + frame.length if frame else end
         # Bytes that look like a header by chance are found out by what stands where the next one should.
-        if frame and not in_sync and position + frame.length + 4 <= end:
-            following = position + frame.length
-            frame = frame if mpeg_frame(data[following : following + 4]) else None
+        if frame and not in_sync and following + 4 <= end and not mpeg_frame(data[following : following + 4]):
+            frame = None
         if frame is None:
             found = data.find(b"\xff", position + 1)
             position, in_sync = (found if found >= 0 else end), False
             continue
-        if position + frame.length > end:
+        if following > end:
             break
-        if not first or frame.find_info(data[position : position + frame.length]) is None:
+        if not first or frame.find_info(data[position:following]) is None:
             counted[frame.sample_rate] = counted.get(frame.sample_rate, 0) + frame.samples
-        position, in_sync, first = position + frame.length, True, False
+        position, in_sync, first = following, True, False
     return sum(samples / rate for rate, samples in counted.items())
 
 
@@ -191,8 +185,7 @@ def _aiff_frames(file: IO[bytes]) -> int | None:
 
 def _ogg_cut(file: IO[bytes]) -> bool:
     """Whether the last page is incomplete or does not end a stream (RFC 3533, section 6)."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - 2 * _OGG_PAGE))
+    file.seek(max(0, file.seek(0, 2) - 2 * _OGG_PAGE))
     tail = file.read()
     page = tail.rfind(b"OggS")
     if page < 0 or page + 27 > len(tail):
@@ -212,7 +205,7 @@ def _mp3_length(file: IO[bytes]) -> ExpectedLength:
     cut = _mp3_cut(file)
     info = frame.find_info(start)
     if info is not None and start[info + 7] & 1:
-        count = int(struct.unpack(">I", start[info + 8 : info + 12])[0])
+        count = int.from_bytes(start[info + 8 : info + 12], "big")
         return ExpectedLength(frames=count * frame.samples or None, slack=_MP3_SLACK_FRAMES * frame.samples, cut=cut)
     return ExpectedLength(cut=cut)
 
@@ -222,8 +215,7 @@ def _mp3_cut(file: IO[bytes]) -> bool:
 
     Nothing is said of files that end in anything else (tags, padding), nor where no chain of frames is found.
     """
-    size = file.seek(0, 2)
-    file.seek(max(0, size - _MP3_TAIL))
+    file.seek(max(0, file.seek(0, 2) - _MP3_TAIL))
     tail = file.read()
     start = -1
     while (start := tail.find(b"\xff", start + 1)) >= 0:

@@ -48,52 +48,6 @@ GROUP = 32
 INTERPOLATED_PHASES = 256
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """new_rate / orig_rate in lowest terms: `up` output samples for every `down` input samples."""
-
-    up: int
-    down: int
-
-    @classmethod
-    def of(cls, orig_rate: int, new_rate: int) -> "Ratio":
-        """The ratio of two rates in Hz."""
-        common = gcd(orig_rate, new_rate)
-        return cls(up=new_rate // common, down=orig_rate // common)
-
-
-@dataclass(frozen=True)
-class FilterTable:
-    """One of resampy's filters, scaled and strided for one ratio."""
-
-    wing: NDArray[np.float64]  # (entries,), the right wing of the filter, times min(1, ratio)
-    entries_per_sample: float  # from one input sample to the next, before resampy cuts the fraction off
-    step: int  # the same as resampy walks the table: a whole number
-    half: int  # taps on each side of an output sample
-
-    def weights(self, fractions: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The taps (outputs, 2 * half) of outputs that lie `fractions` (in [0, 1]) of a sample behind input sample n.
-
-        They are the weights of the input samples n - half + 1 ... n + half.
-        """
-        left = self._wing_weights(fractions * self.entries_per_sample)
-        right = self._wing_weights((1.0 - fractions) * self.entries_per_sample)
-        return np.concatenate([left[:, ::-1], right], axis=1).astype(np.float32)
-
-    def _wing_weights(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Table values at positions, positions + step, ...: (outputs, half); zero past the table's last whole step."""
-        offsets = positions.astype(np.int64)
-        eta = positions - offsets
-        last = len(self.wing) - 1
-        index = offsets[:, None] + self.step * np.arange(self.half)
-        inside = np.arange(self.half) < ((last + 1 - offsets) // self.step)[:, None]
-        index = np.minimum(index, last)
-        here = self.wing[index]
-        there = self.wing[np.minimum(index + 1, last)]
-        values: NDArray[np.float64] = np.where(inside, here + eta[:, None] * (there - here), 0.0)
-        return values
-
-
 @cache
 def _published_filter() -> tuple[NDArray[np.float64], int]:
     """The right wing and the entries per zero crossing of ``kaiser_best`` as resampy ships it.
@@ -109,16 +63,33 @@ def _published_filter() -> tuple[NDArray[np.float64], int]:
         return stored["half_window"].astype(np.float64), int(stored["precision"])
 
 
-def filter_table(ratio: Ratio) -> FilterTable:
-    """The filter for one ratio, at least 1/8192, scaled and strided as ``resampy.resample`` does."""
+def _taps(up: int, down: int, fractions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The taps, (outputs, 2 * half), of outputs that lie `fractions` (in [0, 1]) of a sample behind input sample n.
+
+    They are the weights of the input samples n - half + 1 ... n + half at a ratio of at least 1/8192.
+    """
     wing, entries_per_crossing = _published_filter()
-    scale = min(1.0, ratio.up / ratio.down)
-    step = int(scale * entries_per_crossing)
+    scale = min(1.0, up / down)
+    step = int(scale * entries_per_crossing)  # from one input sample to the next; resampy walks in whole entries
     if step < 1:
-        raise ValueError(
-            f"cannot resample by {ratio.up}/{ratio.down}: the ratio must be at least 1/{entries_per_crossing}"
-        )
-    return FilterTable(wing * scale, scale * entries_per_crossing, step, len(wing) // step)
+        raise ValueError(f"cannot resample by {up}/{down}: the ratio must be at least 1/{entries_per_crossing}")
+    half, last = len(wing) // step, len(wing) - 1
+    scaled = wing * scale
+
+    def wing_weights(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of the filter at distance, distance + 1, ... samples; zero past the table's last whole step."""
+        positions = distances * (scale * entries_per_crossing)
+        offsets = positions.astype(np.int64)
+        eta = positions - offsets
+        index = offsets[:, None] + step * np.arange(half)
+        inside = np.arange(half) < ((last + 1 - offsets) // step)[:, None]
+        index = np.minimum(index, last)
+        here = scaled[index]
+        there = scaled[np.minimum(index + 1, last)]
+        return np.where(inside, here + eta[:, None] * (there - here), 0.0)
+
+    left, right = wing_weights(fractions), wing_weights(1.0 - fractions)
+    return np.concatenate([left[:, ::-1], right], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -142,39 +113,26 @@ class PhaseBank:
 
 
 @lru_cache(maxsize=8)
-def polyphase_bank(ratio: Ratio) -> PhaseBank:
-    """The bank of one ratio, computed once; a ratio of few phases is repeated until a group is full."""
-    table = filter_table(ratio)
-    repeats = -(-GROUP // ratio.up)
-    period_out, period_in = ratio.up * repeats, ratio.down * repeats
+def polyphase_bank(up: int, down: int) -> PhaseBank:
+    """The bank of `up` output samples for every `down` input samples; one of few phases is repeated to fill a group."""
+    repeats = -(-GROUP // up)
+    period_out, period_in = up * repeats, down * repeats
     groups = -(-period_out // GROUP)
-    position = np.arange(groups * GROUP) * ratio.down
-    whole, phase = position // ratio.up, position % ratio.up
-    taps = table.weights(phase / ratio.up)
+    whole, phase = np.divmod(np.arange(groups * GROUP) * down, up)
+    taps = _taps(up, down, phase / up)
+    width = taps.shape[1]
     starts = whole[::GROUP]
-    span = int((GROUP - 1) * ratio.down // ratio.up + 1 + 2 * table.half)
-    weights = np.zeros((groups, span, GROUP), dtype=np.float32)
-    rows = np.arange(2 * table.half)
+    weights = np.zeros((groups, (GROUP - 1) * down // up + 1 + width, GROUP), dtype=np.float32)
     for output in range(groups * GROUP):
         group, column = divmod(output, GROUP)
-        weights[group, whole[output] - starts[group] + rows, column] = taps[output]
-    return PhaseBank(
-        half=table.half,
-        period_in=period_in,
-        period_out=period_out,
-        starts=tuple(int(start) for start in starts),
-        weights=weights,
-    )
+        weights[group, whole[output] - starts[group] + np.arange(width), column] = taps[output]
+    return PhaseBank(width // 2, period_in, period_out, tuple(starts.tolist()), weights)
 
 
 @lru_cache(maxsize=4)
-def interpolated_bank(ratio: Ratio) -> tuple[int, NDArray[np.float32]]:
-    """Taps on each side, and the weights at evenly spaced phases, for a ratio with too many phases of its own.
-
-    Row i of the weights, (INTERPOLATED_PHASES + 1, 2 * half), has the taps at fraction i / INTERPOLATED_PHASES.
-    """
-    table = filter_table(ratio)
-    return table.half, table.weights(np.linspace(0.0, 1.0, INTERPOLATED_PHASES + 1))
+def interpolated_bank(up: int, down: int) -> NDArray[np.float32]:
+    """The taps at evenly spaced phases, for a ratio with too many of its own: row i at i / INTERPOLATED_PHASES."""
+    return _taps(up, down, np.linspace(0.0, 1.0, INTERPOLATED_PHASES + 1))
 
 
 class Resampler:
@@ -187,10 +145,11 @@ class Resampler:
         if orig_rate <= 0 or new_rate <= 0:
             raise ValueError(f"sample rates must be positive: {orig_rate} -> {new_rate} Hz")
         self._orig_rate, self._new_rate = orig_rate, new_rate
-        ratio = Ratio.of(orig_rate, new_rate)
+        common = gcd(orig_rate, new_rate)
+        up, down = new_rate // common, orig_rate // common
         self._engine: _Polyphase | _Interpolated | None = None
         if orig_rate != new_rate:
-            self._engine = _Polyphase(ratio) if ratio.up <= MAX_PHASES else _Interpolated(ratio)
+            self._engine = _Polyphase(up, down) if up <= MAX_PHASES else _Interpolated(up, down)
         self._n_in = self._n_out = 0
 
     def push(self, block: Samples) -> Samples:
@@ -215,8 +174,8 @@ class Resampler:
 class _Polyphase:
     """The bank of a ratio applied to whole periods, `rows` of them a product."""
 
-    def __init__(self, ratio: Ratio) -> None:
-        self._bank = polyphase_bank(ratio)
+    def __init__(self, up: int, down: int) -> None:
+        self._bank = polyphase_bank(up, down)
         self._rows = min(MAX_ROWS, max(1, MAX_PRODUCT // (self._bank.span * GROUP)))
         # what the last group of a period reads beyond that period's own first sample
         self._reach = self._bank.starts[-1] + self._bank.span
@@ -254,9 +213,10 @@ class _Polyphase:
 class _Interpolated:
     """Weights interpolated between evenly spaced phases, for a ratio with too many of its own."""
 
-    def __init__(self, ratio: Ratio) -> None:
-        self._ratio = ratio
-        self._half, self._bank = interpolated_bank(ratio)
+    def __init__(self, up: int, down: int) -> None:
+        self._up, self._down = up, down
+        self._bank = interpolated_bank(up, down)
+        self._half = self._bank.shape[1] // 2
         self._held: Samples = np.zeros(self._half - 1, dtype=np.float32)
         self._first = 0  # position in the stream of the input sample held[half - 1]
         self._output = 0
@@ -265,7 +225,7 @@ class _Interpolated:
         self._held = np.concatenate([self._held, block])
         # output t reads held samples up to t * down // up - first + 2 * half - 1
         last_whole = self._first + len(self._held) - 2 * self._half
-        ready = ((last_whole + 1) * self._ratio.up - 1) // self._ratio.down + 1 - self._output
+        ready = ((last_whole + 1) * self._up - 1) // self._down + 1 - self._output
         parts = []
         while ready >= INTERPOLATED_BLOCK:
             parts.append(self._block())
@@ -275,15 +235,15 @@ class _Interpolated:
 
     def flush(self, wanted: int) -> Samples:
         outputs = -(-wanted // INTERPOLATED_BLOCK) * INTERPOLATED_BLOCK
-        last_whole = (self._output + outputs - 1) * self._ratio.down // self._ratio.up
+        last_whole = (self._output + outputs - 1) * self._down // self._up
         missing = last_whole + 2 * self._half - self._first - len(self._held)
         return self.push(np.zeros(max(0, missing), dtype=np.float32))[:wanted]
 
     def _block(self) -> Samples:
         """The next `INTERPOLATED_BLOCK` outputs."""
-        position = (self._output + np.arange(INTERPOLATED_BLOCK)) * self._ratio.down
-        whole, phase = np.divmod(position, self._ratio.up)
-        place = phase * (INTERPOLATED_PHASES / self._ratio.up)
+        position = (self._output + np.arange(INTERPOLATED_BLOCK)) * self._down
+        whole, phase = np.divmod(position, self._up)
+        place = phase * (INTERPOLATED_PHASES / self._up)
         row = np.minimum(place.astype(np.int64), INTERPOLATED_PHASES - 1)
         part = (place - row).astype(np.float32)[:, None]
         weights = self._bank[row] * (1 - part) + self._bank[row + 1] * part
@@ -293,7 +253,7 @@ class _Interpolated:
         return samples
 
     def _drop_read(self) -> None:
-        done = self._output * self._ratio.down // self._ratio.up - self._first
+        done = self._output * self._down // self._up - self._first
         self._held = self._held[done:].copy()
         self._first += done
 

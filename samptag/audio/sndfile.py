@@ -3,13 +3,13 @@
 import io
 import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import soundfile
 
 from samptag.audio.headers import expected_length
-from samptag.audio.source import Block, SourceError, damaged, truncated
+from samptag.audio.source import Block, SourceError, partly_decoded
 
 # Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
 READ_VALUES = 1 << 16
@@ -41,22 +41,25 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class SndfileSource:
-    """What libsndfile reads from a seekable binary file. See `samptag.audio.source.Source`."""
+    """What libsndfile reads from a seekable binary file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._raw = file
         self._expected = expected_length(file)
         file.seek(0)
+        # The descriptor of an unbuffered file, so that no read waits for Python.
+        handle = file.fileno() if isinstance(file, io.FileIO) and os.name == "posix" else file
         try:
-            self._file = _ForwardFile(_handle(file), closefd=False)
+            self._file = _ForwardFile(handle, closefd=False)
         except soundfile.LibsndfileError as error:
-            raise SourceError(_reason(error)) from error
+            # libsndfile calls an MP3 without a whole frame in it a file that is not there
+            known = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
+            raise SourceError("malformed" if error.code == 7 else known) from error
         self.native_rate = int(self._file.samplerate)
         self.channels = int(self._file.channels)
-        container, coding = str(self._file.format), str(self._file.subtype)
-        self.format = "MP3" if container == "MP3" else f"{container}/{coding}"
+        self._container = str(self._file.format)
+        self.format = "MP3" if self._container == "MP3" else f"{self._container}/{self._file.subtype}"
         self.warnings: list[str] = []
-        self._container = container
         self._decoded = 0
 
     def close(self) -> None:
@@ -99,12 +102,12 @@ class SndfileSource:
         if expected is not None and self._decoded < expected - slack:
             # an Ogg file's count stands on its last page: with that there, what is missing came before
             inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._expected.cut)
-            word = damaged if inside else truncated
-            self.warnings.append(word(seconds, expected / self.native_rate))
+            flaw = "damaged" if inside else "truncated"
+            self.warnings.append(partly_decoded(flaw, seconds, expected / self.native_rate))
         elif self._expected.cut:
-            self.warnings.append(truncated(seconds))
+            self.warnings.append(partly_decoded("truncated", seconds))
         elif skipped or (expected is None and self._container == "MP3" and self._unread_part() > UNREAD_PART):
-            self.warnings.append(damaged(seconds))
+            self.warnings.append(partly_decoded("damaged", seconds))
 
     def _unread_part(self) -> float:
         """How much of the file was never looked at, in [0, 1]; 0 if it ends in an APE tag (which may hold pictures)."""
@@ -112,13 +115,3 @@ class SndfileSource:
         size = self._raw.seek(0, io.SEEK_END)
         self._raw.seek(max(0, size - 256))
         return 0.0 if b"APETAGEX" in self._raw.read() else (size - position) / size
-
-
-def _handle(file: IO[bytes]) -> Any:
-    """What libsndfile reads from: the descriptor of an unbuffered file, so that no read waits for Python."""
-    return file.fileno() if isinstance(file, io.FileIO) and os.name == "posix" else file
-
-
-def _reason(error: soundfile.LibsndfileError) -> str:
-    """Libsndfile's words, less what misleads: it calls an MP3 without a whole frame in it a file that is not there."""
-    return "malformed" if error.code == 7 else str(error.error_string).removeprefix("Error : ").rstrip(".").lower()

@@ -30,15 +30,9 @@ class Source(Protocol):
         ...
 
 
-def truncated(seconds: float, expected_seconds: float | None = None) -> str:
-    """The warning for a file that ends before its sound does, or before its own header says."""
-    if expected_seconds is None:
-        return f"truncated: the file breaks off; {seconds:.2f} s decoded"
-    return f"truncated: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
-
-
-def damaged(seconds: float, expected_seconds: float | None = None) -> str:
-    """The warning for a file of which parts before its end could not be decoded."""
-    if expected_seconds is None:
-        return f"damaged: parts could not be decoded; {seconds:.2f} s decoded"
-    return f"damaged: {seconds:.2f} s of {expected_seconds:.2f} s decoded"
+def partly_decoded(flaw: str, seconds: float, expected: float | None = None) -> str:
+    """The warning for a file that is "truncated", or "damaged": parts before its end could not be decoded."""
+    if expected is None:
+        known = "the file breaks off" if flaw == "truncated" else "parts could not be decoded"
+        return f"{flaw}: {known}; {seconds:.2f} s decoded"
+    return f"{flaw}: {seconds:.2f} s of {expected:.2f} s decoded"
