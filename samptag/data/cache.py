@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -106,20 +105,13 @@ def build_cache(
     and call `progress` with (clips done, clips in all). Of a clip's start at most `seconds_per_clip` are kept; the
     paper cut MagnaTagATune's to 640 512 samples at 22 050 Hz. `segment_length` are the samples of the segments that the
     caller takes: the report lists the clips that zeros have to fill up to one. 0: not known yet.
-
-    Examples
-    --------
-    >>> cache = build_cache(open_dataset("songs/"), sample_rate=22_050)  # doctest: +SKIP
-    >>> cache.clip(0).dtype  # doctest: +SKIP
-    dtype('int16')
     """
     directory = cache_folder("audio") if directory is None else directory
     cap = None if seconds_per_clip is None else round(seconds_per_clip * sample_rate)
     folder = directory / f"{sample_rate}Hz-{'whole' if cap is None else cap}-r{DECODER_REVISION}"
     paths = [clip.path for clip in dataset.clips]
-    marks = measure_files(
-        paths, _fingerprint, name="fingerprint-2", root=dataset.root, directory=directory / "measured"
-    )
+    measured = directory / "measured"
+    marks = measure_files(paths, _fingerprint, name="fingerprint-2", root=dataset.root, directory=measured)
     sources = {mark: path for mark, path in zip(marks, paths, strict=True) if mark is not None}
     stored = _look_up(folder, sources, level=logging.DEBUG)
     if stored.keys() < sources.keys():
@@ -135,23 +127,16 @@ def build_cache(
             needed = int(2 * sample_rate * total_seconds(list(missing.values()), longest=seconds_per_clip))
             what = f"decoding {len(missing)} clips to {sample_rate} Hz"
             require_space(folder, needed, what=what, advice="give the cache another place")
-            decode = partial(_decode, folder, sample_rate=sample_rate, cap=cap)
             held = len(stored)
             decoded = in_threads(
-                lambda mark: decode(mark, missing[mark]),
+                lambda mark: _decode(folder, mark, missing[mark], sample_rate=sample_rate, cap=cap),
                 list(missing),
                 jobs=jobs or available_cores(),
                 progress=None if progress is None else lambda done, _: progress(held + done, len(sources)),
             )
             stored |= dict(zip(missing, decoded, strict=True))
-    unread = _Stored(problem="cannot be read")
-    return _view(
-        dataset,
-        [unread if mark is None else stored[mark] for mark in marks],
-        folder=folder,
-        sample_rate=sample_rate,
-        segment_length=segment_length,
-    )
+    entries = [_Stored(problem="cannot be read") if mark is None else stored[mark] for mark in marks]
+    return _view(dataset, entries, folder=folder, sample_rate=sample_rate, segment_length=segment_length)
 
 
 def _fingerprint(path: Path) -> str:
@@ -227,16 +212,15 @@ def _view(
             message = f"{seconds:.3f} s, padded with zeros to a segment of {segment_length / sample_rate:.3f} s"
             padded.append(_remark(clip, seconds, "short", message))
         warnings += [{"path": clip.key, "message": warning} for warning in entry.warnings]
-    files = [entry.path if entry.length else None for entry in entries]
-    kept = [clip for clip, file in zip(dataset.clips, files, strict=True) if file is not None]
+    kept = [clip for clip, entry in zip(dataset.clips, entries, strict=True) if entry.length]
     if not kept:
-        first = f": {left_out[0]['path']}: {left_out[0]['message']}"
-        raise DatasetError(f"{dataset.root}: none of the {len(dataset.clips)} clips can be decoded{first}")
+        first = f"{left_out[0]['path']}: {left_out[0]['message']}"
+        raise DatasetError(f"{dataset.root}: none of the {len(dataset.clips)} clips can be decoded: {first}")
     lengths = np.array([entry.length for entry in entries], np.int64)
     # Trainings that share a cache may take segments of other lengths.
     name = f"report-{dataset.split_name}-{dataset.split_hash}" + (f"-{segment_length}" if segment_length else "")
     cache = AudioCache(
-        files=tuple(files),
+        files=tuple(entry.path if entry.length else None for entry in entries),
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
         sample_rate=sample_rate,

@@ -18,7 +18,7 @@ BAD = frozenset({"missing", "unreadable", "damaged"})
 _RATE = 22_050
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SplitSummary:
     """One split: its clips, the groups they come from, and their hours (none where no header tells)."""
 
@@ -28,7 +28,7 @@ class SplitSummary:
     hours: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Survey:
     """A data set looked at."""
 
@@ -80,17 +80,19 @@ def survey(
     headers are read, and hours are what they say. `progress` is called with (clips done, clips in all).
     """
     seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
+    groups: dict[str, set[str]] = {split: set() for split in SPLITS}
     problems = list(dataset.problems)
     clips = dataset.clips
     looked = in_threads(partial(_look, decode=decode), clips, jobs=jobs or available_cores(), progress=progress)
     for clip, (length, problem) in zip(clips, looked, strict=True):
         seconds[clip.split] += length
+        groups[clip.split].add(clip.group)
         problems += [problem] if problem else []
-    summaries = []
-    for split, count in dataset.counts().items():
-        groups = {clip.group for clip in clips if clip.split == split}
-        summaries.append(SplitSummary(name=split, clips=count, groups=len(groups), hours=seconds[split] / 3600))
-    return Survey(dataset=dataset, splits=tuple(summaries), problems=tuple(problems))
+    splits = tuple(
+        SplitSummary(split, count, len(groups[split]), seconds[split] / 3600)
+        for split, count in dataset.counts().items()
+    )
+    return Survey(dataset, splits, tuple(problems))
 
 
 def _look(clip: Clip, *, decode: bool) -> tuple[float, Problem | None]:

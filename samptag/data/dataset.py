@@ -23,11 +23,8 @@ ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "
 split's rule; unlisted: present but not listed; left-out: rows and columns that are set aside; split: a split that is
 empty or not of its published size; tag: a tag without positives."""
 
-_USUAL_WORDS: dict[ProblemKind, str] = {
-    "missing": "listed but missing",
-    "unlisted": "present but not listed",
-    "unreadable": "holds no audio (0 bytes)",
-}
+_USUAL_WORDS: dict[ProblemKind, str] = {"missing": "listed but missing", "unlisted": "present but not listed"}
+_USUAL_WORDS |= {"unreadable": "holds no audio (0 bytes)"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,9 +72,8 @@ class Dataset:
             raise DatasetError(f"there is no split {split!r}: say {', '.join(SPLITS)}")
         chosen = tuple(clip for clip in self.clips if clip.split == split)
         if not chosen:
-            raise DatasetError(
-                f"{self.root}: split {self.split_name} has no {split} clips; 'samptag data check' says why"
-            )
+            empty = f"split {self.split_name} has no {split} clips"
+            raise DatasetError(f"{self.root}: {empty}; 'samptag data check' says why")
         return chosen
 
     @property

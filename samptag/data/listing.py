@@ -92,15 +92,13 @@ class AudioListing:
     def find(self, *keys: str) -> str | None:
         """The path of the first of `keys` that is there, which counts as listed; None where none is."""
         for key in keys:
-            found = key if key in self.sizes else self._find_accented(key)
+            found = key if key in self.sizes else None
+            if found is None and not key.isascii():  # a file system may write accents the other way (NFC, NFD)
+                found = self._composed.get(unicodedata.normalize("NFC", key))
             if found is not None:
                 self._used.add(found)
                 return found
         return None
-
-    def _find_accented(self, key: str) -> str | None:
-        """A file system may write accents the other way (NFC, NFD)."""
-        return None if key.isascii() else self._composed.get(unicodedata.normalize("NFC", key))
 
     @cached_property
     def _composed(self) -> dict[str, str]:
@@ -109,13 +107,10 @@ class AudioListing:
     def take(self, *keys: str) -> Path | None:
         """The file under the first of `keys` that is there; None, and a problem, where none is or it is empty."""
         found = self.find(*keys)
-        if found is None:
-            self.problems.append(Problem.of("missing", keys[0]))
-            return None
-        if self.sizes[found] == 0:
-            self.problems.append(Problem.of("unreadable", keys[0]))
-            return None
-        return self.root / found
+        if found is not None and self.sizes[found]:
+            return self.root / found
+        self.problems.append(Problem.of("missing" if found is None else "unreadable", keys[0]))
+        return None
 
     def unlisted(self) -> list[Problem]:
         """One problem for every audio file that was neither found nor taken."""

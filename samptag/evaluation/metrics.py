@@ -42,11 +42,6 @@ def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
     It is NaN for a tag without a positive or without a negative clip. Labels, (clips, tags), are positive where greater
     than 0; scores, (clips, tags), are any finite numbers, of which only the order within a tag counts, and equal ones
     count half. A ValueError when the shapes differ or a score is not finite.
-
-    Examples
-    --------
-    >>> roc_auc([[1, 0], [0, 0], [1, 0]], [[0.9, 0.2], [0.3, 0.1], [0.2, 0.7]])
-    array([0.5, nan])
     """
     from sklearn.metrics import roc_auc_score
 
@@ -130,11 +125,6 @@ def cutoff(
     Of the clips, (clips,), whose scores in [0, 1] are past it, at least the share `precision` is positive, and at least
     `right`: fewer are luck. With `or_best`, where there is none, it is the one of the best F1. It lies halfway to the
     next lower score, so that what it decides does not hang on the last digit.
-
-    Examples
-    --------
-    >>> cutoff([True, True, False, True, False], [0.9, 0.8, 0.7, 0.6, 0.5], precision=0.7, right=2)
-    (0.55, 0.75)
     """
     values = np.asarray(scores, dtype=np.float64)
     order = np.argsort(-values, kind="stable")

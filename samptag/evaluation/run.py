@@ -127,9 +127,8 @@ def evaluate(
         perturbation.check(tagger.sample_rate)
     missing = tuple(tag for tag in truth.tags if tag not in tagger.tags)
     if len(missing) == len(truth.tags):
-        raise DatasetError(
-            f"{dataset.root}: {tagger.card.name} knows none of its {len(missing)} tags ({missing[0]}, ...)"
-        )
+        named = f"{tagger.card.name} knows none of its {len(missing)} tags ({missing[0]}, ...)"
+        raise DatasetError(f"{dataset.root}: {named}")
 
     def step(done: int) -> Callable[[int, int], None] | None:
         return progress and (lambda count, _: progress(done + count, total))
@@ -150,17 +149,14 @@ def evaluate(
         if lost:
             raise AudioError(f"{lost[0].path} can be read clean but not under {perturbation.name}: {lost[0].error}")
         degraded.append((perturbation.name, table))
-    known = _restricted(truth, clean.keys, [tag for tag in truth.tags if tag not in missing])
     scored = split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in unread)
-    known = replace(known, split_hash=scored)
-    report = _report(known, clean, other=other, degraded=degraded, scoring=scoring)
+    known = _restricted(truth, clean.keys, [tag for tag in truth.tags if tag not in missing])
+    report = _report(replace(known, split_hash=scored), clean, other=other, degraded=degraded, scoring=scoring)
     warnings = report.warnings
-    if dataset.unusable:
-        absent = (
-            f"{dataset.root}: {len(dataset.unusable)} listed clips are missing, unreadable or too short, the first: "
-            f"{dataset.unusable[0].path}; 'samptag data check' names all"
-        )
-        warnings = (absent, *warnings)
+    if absent := dataset.unusable:
+        first = f"the first: {absent[0].path}; 'samptag data check' names all"
+        words = f"{len(absent)} listed clips are missing, unreadable or too short, {first}"
+        warnings = (f"{dataset.root}: {words}", *warnings)
     return replace(report, missing_tags=missing, failed=failed, warnings=warnings)
 
 
@@ -174,24 +170,10 @@ def evaluate_scores(
 ) -> EvaluationReport:
     """How well any system's predictions rank the tags of a truth; loads no model and no torch.
 
-    Parameters
-    ----------
-    scores : str, Path or ScoreTable
-        Predictions, e.g. a CSV file: path, then one column a tag. Rows and tags that the truth lacks are left out,
-        with a warning in the report.
-    truth : str, Path or Truth
-        Labels in [0, 1] in the same form, with an optional column ``group``; or `truth_of` a data set.
-    group, against, scoring
-        As for `evaluate`; "track" means the column ``group`` where `truth` has one, and otherwise each row.
-
-    Raises
-    ------
-    DatasetError
-        When a file cannot be used, or rows or tags of the truth are missing from the predictions.
-
-    Examples
-    --------
-    >>> evaluate_scores("est.csv", truth="gt.csv").macro.roc_auc  # doctest: +SKIP
+    The `scores` are e.g. a CSV file: path, then one column a tag. Those of rows and tags that the truth lacks are left
+    out, with a warning in the report. The `truth` are labels in [0, 1] in the same form, with an optional column
+    ``group`` (where it lacks one, each row is a track), or `truth_of` a data set; the rest is as for `evaluate`. A
+    DatasetError where a file cannot be used, or rows or tags of the truth are missing from the predictions.
     """
     known = read_truth(truth) if isinstance(truth, str | Path) else truth
     table = read_scores(scores) if isinstance(scores, str | Path) else scores
@@ -218,11 +200,6 @@ def default_protocol(format: str, model: str) -> Protocol:
 
     On MagnaTagATune, the Million Song Dataset and MTG-Jamendo (`Dataset.format`) it is that of the score of the weights
     `model` published on one of them, if the registry quotes one, else the paper's; on one's own music it is "all".
-
-    Examples
-    --------
-    >>> default_protocol("mtat", "sota-mtat-sample"), default_protocol("mtat", "my-own")
-    ('won', 'paper')
     """
     from samptag.pretrained import load_registry
 
@@ -237,11 +214,6 @@ def default_weights(tags: Iterable[str]) -> str:
     """The bundled weights to score on a data set with such tags, unless told otherwise: those that know most of them.
 
     Where several know as many, they are the default of `samptag tag`.
-
-    Examples
-    --------
-    >>> default_weights(["guitar", "no vocals", "female voice"]), default_weights(["guitar", "jazz"])
-    ('samplecnn-3-9-mtat50', 'samplecnn-3-9-library')
     """
     from samptag.pretrained import DEFAULT, load_registry
 
@@ -322,9 +294,8 @@ def _regrouped(truth: Truth, group: str | Path) -> Truth:
     group_of = read_groups(group)
     missing = [key for key in truth.keys if key not in group_of]
     if missing:
-        raise DatasetError(
-            f"{group}: no group for {len(missing)} of {len(truth.keys)} clips, the first is {missing[0]}"
-        )
+        count = f"{len(missing)} of {len(truth.keys)}"
+        raise DatasetError(f"{group}: no group for {count} clips, the first is {missing[0]}")
     return replace(truth, groups=tuple(group_of[key] for key in truth.keys))
 
 
@@ -355,10 +326,7 @@ def _report(
     columns = [truth.tags.index(tag) for tag in tags]
     kept = _restricted(truth, truth.keys, tags)
     n_groups = len(set(truth.groups))
-
-    def values_of(table: ScoreTable) -> npt.NDArray[np.float64]:
-        return align(table, keys=truth.keys, tags=truth.tags)
-
+    values_of = partial(align, keys=truth.keys, tags=truth.tags)
     ours = values_of(scores)
     own = measure(ours[:, columns], truth=kept, scoring=scoring)
     against = None
@@ -366,13 +334,9 @@ def _report(
         theirs = values_of(other)
         scored = measure(theirs[:, columns], truth=kept, scoring=scoring)
         gaps = differences(own, scored)
-        against = Comparison(
-            other.name,
-            scored.macro,
-            *gaps,
-            agreement(ours, reference=theirs, top=min(_TOP, len(truth.tags))),
-            verdict((scores.name, other.name), gaps, groups=n_groups),
-        )
+        alike = agreement(ours, reference=theirs, top=min(_TOP, len(truth.tags)))
+        words = verdict((scores.name, other.name), gaps, groups=n_groups)
+        against = Comparison(other.name, scored.macro, *gaps, alike, words)
     degradations = []
     for name, table in degraded:
         scored = measure(values_of(table)[:, columns], truth=kept, scoring=scoring)
@@ -398,12 +362,9 @@ def _report(
 
 def _doubts(truth: Truth, scores: ScoreTable, other: ScoreTable | None) -> Iterator[str]:
     """What of predictions the truth does not hold, and whether two systems were given the same segments."""
-    for table in (scores, other):
-        rows = 0 if table is None else len(set(table.keys) - set(truth.keys))
-        if table is not None and rows:
+    for table in filter(None, (scores, other)):
+        if rows := len(set(table.keys) - set(truth.keys)):
             yield f"{table.name}: {rows} of {len(table.keys)} rows are not in the truth and were left out"
     if other is not None and other.protocol and scores.protocol and other.protocol != scores.protocol:
-        yield (
-            f"{other.name} was scored by the protocol {other.protocol}, {scores.name} by {scores.protocol}: a part of "
-            f"the difference is that of the segments"
-        )
+        protocols = f"{other.name} was scored by the protocol {other.protocol}, {scores.name} by {scores.protocol}"
+        yield f"{protocols}: a part of the difference is that of the segments"

@@ -36,24 +36,12 @@ LEAST = 1e-20
 _COUNTER = "num_batches_tracked"
 
 _BLOCKS: dict[Layout, Block] = {"sota-sample": "plain", "sota-se": "won-rese"}
-_ARCHITECTURES: dict[Layout, Architecture] = {
-    "sota-fcn": "won-fcn",
-    "sota-musicnn": "won-musicnn",
-    "tf-musicnn": "musicnn",
-    "tf-vgg": "vgg",
-}
+_ARCHITECTURES: dict[Layout, Architecture] = {"sota-fcn": "won-fcn", "sota-musicnn": "won-musicnn"}
+_ARCHITECTURES |= {"tf-musicnn": "musicnn", "tf-vgg": "vgg"}
 # Their module inside a layer -> ours.
 _PLAIN_LAYER = {"conv": "conv", "bn": "bn"}
-_SE_LAYER = {
-    "conv_1": "conv1",
-    "bn_1": "bn1",
-    "conv_2": "conv2",
-    "bn_2": "bn2",
-    "dense1": "se.dense1",
-    "dense2": "se.dense2",
-    "conv_3": "shortcut.conv",
-    "bn_3": "shortcut.bn",
-}
+_SE_LAYER = {"conv_1": "conv1", "bn_1": "bn1", "conv_2": "conv2", "bn_2": "bn2"}
+_SE_LAYER |= {"dense1": "se.dense1", "dense2": "se.dense2", "conv_3": "shortcut.conv", "bn_3": "shortcut.bn"}
 # Their layer -> ours: the strided one in front, nine that pool, one with a kernel of 1.
 _SAMPLE_LAYERS = {"layer1": "front", **{f"layer{i + 2}": f"body.{i}" for i in range(9)}, "layer11": "top"}
 _FCN_LAYERS = {f"layer{i + 1}": f"body.layers.{i}" for i in range(5)}
@@ -87,13 +75,7 @@ def layout_config(layout: Layout, *, n_tags: int, sample_rate: int) -> Config:
 
 
 def layout_keys(layout: Layout, ours: Iterable[str]) -> dict[str, str]:
-    """Their key and ours, for each of our keys.
-
-    Examples
-    --------
-    >>> layout_keys("tf-musicnn", ["head.weight"])
-    {'dense_1/kernel': 'head.weight'}
-    """
+    """Their key and ours, for each of our keys: {"dense_1/kernel": "head.weight"} of "tf-musicnn"."""
     their_modules = {our: their for their, our in _modules(layout)}
     keys = {}
     for key in ours:

@@ -31,7 +31,6 @@ class ForeignCheckpoint:
     sample_rate: int  # Hz of the waveforms it was trained on
 
     def __post_init__(self) -> None:
-        """Refuse a rate that is none."""
         if self.sample_rate < 1:
             raise UsageError(f"the sample rate is {self.sample_rate} Hz, but must be at least 1")
 
@@ -96,9 +95,7 @@ def import_file(
             save_converted(
                 path,
                 target,
-                layout=foreign.layout,
-                tags=foreign.tags,
-                sample_rate=foreign.sample_rate,
+                **vars(foreign),
                 name=name,
                 licence=licence or NOT_STATED,
                 training_data=training_data or NOT_STATED,
@@ -109,10 +106,8 @@ def import_file(
 
 def _import_published(path: Path, entry: WeightsEntry, target: Path, *, described: bool) -> None:
     if described:
-        raise UsageError(
-            f"the registry knows layout, tags and sample rate of {entry.name}: leave those options out, "
-            "or choose another name for a checkpoint of your own"
-        )
+        advice = "leave those options out, or choose another name for a checkpoint of your own"
+        raise UsageError(f"the registry knows layout, tags and sample rate of {entry.name}: {advice}")
     with _published_files(path, entry) as files:
         for file, checksums in zip(files, (entry.checksums, entry.index), strict=False):
             with os_errors_as(WeightsError, f"cannot read {file}"):
@@ -151,13 +146,7 @@ def _member(path: Path, entry: WeightsEntry, original: Original) -> bytes:
 
 
 def check_new_name(name: str, store: Store, *, force: bool = False) -> None:
-    """Refuse a name that weights of a person's own cannot be installed under; `force` allows that of others of theirs.
-
-    Raises
-    ------
-    UsageError
-        It has signs that names have not, or is taken.
-    """
+    """Refuse a name that a person's own weights cannot be installed under; `force` allows that of others of theirs."""
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a name: use letters, digits, '-' and '_'")
     # The cache may lie on a file system that does not tell upper from lower case.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from samptag.core.protocols import Protocol
@@ -20,8 +20,6 @@ from samptag.fetch import Checksums
 from samptag.files import os_errors_as
 
 SCHEMA = "samptag.registry/1"
-
-_CHECKSUMS = ("size", "sha256", "git_blob_sha1")
 
 Layout = Literal["sota-sample", "sota-se", "sota-fcn", "sota-musicnn", "tf-musicnn", "tf-vgg"]
 """Whose checkpoint it is: a state_dict of Won 2020's repository, or a TensorFlow checkpoint of the package musicnn."""
@@ -58,8 +56,7 @@ class PublishedScore:
     source: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Original:
+class Original(NamedTuple):
     """One of the published files that are fetched for an entry; `suffix` follows the entry's name in the cache."""
 
     suffix: str
@@ -105,10 +102,9 @@ class WeightsEntry:
         if self.format == "samptag" or self.url is None:
             return ()
         if self.index is None:
-            return (Original(suffix=".pth", url=self.url, checksums=self.checksums),)
+            return (Original(".pth", self.url, self.checksums),)
         index_url = self.url.removesuffix(DATA_SUFFIX) + INDEX_SUFFIX
-        data = Original(suffix=DATA_SUFFIX, url=self.url, checksums=self.checksums)
-        return data, Original(suffix=INDEX_SUFFIX, url=index_url, checksums=self.index)
+        return Original(DATA_SUFFIX, self.url, self.checksums), Original(INDEX_SUFFIX, index_url, self.index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +133,11 @@ def parse_tags(lines: list[str]) -> TagList:
     """
     if not lines:
         raise ValueError("the tag list is empty")
-    seen: set[str] = set()
-    for tag in lines:
+    for number, tag in enumerate(lines):
         if not tag.strip():
             raise ValueError("the tag list has an empty tag")
-        if tag in seen:
+        if tag in lines[:number]:
             raise ValueError(f"the tag list has {tag!r} twice")
-        seen.add(tag)
     pairs = [tag.partition("---") for tag in lines]
     bare = tuple(tag for _, _, tag in pairs)
     if all(category and tag for category, _, tag in pairs) and len(set(bare)) == len(bare):
@@ -207,8 +201,9 @@ def _entry(values: dict[str, Any], tag_lists: Mapping[str, TagList]) -> WeightsE
     tags, index = values.pop("tags"), values.pop("index", None)
     if isinstance(tags, str) and tags not in tag_lists:
         raise ValueError(f"there is no tag list {tags!r}")
+    known = ("size", "sha256", "git_blob_sha1")
     return WeightsEntry(
-        checksums=Checksums(**{key: values.pop(key) for key in _CHECKSUMS if key in values}),
+        checksums=Checksums(**{key: values.pop(key) for key in known if key in values}),
         index=None if index is None else Checksums(**index),
         tags=tag_lists[tags] if isinstance(tags, str) else parse_tags(tags),
         scores=tuple(PublishedScore(**score) for score in values.pop("scores", ())),

@@ -63,30 +63,11 @@ def open_dataset(
 ) -> Dataset:
     """The data set in a folder (or listed by a manifest file) under one named split.
 
-    Parameters
-    ----------
-    root : str or Path
-        The folder, or the manifest.
-    format : str, optional
-        One of `FORMATS`; detected when left out.
-    split : str, optional
-        The split's name, by default the format's first: mtat-clean-2017, msd-lee-2017, jamendo-0, manifest, folders.
-    subset : str, optional
-        MTG-Jamendo's subset: top50tags, full, genre, instrument, moodtheme.
-    labelled : bool
-        Whether a data set without tags is refused.
-    progress : callable, optional
-        Called with (done, total) while clip lengths are measured, which MagnaTagATune needs once.
-
-    Raises
-    ------
-    DatasetError
-        One line that names the file or value.
-
-    Examples
-    --------
-    >>> open_dataset("mtat/").counts()  # doctest: +SKIP
-    {'train': 15244, 'valid': 1529, 'test': 4332}
+    `format` is one of `FORMATS`, detected when left out. `split` is by default the format's first: mtat-clean-2017,
+    msd-lee-2017, jamendo-0, manifest, folders; `subset` one of MTG-Jamendo's: top50tags, full, genre, instrument,
+    moodtheme. Where it is to be `labelled`, a data set without tags is refused. `progress` is called with (done, total)
+    while clip lengths are measured, which MagnaTagATune needs once. A DatasetError is one line that names the file or
+    value.
     """
     root = Path(root)
     if format is None:
@@ -102,8 +83,7 @@ def open_dataset(
     given = {"split": split, "subset": subset, "progress": progress}
     dataset: Dataset = read(root, **{name: value for name, value in given.items() if name in named})
     if labelled and not dataset.tags:
-        raise DatasetError(
-            f"{root}: no tags: a manifest names them in a column 'tags', or in one column of numbers for each tag; "
-            "without any, a network can be taught by others: samptag train --teacher"
-        )
+        where = "a manifest names them in a column 'tags', or in one column of numbers for each tag"
+        advice = "without any, a network can be taught by others: samptag train --teacher"
+        raise DatasetError(f"{root}: no tags: {where}; {advice}")
     return dataset

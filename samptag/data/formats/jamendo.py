@@ -45,9 +45,8 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
     number, subset = _parse_name(split, subset)
     folder = find(root)
     if folder is None:
-        raise DatasetError(
-            f"{root}: no split-0/autotagging-train.tsv; get data/splits of the mtg-jamendo-dataset repository"
-        )
+        advice = "get data/splits of the mtg-jamendo-dataset repository"
+        raise DatasetError(f"{root}: no split-0/autotagging-train.tsv; {advice}")
     rows = _read_split(folder / f"split-{number}", infix="" if subset == "full" else f"_{subset}")
     names, categories, raw = _name_tags({tag for row in rows for tag in row.tags})
     index = {tag: position for position, tag in enumerate(raw)}

@@ -80,8 +80,7 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
     index = {tag: position for position, tag in enumerate(tags)}
     for row, where in zip(kept, splits, strict=True):
         file = path.parent / row.path
-        problem = _problem(file, row.path)
-        if problem:
+        if problem := _problem(file, row.path):
             problems.append(problem)
             continue
         labels = np.zeros(len(tags), dtype=np.float32)
@@ -105,9 +104,8 @@ def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
 def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tuple[str, ...], list[Problem]]:
     """The records of a CSV or TSV, its tag columns when it has no column `tags`, and those that are almost such."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    header, rows = read_table(
-        path, delimiter=delimiter, needed=("path",), empty="the first row should name the columns"
-    )
+    empty = "the first row should name the columns"
+    header, rows = read_table(path, delimiter=delimiter, needed=("path",), empty=empty)
     table = list(rows)
     columns: list[str] = []
     problems: list[Problem] = []
@@ -218,14 +216,12 @@ def _splits(path: Path, rows: list[_Row]) -> list[str]:
 
 def _problem(file: Path, name: str) -> Problem | None:
     try:
-        stat = file.stat()
+        size = file.stat().st_size
     except (OSError, ValueError):
         return Problem.of("missing", name)
     if file.is_dir():
         return Problem.of("unreadable", name, "a folder, not a file")
-    if stat.st_size == 0:
-        return Problem.of("unreadable", name)
-    return None
+    return None if size else Problem.of("unreadable", name)
 
 
 def _unlisted(base: Path, rows: list[_Row]) -> list[Problem]:

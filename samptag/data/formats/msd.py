@@ -145,39 +145,27 @@ def _raw_bytes(data: Any) -> bytes:
     return data.encode("latin-1") if isinstance(data, str) else bytes(data)
 
 
-def _make_array(kind: Any, shape: Any, typecode: Any) -> _Array:
-    array: _Array = _Array((0,), dtype="b")  # as numpy does: the real shape and bytes arrive with the state
-    return array
+def _make_array(kind: Any, shape: Any, typecode: Any) -> Any:
+    return _Array((0,), dtype="b")  # as numpy does: the real shape and bytes arrive with the state
 
 
-def _make_array_at_once(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
-    array: NDArray[Any] = np.frombuffer(_raw_bytes(data), dtype=_real(dtype)).reshape(shape, order=order)
-    return array
+def _make_array_at_once(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    return np.frombuffer(_raw_bytes(data), dtype=_real(dtype)).reshape(shape, order=order)
 
 
 def _make_scalar(dtype: Any, value: Any) -> Any:
     return np.frombuffer(_raw_bytes(value), dtype=_real(dtype), count=1)[0]
 
 
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    return str(text).encode("latin-1")
-
-
-def _empty_bytes() -> bytes:
-    return b""
-
-
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): "ndarray",  # only ever named as an argument
-    ("_codecs", "encode"): _encode_latin1,
-    ("__builtin__", "bytes"): _empty_bytes,  # so protocols 0 to 2 write b""; anything else fails for its arguments
-    ("__builtin__", "set"): set,
-    ("builtins", "set"): set,
-    ("__builtin__", "frozenset"): frozenset,
-    ("builtins", "frozenset"): frozenset,
+    ("_codecs", "encode"): lambda text, encoding: str(text).encode("latin-1"),
+    ("__builtin__", "bytes"): lambda: b"",  # so protocols 0 to 2 write b""; anything else fails for its arguments
     ("collections", "OrderedDict"): dict,
 }
+for _package in ("__builtin__", "builtins"):
+    _ALLOWED |= {(_package, "set"): set, (_package, "frozenset"): frozenset}
 for _package in ("numpy.core", "numpy._core"):
     _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _make_array
     _ALLOWED[f"{_package}.multiarray", "scalar"] = _make_scalar
