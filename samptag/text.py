@@ -15,13 +15,7 @@ def valid_text(text: str) -> str:
 
 
 def path_fields(path: str) -> dict[str, str]:
-    r"""The path as a JSON record holds it: one that is not Unicode has its bytes in base64 under path_bytes beside it.
-
-    Examples
-    --------
-    >>> path_fields("caf\udce9.mp3")
-    {'path': 'caf�.mp3', 'path_bytes': 'Y2Fm6S5tcDM='}
-    """
+    """The path as a JSON record holds it; the bytes of one that is not Unicode are beside it, path_bytes, in base64."""
     import base64
 
     shown = valid_text(path)

@@ -230,7 +230,9 @@ class _Interpolated:
         while ready >= INTERPOLATED_BLOCK:
             parts.append(self._block())
             ready -= INTERPOLATED_BLOCK
-        self._drop_read()
+        done = self._output * self._down // self._up - self._first
+        self._held = self._held[done:].copy()
+        self._first += done
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
     def flush(self, wanted: int) -> Samples:
@@ -251,11 +253,6 @@ class _Interpolated:
         self._output += INTERPOLATED_BLOCK
         samples: Samples = np.einsum("ij,ij->i", windows, weights)
         return samples
-
-    def _drop_read(self) -> None:
-        done = self._output * self._down // self._up - self._first
-        self._held = self._held[done:].copy()
-        self._first += done
 
 
 def resample(x: Samples, orig_rate: int, new_rate: int) -> Samples:

@@ -98,13 +98,10 @@ def build_cache(
 ) -> AudioCache:
     """The decoded audio of all clips of `dataset`, at `sample_rate` Hz; what the cache lacks is decoded first.
 
-    Several processes may ask for the same clips: one decodes, the others wait. A DatasetError where no clip can be
-    decoded, there is too little space, or the place cannot be written.
-
-    Caches lie in `directory`, by default ``files.cache_folder("audio")``; `jobs` threads decode, by default one a core,
-    and call `progress` with (clips done, clips in all). Of a clip's start at most `seconds_per_clip` are kept; the
-    paper cut MagnaTagATune's to 640 512 samples at 22 050 Hz. `segment_length` are the samples of the segments that the
-    caller takes: the report lists the clips that zeros have to fill up to one. 0: not known yet.
+    Several processes may ask for the same clips: one decodes, the others wait. `jobs` threads decode, by default one a
+    core, and call `progress` with (clips done, clips in all). Of a clip's start at most `seconds_per_clip` are kept.
+    `segment_length` are the samples of the segments that the caller takes: the report lists the clips that zeros have
+    to fill up to one. 0: not known yet.
     """
     directory = cache_folder("audio") if directory is None else directory
     cap = None if seconds_per_clip is None else round(seconds_per_clip * sample_rate)

@@ -35,9 +35,7 @@ def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | Non
     """The number of files fetched and unpacked to make MagnaTagATune complete in `folder`; 0 when it was.
 
     What is there is not fetched again: a broken download goes on where it stopped, parts that are complete are kept,
-    and the zip is left alone once every listed clip is unpacked. The parts may be deleted afterwards. A DatasetError
-    where the server cannot be reached or refuses, the network is switched off, there is too little space, or the zip is
-    damaged.
+    and the zip is left alone once every listed clip is unpacked. The parts may be deleted afterwards.
     """
     with _lock(folder):
         count = sum(_fetch(folder, name, url=url, progress=progress) for name in _TABLES)
@@ -90,23 +88,19 @@ def _fetch(folder: Path, name: str, *, url: str, progress: Progress | None) -> b
 
 
 def _require_space_for_parts(folder: Path, *, url: str) -> None:
-    sizes = {name: remote_size(url + name) for name in ZIP_PARTS if not (folder / name).is_file()}
+    missing = sum(remote_size(url + name) or 0 for name in ZIP_PARTS if not (folder / name).is_file())
     held = sum((folder / name).stat().st_size for name in ZIP_PARTS if (folder / name).is_file())
     partial = sum(path.stat().st_size for path in folder.glob("mp3.zip.*.part"))
-    missing = sum(size or 0 for size in sizes.values())
     # MP3 does not compress: unpacked, the clips take about what the zip takes.
-    needed = missing - partial + missing + held
+    needed = max(0, missing - partial + missing + held)
     advice = "make room or choose another folder"
-    require_space(folder, max(0, needed), what="MagnaTagATune, zip and clips,", advice=advice)
+    require_space(folder, needed, what="MagnaTagATune, zip and clips,", advice=advice)
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    waiting_for = f"another process that is filling {folder}"
-    with (
-        os_errors_as(DatasetError, f"{folder}: cannot be written"),
-        locked(folder / ".samptag.lock", waiting_for=waiting_for),
-    ):
+    lock = locked(folder / ".samptag.lock", waiting_for=f"another process that is filling {folder}")
+    with os_errors_as(DatasetError, f"{folder}: cannot be written"), lock:
         yield
 
 
@@ -173,11 +167,8 @@ def unpack(parts: Sequence[Path], folder: Path, *, progress: Callable[[int, int]
     try:
         with JoinedFile(parts) as joined, zipfile.ZipFile(io.BufferedReader(joined, _COPY_BYTES)) as archive:
             entries = [(entry, _target(folder, entry, archive=name)) for entry in archive.infolist()]
-            missing = [
-                (entry, target)
-                for entry, target in entries
-                if not entry.is_dir() and not (target.is_file() and target.stat().st_size == entry.file_size)
-            ]
+            files = [(entry, target) for entry, target in entries if not entry.is_dir()]
+            missing = [(e, path) for e, path in files if not path.is_file() or path.stat().st_size != e.file_size]
             total = sum(entry.file_size for entry, _ in missing)
             require_space(folder, total, what=f"unpacking {name}", advice="make room")
             done = 0
@@ -210,16 +201,10 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
 
 def _target(folder: Path, entry: zipfile.ZipInfo, *, archive: str) -> Path:
     """Where an entry goes: inside `folder`, links in it followed, or an error."""
-    path = PurePosixPath(entry.filename)
-    windows = PureWindowsPath(entry.filename)
+    path, windows = PurePosixPath(entry.filename), PureWindowsPath(entry.filename)
     target = folder / path
-    if (
-        path.is_absolute()
-        or windows.drive
-        or windows.root
-        or ".." in (*path.parts, *windows.parts)
-        or stat.S_ISLNK(entry.external_attr >> 16)
-        or not target.resolve().is_relative_to(folder.resolve())
-    ):
+    strange = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
+    is_link = stat.S_ISLNK(entry.external_attr >> 16)
+    if strange or is_link or not target.resolve().is_relative_to(folder.resolve()):
         raise DatasetError(f"{archive}: entry {entry.filename!r} leads out of {folder}; nothing was unpacked")
     return target

@@ -6,8 +6,7 @@ with a few positives a tag, a tagger that says "no" to everything scores over 90
 Intervals are resampled by track. Clips of one track are not independent, so whole tracks (or artists) are drawn with
 replacement. A resample is a whole number of times that every clip counts, which turns the measures into weighted ones:
 each tag is sorted once, and all resamples are then scored together by sums over that order. scikit-learn in a loop
-needs minutes for what takes seconds here; the tests hold the weighted measures to scikit-learn's with
-``sample_weight``.
+needs minutes for what takes seconds here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,10 +48,9 @@ def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
 
 
 def pr_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
-    """The average precision of every tag, the usual "PR-AUC" of music tagging.
+    """The average precision of every tag, the usual "PR-AUC" of music tagging; for the rest see `roc_auc`.
 
-    Parameters, results and errors are those of `roc_auc`. A tag that every clip carries is NaN here too: its average
-    precision is 1 whatever the scores are.
+    A tag that every clip carries is NaN here too: its average precision is 1 whatever the scores are.
     """
     from sklearn.metrics import average_precision_score
 
@@ -174,11 +172,10 @@ def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tup
     It is an interval of the measure's mean over test sets of this size. A draw repeats tracks, and repeats of a
     positive lift average precision, so plain percentiles lie too high for that; ROC-AUC is not lifted. Part of the
     lift is real, though: in small sets average precision is higher than in the population that they were drawn from,
-    and of the population's PR-AUC this is no interval. ``python -m bench.coverage`` measures both, and
-    docs/evaluation.md has the figures.
+    and of the population's PR-AUC this is no interval (docs/evaluation.md).
 
     `values`, (resamples,), that are NaN are left out; both ends are NaN when every value is. `estimate` is the measure
-    on the data itself, `level` the share of the resamples inside, in (0, 1).
+    on the data itself.
     """
     defined = values[~np.isnan(values)]
     if not defined.size:

@@ -58,18 +58,16 @@ class Perturbation:
 
     def check(self, sample_rate: int) -> None:
         """Raise `UsageError` when this perturbation cannot be applied at `sample_rate` (Hz)."""
+        option = f"--perturb {self.name}"
         if self.kind == "lowpass" and self.amount >= sample_rate / 2:
-            raise UsageError(
-                f"--perturb {self.name}: the model hears nothing above {sample_rate / 2:g} Hz; give a lower frequency"
-            )
+            raise UsageError(f"{option}: the model hears nothing above {sample_rate / 2:g} Hz; give a lower frequency")
         if self.kind == "mp3":
             rates = bit_rates(sample_rate)
             if not rates:
-                raise UsageError(f"--perturb {self.name}: MP3 knows no sample rate of {sample_rate} Hz, the model's")
+                raise UsageError(f"{option}: MP3 knows no sample rate of {sample_rate} Hz, the model's")
             if self.amount not in rates:
-                raise UsageError(
-                    f"--perturb {self.name}: at {sample_rate} Hz an MP3 has one of {', '.join(map(str, rates))} kbit/s"
-                )
+                known = ", ".join(map(str, rates))
+                raise UsageError(f"{option}: at {sample_rate} Hz an MP3 has one of {known} kbit/s")
 
     def apply(self, blocks: Iterable[Block], *, sample_rate: int, key: str, seed: int = 0) -> Iterator[Block]:
         """The blocks of one clip, (samples,), mono, at `sample_rate` Hz, degraded; errors are those of `check`.
@@ -89,10 +87,7 @@ class Perturbation:
 
 
 def parse_perturbation(text: str) -> Perturbation:
-    """The perturbation that `text` names: ``noise:20dB``, ``gain:-6``, ``mp3:32k``, ``lowpass:4000``, ``lowpass:8kHz``.
-
-    A UsageError when it names none.
-    """
+    """The perturbation that `text` names: noise:20dB, gain:-6, mp3:32k, lowpass:4000, lowpass:8kHz or the like."""
     match = re.fullmatch(r"(noise|gain|mp3|lowpass):([+-]?\d+(?:\.\d+)?) ?([a-z/]*)", text.strip().lower())
     if not match or match[3] not in _UNITS[match[1]]:
         raise UsageError(f"--perturb {text}: write {_FORMS}")
@@ -141,9 +136,8 @@ def _write_mp3(file: IO[bytes], blocks: Iterable[Block], kbits: int, sample_rate
     low, *_, high = bit_rates(sample_rate)
     level = min((high - kbits) / (high - low), 0.999)  # libsndfile: 0 is the highest bit rate, 1 is refused
     n_samples = 0
-    with soundfile.SoundFile(
-        file, "w", sample_rate, 1, format="MP3", bitrate_mode="CONSTANT", compression_level=level
-    ) as encoder:
+    options = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
+    with soundfile.SoundFile(file, "w", sample_rate, 1, **options) as encoder:
         for block in blocks:
             encoder.write(block)
             n_samples += len(block)

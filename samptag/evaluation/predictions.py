@@ -49,19 +49,12 @@ class Truth:
 
 
 def read_scores(path: str | Path) -> ScoreTable:
-    """The predictions in a CSV file; a column ``group`` is ignored.
-
-    A DatasetError, which names file, line and column, when the file cannot be read, has no header row, a row is too
-    short or long, a path or tag appears twice, or a score is not a finite number.
-    """
+    """The predictions in a CSV file; a column ``group`` is ignored."""
     return _read(Path(path), lambda number: None if np.isfinite(number) else "is not a finite number")[0]
 
 
 def read_truth(path: str | Path) -> Truth:
-    """The labels in a CSV file, with its ``group`` column where it has one; otherwise each row is its own group.
-
-    Errors are those of `read_scores`, and for a label outside [0, 1] or an empty group.
-    """
+    """The labels in a CSV file, with its ``group`` column where it has one; otherwise each row is its own group."""
     table, groups = _read(Path(path), lambda number: None if 0 <= number <= 1 else "is not in [0, 1]")
     digest = hashlib.sha256("\0".join(sorted(table.keys)).encode("utf-8")).hexdigest()
     return Truth(
@@ -94,10 +87,7 @@ def scores_to_csv(scores: ScoreTable) -> str:
 
 
 def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> FloatArray:
-    """The scores of the given clips and tags, in the given order: float64 (clips, tags).
-
-    A DatasetError names clips or tags that are missing.
-    """
+    """The scores of the given clips and tags, in the given order: float64 (clips, tags)."""
     row_of = {key: row for row, key in enumerate(scores.keys)}
     column_of = {tag: column for column, tag in enumerate(scores.tags)}
     for what, wanted, known in (("row", keys, row_of), ("tag", tags, column_of)):
@@ -124,9 +114,8 @@ def _read(path: Path, fault: Callable[[float], str | None]) -> tuple[ScoreTable,
             number = _number(fields[column])
             wrong = "is not a number" if number is None else fault(number)
             if number is None or wrong:
-                raise DatasetError(
-                    f"{path}, line {line} ({fields[0]}), column {header[column]!r}: {fields[column]!r} {wrong}"
-                )
+                cell = f"line {line} ({fields[0]}), column {header[column]!r}"
+                raise DatasetError(f"{path}, {cell}: {fields[column]!r} {wrong}")
             values[row, place] = number
     table = ScoreTable(
         name=path.name,

@@ -14,16 +14,7 @@ from samptag.pretrained.store import Store, open_store
 if TYPE_CHECKING:
     from samptag.core.weights import LoadedModel, Weights
 
-__all__ = [
-    "DEFAULT",
-    "Store",
-    "WeightsEntry",
-    "load_model",
-    "load_registry",
-    "load_weights",
-    "open_store",
-    "resolve",
-]
+__all__ = ["DEFAULT", "Store", "WeightsEntry", "load_model", "load_registry", "load_weights", "open_store", "resolve"]
 
 DEFAULT = "samplecnn-3-9-library"
 """Name of the weights, of those that samptag comes with, that are used unless told otherwise."""
@@ -32,13 +23,7 @@ DEFAULT = "samplecnn-3-9-library"
 def load_weights(
     name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
 ) -> "Weights":
-    """Weights by their name or their file, read without torch; parameters and errors as for `load_model`.
-
-    Examples
-    --------
-    >>> load_weights().card.tags[:3]
-    ('rock', 'pop', 'classical')
-    """
+    """Weights by their name or their file, read without torch; parameters and errors as for `load_model`."""
     return open_store(offline=offline, progress=progress).load(name_or_path)
 
 

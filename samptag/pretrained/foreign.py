@@ -66,7 +66,10 @@ def is_tensorflow(layout: Layout) -> bool:
 
 
 def layout_config(layout: Layout, *, n_tags: int, sample_rate: int) -> Config:
-    """The network that a checkpoint of `layout` holds; a ValueError where it hears another sample rate."""
+    """The network that a checkpoint of `layout` holds; a ValueError where it hears another sample rate.
+
+    The SampleCNNs have a padding of 1 in front, and PyTorch's default batch normalisation.
+    """
     if layout in _ARCHITECTURES:
         return SpectrogramConfig(architecture=_ARCHITECTURES[layout], n_tags=n_tags, sample_rate=sample_rate)
     return ModelConfig(
@@ -206,11 +209,7 @@ def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_
 
     There must be exactly the keys of `layout`, and what `is_left_out`; the ``num_batches_tracked`` counters of batch
     normalisation may be absent, as TensorFlow and PyTorch before 0.4.1 wrote no such thing. The files do not say their
-    sample rate (Hz); `source` is what messages call the file. The SampleCNNs have 59 049 samples a segment, a padding
-    of 1 in front as those networks have it, and PyTorch's default batch normalisation (epsilon 1e-5, momentum 0.1).
-
-    It is a WeightsError that a key is missing or unknown, a tensor has another shape or type, a value is not finite, or
-    the network hears another sample rate.
+    sample rate (Hz); `source` is what messages call the file.
     """
     import torch
 

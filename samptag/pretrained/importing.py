@@ -75,8 +75,6 @@ def import_file(
     or a checkpoint that `foreign` describes. Of a TensorFlow checkpoint `path` is either file or the folder that holds
     them, and of a published one a zip file too that has them in it, such as the package's wheel. Licence and training
     data are for the card, where the file does not say them; `force` replaces an import of that name.
-
-    A name that cannot be used is a UsageError, a file that cannot be used under it a WeightsError.
     """
     entry = store.registry.entries.get(name)
     layout = foreign.layout if foreign else entry.format if entry else "samptag"

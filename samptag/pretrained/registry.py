@@ -128,8 +128,7 @@ class Registry:
 def parse_tags(lines: list[str]) -> TagList:
     """The tag list written as `lines`, in their order; ``genre---rock`` is taken apart into category and tag.
 
-    The categories are kept apart only when every line has one and the bare tags stay unique. A ValueError says that
-    there is no tag, an empty one, or one that occurs twice.
+    The categories are kept apart only when every line has one and the bare tags stay unique.
     """
     if not lines:
         raise ValueError("the tag list is empty")
@@ -167,11 +166,7 @@ def load_registry(path: Path | None = None) -> Registry:
 
 
 def parse_registry(document: Any, path: Path) -> Registry:
-    """The registry that the JSON `document` of the file `path` describes.
-
-    A WeightsError names the entry: a key is missing or unknown, a name occurs twice, or it would leave the cache or
-    bring bytes that nothing checks.
-    """
+    """The registry that the JSON `document` of the file `path` describes; a WeightsError names the refused entry."""
     where = ""
     try:
         schema = document["schema"]

@@ -100,8 +100,7 @@ class Store:
         """The weights file that `name_or_path` means, put into the cache if need be.
 
         A registry name comes first, so that no file that happens to lie in the working directory can pose as
-        published weights; then an existing file, or anything that looks like a path; then the user's imports. A
-        WeightsError that there is no such file or name has names like it; else it is one of `install`.
+        published weights; then an existing file, or anything that looks like a path; then the user's imports.
         """
         entry = self.registry.find(name_or_path) if isinstance(name_or_path, str) else None
         if entry is not None:
@@ -123,11 +122,7 @@ class Store:
         return f"there are no weights called {name!r}: {hint}'samptag weights list' shows all names"
 
     def install(self, name: str, *, force: bool = False) -> Path:
-        """The file of the registry's `name`, put into the cache where it is missing or damaged, or with `force`.
-
-        A WeightsError: an unknown name, a damaged installation of samptag, or a cache that cannot be written; a
-        DownloadError: it cannot be fetched.
-        """
+        """The file of the registry's `name`, put into the cache where it is missing or damaged, or with `force`."""
         entry = self.registry.entries.get(name)
         if entry is None:
             raise WeightsError(self._unknown(name))
@@ -189,10 +184,7 @@ class Store:
         fetch(url, target, checksums=checksums, offline=self.offline, progress=self.progress)
 
     def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
-        """The weights that `name_or_path` means, as for `resolve`; an altered installed file is installed anew.
-
-        A WeightsError says too that the file is damaged, altered or does not fit its network.
-        """
+        """The weights that `name_or_path` means, as for `resolve`; an altered installed file is installed anew."""
         from samptag.core.weights import read_weights
 
         path = self.resolve(name_or_path)

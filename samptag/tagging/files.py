@@ -48,8 +48,7 @@ def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
     be read only once. A folder is walked: every file below it whose suffix is one of `samptag.audio.decode.SUFFIXES`,
     in byte order of the names level by level, hidden files and folders (a leading dot) left out. Links are followed,
     but what is found both by its own name and by a link, or by two links, is taken once. A folder that cannot be
-    listed or holds no audio, and a link in a folder that leads nowhere, are inputs with an error: nothing is passed
-    over in silence. Standard input named twice is a UsageError.
+    listed or holds no audio, and a link in a folder that leads nowhere, are inputs with an error.
     """
     inputs: list[Input] = []
     for argument in arguments:

@@ -38,9 +38,8 @@ def find(root: Path) -> Path | None:
 def read(root: Path, *, split: str | None = None, subset: str | None = None) -> Dataset:
     """MTG-Jamendo under "jamendo-0" (the default) to "jamendo-4" and one of `SUBSETS` ("top50tags" by default).
 
-    The split's name carries the subset: "jamendo-0-top50tags". Tags lose their category's prefix ("genre---rock" is
-    the tag "rock" of category "genre"); one that two categories share keeps it in brackets, "ambient (genre)". Clips
-    are grouped by artist, whom no two subsets of a published split share.
+    Tags lose their category's prefix ("genre---rock" is the tag "rock" of category "genre"); one that two categories
+    share keeps it in brackets, "ambient (genre)". Clips are grouped by artist, whom no two parts of a split share.
     """
     number, subset = _parse_name(split, subset)
     folder = find(root)

@@ -55,13 +55,9 @@ def _has_path_column(path: Path) -> bool:
 
 
 def read(root: Path, *, split: str | None = None) -> Dataset:
-    """The data set a manifest lists: columns or keys `path`, and optionally `split`, `tags`, `group`.
+    """The data set a manifest lists: columns or keys path, and optionally split, tags, group, as docs/data.md says.
 
-    Paths are relative to the manifest's folder, or absolute. `split` is train, valid or test; rows without one, in a
-    manifest where no row has one, are split by group (`split_by_group`); "unlabelled" or "unused" sets a row aside.
-    `group` is the track or artist, by default the path. `tags` is a JSON object (tag -> value in [0, 1]), a JSON list,
-    or names separated by ``;`` or ``|``; without such a column every further column whose cells are all numbers is a
-    tag. Tags are in the order of the columns, otherwise alphabetical.
+    Tags are in the order of their columns, otherwise alphabetical.
     """
     name = choose_split(split, known=("manifest",), format="manifest")
     path = find(root)

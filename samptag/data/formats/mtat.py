@@ -66,15 +66,12 @@ class _Row(NamedTuple):
 
 
 def read(root: Path, *, split: str | None = None, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """MagnaTagATune under `split`: "mtat-clean-2017" (the default) or "mtat-pons-2018".
+    """MagnaTagATune under `split`: "mtat-clean-2017" (the default) or "mtat-pons-2018", of the same folders.
 
-    mtat-clean-2017 (Lee et al. 2017, the authors' published lists): folders 0-b train, c valid, d-f test; only clips
-    with at least one of the 50 tags and at least 29.1 s of audio. The length of a clip is counted from its MP3 frames:
-    clip_info_final.csv gives every clip's nominal 29 s, also to files that are empty.
-    mtat-pons-2018 (Pons et al. 2018, section 5.2, and the authors' partition script): the same folders, every clip that
-    holds any audio, with or without a tag.
-
-    `progress` is called with the number of clips measured and their total the first time lengths are counted.
+    mtat-clean-2017 (Lee et al. 2017, the authors' published lists) has the clips with at least one of the 50 tags and
+    at least 29.1 s of audio, counted from their MP3 frames: clip_info_final.csv gives every clip's nominal 29 s, also
+    to files that are empty. mtat-pons-2018 (Pons et al. 2018, section 5.2, and the authors' partition script) has every
+    clip that holds any audio, with or without a tag.
     """
     name = choose_split(split, known=(CLEAN, PONS), format="mtat")
     annotations = _find_annotations(root)
