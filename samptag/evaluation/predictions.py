@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,14 @@ class Truth:
     split_name: str  # the data set's named split; for a file its name
     split_hash: str  # the split's hash; for a file one of its rows' paths
     part: str = ""  # "train", "valid" or "test"; "" for a file, which is taken whole
+
+    def restricted(self, keys: Sequence[str], tags: Sequence[str]) -> "Truth":
+        """What is known of the given clips and tags only."""
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        rows = [row_of[key] for key in keys]
+        labels = self.labels[np.ix_(rows, [self.tags.index(tag) for tag in tags])]
+        groups = tuple(self.groups[row] for row in rows)
+        return replace(self, keys=tuple(keys), tags=tuple(tags), labels=labels, groups=groups)
 
 
 def read_scores(path: str | Path) -> ScoreTable:

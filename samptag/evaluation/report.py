@@ -1,17 +1,19 @@
 """What an evaluation finds: macro and per-tag measures, intervals, differences; and its JSON ``samptag.eval/1``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from samptag import __version__
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import (
     Agreement,
-    FloatArray,
+    agreement,
     interval,
     macro,
     pr_auc,
@@ -20,15 +22,17 @@ from samptag.evaluation.metrics import (
     resample,
     roc_auc,
 )
-from samptag.evaluation.predictions import ScoreTable, Truth
+from samptag.evaluation.predictions import ScoreTable, Truth, align
 
 SCHEMA = "samptag.eval/1"
 INTERVALS_OF = "the macro means over test sets of this size"
 """What a 95 % interval is an interval of; see `samptag.evaluation.metrics.interval`."""
 
 _DECIMALS = 6  # the intervals are ten thousand times wider
+_TOP = 5  # tags that `samptag tag` shows
 
 Interval = tuple[float, float]
+_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,28 +203,83 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class Scored(NamedTuple):
+def make_report(
+    truth: Truth,
+    scores: ScoreTable,
+    *,
+    other: ScoreTable | None,
+    degraded: Sequence[tuple[str, ScoreTable]],
+    scoring: Scoring,
+) -> EvaluationReport:
+    """The report of `scores`, which hold every clip and tag of `truth`."""
+    tags = _rankable_tags(truth, scoring=scoring)
+    columns = [truth.tags.index(tag) for tag in tags]
+    kept = truth.restricted(truth.keys, tags)
+    n_groups = len(set(truth.groups))
+    values_of = partial(align, keys=truth.keys, tags=truth.tags)
+    ours = values_of(scores)
+    own = _measure(ours[:, columns], truth=kept, scoring=scoring)
+    against = None
+    if other is not None:
+        theirs = values_of(other)
+        scored = _measure(theirs[:, columns], truth=kept, scoring=scoring)
+        gaps = _differences_of(own, scored)
+        alike = agreement(ours, reference=theirs, top=min(_TOP, len(truth.tags)))
+        words = _verdict((scores.name, other.name), gaps, groups=n_groups)
+        against = Comparison(other.name, scored.macro, *gaps, alike, words)
+    degradations = []
+    for name, table in degraded:
+        scored = _measure(values_of(table)[:, columns], truth=kept, scoring=scoring)
+        degradations.append(Degradation(name, scored.macro, scored.tags, *_differences_of(own, scored)))
+    return EvaluationReport(
+        split_name=truth.split_name,
+        split_hash=truth.split_hash,
+        part=truth.part,
+        clips=len(truth.keys),
+        groups=n_groups,
+        model=scores.name,
+        protocol=scores.protocol,
+        macro=own.macro,
+        tags=own.tags,
+        excluded_tags=tuple(tag for tag in truth.tags if tag not in tags),
+        scoring=scoring,
+        against=against,
+        perturbations=tuple(degradations),
+        warnings=tuple(_doubts(truth, scores, other)),
+        scores=scores,
+    )
+
+
+def _doubts(truth: Truth, scores: ScoreTable, other: ScoreTable | None) -> Iterator[str]:
+    """What of predictions the truth does not hold, and whether two systems were given the same segments."""
+    for table in filter(None, (scores, other)):
+        if rows := len(set(table.keys) - set(truth.keys)):
+            yield f"{table.name}: {rows} of {len(table.keys)} rows are not in the truth and were left out"
+    if other is not None and other.protocol and scores.protocol and other.protocol != scores.protocol:
+        protocols = f"{other.name} was scored by the protocol {other.protocol}, {scores.name} by {scores.protocol}"
+        yield f"{protocols}: a part of the difference is that of the segments"
+
+
+class _Scored(NamedTuple):
     """One system's measures, and the bootstrap draws (2, resamples) that differences are taken from."""
 
     macro: Macro
     tags: tuple[TagMeasures, ...]
-    drawn: FloatArray | None  # None where there is only one group to draw
+    drawn: _Floats | None  # None where there is only one group to draw
 
 
-def rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
+def _rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
     """The tags that can be measured: enough positive clips, and a negative one; a DatasetError where there is none."""
     positives = present(truth.labels, positive_above=scoring.positive_above)
     kept = rankable(positives) & (positives.sum(axis=0) >= scoring.min_positives)
     if not kept.any():
-        raise DatasetError(
-            f"{truth.split_name}: none of {len(truth.tags)} tags has at least {max(1, scoring.min_positives)} "
-            f"positive and one negative among {len(truth.keys)} clips (positive: a label above "
-            f"{scoring.positive_above:g})"
-        )
+        least = f"at least {max(1, scoring.min_positives)} positive and one negative"
+        among = f"among {len(truth.keys)} clips (positive: a label above {scoring.positive_above:g})"
+        raise DatasetError(f"{truth.split_name}: none of {len(truth.tags)} tags has {least} {among}")
     return tuple(truth.tags[tag] for tag in np.flatnonzero(kept))
 
 
-def measure(values: FloatArray, *, truth: Truth, scoring: Scoring) -> Scored:
+def _measure(values: _Floats, *, truth: Truth, scoring: Scoring) -> _Scored:
     """The measures of one system's scores (clips, tags) of the clips and tags of `truth`, all of them rankable."""
     positives = present(truth.labels, positive_above=scoring.positive_above)
     roc, pr = roc_auc(positives, values), pr_auc(positives, values)
@@ -228,18 +287,12 @@ def measure(values: FloatArray, *, truth: Truth, scoring: Scoring) -> Scored:
     if len(set(truth.groups)) > 1:
         drawn = resample(positives, values, groups=truth.groups, resamples=scoring.resamples, seed=scoring.seed)
     means = macro(roc), macro(pr)
-    ends = _ci95(drawn, means)
-    return Scored(
-        macro=Macro(*means, *(each and (max(0.0, each[0]), min(1.0, each[1])) for each in ends)),
-        tags=tuple(
-            TagMeasures(tag, int(count), float(r), float(p))
-            for tag, count, r, p in zip(truth.tags, positives.sum(axis=0), roc, pr, strict=True)
-        ),
-        drawn=drawn,
-    )
+    ends = [each and (max(0.0, each[0]), min(1.0, each[1])) for each in _ci95(drawn, means)]
+    tags = map(TagMeasures, truth.tags, positives.sum(axis=0).tolist(), roc.tolist(), pr.tolist())
+    return _Scored(Macro(*means, *ends), tuple(tags), drawn)
 
 
-def differences(first: Scored, second: Scored) -> tuple[Difference, Difference]:
+def _differences_of(first: _Scored, second: _Scored) -> tuple[Difference, Difference]:
     """First minus second in macro ROC-AUC and in macro PR-AUC, with the intervals of the paired draws."""
     gaps = first.macro.roc_auc - second.macro.roc_auc, first.macro.pr_auc - second.macro.pr_auc
     drawn = None if first.drawn is None or second.drawn is None else first.drawn - second.drawn
@@ -247,13 +300,13 @@ def differences(first: Scored, second: Scored) -> tuple[Difference, Difference]:
     return roc, pr
 
 
-def _ci95(drawn: FloatArray | None, estimates: Sequence[float]) -> list[Interval | None]:
+def _ci95(drawn: _Floats | None, estimates: Sequence[float]) -> list[Interval | None]:
     if drawn is None:
         return [None, None]
     return [interval(values, estimate=estimate) for values, estimate in zip(drawn, estimates, strict=True)]
 
 
-def verdict(names: Sequence[str], gaps: Sequence[Difference], *, groups: int) -> str:
+def _verdict(names: Sequence[str], gaps: Sequence[Difference], *, groups: int) -> str:
     """Whether the gaps of two systems, first minus second in ROC-AUC and in PR-AUC, mean anything: a sentence each.
 
     The interval is over the choice of tracks (`groups` of them) only: it knows nothing of the spread between runs.

@@ -14,20 +14,9 @@ from samptag.core.protocols import PUBLISHED, Protocol, segment_starts
 from samptag.data import Dataset, open_dataset
 from samptag.data.dataset import Clip, split_hash
 from samptag.errors import AudioError, DatasetError, UsageError
-from samptag.evaluation.metrics import agreement
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
-from samptag.evaluation.predictions import ScoreTable, Truth, align, read_groups, read_scores, read_truth
-from samptag.evaluation.report import (
-    Comparison,
-    Degradation,
-    EvaluationReport,
-    FailedClip,
-    Scoring,
-    differences,
-    measure,
-    rankable_tags,
-    verdict,
-)
+from samptag.evaluation.predictions import ScoreTable, Truth, read_groups, read_scores, read_truth
+from samptag.evaluation.report import EvaluationReport, FailedClip, Scoring, make_report
 from samptag.ranks import Ranks
 from samptag.tagging.files import Input
 
@@ -36,7 +25,6 @@ if TYPE_CHECKING:
     from samptag.tagging.tagger import Tagger
 
 _Block = npt.NDArray[np.float32]
-_TOP = 5  # tags that `samptag tag` shows
 _SPOOL_BYTES = 1 << 24  # four minutes at 16 kHz wait in memory, longer clips in a file
 # Data sets on which people publish scores, as the names of their splits begin.
 _PUBLIC = ("mtat", "msd", "jamendo")
@@ -150,8 +138,8 @@ def evaluate(
             raise AudioError(f"{lost[0].path} can be read clean but not under {perturbation.name}: {lost[0].error}")
         degraded.append((perturbation.name, table))
     scored = split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in unread)
-    known = _restricted(truth, clean.keys, [tag for tag in truth.tags if tag not in missing])
-    report = _report(replace(known, split_hash=scored), clean, other=other, degraded=degraded, scoring=scoring)
+    known = truth.restricted(clean.keys, [tag for tag in truth.tags if tag not in missing])
+    report = make_report(replace(known, split_hash=scored), clean, other=other, degraded=degraded, scoring=scoring)
     warnings = report.warnings
     if absent := dataset.unusable:
         first = f"the first: {absent[0].path}; 'samptag data check' names all"
@@ -178,7 +166,7 @@ def evaluate_scores(
     known = read_truth(truth) if isinstance(truth, str | Path) else truth
     table = read_scores(scores) if isinstance(scores, str | Path) else scores
     other = read_scores(against) if isinstance(against, str | Path) else against
-    return _report(_regrouped(known, group), table, other=other, degraded=(), scoring=scoring)
+    return make_report(_regrouped(known, group), table, other=other, degraded=(), scoring=scoring)
 
 
 def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
@@ -297,74 +285,3 @@ def _regrouped(truth: Truth, group: str | Path) -> Truth:
         count = f"{len(missing)} of {len(truth.keys)}"
         raise DatasetError(f"{group}: no group for {count} clips, the first is {missing[0]}")
     return replace(truth, groups=tuple(group_of[key] for key in truth.keys))
-
-
-def _restricted(truth: Truth, keys: Sequence[str], tags: Sequence[str]) -> Truth:
-    """`truth` of the given clips and tags only."""
-    row_of = {key: row for row, key in enumerate(truth.keys)}
-    rows = [row_of[key] for key in keys]
-    columns = [truth.tags.index(tag) for tag in tags]
-    return replace(
-        truth,
-        keys=tuple(keys),
-        tags=tuple(tags),
-        labels=truth.labels[np.ix_(rows, columns)],
-        groups=tuple(truth.groups[row] for row in rows),
-    )
-
-
-def _report(
-    truth: Truth,
-    scores: ScoreTable,
-    *,
-    other: ScoreTable | None,
-    degraded: Sequence[tuple[str, ScoreTable]],
-    scoring: Scoring,
-) -> EvaluationReport:
-    """The report of `scores`, which hold every clip and tag of `truth`."""
-    tags = rankable_tags(truth, scoring=scoring)
-    columns = [truth.tags.index(tag) for tag in tags]
-    kept = _restricted(truth, truth.keys, tags)
-    n_groups = len(set(truth.groups))
-    values_of = partial(align, keys=truth.keys, tags=truth.tags)
-    ours = values_of(scores)
-    own = measure(ours[:, columns], truth=kept, scoring=scoring)
-    against = None
-    if other is not None:
-        theirs = values_of(other)
-        scored = measure(theirs[:, columns], truth=kept, scoring=scoring)
-        gaps = differences(own, scored)
-        alike = agreement(ours, reference=theirs, top=min(_TOP, len(truth.tags)))
-        words = verdict((scores.name, other.name), gaps, groups=n_groups)
-        against = Comparison(other.name, scored.macro, *gaps, alike, words)
-    degradations = []
-    for name, table in degraded:
-        scored = measure(values_of(table)[:, columns], truth=kept, scoring=scoring)
-        degradations.append(Degradation(name, scored.macro, scored.tags, *differences(own, scored)))
-    return EvaluationReport(
-        split_name=truth.split_name,
-        split_hash=truth.split_hash,
-        part=truth.part,
-        clips=len(truth.keys),
-        groups=n_groups,
-        model=scores.name,
-        protocol=scores.protocol,
-        macro=own.macro,
-        tags=own.tags,
-        excluded_tags=tuple(tag for tag in truth.tags if tag not in tags),
-        scoring=scoring,
-        against=against,
-        perturbations=tuple(degradations),
-        warnings=tuple(_doubts(truth, scores, other)),
-        scores=scores,
-    )
-
-
-def _doubts(truth: Truth, scores: ScoreTable, other: ScoreTable | None) -> Iterator[str]:
-    """What of predictions the truth does not hold, and whether two systems were given the same segments."""
-    for table in filter(None, (scores, other)):
-        if rows := len(set(table.keys) - set(truth.keys)):
-            yield f"{table.name}: {rows} of {len(table.keys)} rows are not in the truth and were left out"
-    if other is not None and other.protocol and scores.protocol and other.protocol != scores.protocol:
-        protocols = f"{other.name} was scored by the protocol {other.protocol}, {scores.name} by {scores.protocol}"
-        yield f"{protocols}: a part of the difference is that of the segments"
