@@ -31,7 +31,7 @@ _SNDFILE_SUFFIXES = frozenset(
 _FFMPEG_SUFFIXES = frozenset(
     {".3gp", ".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
 )
-#: How files in ASF (wma), Matroska, ADTS (aac), AC-3, Monkey's Audio, WavPack, Musepack and True Audio begin.
+# How files in ASF (wma), Matroska, ADTS (aac), AC-3, Monkey's Audio, WavPack, Musepack and True Audio begin.
 _FFMPEG_BEGINNINGS = (
     *(b"\x30\x26\xb2\x75", b"\x1a\x45\xdf\xa3", b"\xff\xf1", b"\xff\xf9", b"\x0b\x77"),
     *(b"MAC ", b"wvpk", b"MPCK", b"MP+", b"TTA1"),

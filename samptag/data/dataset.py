@@ -111,11 +111,11 @@ def make_dataset(
     clips: Iterable[Clip],
     problems: Iterable[Problem] = (),
     tag_categories: tuple[str, ...] | None = None,
-    expected_counts: dict[str, int] | None = None,
+    published: dict[str, int] | None = None,
 ) -> Dataset:
     """A `Dataset` with its clips ordered by split, its hash computed, and empty splits and tags noted as problems.
 
-    `expected_counts` are the published numbers of clips, where they are known. A DatasetError where no clip is left.
+    `published` are the numbers of clips, where they are known. A DatasetError where no clip is left.
     """
     ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
     found = list(problems)
@@ -131,7 +131,7 @@ def make_dataset(
         clips=ordered,
         tag_categories=tag_categories,
     )
-    found += _split_problems(dataset, expected_counts or {})
+    found += _split_problems(dataset, published or {})
     for split, positives in zip(SPLITS, dataset.positives(), strict=True):
         if dataset.counts()[split]:
             without = [tags[index] for index in np.flatnonzero(positives == 0)]
@@ -139,7 +139,7 @@ def make_dataset(
     return replace(dataset, problems=tuple(found))
 
 
-def _split_problems(dataset: Dataset, expected: dict[str, int]) -> Iterator[Problem]:
+def _split_problems(dataset: Dataset, published: dict[str, int]) -> Iterator[Problem]:
     groups = {split: {clip.group for clip in dataset.clips if clip.split == split} for split in SPLITS}
     for one, other in combinations(SPLITS, 2):
         shared = sorted(groups[one] & groups[other])
@@ -149,8 +149,8 @@ def _split_problems(dataset: Dataset, expected: dict[str, int]) -> Iterator[Prob
     for split, count in dataset.counts().items():
         if count == 0:
             yield Problem("split", split, f"{split} has no clips")
-        elif count != expected.get(split, count):
-            yield Problem("split", split, f"{split} has {count} clips, published: {expected[split]}")
+        elif count != published.get(split, count):
+            yield Problem("split", split, f"{split} has {count} clips, published: {published[split]}")
 
 
 def choose_split(name: str | None, *, known: Sequence[str], format: str) -> str:

@@ -213,9 +213,5 @@ def _check_tags(card: ModelCard, entry: WeightsEntry, path: Path) -> None:
 
 def open_store(*, offline: bool | None = None, progress: Progress | None = None) -> Store:
     """The store of this user: the installed registry and the cache folder; parameters as for `load_model`."""
-    return Store(
-        registry=load_registry(),
-        cache=weights_folder(),
-        offline=offline_asked() if offline is None else offline,
-        progress=progress,
-    )
+    offline = offline_asked() if offline is None else offline
+    return Store(registry=load_registry(), cache=weights_folder(), offline=offline, progress=progress)

@@ -67,7 +67,7 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
         tag_categories=categories,
         clips=clips,
         problems=audio.problems + audio.unlisted(),
-        expected_counts=dict(Counter(row.split for row in rows)),
+        published=dict(Counter(row.split for row in rows)),
     )
 
 

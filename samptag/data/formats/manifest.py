@@ -149,13 +149,9 @@ def _parse(path: Path, line: int, record: dict[str, Any], columns: tuple[str, ..
     tags = {column: record[column] or "0" for column in columns} if columns else _parse_tags(record.get("tags"), where)
     values = {tag: _label(value, tag, where) for tag, value in tags.items()}
     split, group = record.get("split"), record.get("group")
-    return _Row(
-        line=line,
-        path=file,
-        split=str(split).strip() if split is not None else "",
-        group=str(group).strip() if group not in (None, "") else _key(file),
-        tags=values,
-    )
+    split = "" if split is None else str(split).strip()
+    group = _key(file) if group in (None, "") else str(group).strip()
+    return _Row(line, file, split, group, values)
 
 
 def _parse_tags(value: Any, where: str) -> dict[str, Any]:

@@ -54,14 +54,9 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
         for track, key, where, labels in members
         if (path := audio.take(key)) is not None
     ]
+    problems += audio.problems + audio.unlisted()
     return make_dataset(
-        format="msd",
-        root=root,
-        split_name=name,
-        tags=tags,
-        clips=clips,
-        problems=problems + audio.problems + audio.unlisted(),
-        expected_counts=PUBLISHED_COUNTS,
+        format="msd", root=root, split_name=name, tags=tags, clips=clips, problems=problems, published=PUBLISHED_COUNTS
     )
 
 

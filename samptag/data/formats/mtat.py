@@ -90,14 +90,10 @@ def read(root: Path, *, split: str | None = None, progress: Callable[[int, int],
         else:
             listed.append((row, audio.root / found))
     clips, left_out = _long_enough(listed, audio.root, clean=name == CLEAN, progress=progress)
+    problems = audio.problems + left_out + audio.unlisted()
+    counts = PUBLISHED_COUNTS if name == CLEAN else None
     return make_dataset(
-        format="mtat",
-        root=root,
-        split_name=name,
-        tags=TAGS,
-        clips=clips,
-        problems=audio.problems + left_out + audio.unlisted(),
-        expected_counts=PUBLISHED_COUNTS if name == CLEAN else None,
+        format="mtat", root=root, split_name=name, tags=TAGS, clips=clips, problems=problems, published=counts
     )
 
 
@@ -138,13 +134,9 @@ def _read_annotations(path: Path) -> list[_Row]:
 def _long_enough(
     rows: list[tuple[_Row, Path]], root: Path, *, clean: bool, progress: Callable[[int, int], None] | None
 ) -> tuple[list[Clip], list[Problem]]:
+    paths, directory = [path for _, path in rows], cache_folder("audio") / "measured"
     measured = measure_files(
-        [path for _, path in rows],
-        mp3_seconds,
-        name="mp3-seconds-1",
-        root=root,
-        directory=cache_folder("audio") / "measured",
-        progress=progress,
+        paths, mp3_seconds, name="mp3-seconds-1", root=root, directory=directory, progress=progress
     )
     clips: list[Clip] = []
     problems: list[Problem] = []
