@@ -153,15 +153,6 @@ def _split_problems(dataset: Dataset, published: dict[str, int]) -> Iterator[Pro
             yield Problem("split", split, f"{split} has {count} clips, published: {published[split]}")
 
 
-def choose_split(name: str | None, *, known: Sequence[str], format: str) -> str:
-    """`name`, which must be among `known`, or the first of them when it is None."""
-    if name is None:
-        return known[0]
-    if name not in known:
-        raise DatasetError(f"{format} has no split {name!r}: choose {', '.join(known)}")
-    return name
-
-
 def named_part(word: str) -> str | None:
     """train, valid or test for the words people write for them, None for any other."""
     word = word.strip().lower()

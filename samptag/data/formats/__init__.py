@@ -1,7 +1,8 @@
 """The data sets that can be read: one module each, known here by its name and imported when it is asked for.
 
 A module has ``EXPECTS`` (the file that only such a data set has, in words), ``find(root)`` (where that lies, or None),
-and ``read(root, split=, subset=, progress=)`` (the `Dataset`; of the three it names what it uses).
+and ``read(root, split=, subset=, progress=)`` (the `Dataset`; of the three it names what it uses). Where there is no
+choice of splits, the only one is its ``SPLIT``, or is called as the format.
 """
 
 from __future__ import annotations
@@ -76,12 +77,15 @@ def open_dataset(
         raise DatasetError(f"there is no format {format!r}: choose {', '.join(FORMATS)}")
     elif not root.exists():
         raise DatasetError(f"{root}: no such folder or manifest")
-    read = _reader(format).read
-    named = signature(read).parameters
+    reader = _reader(format)
+    named = signature(reader.read).parameters
     if subset is not None and "subset" not in named:
         raise DatasetError(f"{format} has no subsets; leave out {subset!r}")
+    only = getattr(reader, "SPLIT", format)
+    if "split" not in named and split not in (None, only):
+        raise DatasetError(f"{format} has no split {split!r}: choose {only}")
     given = {"split": split, "subset": subset, "progress": progress}
-    dataset: Dataset = read(root, **{name: value for name, value in given.items() if name in named})
+    dataset: Dataset = reader.read(root, **{name: value for name, value in given.items() if name in named})
     if labelled and not dataset.tags:
         where = "a manifest names them in a column 'tags', or in one column of numbers for each tag"
         advice = "without any, a network can be taught by others: samptag train --teacher"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset, named_part, split_by_group
+from samptag.data.dataset import Clip, Dataset, Problem, make_dataset, named_part, split_by_group
 from samptag.data.listing import list_audio
 from samptag.errors import DatasetError
 
@@ -16,13 +16,12 @@ def find(root: Path) -> Path | None:
     return root if any("/" in key for key in list_audio(root).sizes) else None
 
 
-def read(root: Path, *, split: str | None = None) -> Dataset:
+def read(root: Path) -> Dataset:
     """Songs in folders named for their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test.
 
     A song in two folders by a link has both tags. Without split folders the split is by song, deterministic
     (`split_by_group`). Folder names are the tags, in alphabetical order.
     """
-    name = choose_split(split, known=("folders",), format="folders")
     audio = list_audio(root)
     inside = [key for key in sorted(audio.sizes) if "/" in key]
     if not inside:
@@ -48,4 +47,4 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
         labels = np.array([tag in carried for tag in tags], dtype=np.float32)
         clips.append(Clip(path=root / keys[0], key=keys[0], split=split, labels=labels, group=keys[0]))
     problems += audio.problems
-    return make_dataset(format="folders", root=root, split_name=name, tags=tags, clips=clips, problems=problems)
+    return make_dataset(format="folders", root=root, split_name="folders", tags=tags, clips=clips, problems=problems)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, choose_split, make_dataset, named_part, split_by_group
+from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset, named_part, split_by_group
 from samptag.data.listing import list_audio, note_line, read_table, read_text
 from samptag.errors import DatasetError
 
@@ -54,12 +54,11 @@ def _has_path_column(path: Path) -> bool:
         return False
 
 
-def read(root: Path, *, split: str | None = None) -> Dataset:
+def read(root: Path) -> Dataset:
     """The data set a manifest lists: columns or keys path, and optionally split, tags, group, as docs/data.md says.
 
     Tags are in the order of their columns, otherwise alphabetical.
     """
-    name = choose_split(split, known=("manifest",), format="manifest")
     path = find(root)
     if path is None:
         raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")
@@ -84,7 +83,7 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
             labels[index[tag]] = value
         clips.append(Clip(path=file, key=_key(row.path), split=where, labels=labels, group=row.group))
     problems += _unlisted(path.parent, rows)
-    return make_dataset(format="manifest", root=root, split_name=name, tags=tags, clips=clips, problems=problems)
+    return make_dataset(format="manifest", root=root, split_name="manifest", tags=tags, clips=clips, problems=problems)
 
 
 def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset
+from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
 from samptag.data.listing import find_audio_root, list_audio, read_text
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as
@@ -24,7 +24,7 @@ LABELS = "msd_id_to_tag_vector.cP"
 TO_7DIGITAL = "MSD_id_to_7D_id.pkl"
 TO_PATH = "7D_id_to_path.pkl"
 TAG_LIST = "50tagList.txt"
-NAME = "msd-lee-2017"
+SPLIT = "msd-lee-2017"
 
 # The first 201 680 of the published training list train, the other 11 774 validate (the split's README).
 TRAIN_COUNT = 201_680
@@ -40,9 +40,8 @@ def find(root: Path) -> Path | None:
     return None
 
 
-def read(root: Path, *, split: str | None = None) -> Dataset:
+def read(root: Path) -> Dataset:
     """The Million Song Dataset under "msd-lee-2017" (Lee et al. 2017: clips of at least 29.1 s, 50 Last.FM tags)."""
-    name = choose_split(split, known=(NAME,), format="msd")
     folder = find(root)
     if folder is None:
         raise DatasetError(f"{root}: {TRAIN_LIST} is missing; it comes with the published split (MSD_split)")
@@ -56,7 +55,7 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
     ]
     problems += audio.problems + audio.unlisted()
     return make_dataset(
-        format="msd", root=root, split_name=name, tags=tags, clips=clips, problems=problems, published=PUBLISHED_COUNTS
+        format="msd", root=root, split_name=SPLIT, tags=tags, clips=clips, problems=problems, published=PUBLISHED_COUNTS
     )
 
 

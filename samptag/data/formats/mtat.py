@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.audio.headers import mp3_seconds
-from samptag.data.dataset import Clip, Dataset, Problem, choose_split, make_dataset
+from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
 from samptag.data.listing import find_audio_root, list_audio, note_line, read_table
 from samptag.data.measure import measure_files
 from samptag.errors import DatasetError
@@ -73,7 +73,9 @@ def read(root: Path, *, split: str | None = None, progress: Callable[[int, int],
     to files that are empty. mtat-pons-2018 (Pons et al. 2018, section 5.2, and the authors' partition script) has every
     clip that holds any audio, with or without a tag.
     """
-    name = choose_split(split, known=(CLEAN, PONS), format="mtat")
+    name = CLEAN if split is None else split
+    if name not in (CLEAN, PONS):
+        raise DatasetError(f"mtat has no split {split!r}: choose {CLEAN}, {PONS}")
     annotations = _find_annotations(root)
     if annotations is None:
         raise DatasetError(f"{root}: {ANNOTATIONS} is missing; 'samptag data download mtat {root}' fetches it")

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from samptag.data.dataset import Clip, Dataset, choose_split, make_dataset, split_by_group
+from samptag.data.dataset import Clip, Dataset, make_dataset, split_by_group
 from samptag.data.listing import list_audio
 from samptag.errors import DatasetError
 
@@ -19,9 +19,8 @@ def find(root: Path) -> Path | None:
     return root if list_audio(root).sizes else None
 
 
-def read(root: Path, *, split: str | None = None) -> Dataset:
+def read(root: Path) -> Dataset:
     """Every audio file below `root`, without tags; a tenth is for validation, by album where folders are albums."""
-    name = choose_split(split, known=("music",), format="music")
     audio = list_audio(root)
     keys = [key for key in sorted(audio.sizes) if audio.take(key) is not None]
     if not keys:
@@ -33,4 +32,4 @@ def read(root: Path, *, split: str | None = None) -> Dataset:
         Clip(path=root / key, key=key, split="valid" if part == "valid" else "train", labels=nothing, group=group)
         for key, group, part in zip(keys, groups, split_by_group(groups), strict=True)
     ]
-    return make_dataset(format="music", root=root, split_name=name, tags=(), clips=clips, problems=audio.problems)
+    return make_dataset(format="music", root=root, split_name="music", tags=(), clips=clips, problems=audio.problems)
