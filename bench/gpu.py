@@ -46,7 +46,7 @@ from samptag.engine.torch_model import BATCH, TorchModel, fold
 from samptag.errors import SamptagError
 from samptag.files import atomic_write
 from samptag.pretrained import load_weights
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 Work = Callable[[], object]
 Floats = np.ndarray

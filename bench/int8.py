@@ -29,7 +29,7 @@ from samptag.engine.torch_model import fold
 from samptag.evaluation import Scoring, evaluate
 from samptag.evaluation.report import Macro
 from samptag.pretrained import load_model
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 _LEVELS = 255
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from samptag.evaluation import evaluate
     from samptag.library import Library
     from samptag.pretrained import load_model
-    from samptag.tagging import Tagger, TagScore, TrackResult
+    from samptag.tagging.result import TagScore, TrackResult
+    from samptag.tagging.tagger import Tagger
     from samptag.training import train
 
 __version__ = "0.1.0"
@@ -31,7 +32,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "Library": "samptag.library",
     **dict.fromkeys(("ModelConfig", "SampleCNN"), "samptag.core.model"),
-    **dict.fromkeys(("TagScore", "Tagger", "TrackResult"), "samptag.tagging"),
+    **dict.fromkeys(("TagScore", "TrackResult"), "samptag.tagging.result"),
+    "Tagger": "samptag.tagging.tagger",
     "evaluate": "samptag.evaluation",
     "load_model": "samptag.pretrained",
     "train": "samptag.training",

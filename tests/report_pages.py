@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from samptag.report import Neighbour, Report
-from samptag.tagging import Tagger
 from samptag.tagging.files import expand_inputs
+from samptag.tagging.tagger import Tagger
 
 SCRIPT_NAME = "<img src=x onerror=alert(1)>.mp3"
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from recipes.library.music import Track
 from samptag.core.config import ModelConfig
-from samptag.data import build_cache
+from samptag.data.cache import build_cache
 from samptag.data.dataset import Clip, make_dataset
 from samptag.errors import DatasetError
 from samptag.evaluation.perturb import Perturbation

@@ -10,7 +10,8 @@ import soundfile
 import torch
 
 from samptag.audio.decode import SCALE
-from samptag.data import build_cache, open_dataset
+from samptag.data.cache import build_cache
+from samptag.data.formats import open_dataset
 from samptag.files import atomic_write
 from samptag.training.augment import augment
 from samptag.training.recipe import MODERN

@@ -27,7 +27,9 @@ from recipes.library.music import read_music
 from recipes.proof.__main__ import TEACHERS
 from recipes.proof.manifests import write_manifests
 from samptag.core.model import ModelConfig, config_from_name
-from samptag.data import Dataset, build_cache, open_dataset
+from samptag.data.cache import build_cache
+from samptag.data.dataset import Dataset
+from samptag.data.formats import open_dataset
 from samptag.engine.predictor import Predictor
 from samptag.evaluation.metrics import macro, pr_auc, roc_auc
 from samptag.pretrained import load_weights

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, Task
 
-    from samptag.tagging import Input, TrackResult
+    from samptag.tagging.files import Input
+    from samptag.tagging.result import TrackResult
 
 Unit = Literal["count", "bytes", "share"]
 """How amounts are written; "share" writes none."""

@@ -15,7 +15,8 @@ from samptag.cli.output import quiet_codecs
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
-    from samptag.data import Dataset, Survey
+    from samptag.data.check import Survey
+    from samptag.data.dataset import Dataset
 
 app = typer.Typer(help="Check, fetch and prepare data sets.", no_args_is_help=True)
 
@@ -51,7 +52,7 @@ def check(
 
     $ samptag data check mtat/ --decode
     """
-    from samptag.data import survey
+    from samptag.data.check import survey
 
     quiet_codecs()
     dataset = open_data(root, format, split, subset, progress)
@@ -86,7 +87,7 @@ def prepare(
 
     Training does the same by itself; this does it ahead, on a machine without a GPU for instance.
     """
-    from samptag.data import build_cache
+    from samptag.data.cache import build_cache
 
     quiet_codecs()
     dataset = open_data(root, format, split, subset, progress)
@@ -159,7 +160,7 @@ def unpack(
 
 def open_data(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:
     """The data set, with a bar while its clips are measured."""
-    from samptag.data import open_dataset
+    from samptag.data.formats import open_dataset
 
     with progress_bar(progress) as bar:
         return open_dataset(root, format=format, split=split, subset=subset, progress=partial(bar, "measuring clips"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from samptag.data import Dataset
+    from samptag.data.dataset import Dataset
     from samptag.evaluation.report import EvaluationReport, Interval, Macro
 
 Measure: TypeAlias = "tuple[float, Interval | None]"

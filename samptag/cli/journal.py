@@ -22,7 +22,8 @@ from samptag.tagging.result import SCHEMA as RECORD_SCHEMA
 from samptag.text import counted
 
 if TYPE_CHECKING:
-    from samptag.tagging import Tagger, TrackResult
+    from samptag.tagging.result import TrackResult
+    from samptag.tagging.tagger import Tagger
 
 SCHEMA = "samptag.resume/1"
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from samptag.library.database import Database
     from samptag.library.songs import Weights
     from samptag.report import Neighbour
-    from samptag.tagging import TrackResult
+    from samptag.tagging.result import TrackResult
 
 MEGABYTE = 1_000_000
 

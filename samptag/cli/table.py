@@ -19,7 +19,7 @@ from samptag.cli.writers import About, Writer
 from samptag.text import clock, printable
 
 if TYPE_CHECKING:
-    from samptag.tagging import TagScore, TrackResult
+    from samptag.tagging.result import TagScore, TrackResult
 
 BAR_CELLS = 24
 TAG_CELLS = 16

@@ -36,7 +36,9 @@ from samptag.text import clock, counted, did_you_mean
 
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
-    from samptag.tagging import Input, Tagger, TrackResult
+    from samptag.tagging.files import Input
+    from samptag.tagging.result import TrackResult
+    from samptag.tagging.tagger import Tagger
 
 TABLE = "table"
 BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio"
@@ -314,7 +316,7 @@ def expected_seconds(inputs: Sequence[Input]) -> float | None:
 def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> Tagger:
     """The Tagger, its weights fetched if need be."""
     from samptag.pretrained import DEFAULT, load_weights
-    from samptag.tagging import Tagger
+    from samptag.tagging.tagger import Tagger
 
     with progress_bar(progress, unit="bytes") as bar:
         loaded = load_weights(model or DEFAULT, progress=partial(bar, "fetching weights"))

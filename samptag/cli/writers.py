@@ -22,7 +22,7 @@ from samptag.text import valid_text
 
 if TYPE_CHECKING:
     from samptag.core.card import ModelCard
-    from samptag.tagging import TagScore, TrackResult
+    from samptag.tagging.result import TagScore, TrackResult
 
 ROWS_AT_ONCE = 1024
 DEFAULT_THRESHOLD = 0.5

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from samptag.core.protocols import PUBLISHED, Protocol, segment_starts
-from samptag.data import Dataset, open_dataset
-from samptag.data.dataset import Clip, split_hash
+from samptag.data.dataset import Clip, Dataset, split_hash
+from samptag.data.formats import open_dataset
 from samptag.errors import AudioError, DatasetError, UsageError
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth, read_groups, read_scores, read_truth
@@ -63,7 +63,7 @@ def evaluate(
     part : str
         "train", "valid" or "test".
     format, split, subset : str or None
-        As for `samptag.data.open_dataset`: the data set's layout, named split and subset.
+        As for `samptag.data.formats.open_dataset`: the data set's layout, named split and subset.
     protocol : {"paper", "won", "all"} or None
         Which segments of a clip are scored: a published procedure (see `samptag.core.protocols.segment_starts`), or
         those of `samptag tag`. None for "all" where `hop_seconds` or `tail` is given, else `default_protocol`.

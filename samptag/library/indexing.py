@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samptag.core.card import ModelCard
-    from samptag.tagging import Tagger, TrackResult
+    from samptag.tagging.result import TrackResult
+    from samptag.tagging.tagger import Tagger
 
 # A batch is one transaction: what a kill can cost, and how often the disk is waited for.
 _BATCH_SONGS, _BATCH_SECONDS = 64, 2.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from samptag.library.query import Condition
     from samptag.library.songs import Song, Weights
     from samptag.library.writing import Outcome, Run
-    from samptag.tagging import Tagger
+    from samptag.tagging.tagger import Tagger
 
 
 class Library:
@@ -122,7 +122,7 @@ class Library:
         digest = file_sha256(resolve(wanted))
 
         def make_tagger(seconds: float) -> Tagger:
-            from samptag.tagging import Tagger
+            from samptag.tagging.tagger import Tagger
 
             return Tagger.from_pretrained(wanted, device=device, jobs=jobs, expected_seconds=seconds)
 
@@ -261,7 +261,7 @@ class Library:
 
             @cache
             def make_tagger() -> Tagger:
-                from samptag.tagging import Tagger
+                from samptag.tagging.tagger import Tagger
 
                 return Tagger.from_pretrained(_checked(weights, model), device=device)
 

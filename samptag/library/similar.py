@@ -24,7 +24,7 @@ from samptag.library.songs import Song, Weights, limit_artists, select, song_of
 from samptag.tagging.alike import directions
 
 if TYPE_CHECKING:
-    from samptag.tagging import Tagger
+    from samptag.tagging.tagger import Tagger
 
 Vectors: TypeAlias = NDArray[np.float32]
 

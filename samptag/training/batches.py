@@ -19,7 +19,8 @@ from samptag.audio.decode import SCALE
 from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN
 from samptag.core.protocols import paper_counts
-from samptag.data import AudioCache, Dataset, build_cache
+from samptag.data.cache import AudioCache, build_cache
+from samptag.data.dataset import Dataset
 from samptag.engine.predictor import Predictor
 from samptag.errors import DatasetError
 from samptag.training.config import TrainConfig

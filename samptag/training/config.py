@@ -42,7 +42,7 @@ class TrainConfig:
     the same value of it, unless the lists above this class say otherwise.
     """
 
-    data: str  # folder or manifest; see `samptag.data.open_dataset`, also for the next three
+    data: str  # folder or manifest; see `samptag.data.formats.open_dataset`, also for the next three
     format: str | None = None
     split: str | None = None
     subset: str | None = None

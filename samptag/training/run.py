@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from samptag.core.model import Convolution, ModelConfig, SampleCNN
-from samptag.data import open_dataset
+from samptag.data.formats import open_dataset
 from samptag.errors import UsageError
 from samptag.pretrained import load_model
 from samptag.training.batches import decode, embedded_source
@@ -51,7 +51,7 @@ def train(
     Parameters
     ----------
     data : str or Path, optional
-        Folder or manifest; see `samptag.data.open_dataset`. A resumed training knows its own.
+        Folder or manifest; see `samptag.data.formats.open_dataset`. A resumed training knows its own.
     out : str or Path
         Folder for checkpoints, metrics.jsonl, curves and model.safetensors.
     resume : bool

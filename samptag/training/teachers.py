@@ -28,7 +28,8 @@ from samptag.audio.resample import resample
 from samptag.core.config import Config, ModelConfig
 from samptag.core.device import available_cores
 from samptag.core.weights import Weights
-from samptag.data import AudioCache, Dataset
+from samptag.data.cache import AudioCache
+from samptag.data.dataset import Dataset
 from samptag.errors import DatasetError, UsageError
 from samptag.files import atomic_write, os_errors_as
 from samptag.pretrained import load_weights

@@ -15,7 +15,8 @@ from terminals import plain_lines
 from samptag.cli.table import LineWriter
 from samptag.cli.writers import About, Selection
 from samptag.core.card import ModelCard, read_card
-from samptag.tagging import Tagger, TagScore, TrackResult
+from samptag.tagging.result import TagScore, TrackResult
+from samptag.tagging.tagger import Tagger
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from media_manifest import make_manifest
 from tiny_weights import TINY_TAGS
 
-from samptag.data import open_dataset
+from samptag.data.formats import open_dataset
 
 TRUTH = "path,rock,calm,group\n1.mp3,1,0,a\n2.mp3,0,1,a\n3.mp3,1,1,b\n4.mp3,0,0,c\n"
 SCORES = "path,calm,other,rock\n3.mp3,.6,0,.7\n1.mp3,.1,0,.8\n2.mp3,.9,0,.2\n4.mp3,.2,0,.75\n"

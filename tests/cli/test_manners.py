@@ -15,7 +15,7 @@ from tiny_weights import TINY_TAGS
 
 from samptag.cli.app import application
 from samptag.cli.table import scores_by_column, strip
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 
 def commands(group=None, *names):

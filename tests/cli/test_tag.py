@@ -12,7 +12,7 @@ from tiny_weights import TINY_NAME, TINY_TAGS
 
 import samptag
 from samptag.core.weights import read_weights, save_model
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 
 def records(process) -> list[dict]:

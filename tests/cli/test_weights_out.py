@@ -11,7 +11,7 @@ from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN
 from samptag.core.weights import save_model
 from samptag.pretrained import load_model
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 
 @pytest.fixture

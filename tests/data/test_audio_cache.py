@@ -13,7 +13,8 @@ from dataset_makers import MEDIA, SET, copy_songs
 
 from samptag.audio import open_audio
 from samptag.audio.decode import to_int16
-from samptag.data import build_cache, open_dataset
+from samptag.data.cache import build_cache
+from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError
 
 RATE = 16_000
@@ -265,7 +266,8 @@ def test_what_was_wrong_with_a_clip_is_known_the_next_time(songs, place, broken_
 BUILD = """
 import sys
 from pathlib import Path
-from samptag.data import build_cache, open_dataset
+from samptag.data.cache import build_cache
+from samptag.data.formats import open_dataset
 
 print("ready", flush=True)
 sys.stdin.readline()

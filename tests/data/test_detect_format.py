@@ -5,7 +5,7 @@ import pytest
 from dataset_makers import copy_songs, make_manifest, write_annotations
 
 import samptag
-from samptag.data import FORMATS, detect_format, open_dataset
+from samptag.data.formats import FORMATS, detect_format, open_dataset
 from samptag.errors import DatasetError
 
 

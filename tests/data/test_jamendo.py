@@ -1,7 +1,7 @@
 import pytest
 from dataset_makers import SET, copy_songs
 
-from samptag.data import open_dataset
+from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError
 
 HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"

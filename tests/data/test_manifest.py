@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from dataset_makers import SET, copy_songs, make_manifest
 
-from samptag.data import open_dataset
+from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError
 
 

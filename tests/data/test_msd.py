@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from dataset_makers import copy_songs
 
-from samptag.data import open_dataset
-from samptag.data.formats import msd
+from samptag.data.formats import msd, open_dataset
 from samptag.errors import DatasetError
 
 TAGS = [f"tag {number}" for number in range(50)]

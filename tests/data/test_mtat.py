@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dataset_makers import make_mtat, mtat_clip, mtat_header, other_tags, write_annotations
 
-from samptag.data import open_dataset
+from samptag.data.formats import open_dataset
 from samptag.data.formats.mtat import TAGS
 from samptag.errors import DatasetError
 from samptag.pretrained import load_registry

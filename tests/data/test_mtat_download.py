@@ -6,8 +6,8 @@ import pytest
 from dataset_makers import make_mtat, mtat_clip
 from test_split_zip import write_parts, zipped
 
-from samptag.data import open_dataset
 from samptag.data.download import download_mtat, unpack_mtat
+from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError
 
 pytestmark = pytest.mark.usefixtures("impatient")

@@ -5,7 +5,8 @@ import pytest
 from dataset_makers import SET, copy_songs, make_manifest
 
 from samptag.audio import open_audio
-from samptag.data import open_dataset, survey
+from samptag.data.check import survey
+from samptag.data.formats import open_dataset
 
 
 def hours(*numbers):

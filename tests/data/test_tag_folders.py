@@ -3,7 +3,7 @@ import shutil
 import pytest
 from dataset_makers import SET, copy_songs
 
-from samptag.data import open_dataset
+from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError
 
 

@@ -12,7 +12,8 @@ from tiny_weights import TINY_NAME, TINY_TAGS, save_tiny_weights
 from samptag.audio.decode import open_audio
 from samptag.core.protocols import segment_starts
 from samptag.core.weights import load_model_file
-from samptag.data import build_cache, open_dataset
+from samptag.data.cache import build_cache
+from samptag.data.formats import open_dataset
 from samptag.data.formats.mtat import TAGS as MTAT_TAGS
 from samptag.errors import DatasetError, UsageError
 from samptag.evaluation import Scoring, evaluate, evaluate_scores, truth_of
@@ -20,7 +21,7 @@ from samptag.evaluation.perturb import parse_perturbation
 from samptag.evaluation.predictions import ScoreTable
 from samptag.evaluation.run import default_protocol, default_weights, score_clips
 from samptag.pretrained import DEFAULT
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 from samptag.training.batches import consecutive_segments
 
 QUICK = Scoring(resamples=100)

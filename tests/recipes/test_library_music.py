@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from recipes.library.music import read_music
-from samptag.data import open_dataset
+from samptag.data.formats import open_dataset
 from samptag.data.formats.mtat import TAGS
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "library"

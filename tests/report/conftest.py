@@ -12,7 +12,7 @@ import pytest
 from report_pages import SCRIPT_NAME, make_page
 from tiny_weights import save_tiny_weights
 
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 PATIENCE_SECONDS = 120
 

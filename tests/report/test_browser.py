@@ -5,7 +5,7 @@ from deciding_weights import save_deciding_weights
 from report_pages import SCRIPT_NAME, make_long_page, make_page
 
 from samptag.report import Neighbour
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from samptag.errors import UsageError
-from samptag.tagging import expand_inputs
-from samptag.tagging.files import read_list
+from samptag.tagging.files import expand_inputs, read_list
 
 
 def touch(*paths: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from samptag.core.card import ModelCard
 from samptag.core.config import ModelConfig
 from samptag.errors import AudioError
-from samptag.tagging import Input
 from samptag.tagging import pipeline as pipeline_module
+from samptag.tagging.files import Input
 from samptag.tagging.pipeline import Pipeline
 
 LENGTH = 4

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import samptag
-from samptag.tagging import TagScore, TrackError, TrackResult
+from samptag.tagging.result import TagScore, TrackError, TrackResult
 from samptag.text import valid_text
 
 SCORES = (TagScore("guitar", 0.25), TagScore("piano", 0.75), TagScore("drums", 0.75), TagScore("quiet", 0.01))

@@ -9,7 +9,7 @@ import torch
 
 from samptag.audio.decode import open_audio
 from samptag.errors import AudioError, DeviceError, UsageError
-from samptag.tagging import Tagger
+from samptag.tagging.tagger import Tagger
 
 LENGTH, RATE = 6561, 22_050
 

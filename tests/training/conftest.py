@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from samptag.core.model import ModelConfig
-from samptag.data import AudioCache, Dataset, build_cache, open_dataset
+from samptag.data.cache import AudioCache, build_cache
+from samptag.data.dataset import Dataset
+from samptag.data.formats import open_dataset
 
 # 729 frames-deep nets would take minutes here: 243 frames of 9 samples see a tenth of a second.
 SMALL = "samplecnn-3-5-9"

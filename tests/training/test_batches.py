@@ -11,7 +11,8 @@ import torch
 
 from samptag.core.model import ModelConfig, config_from_name
 from samptag.core.protocols import paper_counts
-from samptag.data import AudioCache, Dataset
+from samptag.data.cache import AudioCache
+from samptag.data.dataset import Dataset
 from samptag.training.batches import (
     LEAST_BATCHES_OF_A_SUBSET,
     MappedSource,

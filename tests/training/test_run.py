@@ -18,7 +18,8 @@ import samptag
 from samptag.cli.train import display
 from samptag.core.model import ModelConfig, SampleCNN, config_from_name
 from samptag.core.weights import load_model_file
-from samptag.data import AudioCache, Dataset
+from samptag.data.cache import AudioCache
+from samptag.data.dataset import Dataset
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
 from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, batches, trainer
 from samptag.training.checkpoints import load_checkpoint

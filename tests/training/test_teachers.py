@@ -14,7 +14,9 @@ from samptag.core.config import SpectrogramConfig
 from samptag.core.model import config_from_name
 from samptag.core.spectrogram_model import SpectrogramModel
 from samptag.core.weights import ModelCard, load_model_file, save_model
-from samptag.data import AudioCache, Dataset, build_cache, open_dataset
+from samptag.data.cache import AudioCache, build_cache
+from samptag.data.dataset import Dataset
+from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError, UsageError, WeightsError
 from samptag.pretrained import load_weights
 from samptag.training import Processes, TrainResult
