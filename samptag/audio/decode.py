@@ -39,14 +39,11 @@ _FFMPEG_BEGINNINGS = (
 
 # Suffixes, in lower case, by which a walk through a directory picks files up.
 SUFFIXES: frozenset[str] = _SNDFILE_SUFFIXES | _FFMPEG_SUFFIXES
-
 # Rates in Hz outside of which a header is taken for damage: no music is sampled so, and 1 Hz would make of one second
 # of samples six hours of sound.
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
-
 # Largest sample value taken for sound: float files may hold unscaled 32-bit integers, nothing meant holds more.
 MAX_VALUE = 2.0**31
-
 # int16 value of full scale: a 16-bit file at the model's rate comes through unchanged.
 SCALE = 32_768
 

@@ -24,7 +24,6 @@ DEMUXERS = (
 
 # Frames gathered before they are handed on: an AAC frame alone (1024) is too short to work on.
 GATHER = 1 << 14
-
 # A container's duration may differ from the decoded sound by what encoders add at the ends.
 SLACK_SECONDS = 1.0
 

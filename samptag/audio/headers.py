@@ -20,20 +20,15 @@ _RATES_1 = (44_100, 48_000, 32_000)
 # LAME, and so libsndfile, writes MPEG-2.5 up to this bit rate only.
 _HIGHEST_KBITS_2_5 = 64
 _ID3V1_SIZE = 128
-
 # The longest Ogg page: 27 bytes of header, 255 of lacing values, 255 segments of 255 bytes.
 _OGG_PAGE = 27 + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
-
 # Sizes from here on mean "unknown": writers to a pipe leave 0x7FFFFFFF less something, 0xFFFFFFFF or the like.
 _UNKNOWN_SIZE = 0x7FFF_0000
-
 # MP3 frames that may be missing from an intact file: the encoder's delay and padding, cut by a gapless decoder.
 _MP3_SLACK_FRAMES = 4
-
 # Bytes at the end of an MP3 in which its last frames are looked for: a dozen of the longest (1441).
 _MP3_TAIL = 16 << 10
-
 # Headers in a row, each where the one before says, that are not taken for chance.
 _MP3_CHAIN = 4
 

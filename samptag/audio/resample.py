@@ -25,24 +25,18 @@ Samples = NDArray[np.float32]
 
 # Ratios with more phases than this share an interpolated bank: their own would take long to fill and much memory.
 MAX_PHASES = 2048
-
 # OpenBLAS spreads a product over threads from 4 * 65 536 multiply-adds on. Its threads wait spinning: beside a busy
 # neighbour a threaded product of this size was measured 500 times slower than an unthreaded one, so none gets there.
 MAX_PRODUCT = 4 * 65_536
-
 # Rows of a product when its size allows; the stream waits until one is full. From 16 to 32: 10 to 30 % faster.
 MAX_ROWS = 32
-
 # Products computed in one call: enough to hide the call, few enough that the copied windows stay in the cache.
 STACK = 16
-
 # Output samples computed together by the interpolated bank.
 INTERPOLATED_BLOCK = 512
-
 # Output samples one matrix product gives a row. A multiple of the BLAS kernels' width; of 16 to 147 measured for
 # 44 100 and 48 000 -> 22 050 Hz, 32 and 64 were the fastest, and 32 pads a period of 147 the least.
 GROUP = 32
-
 # Intervals between tabulated phases when a ratio has too many of its own. Linear interpolation between 256 of them
 # was measured to add 1e-6 of full scale (64: 1e-5); more would only leave the processor's cache.
 INTERPOLATED_PHASES = 256

@@ -13,17 +13,13 @@ from samptag.audio.source import Block, SourceError, partly_decoded
 
 # Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
 READ_VALUES = 1 << 16
-
 # Reads that may fail one after the other before the rest of the file is given up.
 MAX_FAILED_READS = 64
-
 # Frames that an intact Ogg file may lack of its own count: a stream cut by an editor starts inside a block, and the
 # longest blocks have 8192 frames. One of 452 intact files was 0.01 s short.
 OGG_SLACK = 8192
-
 # libsndfile gives at least this many frames when a header does not tell.
 UNKNOWN_FRAMES = 1 << 62
-
 # Part of an MP3 that must be left unread before decoding is said to have stopped early: tags may lie behind the sound.
 UNREAD_PART = 0.05
 

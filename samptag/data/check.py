@@ -13,7 +13,6 @@ from samptag.errors import AudioError
 
 # Kinds of problem that make a data set other than what it should be; the others are for a person's information.
 BAD = frozenset({"missing", "unreadable", "damaged"})
-
 # Headers are looked at without resampling; any rate will do.
 _RATE = 22_050
 

@@ -109,7 +109,7 @@ def make_dataset(
     split_name: str,
     tags: tuple[str, ...],
     clips: Iterable[Clip],
-    problems: Iterable[Problem] = (),
+    problems: Sequence[Problem] = (),
     tag_categories: tuple[str, ...] | None = None,
     published: dict[str, int] | None = None,
 ) -> Dataset:
@@ -118,9 +118,8 @@ def make_dataset(
     `published` are the numbers of clips, where they are known. A DatasetError where no clip is left.
     """
     ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
-    found = list(problems)
     if not ordered:
-        first = f": {found[0].message}" if found else ""
+        first = f": {problems[0].message}" if problems else ""
         raise DatasetError(f"{root}: no clip of {split_name} can be used{first}")
     dataset = Dataset(
         format=format,
@@ -131,12 +130,7 @@ def make_dataset(
         clips=ordered,
         tag_categories=tag_categories,
     )
-    found += _split_problems(dataset, published or {})
-    for split, positives in zip(SPLITS, dataset.positives(), strict=True):
-        if dataset.counts()[split]:
-            without = [tags[index] for index in np.flatnonzero(positives == 0)]
-            found += [Problem("tag", tag, f"{tag!r} has no positives in {split}") for tag in without]
-    return replace(dataset, problems=tuple(found))
+    return replace(dataset, problems=(*problems, *_split_problems(dataset, published or {})))
 
 
 def _split_problems(dataset: Dataset, published: dict[str, int]) -> Iterator[Problem]:
@@ -146,11 +140,16 @@ def _split_problems(dataset: Dataset, published: dict[str, int]) -> Iterator[Pro
         if shared:
             message = f"{len(shared)} groups have clips in both {one} and {other}, such as {shared[0]!r}"
             yield Problem("split", one, message)
-    for split, count in dataset.counts().items():
+    counts = dataset.counts()
+    for split, count in counts.items():
         if count == 0:
             yield Problem("split", split, f"{split} has no clips")
         elif count != published.get(split, count):
             yield Problem("split", split, f"{split} has {count} clips, published: {published[split]}")
+    for split, positives in zip(SPLITS, dataset.positives().tolist(), strict=True):
+        for tag, count in zip(dataset.tags, positives, strict=True):
+            if count == 0 and counts[split]:
+                yield Problem("tag", tag, f"{tag!r} has no positives in {split}")
 
 
 def named_part(word: str) -> str | None:

@@ -10,12 +10,13 @@ import logging
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
-from samptag.fetch import Checksums, Progress, fetch, offline_asked
+from samptag.fetch import Progress, fetch, offline_asked
 from samptag.files import locked, os_errors_as, os_reason, weights_folder
 from samptag.pretrained.foreign import install_published
 from samptag.pretrained.registry import NAME_PATTERN, Registry, WeightsEntry, load_registry
@@ -165,9 +166,10 @@ class Store:
 
     def _obtain(self, entry: WeightsEntry) -> None:
         """Fetch what has to be fetched, and convert what has to be converted; the lock is held."""
+        download = partial(fetch, offline=self.offline, progress=self.progress)
         if entry.format == "samptag":
             assert entry.url is not None  # a bundled file is not fetched
-            self._fetch(entry.url, self.installed_path(entry.name), entry.checksums)
+            download(entry.url, self.installed_path(entry.name), checksums=entry.checksums)
             return
         originals = {self.cache / (entry.name + original.suffix): original for original in entry.originals}
         for path, original in originals.items():
@@ -175,13 +177,10 @@ class Store:
             if problem is not None:
                 if path.is_file():
                     logger.warning("%s is not the published file: %s; fetching it", path, problem)
-                self._fetch(original.url, path, original.checksums)
+                download(original.url, path, checksums=original.checksums)
         install_published(next(iter(originals)), entry=entry, target=self.installed_path(entry.name))
         for path in originals:
             path.unlink()
-
-    def _fetch(self, url: str, target: Path, checksums: Checksums) -> None:
-        fetch(url, target, checksums=checksums, offline=self.offline, progress=self.progress)
 
     def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
         """The weights that `name_or_path` means, as for `resolve`; an altered installed file is installed anew."""

@@ -25,7 +25,6 @@ TO_7DIGITAL = "MSD_id_to_7D_id.pkl"
 TO_PATH = "7D_id_to_path.pkl"
 TAG_LIST = "50tagList.txt"
 SPLIT = "msd-lee-2017"
-
 # The first 201 680 of the published training list train, the other 11 774 validate (the split's README).
 TRAIN_COUNT = 201_680
 PUBLISHED_COUNTS = {"train": TRAIN_COUNT, "valid": 11_774, "test": 28_435}

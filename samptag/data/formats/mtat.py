@@ -18,7 +18,6 @@ from samptag.files import cache_folder
 EXPECTS = ANNOTATIONS = "annotations_final.csv"
 ZIP_PARTS = ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003")
 CLEAN, PONS = "mtat-clean-2017", "mtat-pons-2018"
-
 # The 50 most frequent of the 188 tags, most frequent first, as published with the 2017 split; synonyms not merged.
 TAGS = (
     "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
@@ -31,7 +30,6 @@ TAGS = (
 PUBLISHED_COUNTS = {"train": 15_244, "valid": 1_529, "test": 4_332}
 # Lee et al. 2017 kept clips "with more than 29.1 seconds"; a full clip is 809 frames of 576 samples, 29.124 s.
 SHORTEST_SECONDS = 29.1
-
 # "artist-album-07-title-30-59": what precedes the last two numbers, the clip's start and end, names the track.
 _CLIP_NAME = re.compile(r"-\d+-\d+$")
 

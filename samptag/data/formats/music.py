@@ -9,7 +9,6 @@ from samptag.data.listing import list_audio
 from samptag.errors import DatasetError
 
 EXPECTS = "audio files"
-
 # With fewer folders than this, folders are no albums, and one of them may be half of the music.
 LEAST_FOLDERS = 20
 
