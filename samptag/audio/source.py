@@ -23,11 +23,9 @@ class Source(Protocol):
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of float32, (frames, channels), each valid until the next one is asked for."""
-        ...
 
     def close(self) -> None:
-        """Frees the decoder; the file object stays the caller's."""
-        ...
+        """Free the decoder; the file object stays the caller's."""
 
 
 def partly_decoded(flaw: str, seconds: float, expected: float | None = None) -> str:

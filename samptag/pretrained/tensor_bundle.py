@@ -41,11 +41,6 @@ def read_bundle(path: Path) -> dict[str, NDArray[np.float32]]:
     """All float32 tensors of a checkpoint, `path` as for `bundle_files`, by name; tensors of other types are left out.
 
     A file that is missing or damaged, or of a kind that is not read here, is a WeightsError.
-
-    Examples
-    --------
-    >>> read_bundle(Path("MTT_musicnn"))["dense_1/bias"].shape  # doctest: +SKIP
-    (50,)
     """
     data_file, index = bundle_files(path)
     with os_errors_as(WeightsError, f"cannot read {index}"):
