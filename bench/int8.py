@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench import machine
 from bench.limits import MEDIA
-from samptag.audio import SUFFIXES, open_audio
+from samptag.audio.decode import SUFFIXES, open_audio
 from samptag.core.model import SampleCNN
 from samptag.engine.predictor import Predictor
 from samptag.engine.torch_model import fold

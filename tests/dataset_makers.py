@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from samptag.audio import open_audio
+from samptag.audio.decode import open_audio
 from samptag.data.formats.mtat import TAGS
 
 MEDIA = Path(__file__).parent / "media"

@@ -15,7 +15,7 @@ import soundfile
 
 from recipes.command import exit_code
 from samptag import AudioError
-from samptag.audio import SUFFIXES, open_audio
+from samptag.audio.decode import SUFFIXES, open_audio
 from samptag.files import atomic_write
 
 RATE = 22_050

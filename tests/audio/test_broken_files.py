@@ -12,7 +12,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from samptag.audio import open_audio
+from samptag.audio.decode import open_audio
 from samptag.errors import AudioError
 
 
@@ -224,7 +224,7 @@ import sys
 if sys.argv[2] == "quiet":
     from samptag.cli.output import silence_codecs
     silenced = silence_codecs()
-from samptag.audio import open_audio
+from samptag.audio.decode import open_audio
 with open_audio(sys.argv[1], sample_rate=22050) as stream:
     n = sum(map(len, stream))
 print("python speaks", file=sys.stderr)

@@ -14,7 +14,7 @@ import pytest
 import resampy
 import soundfile
 
-from samptag.audio import SUFFIXES, open_audio
+from samptag.audio.decode import SUFFIXES, open_audio
 from samptag.audio.resample import resample
 from samptag.errors import AudioError
 
@@ -286,7 +286,7 @@ def test_suffixes_cover_the_clips_and_are_lower_case(media):
 
 def test_opening_imports_no_pyav_for_what_libsndfile_reads(demo_clip):
     code = (
-        "import sys\nfrom samptag.audio import open_audio\n"
+        "import sys\nfrom samptag.audio.decode import open_audio\n"
         f"with open_audio({str(demo_clip)!r}, sample_rate=16000) as s: n = sum(map(len, s))\n"
         "print(n, sorted({'av', 'torch', 'numba', 'resampy', 'scipy'} & set(sys.modules)))\n"
     )

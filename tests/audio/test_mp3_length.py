@@ -1,7 +1,7 @@
 import pytest
 from dataset_makers import FULL_CLIP_SAMPLES, MEDIA, mtat_clip
 
-from samptag.audio import open_audio
+from samptag.audio.decode import open_audio
 from samptag.audio.headers import mp3_seconds
 
 FRAME_SECONDS = 576 / 16_000

@@ -120,7 +120,7 @@ def test_too_many_phases_share_a_small_bank(waveform):
 def test_resampling_does_not_import_numba_or_resampy():
     code = (
         "import sys, numpy as np\n"
-        "from samptag.audio import resample\n"
+        "from samptag.audio.resample import resample\n"
         "resample(np.ones(5000, dtype=np.float32), 44100, 22050)\n"
         "print(sorted({'numba', 'resampy', 'scipy', 'torch', 'av'} & set(sys.modules)))\n"
     )

@@ -11,8 +11,7 @@ import pytest
 import soundfile
 from dataset_makers import MEDIA, SET, copy_songs
 
-from samptag.audio import open_audio
-from samptag.audio.decode import to_int16
+from samptag.audio.decode import open_audio, to_int16
 from samptag.data.cache import build_cache
 from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError

@@ -4,7 +4,7 @@ import shutil
 import pytest
 from dataset_makers import SET, copy_songs, make_manifest
 
-from samptag.audio import open_audio
+from samptag.audio.decode import open_audio
 from samptag.data.check import survey
 from samptag.data.formats import open_dataset
 
