@@ -23,8 +23,11 @@ ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "
 split's rule; unlisted: present but not listed; left-out: rows and columns that are set aside; split: a split that is
 empty or not of its published size; tag: a tag without positives."""
 
-_USUAL_WORDS: dict[ProblemKind, str] = {"missing": "listed but missing", "unlisted": "present but not listed"}
-_USUAL_WORDS |= {"unreadable": "holds no audio (0 bytes)"}
+_USUAL_WORDS: dict[ProblemKind, str] = {
+    "missing": "listed but missing",
+    "unlisted": "present but not listed",
+    "unreadable": "holds no audio (0 bytes)",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -36,8 +36,12 @@ LEAST = 1e-20
 _COUNTER = "num_batches_tracked"
 
 _BLOCKS: dict[Layout, Block] = {"sota-sample": "plain", "sota-se": "won-rese"}
-_ARCHITECTURES: dict[Layout, Architecture] = {"sota-fcn": "won-fcn", "sota-musicnn": "won-musicnn"}
-_ARCHITECTURES |= {"tf-musicnn": "musicnn", "tf-vgg": "vgg"}
+_ARCHITECTURES: dict[Layout, Architecture] = {
+    "sota-fcn": "won-fcn",
+    "sota-musicnn": "won-musicnn",
+    "tf-musicnn": "musicnn",
+    "tf-vgg": "vgg",
+}
 # Their module inside a layer -> ours.
 _PLAIN_LAYER = {"conv": "conv", "bn": "bn"}
 _SE_LAYER = {"conv_1": "conv1", "bn_1": "bn1", "conv_2": "conv2", "bn_2": "bn2"}
