@@ -95,9 +95,9 @@ class Tagger:
                 raise UsageError(f"{name} must be at least 1, not {number}")
         self.device = choose_device(device, seconds=expected_seconds)
         model = loaded if isinstance(loaded, Weights) else loaded.model
+        expected = None if expected_seconds is None else expected_seconds * self.sample_rate / self.hop
         with _memory_of(self.device):
-            expected = None if expected_seconds is None else expected_seconds * self.sample_rate / self.hop
-        self._predictor = Predictor(model, device=self.device, batch_size=batch_size, expected_segments=expected)
+            self._predictor = Predictor(model, device=self.device, batch_size=batch_size, expected_segments=expected)
         self.jobs = jobs or _default_jobs(self.device)
 
     @classmethod

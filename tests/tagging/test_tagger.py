@@ -108,6 +108,15 @@ def test_out_of_memory_says_what_to_do(tiny_model, demo_clip, monkeypatch, devic
         list(tagger.tag_many([demo_clip]))
 
 
+def test_a_model_that_does_not_fit_says_so_too(tiny_model, monkeypatch):
+    def greedy(*arguments, **options):
+        np.empty(1 << 50)
+
+    monkeypatch.setattr("samptag.tagging.tagger.Predictor", greedy)
+    with pytest.raises(DeviceError, match="out of memory on cpu; OMP_NUM_THREADS=1"):
+        Tagger(tiny_model, device="cpu")
+
+
 def test_leaving_in_the_middle_leaves_no_threads(tagger, demo_clip):
     results = tagger.tag_many([demo_clip] * 50)
     next(results)
