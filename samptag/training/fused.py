@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samptag.core.model import Convolution, MelFrontEnd, SampleCNN
+from samptag.core.model import Convolution, FrameConvolution, MelFrontEnd, SampleCNN
 from samptag.engine.torch_model import folded_filters
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes, synchronise_norms
@@ -47,11 +47,11 @@ Moments = tuple[int, Tensor, Tensor]
 PIECE_BYTES = 2 << 20
 
 
-@dataclass
 class Buffers:
     """Memory kept from step to step, by name: fetching 300 MB of fresh pages a layer took a tenth of a step."""
 
-    _kept: dict[str, Tensor] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
 
     def get(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
         """A contiguous tensor of this shape; what it holds is left over from anything."""
@@ -70,7 +70,7 @@ class Buffers:
 
 
 class Workers:
-    """A fixed number of threads; None: as many as PyTorch uses for one operation."""
+    """As many threads as PyTorch uses for one operation, or `n_threads`."""
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads or torch.get_num_threads()
@@ -79,12 +79,8 @@ class Workers:
 
     def run(self, work: Callable[[int], T], n_parts: int) -> list[T]:
         """``[work(0), ..., work(n_parts - 1)]``, each in a thread, without gradients; at most one part a thread."""
-
-        def part(number: int) -> T:
-            with torch.no_grad():
-                return work(number)
-
-        return [part(0)] if n_parts == 1 else list(self._pool.map(part, range(n_parts)))
+        work = torch.no_grad()(work)
+        return [work(0)] if n_parts == 1 else list(self._pool.map(work, range(n_parts)))
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:
@@ -102,16 +98,6 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """How a layer goes over its input, (batch, rows, channels)."""
-
-    kernel: int  # rows a filter sees
-    hop: int  # rows from one frame to the next
-    phases: int  # frames to a maximum
-    out_pads: tuple[int, int] = (0, 0)  # rows of zeros around the output, for the next layer's 'same' convolution
-
-
-@dataclass(frozen=True)
 class Piece:
     """Segments `first` to `last`, pooled rows `start` to `stop` of each."""
 
@@ -125,9 +111,13 @@ class Piece:
         """How many rows it has over all its segments."""
         return (self.last - self.first) * (self.stop - self.start)
 
+    def inside(self, tensor: Tensor, pad: int = 0) -> Tensor:
+        """Its rows of a (batch, rows, out) tensor with `pad` rows before the first, as a (segments, rows, out) view."""
+        return tensor[self.first : self.last, pad + self.start : pad + self.stop]
+
     def of(self, tensor: Tensor) -> Tensor:
         """Its rows of a contiguous (batch, rows, out) tensor, as a (rows, out) view."""
-        return tensor[self.first : self.last, self.start : self.stop].view(-1, tensor.shape[2])
+        return self.inside(tensor).view(-1, tensor.shape[2])
 
 
 def cut(first: int, last: int, rows: int, limit: int) -> list[Piece]:
@@ -140,7 +130,7 @@ def cut(first: int, last: int, rows: int, limit: int) -> list[Piece]:
 
 
 def _moments(values: Tensor, dtype: torch.dtype) -> Moments:
-    """Count, mean and sum of squared deviations of the columns of `values`, added up in `dtype`.
+    """The moments of the columns of `values`, added up in `dtype`.
 
     ``var_mean`` over the first dimension took 60 times as long (measured).
     """
@@ -168,28 +158,31 @@ def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tenso
 
 
 class FusedLayer:
-    """One convolution + batch norm + max-pooling + ReLU, trained in place of the modules that own the parameters.
+    """One convolution + batch norm + max-pooling + ReLU, trained in place of the modules of `block`, a `PlainBlock`.
 
-    Only one backward pass may follow each forward pass, and no second forward pass may come between them. `block` has a
-    convolution ``conv``, with ``weight`` (out, in, kernel) and ``bias`` (out,), and its batch norm ``bn``, whose
-    running statistics are updated as PyTorch does; `reduce` makes the batch statistics those of all processes together.
-    `precision` is that of its products, of what it gives and of the gradients that go through it; statistics and the
-    gradients of the parameters have the parameters' own. A `frozen` layer is not trained: it normalises by its running
-    statistics, and no gradient goes through it.
+    Only one backward pass may follow each forward pass, and no second forward pass may come between them. The running
+    statistics of the block are updated as PyTorch does; `reduce` makes the batch statistics those of all processes
+    together. `pads` are rows of zeros around the output, for the next layer's 'same' convolution. `precision` is that
+    of its products, of what it gives and of the gradients that go through it; statistics and the gradients of the
+    parameters have the parameters' own. A `frozen` layer is not trained: it normalises by its running statistics, and
+    no gradient goes through it.
     """
 
     def __init__(
         self,
         block: Any,
-        geometry: Geometry,
+        pads: tuple[int, int] = (0, 0),
         *,
         workers: Workers,
         precision: torch.dtype,
-        reduce: Reduce | None = None,
+        reduce: Reduce | None,
         frozen: bool = False,
     ) -> None:
-        self.convolution, self.norm, self.geometry = block.conv, block.bn, geometry
+        self.convolution, self.norm, self.pads = block.conv, block.bn, pads
         self.workers, self.reduce, self.precision, self.frozen = workers, reduce, precision, frozen
+        self.kernel: int = block.conv.weight.shape[2]  # rows of the input that a filter sees
+        self.hop = block.conv.stride if isinstance(block.conv, FrameConvolution) else 1  # from one frame to the next
+        self.phases: int = block.pool_length  # frames to a maximum
         self.buffers = Buffers()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -206,219 +199,186 @@ class FusedLayer:
         filters, bias = folded_filters(self.convolution, self.norm)
         bias = bias.to(x.dtype)
         columns = filters.transpose(1, 2).reshape(len(filters), -1).t().contiguous().to(x.dtype)
-        g, (left, right), rows = self.geometry, self.geometry.out_pads, self.pooled_rows(x.shape[1])
-        out = self.buffers.zeros_at_first("out", len(x), left + rows + right, len(filters), dtype=x.dtype)
-        shares = self.shares(len(x), rows, len(filters))
+        out, shares = self.output(x, len(filters)), self.shares(x, len(filters))
 
         def compute(part: int) -> None:
             scratch = self.workers.scratch[part]
             for piece in shares[part]:
                 best, other = (scratch.get(name, piece.rows, len(filters), dtype=x.dtype) for name in ("best", "other"))
-                for phase in range(g.phases):
-                    a = self.matrix(x, phase, piece)
-                    torch.mm(a.reshape(-1, a.shape[2]), columns, out=other if phase else best)
+                for phase in range(self.phases):
+                    torch.mm(self.matrix(x, phase, piece).flatten(0, 1), columns, out=other if phase else best)
                     if phase:
                         torch.maximum(best, other, out=best)
-                inner = out[piece.first : piece.last, left + piece.start : left + piece.stop]
+                inner = piece.inside(out, self.pads[0])
                 inner.copy_(best.add_(bias).relu_().view(inner.shape))
 
         self.workers.run(compute, len(shares))
         return out
 
-    def pooled_rows(self, rows: int) -> int:
-        """Rows of the output, without pads, for `rows` rows of input."""
-        g = self.geometry
-        return ((rows - g.kernel) // g.hop + 1) // g.phases
+    def pooled_rows(self, x: Tensor) -> int:
+        """Rows of the output, without pads, for the input `x`."""
+        return ((x.shape[1] - self.kernel) // self.hop + 1) // self.phases
+
+    def output(self, x: Tensor, n_out: int) -> Tensor:
+        """The buffer of the output for the input `x`, with zeros in its pads."""
+        rows = self.pads[0] + self.pooled_rows(x) + self.pads[1]
+        return self.buffers.zeros_at_first("out", len(x), rows, n_out, dtype=x.dtype)
 
     def matrix(self, x: Tensor, phase: int, piece: Piece) -> Tensor:
         """The input rows of one phase's product, (segments, rows, kernel * channels): a view of `x`."""
-        g = self.geometry
         rows, channels = x.shape[1:]
-        step = g.phases * g.hop * channels
+        step = self.phases * self.hop * channels
         return x.as_strided(
-            (piece.last - piece.first, piece.stop - piece.start, g.kernel * channels),
+            (piece.last - piece.first, piece.stop - piece.start, self.kernel * channels),
             (rows * channels, step, 1),
-            piece.first * rows * channels + phase * g.hop * channels + piece.start * step,
+            piece.first * rows * channels + phase * self.hop * channels + piece.start * step,
         )
 
-    def shares(self, batch: int, rows: int, n_out: int) -> list[list[Piece]]:
+    def shares(self, x: Tensor, n_out: int) -> list[list[Piece]]:
         """The pieces of every worker: whole segments, so that no two of them write to the same row."""
-        n = min(self.workers.n_threads, batch)
-        bounds = [batch * i // n for i in range(n + 1)]
-        limit = max(1, PIECE_BYTES // (self.precision.itemsize * n_out * self.geometry.phases))
-        return [cut(first, last, rows, limit) for first, last in pairwise(bounds)]
-
-
-@dataclass
-class _Saved:
-    """What the backward pass needs of the forward pass."""
-
-    x: Tensor
-    filters: Tensor  # (out, kernel * in), with gamma's sign
-    sign: Tensor
-    gamma: Tensor  # without it
-    results: Tensor  # (rows of all pieces one after another; in each piece phase by phase, out)
-    pooled: Tensor  # (batch, rows, out)
-    out: Tensor
-    shares: list[list[Piece]]
-    mean: Tensor
-    variance: Tensor
-    count: float
-    eps: float
-
-    def result(self, piece: Piece) -> Tensor:
-        """What the convolution gave for a piece, (phases, rows, out)."""
-        rows = self.pooled.shape[1]
-        phases = len(self.results) // (len(self.pooled) * rows)
-        first = phases * (piece.first * rows + piece.start)
-        return self.results[first : first + phases * piece.rows].view(phases, piece.rows, -1)
-
-    def normalise(self, x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> None:
-        """``(x - mean) * inverse deviation * weight + bias``, computed in the precision of the statistics."""
-        unused = weight.new_empty(0)
-        torch.ops.aten.native_batch_norm.out(
-            x, weight, bias, self.mean, self.variance, False, 0.0, self.eps,
-            out=out, save_mean=unused, save_invstd=unused,
-        )  # fmt: skip
+        n = min(self.workers.n_threads, len(x))
+        bounds = [len(x) * i // n for i in range(n + 1)]
+        limit = max(1, PIECE_BYTES // (self.precision.itemsize * n_out * self.phases))
+        return [cut(first, last, self.pooled_rows(x), limit) for first, last in pairwise(bounds)]
 
 
 class _Fused(torch.autograd.Function):
-    """The arithmetic of `FusedLayer`."""
+    """`_Pass` as PyTorch's autograd calls it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, layer: FusedLayer) -> Tensor:
-        g, buffers = layer.geometry, layer.buffers
-        batch, n_out, rows = len(x), len(weight), layer.pooled_rows(x.shape[1])
-        sign = torch.where(gamma < 0, -1.0, 1.0)
-        left, right = g.out_pads
-        results = buffers.get("results", g.phases * batch * rows, n_out, dtype=x.dtype)
-        saved = _Saved(
-            x=x,
-            filters=(weight * sign[:, None, None]).transpose(1, 2).reshape(n_out, -1),
-            sign=sign,
-            gamma=gamma.abs(),
-            results=results,
-            pooled=buffers.get("pooled", batch, rows, n_out, dtype=x.dtype)
-            if g.phases > 1
-            else results.view(batch, rows, n_out),
-            out=buffers.zeros_at_first("out", batch, left + rows + right, n_out, dtype=x.dtype),
-            shares=layer.shares(batch, rows, n_out),
-            mean=beta,
-            variance=beta,
-            count=0.0,
-            eps=layer.norm.eps,
-        )
-        found = layer.workers.run(lambda part: _convolve(layer, saved, part), len(saved.shares))
-        saved.mean, saved.variance, saved.count = _combine([m for share in found for m in share], layer.reduce)
-        _update_running(layer, saved.mean * sign, saved.variance, saved.count)
-        layer.workers.run(lambda part: _activate(layer, saved, beta, part), len(saved.shares))
-        ctx.layer, ctx.saved = layer, saved
-        return saved.out.view_as(saved.out)
+        ctx.passed = _Pass(layer, x, weight, gamma, beta)
+        out: Tensor = ctx.passed.out
+        return out.view_as(out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        layer: FusedLayer = ctx.layer
-        saved: _Saved = ctx.saved
-        ctx.saved = None
-        buffers, n_parts, n_out = layer.buffers, len(saved.shares), grad.shape[2]
-        active = buffers.get("active", *saved.pooled.shape, dtype=grad.dtype)
-        sums = torch.stack(layer.workers.run(lambda part: _sums(layer, saved, grad, active, part), n_parts)).sum(0)
-        grad_gamma, grad_beta = (sums[1] * saved.sign).to(saved.mean.dtype), sums[0].to(saved.mean.dtype)
-        if layer.reduce is not None:
-            layer.reduce(sums)
+        passed: _Pass = ctx.passed
+        ctx.passed = None
+        return *passed.backward(grad, of_input=ctx.needs_input_grad[0]), None
+
+
+class _Pass:
+    """The arithmetic of `FusedLayer`: a forward pass, whose output is `out`, and the backward pass that follows it."""
+
+    def __init__(self, layer: FusedLayer, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor) -> None:
+        n_out, rows = len(weight), layer.pooled_rows(x)
+        self.layer, self.x, self.norm = layer, x, layer.norm
+        self.sign, self.gamma, self.beta = torch.where(gamma < 0, -1.0, 1.0), gamma.abs(), beta
+        # (out, kernel * in), with gamma's sign
+        self.filters = (weight * self.sign[:, None, None]).transpose(1, 2).reshape(n_out, -1)
+        # (rows of all pieces one after another, in each piece phase by phase; out)
+        self.results = layer.buffers.get("results", layer.phases * len(x) * rows, n_out, dtype=x.dtype)
+        self.pooled = self.results.view(len(x), -1, n_out)
+        if layer.phases > 1:
+            self.pooled = layer.buffers.get("pooled", len(x), rows, n_out, dtype=x.dtype)
+        self.out, self.shares = layer.output(x, n_out), layer.shares(x, n_out)
+        found = self._run(self._convolve)
+        self.mean, self.variance, self.count = _combine([m for share in found for m in share], layer.reduce)
+        self._update_running()
+        self._run(self._activate)
+
+    def backward(self, grad: Tensor, *, of_input: bool) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+        """The gradients of the input, if asked for, the weights, gamma and beta."""
+        buffers, dtype = self.layer.buffers, self.mean.dtype
+        active = buffers.get("active", *self.pooled.shape, dtype=grad.dtype)
+        sums = torch.stack(self._run(partial(self._sums, grad, active))).sum(0)
+        grad_gamma, grad_beta = (sums[1] * self.sign).to(dtype), sums[0].to(dtype)
+        if self.layer.reduce is not None:
+            self.layer.reduce(sums)
         # the batch norm's own gradient: for every frame, scale * (gradient - mean of it - x^ * mean of x^ gradient);
         # the filters do the scaling
-        scale = saved.gamma * torch.rsqrt(saved.variance + saved.eps)
-        bias, weight = (sums / -saved.count).to(saved.mean.dtype)
-        grad_x = buffers.get("grad_x", *saved.x.shape, dtype=grad.dtype) if ctx.needs_input_grad[0] else None
-        filters = (saved.filters * scale[:, None]).to(grad.dtype)
-        found = layer.workers.run(
-            lambda part: _backpropagate(layer, saved, active, (weight, bias), filters, grad_x, part), n_parts
-        )
-        grad_filters = torch.stack(found).sum(0).mul_((scale * saved.sign)[:, None])
-        grad_weight = grad_filters.view(n_out, layer.geometry.kernel, -1).transpose(1, 2)
-        return grad_x, grad_weight, grad_gamma, grad_beta, None
+        scale = self.gamma * torch.rsqrt(self.variance + self.norm.eps)
+        bias, weight = (sums / -self.count).to(dtype)
+        grad_x = buffers.get("grad_x", *self.x.shape, dtype=grad.dtype) if of_input else None
+        filters = (self.filters * scale[:, None]).to(grad.dtype)
+        found = self._run(partial(self._backpropagate, active, (weight, bias), filters, grad_x))
+        grad_filters = torch.stack(found).sum(0).mul_((scale * self.sign)[:, None])
+        grad_weight = grad_filters.view(len(filters), self.layer.kernel, -1).transpose(1, 2)
+        return grad_x, grad_weight, grad_gamma, grad_beta
 
+    def _run(self, work: Callable[[int], T]) -> list[T]:
+        return self.layer.workers.run(work, len(self.shares))
 
-def _convolve(layer: FusedLayer, saved: _Saved, part: int) -> list[Moments]:
-    """Fill in the convolution and its pooled values for one worker's segments; the moments of each piece."""
-    found = []
-    columns = saved.filters.to(saved.x.dtype).t()
-    for piece in saved.shares[part]:
-        result = saved.result(piece)
-        for phase in range(layer.geometry.phases):
-            a = layer.matrix(saved.x, phase, piece)
-            torch.mm(a.reshape(-1, a.shape[2]), columns, out=result[phase])
-        found.append(_moments(result.view(-1, result.shape[2]), saved.filters.dtype))
-        best = piece.of(saved.pooled)
-        for phase in range(1, layer.geometry.phases):
-            torch.maximum(result[0] if phase == 1 else best, result[phase], out=best)
-    return found
+    def _result(self, piece: Piece) -> Tensor:
+        """What the convolution gave for a piece, (phases, rows, out)."""
+        phases = self.layer.phases
+        first = phases * (piece.first * self.pooled.shape[1] + piece.start)
+        return self.results[first : first + phases * piece.rows].view(phases, piece.rows, -1)
 
-
-def _activate(layer: FusedLayer, saved: _Saved, beta: Tensor, part: int) -> None:
-    """Fill in the normalised, rectified output for one worker's segments."""
-    left = layer.geometry.out_pads[0]
-    for piece in saved.shares[part]:
-        best = piece.of(saved.pooled)
-        normalised = layer.workers.scratch[part].get("scratch", *best.shape, dtype=best.dtype)
-        saved.normalise(best, saved.gamma, beta, out=normalised)
-        inner = saved.out[piece.first : piece.last, left + piece.start : left + piece.stop]
-        torch.clamp_min(normalised.view(inner.shape), 0, out=inner)
-
-
-def _sums(layer: FusedLayer, saved: _Saved, grad: Tensor, active: Tensor, part: int) -> Tensor:
-    """Fill in the gradient where ReLU let through; its sum and its sum times normalised values, (2, out) float64."""
-    left = layer.geometry.out_pads[0]
-    sums = torch.zeros(2, grad.shape[2], dtype=torch.float64)
-    inverse_deviation = torch.rsqrt(saved.variance + saved.eps)
-    for piece in saved.shares[part]:
-        where = slice(piece.first, piece.last), slice(left + piece.start, left + piece.stop)
-        inside = active[piece.first : piece.last, piece.start : piece.stop]
-        torch.ops.aten.threshold_backward.grad_input(grad[where], saved.out[where], 0, grad_input=inside)
-        _, products, plain = torch.ops.aten.native_batch_norm_backward(
-            piece.of(active), piece.of(saved.pooled), inverse_deviation, None, None,
-            saved.mean, inverse_deviation, True, saved.eps, [False, True, True],
+    def _normalise(self, x: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor) -> None:
+        """``(x - mean) * inverse deviation * weight + bias``, computed in the precision of the statistics."""
+        unused = weight.new_empty(0)
+        torch.ops.aten.native_batch_norm.out(
+            x, weight, bias, self.mean, self.variance, False, 0.0, self.norm.eps,
+            out=out, save_mean=unused, save_invstd=unused,
         )  # fmt: skip
-        sums += torch.stack([plain, products])
-    return sums
 
+    def _convolve(self, part: int) -> list[Moments]:
+        """Fill in the convolution and its pooled values for one worker's segments; the moments of each piece."""
+        found = []
+        columns = self.filters.to(self.x.dtype).t()
+        for piece in self.shares[part]:
+            result = self._result(piece)
+            for phase, values in enumerate(result):
+                torch.mm(self.layer.matrix(self.x, phase, piece).flatten(0, 1), columns, out=values)
+            found.append(_moments(result.view(-1, result.shape[2]), self.filters.dtype))
+            best = piece.of(self.pooled)
+            for phase in range(1, len(result)):
+                torch.maximum(result[0] if phase == 1 else best, result[phase], out=best)
+        return found
 
-def _backpropagate(
-    layer: FusedLayer,
-    saved: _Saved,
-    active: Tensor,
-    line: tuple[Tensor, Tensor],
-    filters: Tensor,
-    grad_x: Tensor | None,
-    part: int,
-) -> Tensor:
-    """The gradient of the filters from one worker's segments; fill in the input's gradient. Uses up the results."""
-    scratch, pieces = layer.workers.scratch[part], saved.shares[part]
-    grad_filters = torch.zeros_like(saved.filters)
-    product = scratch.get("product", *filters.shape, dtype=filters.dtype)
-    if grad_x is not None:
-        grad_x[pieces[0].first : pieces[-1].last].zero_()
-    for piece in pieces:
-        result = saved.result(piece)
-        _route(piece.of(active), result, lambda frames: saved.normalise(frames, *line, out=frames), scratch)
-        for phase, gradient in enumerate(result):
-            a = layer.matrix(saved.x, phase, piece)
-            torch.mm(gradient.t(), a.reshape(-1, a.shape[2]), out=product)
-            grad_filters.add_(product)
-            if grad_x is not None:
-                _add_product(layer.matrix(grad_x, phase, piece), gradient, filters)
-    return grad_filters
+    def _update_running(self) -> None:
+        """Move the running statistics as PyTorch's batch norm does, with the bias that the products left out."""
+        norm = self.norm
+        with torch.no_grad():
+            norm.running_mean.lerp_(self.mean * self.sign + self.layer.convolution.bias, norm.momentum)
+            norm.running_var.lerp_(self.variance * (self.count / max(self.count - 1, 1)), norm.momentum)
+            norm.num_batches_tracked += 1
 
+    def _activate(self, part: int) -> None:
+        """Fill in the normalised, rectified output for one worker's segments."""
+        for piece in self.shares[part]:
+            best = piece.of(self.pooled)
+            normalised = self.layer.workers.scratch[part].get("scratch", *best.shape, dtype=best.dtype)
+            self._normalise(best, self.gamma, self.beta, out=normalised)
+            inner = piece.inside(self.out, self.layer.pads[0])
+            torch.clamp_min(normalised.view(inner.shape), 0, out=inner)
 
-def _update_running(layer: FusedLayer, mean: Tensor, variance: Tensor, count: float) -> None:
-    """Move the running statistics as PyTorch's batch norm does, with the bias that the products left out."""
-    norm = layer.norm
-    with torch.no_grad():
-        norm.running_mean.lerp_(mean + layer.convolution.bias, norm.momentum)
-        norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum)
-        norm.num_batches_tracked += 1
+    def _sums(self, grad: Tensor, active: Tensor, part: int) -> Tensor:
+        """Fill in the gradient where ReLU let through; its sum, and that times normalised values, (2, out) float64."""
+        left, epsilon = self.layer.pads[0], self.norm.eps
+        sums = torch.zeros(2, grad.shape[2], dtype=torch.float64)
+        inverse_deviation = torch.rsqrt(self.variance + epsilon)
+        for piece in self.shares[part]:
+            where = piece.inside(grad, left), piece.inside(self.out, left)
+            torch.ops.aten.threshold_backward.grad_input(*where, 0, grad_input=piece.inside(active))
+            _, products, plain = torch.ops.aten.native_batch_norm_backward(
+                piece.of(active), piece.of(self.pooled), inverse_deviation, None, None,
+                self.mean, inverse_deviation, True, epsilon, [False, True, True],
+            )  # fmt: skip
+            sums += torch.stack([plain, products])
+        return sums
+
+    def _backpropagate(
+        self, active: Tensor, line: tuple[Tensor, Tensor], filters: Tensor, grad_x: Tensor | None, part: int
+    ) -> Tensor:
+        """The gradient of the filters from one worker's segments; fill in the input's. Uses up the results."""
+        scratch, pieces = self.layer.workers.scratch[part], self.shares[part]
+        grad_filters = torch.zeros_like(self.filters)
+        product = scratch.get("product", *filters.shape, dtype=filters.dtype)
+        if grad_x is not None:
+            grad_x[pieces[0].first : pieces[-1].last].zero_()
+        for piece in pieces:
+            result = self._result(piece)
+            _route(piece.of(active), result, lambda frames: self._normalise(frames, *line, out=frames), scratch)
+            for phase, gradient in enumerate(result):
+                torch.mm(gradient.t(), self.layer.matrix(self.x, phase, piece).flatten(0, 1), out=product)
+                grad_filters.add_(product)
+                if grad_x is not None:
+                    _add_product(self.layer.matrix(grad_x, phase, piece), gradient, filters)
+        return grad_filters
 
 
 def _route(grad: Tensor, result: Tensor, background: Callable[[Tensor], None], buffers: Buffers) -> None:
@@ -428,9 +388,8 @@ def _route(grad: Tensor, result: Tensor, background: Callable[[Tensor], None], b
     """
     best = [result[0]]
     for phase in range(1, len(result) - 1):
-        best.append(
-            torch.maximum(best[-1], result[phase], out=buffers.get(f"max{phase}", *grad.shape, dtype=grad.dtype))
-        )
+        buffer = buffers.get(f"max{phase}", *grad.shape, dtype=grad.dtype)
+        best.append(torch.maximum(best[-1], result[phase], out=buffer))
     for phase in range(len(result) - 1, 0, -1):
         frames = result[phase]
         larger = torch.gt(frames, best[phase - 1], out=buffers.get("scratch", *grad.shape, dtype=grad.dtype))
@@ -509,26 +468,18 @@ class FusedForward:
         frozen_modules: int | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
-        self.model = model
-        config = model.config
+        self.model, config, dtype = model, model.config, model.head.weight.dtype
         lowest: Any = model.body[0]
         self.pads: tuple[int, int] = lowest.conv.pads
         reduce = processes.add if processes.world_size > 1 else None
-        dtype = model.head.weight.dtype
-        precision = precision or dtype
-        fuse = partial(FusedLayer, workers=workers, reduce=reduce)
+        fuse = partial(FusedLayer, workers=workers, reduce=reduce, precision=precision or dtype)
         self.front = None
         if not isinstance(model.front, MelFrontEnd):
-            geometry = Geometry(config.first_filter, config.first_stride, 1, self.pads)
-            self.front = fuse(model.front, geometry, precision=precision, frozen=frozen_modules is not None)
+            self.front = fuse(model.front, self.pads, frozen=frozen_modules is not None)
         # What squeeze and excitation multiplies must not be padded yet, nor what leaves the body.
         pads = [(0, 0) if config.block == "se" or i == config.n - 1 else self.pads for i in range(config.n)]
-        geometries = [Geometry(config.m, 1, config.m, pad) for pad in pads]
-        self.body = [
-            fuse(block, geometry, precision=precision, frozen=number < (frozen_modules or 0))
-            for number, (block, geometry) in enumerate(zip(model.body, geometries, strict=True))
-        ]
-        self.top = None if model.top is None else fuse(model.top, Geometry(1, 1, 1), precision=dtype)
+        self.body = [fuse(model.body[i], pads[i], frozen=i < (frozen_modules or 0)) for i in range(config.n)]
+        self.top = None if model.top is None else fuse(model.top, precision=dtype)
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """The logits, (batch, n_tags)."""
