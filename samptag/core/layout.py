@@ -1,8 +1,7 @@
 """The layers of a network as data: what they are called in a weights file, and their shapes; no torch.
 
-The torch module, the shapes that a weights file must have and the matrix products of the CPU engine are all built from
-this one description. A new block is a class here, a module in `samptag.core.model`, and, if it is to be fast on a CPU,
-a form in `samptag.engine.cpu`; without that, it is computed by torch.
+A new block is a class here, a module in `samptag.core.model`, and, if it is to be fast on a CPU, a form in
+`samptag.engine.cpu`; without that, it is computed by torch.
 """
 
 from __future__ import annotations
@@ -98,9 +97,21 @@ class Layout:
     hidden: Dense | None
     head: Dense
 
+    def layers(self) -> list[Convolution | Dense]:
+        """Every layer that has weights."""
+        return list(_layers(self))
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by its name; those that end in ``num_batches_tracked`` are integers."""
-        return dict(_shapes(self))
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in self.layers():
+            kernel = (layer.kernel,) if isinstance(layer, Convolution) else ()
+            shapes |= {f"{layer.name}.weight": (layer.n_out, layer.n_in, *kernel), f"{layer.name}.bias": (layer.n_out,)}
+            if layer.norm is not None:
+                kept = ("weight", "bias", "running_mean", "running_var")
+                shapes |= {f"{layer.norm}.{name}": (layer.n_out,) for name in kept}
+                shapes[f"{layer.norm}.num_batches_tracked"] = ()
+        return shapes
 
 
 def layout(config: ModelConfig) -> Layout:
@@ -111,16 +122,12 @@ def layout(config: ModelConfig) -> Layout:
     >>> layout(ModelConfig()).shapes()["head.weight"]
     (50, 512)
     """
-    widths = (config.front_channels, *config.channels)
-    body = tuple(
-        _block(f"body.{i}", n_in, n_out, config.m, config=config, pool=config.m)
-        for i, (n_in, n_out) in enumerate(pairwise(widths))
-    )
+    widths = enumerate(pairwise((config.front_channels, *config.channels)))
     size = config.embedding_size
     has_hidden = config.multi_level or config.block == "won-rese"
     return Layout(
         front=_front(config),
-        body=body,
+        body=tuple(_block(f"body.{i}", n_in, n_out, config.m, config) for i, (n_in, n_out) in widths),
         top=None if config.multi_level else _top(config),
         hidden=Dense("hidden.linear", "hidden.bn", size, size) if has_hidden else None,
         head=Dense("head", None, size, config.n_tags),
@@ -132,49 +139,49 @@ def _front(config: ModelConfig) -> Block | Mel:
         return Mel()
     n_out = config.front_channels
 
-    def frames(name: str, norm: str) -> Convolution:
-        return Convolution(name, norm, 1, n_out, config.first_filter, config.first_stride, config.front_pads, True)
+    def frames(name: str) -> Convolution:
+        geometry = (config.first_filter, config.first_stride, config.front_pads)
+        return Convolution(name, _norm(name), 1, n_out, *geometry, of_waveform=True)
 
     if config.block != "won-rese":
-        return Plain(frames("front.conv", "front.bn"), 1, None)
-    return Residual(
-        frames("front.conv1", "front.bn1"),
-        _same("front.conv2", "front.bn2", n_out, n_out, config.first_filter, config),
-        _excitation("front.se", n_out, WON_EXCITATION_RATIO),
-        frames("front.shortcut.conv", "front.shortcut.bn"),
-        1,
-        0.0,
-    )
+        return Plain(frames("front.conv"), 1, None)
+    second = _same("front.conv2", n_out, n_out, config.first_filter, config)
+    excitation = _excitation("front.se", n_out, WON_EXCITATION_RATIO)
+    return Residual(frames("front.conv1"), second, excitation, frames("front.shortcut.conv"), 1, 0.0)
 
 
 def _top(config: ModelConfig) -> Block:
     n_out = config.channels[-1]
     if config.block == "won-rese":
-        return _block("top", n_out, n_out, 1, config=config, pool=1)
-    return Plain(_same("top.conv", "top.bn", n_out, n_out, 1, config), 1, None)
+        return _block("top", n_out, n_out, 1, config)
+    return Plain(_same("top.conv", n_out, n_out, 1, config), 1, None)
 
 
-def _block(name: str, n_in: int, n_out: int, kernel: int, *, config: ModelConfig, pool: int) -> Block:
-    if config.block in ("plain", "se"):
-        excitation = _excitation(f"{name}.se", n_out, KIM_EXCITATION_RATIO) if config.block == "se" else None
-        return Plain(_same(f"{name}.conv", f"{name}.bn", n_in, n_out, kernel, config), pool, excitation)
+def _block(name: str, n_in: int, n_out: int, m: int, config: ModelConfig) -> Block:
+    """A block of the config's kind, with `m` for its kernel and its pool."""
     won = config.block == "won-rese"
-    ratio = WON_EXCITATION_RATIO if won else KIM_EXCITATION_RATIO
+    excitation = _excitation(f"{name}.se", n_out, WON_EXCITATION_RATIO if won else KIM_EXCITATION_RATIO)
+    if config.block in ("plain", "se"):
+        return Plain(_same(f"{name}.conv", n_in, n_out, m, config), m, excitation if config.block == "se" else None)
+    # Won's shortcut has the block's own kernel, Kim's has kernel 1.
+    shortcut = _same(f"{name}.shortcut.conv", n_in, n_out, m if won else 1, config)
     return Residual(
-        _same(f"{name}.conv1", f"{name}.bn1", n_in, n_out, kernel, config),
-        _same(f"{name}.conv2", f"{name}.bn2", n_out, n_out, kernel, config),
-        _excitation(f"{name}.se", n_out, ratio) if config.block != "res" else None,
-        # Won's shortcut has the block's own kernel, Kim's has kernel 1.
-        _same(f"{name}.shortcut.conv", f"{name}.shortcut.bn", n_in, n_out, kernel if won else 1, config)
-        if n_in != n_out
-        else None,
-        pool,
+        _same(f"{name}.conv1", n_in, n_out, m, config),
+        _same(f"{name}.conv2", n_out, n_out, m, config),
+        excitation if config.block != "res" else None,
+        shortcut if n_in != n_out else None,
+        m,
         0.0 if won else KIM_BLOCK_DROPOUT,
     )
 
 
-def _same(name: str, norm: str, n_in: int, n_out: int, kernel: int, config: ModelConfig) -> Convolution:
-    return Convolution(name, norm, n_in, n_out, kernel, 1, config.same_pads(kernel))
+def _norm(convolution: str) -> str:
+    """What the batch normalisation behind a convolution is called."""
+    return convolution.replace("conv", "bn")
+
+
+def _same(name: str, n_in: int, n_out: int, kernel: int, config: ModelConfig) -> Convolution:
+    return Convolution(name, _norm(name), n_in, n_out, kernel, 1, config.same_pads(kernel))
 
 
 def _excitation(name: str, channels: int, ratio: int) -> Excitation:
@@ -182,15 +189,10 @@ def _excitation(name: str, channels: int, ratio: int) -> Excitation:
     return Excitation(Dense(f"{name}.dense1", None, channels, wide), Dense(f"{name}.dense2", None, wide, channels))
 
 
-def _shapes(part: object) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor of a layer, or of all layers inside `part`."""
+def _layers(part: object) -> Iterator[Convolution | Dense]:
+    """`part` itself, or the layers inside it."""
     if isinstance(part, Convolution | Dense):
-        yield f"{part.name}.weight", (part.n_out, part.n_in, *((part.kernel,) if isinstance(part, Convolution) else ()))
-        yield f"{part.name}.bias", (part.n_out,)
-        if part.norm is not None:
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                yield f"{part.norm}.{name}", (part.n_out,)
-            yield f"{part.norm}.num_batches_tracked", ()
+        yield part
     elif isinstance(part, tuple) or is_dataclass(part):
         for each in part if isinstance(part, tuple) else vars(part).values():
-            yield from _shapes(each)
+            yield from _layers(each)

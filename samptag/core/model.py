@@ -10,6 +10,7 @@ they are (batch, time, channels), which is what CPU and CUDA convolve fastest, a
 makes without a transposition. Weights keep the shape of a 1-D convolution, (out, in, kernel).
 """
 
+from collections import OrderedDict
 from typing import TypeAlias
 
 import torch
@@ -237,20 +238,6 @@ class PlainBlock(nn.Module):
         return x if self.se is None else self.se(x)
 
 
-class Shortcut(nn.Module):
-    """Convolution and batch normalisation beside a residual block whose input has another shape than its output."""
-
-    def __init__(self, layer: layout.Convolution, *, config: ModelConfig) -> None:
-        super().__init__()
-        self.conv = _convolution(layer)
-        self.bn = BatchNorm(layer.n_out, config)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` in the shape of the block's output."""
-        result: Tensor = self.bn(self.conv(x))
-        return result
-
-
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut, then ReLU and max-pooling."""
 
@@ -263,7 +250,10 @@ class ResidualBlock(nn.Module):
         self.conv2 = _convolution(block.second)
         self.bn2 = BatchNorm(n_out, config)
         self.se = None if block.excitation is None else SqueezeExcitation(block.excitation)
-        self.shortcut = None if block.shortcut is None else Shortcut(block.shortcut, config=config)
+        self.shortcut = None
+        if block.shortcut is not None:
+            parts = {"conv": _convolution(block.shortcut), "bn": BatchNorm(n_out, config)}
+            self.shortcut = nn.Sequential(OrderedDict(parts))
         self.pool_length = block.pool
 
     def forward(self, x: Tensor) -> Tensor:

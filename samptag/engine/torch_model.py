@@ -10,22 +10,15 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samptag.core.model import (
-    Convolution,
-    HiddenLayer,
-    Model,
-    PlainBlock,
-    ResidualBlock,
-    SampleCNN,
-    Shortcut,
-    build_model,
-)
+from samptag.core.layout import layout
+from samptag.core.model import Convolution, Model, SampleCNN, build_model
 from samptag.engine.cpu import folded
 
 # Segments in one pass. On the CPU one is best, because its activations stay in the cache (Conv2d of height one,
@@ -171,19 +164,11 @@ def fold(model: Model) -> Model:
         plain = build_model(model.config)
     plain.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)
     plain.to(model.head.weight.device)
-    for module in list(plain.modules()):
-        if isinstance(module, PlainBlock | Shortcut):
-            _fold_pair(module, "conv", "bn")
-        elif isinstance(module, ResidualBlock):
-            _fold_pair(module, "conv1", "bn1")
-            _fold_pair(module, "conv2", "bn2")
-        elif isinstance(module, HiddenLayer):
-            _fold_pair(module, "linear", "bn")
+    for each in layout(plain.config).layers() if isinstance(plain, SampleCNN) else ():
+        if each.norm is not None:
+            layer: Any = plain.get_submodule(each.name)
+            norm: Any = plain.get_submodule(each.norm)
+            layer.weight, layer.bias = map(nn.Parameter, folded_filters(layer, norm))
+            block, _, name = each.norm.rpartition(".")
+            setattr(plain.get_submodule(block), name, nn.Identity())
     return plain.eval().requires_grad_(False)
-
-
-def _fold_pair(module: nn.Module, layer_name: str, norm_name: str) -> None:
-    layer = getattr(module, layer_name)
-    weight, bias = folded_filters(layer, getattr(module, norm_name))
-    layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
-    setattr(module, norm_name, nn.Identity())

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TypeAlias
 
@@ -61,10 +61,9 @@ class Segments:
 def consecutive_segments(
     cache: AudioCache, clips: Places, *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
-    """The segments of `clips` end to end, clip after clip, the same ones every time.
+    """The segments of `clips`, places in the cache, end to end; of each clip at most `per_clip`, evenly spaced.
 
-    `clips` are places in the cache, (n,), each of a clip with at least one sample; the cache has the sample rate of
-    `model`. Of each clip there are at most `per_clip`, evenly spaced.
+    Every clip has at least one sample; the cache has the sample rate of `model`.
     """
     counts = paper_counts(cache.lengths[clips], length=model.input_length, sample_rate=model.sample_rate)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
@@ -85,15 +84,15 @@ def _starts(
     every: Segments, cache: AudioCache, clips: Places, *, how: str, width: int, rng: np.random.Generator
 ) -> Places:
     """Where the segments of an epoch start, as `Recipe.segments` says: every one stays inside its clip."""
-    starts, first = every.starts, cache.starts[clips][every.clips]
-    room = np.maximum(cache.lengths[clips][every.clips] - width, 0)
+    starts = every.starts
+    first, room = cache.starts[clips][every.clips], np.maximum(cache.lengths[clips][every.clips] - width, 0)
     if how == "random":  # one in each of as many equal parts of the clip
         counts = np.bincount(every.clips, minlength=len(clips))
         place = (_numbered(counts) + rng.random(len(every))) / counts[every.clips]
         starts = first + np.minimum(np.floor(place * (room + 1)).astype(np.int64), room)
     elif how == "shifted":
         shifts = np.rint(rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, len(every)) * every.width).astype(np.int64)
-        starts = first + np.clip(every.starts - first + shifts, 0, room)
+        starts = first + np.clip(starts - first + shifts, 0, room)
     return starts
 
 
@@ -113,10 +112,7 @@ def _examples(clips: Places, *, each: int, rng: np.random.Generator) -> Places:
 def epoch_segments(
     cache: AudioCache, clips: Places, *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
 ) -> Segments:
-    """The segments of one training epoch in their order, which depends on seed and epoch alone.
-
-    Those of an example follow one another.
-    """
+    """The segments of an epoch in their order, by seed and epoch alone; those of an example follow one another."""
     rng = np.random.default_rng([seed, epoch])
     segments = consecutive_segments(cache, clips, model=model, per_clip=recipe.segments_per_clip)
     width = recipe.augmentation.reach(model.input_length)
@@ -164,14 +160,12 @@ class ResidentSource:
     """Waveforms of segments at most `width` wide, gathered from a copy of some `clips` in the device's own memory."""
 
     def __init__(self, cache: AudioCache, clips: NDArray[np.int64], *, width: int, device: torch.device) -> None:
-        lengths = cache.lengths[clips]
+        starts, lengths = cache.starts[clips], cache.lengths[clips]
         ends = np.cumsum(lengths)
         # starts in the cache, ascending, and what has to be added to get to the copy
-        order = np.argsort(cache.starts[clips], kind="stable")
-        self._cache_starts = cache.starts[clips][order]
-        self._shifts = (ends - lengths - cache.starts[clips])[order]
-        self._samples = torch.empty(int(ends[-1]) + width, dtype=torch.int16, device=device)
-        self._samples[int(ends[-1]) :] = 0
+        order = np.argsort(starts, kind="stable")
+        self._cache_starts, self._shifts = starts[order], (ends - lengths - starts)[order]
+        self._samples = torch.zeros(int(ends[-1]) + width, dtype=torch.int16, device=device)
         for clip, end in zip(clips, ends, strict=True):
             self._samples[end - cache.lengths[clip] : end] = torch.from_numpy(cache.clip(int(clip)))
         self._steps = torch.arange(width, device=device)
@@ -236,12 +230,12 @@ class Prefetcher:
         thread = ThreadPoolExecutor(1, "samptag-batches")
         try:
             loading = deque(thread.submit(self._load, batch) for batch in self._batches[:AHEAD])
-            for number, batch in enumerate(self._batches, start=AHEAD):
+            for batch, later in zip_longest(self._batches, self._batches[AHEAD:]):
                 started = time.perf_counter()
                 waveforms = loading.popleft().result()
                 self.waited_seconds += time.perf_counter() - started
-                if number < len(self._batches):
-                    loading.append(thread.submit(self._load, self._batches[number]))
+                if later is not None:
+                    loading.append(thread.submit(self._load, later))
                 yield batch, waveforms
         finally:
             thread.shutdown(cancel_futures=True)
@@ -306,12 +300,8 @@ class Splits:
         untested = self.teachers and not self.dataset.counts()["test"]
         unusual = [problem for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
         lines = [each.message for each in unusual if not untested or (each.kind, each.path) != ("split", "test")]
-        if len(self.valid) < FEW_VALID_CLIPS:
-            lines.append(
-                f"{len(self.valid)} validation clips are few: which epoch they call the best means little, and their "
-                "figures less"
-            )
-        return tuple(lines)
+        few = "validation clips are few: which epoch they call the best means little, and their figures less"
+        return (*lines, f"{len(self.valid)} {few}") if len(self.valid) < FEW_VALID_CLIPS else tuple(lines)
 
     @property
     def short_clips(self) -> int:
@@ -336,7 +326,8 @@ def decode(
 
     A DatasetError where training or validation has no clip with sound, or training neither positives nor a teacher.
     """
-    for split in ("train", "valid"):
+    splits = ("train", "valid")
+    for split in splits:
         dataset.select(split)  # refuses an empty one, before anything is decoded
     cache = build_cache(
         dataset,
@@ -346,13 +337,12 @@ def decode(
         segment_length=model.input_length,
         progress=progress,
     )
-    kept = {}
-    for split in ("train", "valid"):
-        kept[split] = np.flatnonzero((cache.lengths > 0) & [clip.split == split for clip in dataset.clips])
-        if not len(kept[split]):
+    train, valid = (np.flatnonzero((cache.lengths > 0) & [c.split == split for c in dataset.clips]) for split in splits)
+    for split, clips in zip(splits, (train, valid), strict=True):
+        if not len(clips):
             raise DatasetError(f"{dataset.root}: no {split} clip can be decoded; {cache.report_path} says why")
-    labels = {s: np.stack([dataset.clips[place].labels for place in kept[s]]).astype(np.float32) for s in kept}
-    silent = [tag for tag, count in zip(dataset.tags, labels["train"].sum(axis=0), strict=True) if count == 0]
+    labels = [np.stack([dataset.clips[i].labels for i in clips]).astype(np.float32) for clips in (train, valid)]
+    silent = [tag for tag, count in zip(dataset.tags, labels[0].sum(axis=0), strict=True) if count == 0]
     if not teachers and len(silent) == len(dataset.tags):
         raise DatasetError(f"{dataset.root}: no training clip has any of the {len(silent)} tags")
     if not teachers and silent:
@@ -362,9 +352,9 @@ def decode(
         cache=cache,
         model=model,
         recipe=config.recipe,
-        train=kept["train"],
-        valid=kept["valid"],
-        train_labels=labels["train"],
-        valid_labels=labels["valid"],
+        train=train,
+        valid=valid,
+        train_labels=labels[0],
+        valid_labels=labels[1],
         teachers=teachers,
     )

@@ -69,14 +69,10 @@ Callback = Callable[[Event], None]
 
 
 class TrainingLog:
-    """The log of one training in its folder; every epoch is one record.
-
-    `records` are those of the epochs before a resumed training, to which the file is brought back.
-    """
+    """The log of one training in its folder, a record an epoch; brought back to `records` where one is resumed."""
 
     def __init__(self, folder: Path, *, records: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.folder = folder
-        self.records = [dict(record) for record in records]
+        self.folder, self.records = folder, [dict(record) for record in records]
         self._write()
         self._drawn, self._drawn_at = 0, -math.inf
         self._draw()
@@ -110,7 +106,7 @@ class TrainingLog:
             self._drawn, self._drawn_at = len(self.records), time.monotonic()
 
     def _write(self) -> None:
-        # Written whole each time: a kill between the log and the checkpoint then never leaves an epoch in it twice.
+        # Whole each time: a kill between the log and the checkpoint then never leaves an epoch in it twice.
         lines = "".join(json.dumps(json_record(record), ensure_ascii=False) + "\n" for record in self.records)
         path = self.folder / METRICS
         with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:

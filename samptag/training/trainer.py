@@ -1,7 +1,4 @@
-"""The training loop: epochs, steps, validations, checkpoints, and going on after any interruption.
-
-`Trainer.run` is the loop, `Stepper.step` one step of it.
-"""
+"""The training loop, `Trainer.run`, and one step of it, `Stepper.step`."""
 
 import math
 import time
@@ -23,31 +20,13 @@ from samptag.core.weights import save_model
 from samptag.engine.torch_model import memory_errors
 from samptag.errors import DeviceError, SamptagError
 from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
+from samptag.training import checkpoints, optimise
 from samptag.training.augment import augment
 from samptag.training.batches import Load, Prefetcher, Segments, Splits, batch_bounds
-from samptag.training.checkpoints import (
-    BEST,
-    LAST,
-    MODEL,
-    StopSignals,
-    random_state,
-    restore_random_state,
-    save_checkpoint,
-)
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import FusedForward, Workers, training_forward
 from samptag.training.log import Callback, EpochDone, Pace, Prepared, StepDone, TrainingLog
-from samptag.training.optimise import (
-    EpochVerdict,
-    MovingAverage,
-    NormWarmUp,
-    StagedSchedule,
-    label_loss,
-    make_optimiser,
-    restore_optimiser,
-    schedule_for,
-)
 from samptag.training.teachers import TeacherLoss
 
 # Steps are reported at most this often; on a GPU each time costs a synchronisation.
@@ -71,11 +50,10 @@ class Validation:
 
 
 class Stepper:
-    """A model in training with its optimiser, schedule and moving average.
+    """A model on `device` in training with its optimiser, schedule and moving average.
 
-    The model is on `device`, with the weights to start from. `objective` gives the loss, summed, of logits and labels,
-    both (examples, tags); `live`, if any, gives augmented waveforms' labels, (segments, tags), in place of those they
-    came with. `fast_path` says whether the fused CPU layers train.
+    `objective` gives the loss, summed, of logits and labels, both (examples, tags); `live`, if any, augmented
+    waveforms' labels, (segments, tags), in place of those they came with. With `fast_path` the fused CPU layers train.
     """
 
     def __init__(
@@ -88,27 +66,24 @@ class Stepper:
         objective: Callable[[Tensor, Tensor], Tensor],
         live: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        recipe, frozen, lowest = config.recipe, config.freeze_encoder, config.freeze_modules
-        self._frozen = [] if lowest is None else [model.front, *model.body[:lowest]]
+        recipe, lowest = config.recipe, config.freeze_modules
         self.model, self.recipe, self.device, self.processes = model, recipe, device, processes
-        self.frozen_encoder, self.loss, self._live = frozen, objective, live
-        if frozen:
-            model.requires_grad_(False)
-            model.head.requires_grad_(True)
-        for module in self._frozen:
+        self.loss, self._live, self._hears_embeddings = objective, live, config.freeze_encoder
+        self._frozen = [] if lowest is None else [model.front, *model.body[:lowest]]
+        for module in [model] if config.freeze_encoder else self._frozen:
             module.requires_grad_(False)
+        model.head.requires_grad_(True)
         self.workers = Workers()
         forward = training_forward(model, config, device=device, processes=processes, workers=self.workers)
         self.fast_path = isinstance(forward, FusedForward)
         self._compiled = config.compiled and not self.fast_path
         self._forward = torch.compile(forward) if self._compiled else forward
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimiser = make_optimiser(model, recipe)
-        self.schedule = schedule_for(recipe)
-        decay = recipe.ema_decay
-        self._average = None if decay is None else MovingAverage(model.state_dict(), decay=decay)
-        warmup = recipe.norm_warmup_steps if not frozen and lowest is None else 0
-        self._norms = NormWarmUp(model, steps=warmup)
+        self._optimiser = optimise.make_optimiser(model, recipe)
+        self.schedule = optimise.schedule_for(recipe)
+        decay, keeps_norms = recipe.ema_decay, config.freeze_encoder or lowest is not None
+        self._average = None if decay is None else optimise.MovingAverage(model.state_dict(), decay=decay)
+        self._norms = optimise.NormWarmUp(model, steps=0 if keeps_norms else recipe.norm_warmup_steps)
         self.rate = 0.0
 
     def step(
@@ -116,16 +91,19 @@ class Stepper:
     ) -> Tensor:
         """Move the weights by one batch; the loss, summed over this process's examples and all tags, not waited for.
 
-        The process's part of the batch is `waveforms`, (segments, samples), on the device, or embeddings with a frozen
-        encoder; and `labels`, (examples, tags), where the segments of an example follow one another. `batch_size` is
-        that of all processes, in examples; `spent` the share of the budget spent, in [0, 1]; `number` that of this
-        step in the training, from 1. `rng` augments.
+        The process's part is `waveforms`, (segments, samples), on the device, or embeddings with a frozen encoder, and
+        `labels`, (examples, tags); the segments of an example follow one another. `batch_size` is that of all
+        processes, in examples; `spent` the share of the budget, in [0, 1]; `number` the step's in the training, from 1.
         """
-        recipe, heard = self.recipe, self.model.config
-        if not self.frozen_encoder:
-            length, rate = heard.input_length, heard.sample_rate
+        recipe, net = self.recipe, self.model.config
+        if not self._hears_embeddings:
             waveforms, labels = augment(
-                waveforms, labels, how=recipe.augmentation, length=length, sample_rate=rate, rng=rng
+                waveforms,
+                labels,
+                how=recipe.augmentation,
+                length=net.input_length,
+                sample_rate=net.sample_rate,
+                rng=rng,
             )
         self.rate = self.schedule.learning_rate(spent)
         for group in self._optimiser.param_groups:
@@ -138,10 +116,10 @@ class Stepper:
         try:
             with memory_errors(), self._norms.step(number):
                 if self._live is not None:
-                    labels = self._live(waveforms).view(len(labels), -1, labels.shape[1]).mean(dim=1)
+                    labels = _by_example(self._live(waveforms), labels)
                 with precision:
                     logits = self._forward(waveforms)
-                loss = self.loss(logits.float().view(len(labels), -1, labels.shape[1]).mean(dim=1), labels)
+                loss = self.loss(_by_example(logits.float(), labels), labels)
                 torch.autograd.backward(loss / (batch_size * labels.shape[1]))
         except MemoryError:
             raise DeviceError(
@@ -170,19 +148,19 @@ class Stepper:
         """The weights to validate and export: the moving average's where there is one."""
         return self.model.state_dict() if self._average is None else self._average.state
 
-    def verdict(self, validation: Validation) -> EpochVerdict:
+    def verdict(self, validation: Validation) -> optimise.EpochVerdict:
         """What the schedule makes of an epoch's validation."""
-        if isinstance(self.schedule, StagedSchedule):
-            return self.schedule.epoch_done(validation.loss)
-        score = -validation.loss if self.recipe.monitor == "loss" else getattr(validation, self.recipe.monitor)
+        loss, monitor = validation.loss, self.recipe.monitor
+        if isinstance(self.schedule, optimise.StagedSchedule):
+            return self.schedule.epoch_done(loss)
+        score = math.nan if monitor == "loss" else getattr(validation, monitor)
         # A ranking needs positives and negatives of some tag, agreement a teacher; without, the loss has to do.
-        score = -validation.loss if np.isnan(score) else score
-        return self.schedule.epoch_done(score, valid_loss=validation.loss)
+        return self.schedule.epoch_done(-loss if math.isnan(score) else score, valid_loss=loss)
 
     def start_stage(self, weights: Mapping[str, Tensor]) -> None:
         """Take over `weights` and start with a fresh optimiser."""
         self.model.load_state_dict(weights)
-        self._optimiser = make_optimiser(self.model, self.recipe)
+        self._optimiser = optimise.make_optimiser(self.model, self.recipe)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers from which `load_state_dict` continues."""
@@ -197,12 +175,17 @@ class Stepper:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.model.load_state_dict(state["model"])
-        restore_optimiser(self._optimiser, state["optimiser"])
+        optimise.restore_optimiser(self._optimiser, state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.rate = float(state["rate"])
         if self._average is not None:
             for name, tensor in state["average"].items():
                 self._average.state[name].copy_(tensor)
+
+
+def _by_example(values: Tensor, labels: Tensor) -> Tensor:
+    """The mean of the segments' `values` for each example in `labels`; both (..., tags)."""
+    return values.view(len(labels), -1, labels.shape[1]).mean(dim=1)
 
 
 @dataclass
@@ -220,9 +203,8 @@ class Position:
 class Trainer:
     """Takes a model, on `device` with the weights to start from, through the epochs that a settled config asks for.
 
-    `load` takes segments of `splits` to waveforms on the device, or to embeddings where the encoder is frozen. `out` is
-    the folder of checkpoints, logs and the model. `best` holds weights and record of the best epoch (of the stage, with
-    the "stages" schedule).
+    `load` takes segments of `splits` to waveforms on the device, or to embeddings where the encoder is frozen. `best`
+    holds weights and record of the best epoch (of the stage, with the "stages" schedule).
     """
 
     def __init__(
@@ -240,7 +222,9 @@ class Trainer:
         self.config, self.splits, self.load, self.out = config, splits, load, out
         self.device, self.processes = device, processes
         self._callback = callback if callback is not None and processes.leads else lambda event: None
-        objective: Callable[[Tensor, Tensor], Tensor] = label_loss(config.pos_weight, splits.train_labels).to(device)
+        objective: Callable[[Tensor, Tensor], Tensor] = optimise.label_loss(config.pos_weight, splits.train_labels).to(
+            device
+        )
         if splits.taught is not None:
             objective = TeacherLoss(splits.taught.scores)
         self.stepper = Stepper(model, config, objective=objective, live=splits.live, device=device, processes=processes)
@@ -250,30 +234,27 @@ class Trainer:
         self.segments_per_epoch = len(splits.epoch(0, seed=config.seed))
         self.steps_per_epoch = len(self._bounds(self.segments_per_epoch))
         # The open epoch's loss over this process's segments, and how many numbers it is the sum of.
-        # MPS has no float64.
-        precision = torch.float32 if device.type == "mps" else torch.float64
-        self._loss = torch.zeros((), dtype=precision, device=device)
-        self._loss_count = 0
+        precision = torch.float32 if device.type == "mps" else torch.float64  # which MPS does not have
+        self._loss, self._loss_count = torch.zeros((), dtype=precision, device=device), 0
         self._pace = Pace()
-        self._signals = StopSignals()
+        self._signals = checkpoints.StopSignals()
         self._spent: float | None = None
         self._saved_at = self._resumed_at = time.monotonic()
 
     def run(self) -> int:
         """Train until schedule or budget end it, or a signal stops it; the signal's number, 0 without one."""
-        self._callback(
-            Prepared(
-                config=self.config,
-                splits=self.splits,
-                device=str(self.device),
-                parameters=sum(p.numel() for p in self.stepper.model.parameters()),
-                fast_path=self.stepper.fast_path,
-                segments_per_epoch=self.segments_per_epoch,
-                steps_per_epoch=self.steps_per_epoch,
-                epoch=self.position.epoch,
-                step=self.position.step,
-            )
+        prepared = Prepared(
+            config=self.config,
+            splits=self.splits,
+            device=str(self.device),
+            parameters=sum(p.numel() for p in self.stepper.model.parameters()),
+            fast_path=self.stepper.fast_path,
+            segments_per_epoch=self.segments_per_epoch,
+            steps_per_epoch=self.steps_per_epoch,
+            epoch=self.position.epoch,
+            step=self.position.step,
         )
+        self._callback(prepared)
         self._resumed_at = time.monotonic()
         self._agree()
         with ExitStack() as stack:
@@ -283,12 +264,12 @@ class Trainer:
                 stack.callback(log.close)
             stack.enter_context(self._signals)
             if not self._over():
-                self.save(LAST)
+                self.save(checkpoints.LAST)
             # An open epoch whose budget is spent was killed before its validation.
             while self.position.step or not self._over():
                 stopped_by = self._train_epoch() or self._close_epoch(log)
                 if stopped_by:
-                    self.save(LAST)
+                    self.save(checkpoints.LAST)
                     return stopped_by
         return 0
 
@@ -319,14 +300,13 @@ class Trainer:
                     self._report()
                 stop, save_due = self._agree()
                 if save_due and not stop:
-                    self.save(LAST)
+                    self.save(checkpoints.LAST)
                 if stop or self._over():
                     return stop
         return 0
 
     def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
-        p = self.position
-        labelled = self.splits.train_labels
+        p, labelled = self.position, self.splits.train_labels
         targets = self.splits.targets(batch, labelled) if self.splits.live is None else labelled[batch.clips]
         targets = targets.reshape(-1, self.config.recipe.segments_per_example, targets.shape[1]).mean(axis=1)
         labels = torch.from_numpy(targets).to(self.device)
@@ -344,10 +324,9 @@ class Trainer:
 
     def _close_epoch(self, log: TrainingLog | None) -> int:
         """Validate the epoch just trained and act on it; the number of the signal that broke it off, or 0."""
-        due = time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS
         # Clocks differ, and saving is done by all processes or by none.
-        if self.processes.highest([due])[0]:
-            self.save(LAST)
+        if self.processes.highest([time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS])[0]:
+            self.save(checkpoints.LAST)
         self._eval_model.load_state_dict(self.stepper.weights())
         validation = self._validate()
         if validation is None:
@@ -372,7 +351,7 @@ class Trainer:
         if log is not None and self.best["record"] is record:
             self._export(record)
         # The last checkpoint comes last: killed before it, the epoch is trained again and writes all of this again.
-        self.save(*([BEST] if verdict.best else []), LAST)
+        self.save(*([checkpoints.BEST] if verdict.best else []), checkpoints.LAST)
         if log is not None:
             log.add(record)
         self._callback(EpochDone(record=record))
@@ -438,7 +417,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything the training continues from; all processes call it at once."""
-        mine = {"random": random_state(), "loss": float(self._loss), "loss_count": self._loss_count}
+        mine = {"random": checkpoints.random_state(), "loss": float(self._loss), "loss_count": self._loss_count}
         return {
             "config": self.config.to_dict(),
             "facts": self.splits.facts,
@@ -455,7 +434,7 @@ class Trainer:
         self.position = Position(**state["position"])
         shares = state["processes"]
         if len(shares) == self.processes.world_size:
-            restore_random_state(shares[self.processes.rank]["random"])
+            checkpoints.restore_random_state(shares[self.processes.rank]["random"])
             shares = [shares[self.processes.rank]]
         elif not self.processes.leads:
             shares = []
@@ -465,9 +444,8 @@ class Trainer:
     def save(self, *names: str) -> None:
         """Write the state to the files of these names; all processes call it at once."""
         state = self.state()
-        if self.processes.leads:
-            for name in names:
-                save_checkpoint(self.out / name, state)
+        for name in names if self.processes.leads else ():
+            checkpoints.save_checkpoint(self.out / name, state)
         self._saved_at = time.monotonic()
 
     def _report(self) -> None:
@@ -479,18 +457,17 @@ class Trainer:
                 f"the loss is {loss} in epoch {p.epoch + 1}: the training has diverged; lower the learning rate "
                 f"(--learning-rate, last {self.stepper.rate:.3g})"
             )
-        self._callback(
-            StepDone(
-                epoch=p.epoch + 1,
-                step=p.step,
-                steps=self.steps_per_epoch,
-                loss=loss,
-                learning_rate=self.stepper.rate,
-                segments_per_second=self._pace.segments_per_second,
-                progress=None if spent is None else min(spent, 1.0),
-                remaining_seconds=None if not spent else max(0.0, (1 - spent) / spent * self._seconds()),
-            )
+        done = StepDone(
+            epoch=p.epoch + 1,
+            step=p.step,
+            steps=self.steps_per_epoch,
+            loss=loss,
+            learning_rate=self.stepper.rate,
+            segments_per_second=self._pace.segments_per_second,
+            progress=None if spent is None else min(spent, 1.0),
+            remaining_seconds=None if not spent else max(0.0, (1 - spent) / spent * self._seconds()),
         )
+        self._callback(done)
 
     def _record(self, validation: Validation, *, stage: int, best: bool) -> dict[str, Any]:
         """The epoch's line in the log."""
@@ -511,8 +488,7 @@ class Trainer:
 
     def _export(self, record: Mapping[str, Any]) -> None:
         """Write the best weights as a model file."""
-        config, dataset = self.config, self.splits.dataset
-        model = self._eval_model.config
+        config, dataset, model = self.config, self.splits.dataset, self._eval_model.config
         taught = f", taught by {', '.join(self.splits.teachers)}" if self.splits.teachers else ""
         start = "" if config.init_from is None else f", starting from {Path(config.init_from).name}"
         names = ("valid_roc_auc", "valid_pr_auc", "valid_agreement", "valid_loss", "epoch")
@@ -530,4 +506,4 @@ class Trainer:
             metrics={name: record[name] for name in names if math.isfinite(record[name])},
             source=f"samptag train, seed {config.seed}",
         )
-        save_model(self.out / MODEL, self._eval_model, card=card)
+        save_model(self.out / checkpoints.MODEL, self._eval_model, card=card)
