@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -44,7 +45,7 @@ _KINDS: dict[str, Kind] = {
 
 
 class _Written:
-    """What goes into JSON: lists for tuples, and of what may be left out only what there is."""
+    """Goes into JSON: lists for tuples, and of what may be left out only what there is."""
 
     _always: ClassVar[tuple[str, ...]] = ()
 
@@ -61,10 +62,7 @@ class Record(_Written):
 
     @classmethod
     def from_dict(cls: type[Kept], name: str, values: Any) -> Kept:
-        """What JSON says of the word or concept `name`.
-
-        A ValueError, which names the word, as for the class, or where a field is missing or not what it should be.
-        """
+        """What JSON says of the word or concept `name`, which a ValueError names."""
         where = cls._where.format(name)
         given = _arguments(cls, where, values, kinds=_KINDS | {"evidence": dict})
         if "evidence" in given:
@@ -86,22 +84,20 @@ def _plain(value: Any) -> Any:
 def _arguments(cls: type[Any], where: str, values: Any, *, kinds: Mapping[str, Kind] = _KINDS) -> dict[str, Any]:
     """`values` from JSON as arguments of `cls`; refuses fields that are unknown, missing or of another kind."""
     check_kind(where, values, dict)
-    needed = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
+    known = {f.name: f for f in fields(cls)}
     for name, value in values.items():
-        if name not in needed:
+        if name not in known:
             raise ValueError(f"{where} has the unknown field {name!r}")
         check_kind(f"the {name} of {where}", value, kinds[name])
-    for name in needed:
-        if needed[name] and name not in values:
+    for name, f in known.items():
+        if name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise ValueError(f"{where} has no {name}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(Record):
-    """How one word, or a concept that several words make up, was tested.
-
-    A ValueError where a figure is missing, out of its range, or of another kind of evidence.
+    """How a word, or a concept of several, was tested; a ValueError where a figure is missing, impossible or misplaced.
 
     Examples
     --------
@@ -133,12 +129,12 @@ class Evidence(Record):
         """Refuse what is no evidence of its kind."""
         if self.kind not in _EVIDENCE:
             raise ValueError(f"evidence is of the kind {', '.join(map(repr, _EVIDENCE))}, not {self.kind!r}")
-        given, (needed, possible) = [name for name in self.to_dict() if name != "kind"], _EVIDENCE[self.kind]
+        given, (needed, possible) = self.to_dict(), _EVIDENCE[self.kind]
         for name in needed:
             if name not in given:
                 raise ValueError(f"evidence of the kind {self.kind!r} needs {name!r}")
         for name in given:
-            if name not in (*needed, *possible):
+            if name not in ("kind", *needed, *possible):
                 raise ValueError(f"evidence of the kind {self.kind!r} has no {name!r}")
         for name in ("roc_auc", "pr_auc"):
             _check_share(name, getattr(self, name), getattr(self, f"{name}_interval"))
@@ -188,16 +184,12 @@ class Concept(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CutoffEvidence(Record):
-    """How often a word is right from its cut-off on.
-
-    `precision` is the share, in [0, 1], of the tracks past the cut-off that have it, as people ("human") say or its
-    teachers ("teachers").
-    """
+    """How often a word is right from its cut-off on."""
 
     _where = "the cut-off of {!r} in its card"
 
-    precision: float
-    on: str
+    precision: float  # share, in [0, 1], of the tracks past the cut-off that have the word
+    on: str  # who says so: "human" or "teachers"
 
     def __post_init__(self) -> None:
         """Refuse a precision that is none."""
@@ -271,9 +263,8 @@ class ModelCard(_Written):
         for tag in (*(self.evidence or {}), *(t for concept in concepts for t in (*concept.tags, *concept.against))):
             if tag not in self.tags:
                 raise ValueError(f"it has evidence for {tag!r}, which is none of its tags")
-        outputs = list(zip(self.tag_categories or self.tags, self.tags, strict=True))
-        twice = sorted({tag for category, tag in outputs if outputs.count((category, tag)) > 1})
-        if twice:
+        outputs = Counter(zip(self.tag_categories or self.tags, self.tags, strict=True))
+        if twice := sorted(tag for (_, tag), count in outputs.items() if count > 1):
             raise ValueError(f"it lists the tag {twice[0]!r} twice")
 
     @property
@@ -290,8 +281,11 @@ class ModelCard(_Written):
                 raise ValueError(f"the {name} of its card must be names")
         for tag, cutoff in (given.get("cutoffs") or {}).items():
             check_kind(f"the cut-off of {tag!r} in its card", cutoff, float)
-        records: dict[str, type[Record]]
-        records = {"cutoff_evidence": CutoffEvidence, "evidence": Evidence, "concepts": Concept}
+        records: dict[str, type[Record]] = {
+            "cutoff_evidence": CutoffEvidence,
+            "evidence": Evidence,
+            "concepts": Concept,
+        }
         for name, kind in records.items():
             if given.get(name) is not None:
                 given[name] = {key: kind.from_dict(key, record) for key, record in given[name].items()}
@@ -304,7 +298,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def read_metadata(path: Path, text: str | None) -> tuple[ModelCard, Mapping[str, Any], str]:
-    """What stands in a safetensors file under `METADATA_KEY`: the card, its fields as they stand there, and the digest.
+    """What a safetensors file has under `METADATA_KEY`: the card, its fields as they stand there, and the digest.
 
     A WeightsError, which names `path`, where that is nothing, or nothing that this samptag reads.
     """
@@ -338,10 +332,9 @@ def header_if_any(path: Path | None) -> tuple[ModelCard | None, str | None]:
 
 
 def read_header(path: Path) -> tuple[ModelCard, str]:
-    """The card of the weights file `path` and the digest (sha256) of its content, from its first bytes.
+    """The card of the weights file `path` and the digest (sha256) of its content, which is not compared here.
 
     A WeightsError where the file cannot be read, is not of the length it claims, or is no weights file of samptag's.
-    Its content is compared with its digest when the weights are read.
     """
     with os_errors_as(WeightsError, f"cannot read {path}"), path.open("rb") as file:
         prefix = file.read(8)

@@ -57,11 +57,7 @@ _WORDS: dict[type, str] = {
 
 
 def check_kind(name: str, value: object, kind: Kind) -> None:
-    """Refuse a `value` that is not of `kind`.
-
-    True and False are no numbers here; a whole number will do where a fraction may stand. The ValueError says what
-    `name` must be and what it is.
-    """
+    """Refuse a `value` that is not of `kind`: True and False are no numbers, a whole number will do for a fraction."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not any(_is_a(value, each) for each in kinds):
         words = [_WORDS[each] if isinstance(each, type) else repr(each) for each in kinds]
@@ -80,7 +76,7 @@ Described = TypeVar("Described", bound="_Description")
 
 
 class _Description:
-    """What all descriptions do: refuse values that their annotations do not allow, and go into JSON and back."""
+    """Refuses values that its annotations do not allow, and goes into JSON and back."""
 
     _kinds: ClassVar[Mapping[str, Kind]] = {}
 
@@ -98,12 +94,8 @@ class _Description:
 
     @classmethod
     def from_dict(cls: type[Described], values: Mapping[str, Any]) -> Described:
-        """The description whose fields are `values`; fields left out have their defaults.
-
-        A ValueError where a key is unknown, or a value is of another type or out of range.
-        """
-        unknown = sorted(set(values) - cls._kinds.keys())
-        if unknown:
+        """The description whose fields are `values`; a ValueError where one is unknown, of another type or range."""
+        if unknown := sorted(set(values) - cls._kinds.keys()):
             raise ValueError(f"unknown model setting {unknown[0]!r}")
         return cls(**values)
 
@@ -244,18 +236,14 @@ class ModelConfig(_Description):
 
     @property
     def name(self) -> str:
-        """The name that `config_from_name` turns into this network again.
-
-        It says what the layers are; tags, sample rate and the numbers of training are not part of it.
-        """
-        numbers = (self.m, self.n, self.first_filter, self.first_stride)
+        """The name that `config_from_name` turns into the same layers, for the default tags and sample rate."""
+        body, front = f"-{self.m}-{self.n}", f"-{self.first_filter}-{self.first_stride}"
         if self.front_end == "raw" and self.first_filter == self.first_stride:
-            default = _grid_stride(self.m, self.n)
-            name = f"samplecnn-{self.m}-{self.n}" + (f"-{self.first_filter}" if default != self.first_filter else "")
-        elif self.m == FRAME_LEVEL_M and self.input_length == FRAME_LEVEL_INPUT_LENGTH:
-            name = f"frame-{self.front_end}-{self.first_filter}-{self.first_stride}"
+            on_grid = _grid_stride(self.m, self.n) == self.first_filter
+            name = f"samplecnn{body}" + ("" if on_grid else f"-{self.first_filter}")
         else:
-            name = f"frame-{self.front_end}-" + "-".join(map(str, numbers))
+            of_paper = (self.m, self.input_length) == (FRAME_LEVEL_M, FRAME_LEVEL_INPUT_LENGTH)
+            name = f"frame-{self.front_end}" + ("" if of_paper else body) + front
         name += "" if self.block == "plain" else f"-{self.block}"
         name += "-multi" if self.multi_level else ""
         name += "" if self.front_padding is None else f"-pad{self.front_padding}"
@@ -271,19 +259,14 @@ _NAME_HELP = "names look like samplecnn-3-9, samplecnn-2-13-4, samplecnn-3-9-res
 
 
 def config_from_name(name: str, **overrides: Any) -> ModelConfig:
-    """The config a model name stands for; a UsageError where that is no network of the family.
+    """The config a model name stands for, with other fields as they are given; a UsageError where that is no network.
 
-    Parameters
-    ----------
-    name : str
-        - ``samplecnn-M-N``: filters of M samples, N modules, and the first filter of the paper's grid (where the grid
-          has two, the one of the shorter segment); ``samplecnn-M-N-F``: a first filter (and stride) of F samples;
-        - ``frame-raw-W-H``, ``frame-mel-W-H``: window W and hop H on 59 049 samples with m = 3, as in the paper's
-          comparison of three systems; ``frame-raw-M-N-W-H``, ``frame-mel-M-N-W-H``: with any body;
-        - then, where wanted, ``-se``, ``-res``, ``-rese`` or ``-won-rese`` for the block, ``-multi`` for multi-level
-          features, ``-padP`` for P zeros on each side of the waveform, ``-oddfront`` for an `odd_zero` in front.
-    **overrides
-        Fields of `ModelConfig` that replace what the name says, such as ``n_tags`` and ``sample_rate``.
+    - ``samplecnn-M-N``: filters of M samples, N modules, and the first filter of the paper's grid (where the grid has
+      two, the one of the shorter segment); ``samplecnn-M-N-F``: a first filter (and stride) of F samples;
+    - ``frame-raw-W-H``, ``frame-mel-W-H``: window W and hop H on 59 049 samples with m = 3, as in the paper's
+      comparison of three systems; ``frame-raw-M-N-W-H``, ``frame-mel-M-N-W-H``: with any body;
+    - then, where wanted, ``-se``, ``-res``, ``-rese`` or ``-won-rese`` for the block, ``-multi`` for multi-level
+      features, ``-padP`` for P zeros on each side of the waveform, ``-oddfront`` for an `odd_zero` in front.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -296,19 +279,21 @@ def config_from_name(name: str, **overrides: Any) -> ModelConfig:
 
 def _fields_of_name(match: re.Match[str]) -> dict[str, Any]:
     numbers = {key: int(match[key]) for key in ("m", "n", "filter", "fm", "fn", "window", "hop", "pad") if match[key]}
-    result: dict[str, Any] = {"block": match["block"] or "plain", "multi_level": match["multi"] is not None}
-    result["front_padding"] = numbers.get("pad")
-    result["odd_zero"] = "front" if match["odd"] else "end"
+    result: dict[str, Any] = {
+        "block": match["block"] or "plain",
+        "multi_level": match["multi"] is not None,
+        "front_padding": numbers.get("pad"),
+        "odd_zero": "front" if match["odd"] else "end",
+    }
     if match["front"] is None:
         m, n = numbers["m"], numbers["n"]
         first = numbers.get("filter") or _grid_stride(m, n)
         if first is None:
             raise ValueError(f"{m}^{n} is not in the paper's grid; name its first filter too, as in {match[0]}-{m}")
         return {**result, "m": m, "n": n, "first_filter": first, "first_stride": first}
-    result.update(front_end=match["front"], first_filter=numbers["window"], first_stride=numbers["hop"])
-    if "fm" in numbers:
-        return {**result, "m": numbers["fm"], "n": numbers["fn"]}
-    return {**result, "m": FRAME_LEVEL_M, "n": _frame_level_depth(numbers["hop"])}
+    m, n = numbers.get("fm", FRAME_LEVEL_M), numbers.get("fn") or _frame_level_depth(numbers["hop"])
+    front = {"front_end": match["front"], "first_filter": numbers["window"], "first_stride": numbers["hop"]}
+    return {**result, **front, "m": m, "n": n}
 
 
 def _grid_stride(m: int, n: int) -> int | None:
@@ -369,9 +354,7 @@ Config: TypeAlias = ModelConfig | SpectrogramConfig
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """The description whose fields are `values`; with an ``architecture`` it is a `SpectrogramConfig`.
-
-    Errors are those of `ModelConfig.from_dict`.
+    """The description whose fields are `values`, a `SpectrogramConfig` with an ``architecture``; errors of `from_dict`.
 
     Examples
     --------

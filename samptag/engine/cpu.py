@@ -3,11 +3,10 @@
 One segment at a time, because its activations stay in the cache and a batch's do not; several threads work on several
 segments. A segment of 3^9 is some 150 calls that release the interpreter's lock while they compute.
 
-Kernel and pooling of a body module have the same length m, which makes its convolution m products without any
-copying: of activations kept as (time, channels), the m frames that make frame m*t + j of the result are one row of
-m * channels numbers, and for a fixed j these rows lie one behind the other. So phase j of the padded input, seen as
-(time / m, m * channels), times the filters, (m * channels, out), is frames j, m + j, 2 m + j, ... of the convolution,
-and the maximum over the m phases is the pooled result.
+Kernel and pooling of a body module have the same length m, which makes its convolution m products without any copying:
+phase j of the padded input, (time, channels), seen from frame j on as (time / m, m * channels), times the filters,
+(m * channels, out), is frames j, m + j, 2 m + j, ... of the convolution. The maximum over the phases is the pooled
+result.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ class Filters:
     """
 
     def __init__(self, layer: Weighted, *, tensors: Mapping[str, NDArray[Any]], epsilon: float) -> None:
-        weight = tensors[f"{layer.name}.weight"].astype(np.float64)
-        bias = tensors[f"{layer.name}.bias"].astype(np.float64)
+        weight, bias = (tensors[f"{layer.name}.{part}"].astype(np.float64) for part in ("weight", "bias"))
         if layer.norm is not None:
             parts = ("weight", "bias", "running_mean", "running_var")
             norm = (tensors[f"{layer.norm}.{part}"].astype(np.float64) for part in parts)
@@ -103,15 +101,13 @@ class Filters:
 class Frames:
     """Activations of one layer, (time, channels), with room for the zeros that a 'same' convolution needs around them.
 
-    `inside` is the frames alone; `padded` has the zeros around them, (left + time + right, channels); `for_tiles` as
-    many zeros more as make whole tiles of 6 frames.
+    `inside` is the frames alone, `padded` has the zeros, `for_tiles` as many more as make whole tiles of 6 frames.
     """
 
     def __init__(self, time: int, channels: int, *, pads: tuple[int, int]) -> None:
         left, right = pads
-        length = left + time + right
-        self.for_tiles: Floats = np.zeros((length + 3, channels), np.float32)
-        self.padded = self.for_tiles[:length]
+        self.for_tiles: Floats = np.zeros((left + time + right + 3, channels), np.float32)
+        self.padded = self.for_tiles[:-3]
         self.inside = self.padded[left : left + time]
 
     def phases(self, kernel: int) -> Floats:
@@ -121,10 +117,8 @@ class Frames:
         """
         if kernel == 1:
             return self.inside[None]
-        time, channels = self.inside.shape
-        step, size = channels * self.padded.itemsize, self.padded.itemsize
-        shape = (kernel, time // kernel, kernel * channels)
-        return as_strided(self.padded, shape, (step, kernel * step, size))
+        (time, channels), (step, size) = self.inside.shape, self.inside.strides
+        return as_strided(self.padded, (kernel, time // kernel, kernel * channels), (step, kernel * step, size))
 
 
 Step: TypeAlias = Callable[[], object]
@@ -182,42 +176,38 @@ def _excite(frames: Floats, mean: Floats, squeeze: tuple[Floats, Floats], excite
     np.multiply(frames, np.exp(-np.logaddexp(np.float32(0), -logits)), out=frames)
 
 
-class WinogradConvolution:
+def winograd_suits(layer: layout.Convolution, target: Floats) -> bool:
+    """Whether `winograd_convolution` is a way to compute `target`, and a faster one than `pooled_convolution`."""
+    return layer.kernel == 3 and len(target) >= WINOGRAD_LEAST_ROWS
+
+
+def winograd_convolution(
+    source: Frames, filters: Filters, target: Floats, *, scratch: Floats, rectify: bool = False
+) -> Step:
     """The same as `pooled_convolution` for a kernel of 3, with fewer products (see `samptag.engine.winograd`).
 
     With `rectify`, `source` first goes through ReLU. `scratch` holds at least `winograd_scratch` numbers.
     """
+    taps, n_in, n_out, planes = filters.mixed, filters.n_in, filters.n_out, winograd.POINTS + 1
+    limit = max(1, MAX_TILES * WINOGRAD_CHANNELS // n_in)
+    parts = []
+    for start in range(0, len(target), 2 * limit):
+        part = target[start : start + 2 * limit]
+        tiles = (len(part) + 1) // 2
+        mixed, rest = np.split(scratch, [planes * tiles * n_in])
+        products = rest[: planes * tiles * n_out].reshape(planes, tiles, n_out)
+        parts.append((3 * start, mixed.reshape(planes, tiles, n_in), products, part))
 
-    def __init__(
-        self, source: Frames, filters: Filters, target: Floats, *, scratch: Floats, rectify: bool = False
-    ) -> None:
-        self.taps, self.bias, self.source = filters.mixed, filters.bias, source
-        self.rectify = rectify
-        n_in, n_out = filters.n_in, filters.n_out
-        limit = max(1, MAX_TILES * WINOGRAD_CHANNELS // n_in)
-        self.parts = []
-        for start in range(0, len(target), 2 * limit):
-            part = target[start : start + 2 * limit]
-            tiles = (len(part) + 1) // 2
-            planes = winograd.POINTS + 1
-            mixed = scratch[: planes * tiles * n_in].reshape(planes, tiles, n_in)
-            products = scratch[planes * tiles * n_in :][: planes * tiles * n_out].reshape(planes, tiles, n_out)
-            self.parts.append((3 * start, mixed, products, part))
+    def compute() -> None:
+        passes = winograd.passes  # the compiled ones, once they are there
+        if rectify:
+            passes.rectify(source.padded)
+        for start, mixed, products, part in parts:
+            passes.mix(source.for_tiles, start, mixed)
+            np.matmul(mixed[:-1], taps, out=products[:-1])
+            passes.unmix(products, filters.bias, part)
 
-    @staticmethod
-    def suits(layer: layout.Convolution, target: Floats) -> bool:
-        """Whether this is a way to compute `target`, and a faster one than `pooled_convolution`."""
-        return layer.kernel == 3 and len(target) >= WINOGRAD_LEAST_ROWS
-
-    def __call__(self) -> None:
-        """Compute `target` from `source`."""
-        passes = winograd.passes
-        if self.rectify:
-            passes.rectify(self.source.padded)
-        for start, mixed, products, target in self.parts:
-            passes.mix(self.source.for_tiles, start, mixed)
-            np.matmul(mixed[:-1], self.taps, out=products[:-1])
-            passes.unmix(products, self.bias, target)
+    return compute
 
 
 def winograd_scratch(widest: int) -> int:
@@ -225,99 +215,85 @@ def winograd_scratch(widest: int) -> int:
     return (winograd.POINTS + 1) * MAX_TILES * (WINOGRAD_CHANNELS + widest)
 
 
-class Framing:
-    """The front end's frames of a segment, a row each, with a one behind them that multiplies the bias.
+def framing(config: ModelConfig, *, pads: tuple[int, int]) -> tuple[Floats, Frames, Step]:
+    """Where to put a segment's samples, (input_length,); the front end's frames of them; and the step between the two.
 
-    `segment`, (input_length,), is where to put the samples; `frames` are the rows, of first_filter + 1 numbers, to
-    convolve with a kernel of 1. Rows of zeros stand where the next layer's 'same' convolution needs its zeros: without
-    the one they stay zero through the front end.
+    A frame is a row of first_filter + 1 numbers, to convolve with a kernel of 1: the last one, a one, multiplies the
+    bias. Rows of zeros stand where the next layer's 'same' convolution needs its zeros: without the one they stay zero
+    through the front end.
     """
-
-    def __init__(self, config: ModelConfig, *, pads: tuple[int, int]) -> None:
-        left, right = config.front_pads
-        waveform = np.zeros(left + config.input_length + right, np.float32)
-        self.segment = waveform[left : left + config.input_length]
-        self.frames = Frames(config.frames, config.first_filter + 1, pads=pads)
-        self.frames.inside[:, -1] = 1
-        self._target = self.frames.inside[:, :-1]
-        self._source = sliding_window_view(waveform, config.first_filter)[:: config.first_stride][: config.frames]
-
-    def __call__(self) -> None:
-        """Frame the samples in `segment`."""
-        np.copyto(self._target, self._source)
+    left, right = config.front_pads
+    waveform = np.zeros(left + config.input_length + right, np.float32)
+    frames = Frames(config.frames, config.first_filter + 1, pads=pads)
+    frames.inside[:, -1] = 1
+    windows = sliding_window_view(waveform, config.first_filter)[:: config.first_stride][: config.frames]
+    return waveform[left : left + config.input_length], frames, partial(np.copyto, frames.inside[:, :-1], windows)
 
 
-class Mel:
-    """The mel front end, from `segment`, (samples,), to `target`, (frames, bands).
+def mel(config: ModelConfig, target: Floats) -> tuple[Floats, Step]:
+    """Where to put a segment's samples, (input_length,), and the mel front end from there to `target`, (frames, bands).
 
     The Fourier transform of p * q samples is two matrix products (Cooley and Tukey 1965): over every q-th sample, and,
     with the factors that turn each of these sums, over the q places they start at. Both are real: sine and cosine stand
     one below the other. Half of the sums are the conjugates of the others and left out. With 729 = 27 * 27 samples the
     whole step takes 0.7 of the time that it takes with NumPy's transform.
     """
+    left, right = config.front_pads
+    hop, length = config.first_stride, config.first_filter
+    window, n_fft = mel_window(config)
+    n_hops = -(-(left + config.input_length + right) // hop)
+    hops, places = np.zeros((n_hops, hop), np.float32), np.zeros((hop, n_hops), np.float32)
+    count = len(target)
+    while count > MEL_FRAMES and count % config.m == 0:
+        count //= config.m
 
-    def __init__(self, config: ModelConfig, target: Floats) -> None:
-        left, right = config.front_pads
-        hop, length = config.first_stride, config.first_filter
-        window, n_fft = mel_window(config)
-        hops = -(-(left + config.input_length + right) // hop)
-        self.hops = np.zeros((hops, hop), np.float32)
-        self.segment = self.hops.reshape(-1)[left : left + config.input_length]
-        self.places = np.zeros((hop, hops), np.float32)
-        count = len(target)
-        while count > MEL_FRAMES and count % config.m == 0:
-            count //= config.m
+    p = max(divisor for divisor in range(1, math.isqrt(n_fft) + 1) if n_fft % divisor == 0)
+    q = n_fft // p
+    each = np.arange(p // 2 + 1)
+    bins = each[:, None] + p * np.arange(q)
+    turned = np.exp(-2j * np.pi / p * np.outer(each, np.arange(p)))
+    first = np.stack([turned.real, turned.imag], 1).reshape(-1, p).astype(np.float32)
+    turned = np.exp(-2j * np.pi / n_fft * (bins[..., None] * np.arange(q)))
+    second = np.block([[turned.real, -turned.imag], [turned.imag, turned.real]]).astype(np.float32)
+    # Bins above half the sample rate mirror those below; what comes twice counts by half.
+    bins = np.minimum(bins, n_fft - bins).reshape(-1)
+    bands = mel_filters(config.sample_rate, n_fft=n_fft, n_bands=config.front_channels)
+    filters = np.ascontiguousarray((bands[:, bins] * (COMPRESSION / np.bincount(bins)[bins])).T, np.float32)
 
-        p = max(divisor for divisor in range(1, math.isqrt(n_fft) + 1) if n_fft % divisor == 0)
-        q = n_fft // p
-        sums = np.arange(p // 2 + 1)
-        bins = sums[:, None] + p * np.arange(q)
-        first = np.exp(-2j * np.pi / p * np.outer(sums, np.arange(p)))
-        second = np.exp(-2j * np.pi / n_fft * (bins[..., None] * np.arange(q)))
-        self.first = np.stack([first.real, first.imag], 1).reshape(-1, p).astype(np.float32)
-        self.second = np.block([[second.real, -second.imag], [second.imag, second.real]]).astype(np.float32)
-        # Bins above half the sample rate mirror those below; what comes twice counts by half.
-        bins = np.minimum(bins, n_fft - bins).reshape(-1)
-        filters = mel_filters(config.sample_rate, n_fft=n_fft, n_bands=config.front_channels)
-        self.filters = np.ascontiguousarray((filters[:, bins] * (COMPRESSION / np.bincount(bins)[bins])).T, np.float32)
+    samples = np.zeros((n_fft, count), np.float32)
+    sums = np.empty((len(each), 2 * q, count), np.float32)
+    spectrum = np.empty((len(each), 2, q, count), np.float32)
+    magnitudes = np.empty((len(bins), count), np.float32)
+    # One product a hop, of the same place of many frames: neighbours in memory once the hops are turned.
+    rows = [slice(row, min(row + hop, length)) for row in range(0, length, hop)]
+    windows = [(window[part, None], samples[part]) for part in rows]
 
-        self.windowed = np.zeros((n_fft, count), np.float32)
-        self.sums = np.empty((len(sums), 2 * q, count), np.float32)
-        self.spectrum = np.empty((len(sums), 2, q, count), np.float32)
-        self.magnitudes = np.empty((len(bins), count), np.float32)
-        # One product a hop, of the same place of many frames: neighbours in memory once the hops are turned.
-        rows = [slice(row, min(row + hop, length)) for row in range(0, length, hop)]
-        self.windows = [(window[part, None], self.windowed[part]) for part in rows]
-        self.parts = [target[start : start + count] for start in range(0, len(target), count)]
-
-    def __call__(self) -> None:
-        """Compute `target` from `segment`."""
-        np.copyto(self.places, self.hops.T)
-        spectrum, magnitudes = self.spectrum, self.magnitudes
-        for number, target in enumerate(self.parts):
-            for hop, (window, windowed) in enumerate(self.windows, start=number * len(target)):
-                np.multiply(self.places[: len(window), hop : hop + len(target)], window, out=windowed)
-            samples = self.windowed.reshape(self.first.shape[1], -1)
-            np.matmul(self.first, samples, out=self.sums.reshape(len(self.first), -1))
-            np.matmul(self.second, self.sums, out=spectrum.reshape(self.sums.shape))
+    def compute() -> None:
+        np.copyto(places, hops.T)
+        for start in range(0, len(target), count):
+            for place, (factors, windowed) in enumerate(windows, start):
+                np.multiply(places[: len(factors), place : place + count], factors, out=windowed)
+            np.matmul(first, samples.reshape(p, -1), out=sums.reshape(len(first), -1))
+            np.matmul(second, sums, out=spectrum.reshape(sums.shape))
             np.square(spectrum, out=spectrum)
             np.add(spectrum[:, 0], spectrum[:, 1], out=magnitudes.reshape(spectrum[:, 0].shape))
             np.sqrt(magnitudes, out=magnitudes)
-            np.matmul(magnitudes.T, self.filters, out=target)
-            np.log1p(target, out=target)
+            part = target[start : start + count]
+            np.matmul(magnitudes.T, filters, out=part)
+            np.log1p(part, out=part)
+
+    return hops.reshape(-1)[left : left + config.input_length], compute
 
 
 class CpuModel:
     """One thread's working memory for a network, and the steps from a segment to its embedding.
 
-    `filters` gives a layer's `Filters`, the same ones for all threads' models of a network. A NotImplementedError says
-    that the network has no such form.
+    `filters` gives a layer's `Filters`, one for all threads; a NotImplementedError where the network has no such form.
     """
 
     def __init__(self, config: ModelConfig, layers: layout.Layout, filters: Callable[[Weighted], Filters]) -> None:
-        self._config, self._filters = config, filters
+        self._config, self._filters, self._winograd_rows = config, filters, 0
         self._steps: list[Step] = []
-        self._winograd_rows = 0
         self._scratch = np.empty(winograd_scratch(max(config.channels)), np.float32)
         outputs = [
             Frames(config.m ** (config.n - depth), config.channels[depth - 1], pads=_pads_into(following))
@@ -345,30 +321,26 @@ class CpuModel:
             return
         spectrum = Frames(self._config.frames, self._config.front_channels, pads=_pads_into(first))
         if isinstance(front, layout.Mel):
-            mel = Mel(self._config, spectrum.inside)
-            self._segment = mel.segment
-            self._steps.append(mel)
+            self._segment, step = mel(self._config, spectrum.inside)
+            self._steps.append(step)
         else:
-            framing = Framing(self._config, pads=NO_PADS)
-            self._segment = framing.segment
-            self._steps.append(framing)
-            self._add_block(front, framing.frames, spectrum.inside)
+            self._segment, frames, step = framing(self._config, pads=NO_PADS)
+            self._steps.append(step)
+            self._add_block(front, frames, spectrum.inside)
         self._add_block(first, spectrum, target)
 
     def _add_chunks(self, front: layout.Plain, first: layout.Plain, target: Floats) -> None:
         """The front end and the first module, on as many frames at a time as stay in the cache between the two."""
-        m, frames = self._config.m, self._config.frames
-        rows = m
-        while rows * m <= min(MAX_CHUNK_FRAMES, frames):
+        rows = m = self._config.m
+        while rows * m <= min(MAX_CHUNK_FRAMES, self._config.frames):
             rows *= m
         pads = first.convolution.pads
         chunk = Frames(rows, self._config.front_channels, pads=pads)
-        framing = Framing(self._config, pads=pads)
-        self._segment = framing.segment
-        self._steps.append(framing)
+        self._segment, frames, step = framing(self._config, pads=pads)
+        self._steps.append(step)
         weight = self._filters(front.convolution).weight
-        for start in range(0, frames, rows):
-            framed = framing.frames.padded[start : start + len(chunk.padded)]
+        for start in range(0, self._config.frames, rows):
+            framed = frames.padded[start : start + len(chunk.padded)]
             self._steps.append(partial(np.matmul, framed, weight, out=chunk.padded))
             self._add_pooled(first, chunk, target[start // m : (start + rows) // m], rectify=True)
         self._add_excitation(first.excitation, target)
@@ -390,8 +362,8 @@ class CpuModel:
         if block.pool != block.convolution.kernel:
             raise NotImplementedError(f"pooling of {block.pool} frames has no form beside {block.convolution}")
         filters = self._filters(block.convolution)
-        if WinogradConvolution.suits(block.convolution, target):
-            self._steps.append(WinogradConvolution(source, filters, target, scratch=self._scratch, rectify=rectify))
+        if winograd_suits(block.convolution, target):
+            self._steps.append(winograd_convolution(source, filters, target, scratch=self._scratch, rectify=rectify))
             self._winograd_rows += len(target)
         else:
             if rectify:
@@ -410,8 +382,7 @@ class CpuModel:
         else:
             self._steps += convolution(source, self._filters(block.shortcut), total, add=True)
         groups = total.reshape(-1, block.pool, block.second.n_out)
-        self._steps.append(partial(np.maximum.reduce, groups, axis=1, out=target))
-        self._steps.append(partial(winograd.relu, target))
+        self._steps += [partial(np.maximum.reduce, groups, axis=1, out=target), partial(winograd.relu, target)]
 
     def _add_excitation(self, excitation: layout.Excitation | None, target: Floats) -> None:
         if excitation is not None:
@@ -423,11 +394,12 @@ class CpuModel:
         """From the modules' outputs to the embedding."""
         vector = np.empty((1, self._config.embedding_size), np.float32)
         if layers.top is None:
-            start = 0
-            for level in (frames.inside for frames in outputs[-3:]):
-                part = vector[0, start : start + level.shape[1]]
-                self._steps.append(partial(np.maximum.reduce, level, axis=0, out=part))
-                start += level.shape[1]
+            levels = [frames.inside for frames in outputs[-3:]]
+            parts = np.split(vector[0], np.cumsum([level.shape[1] for level in levels[:-1]]))
+            steps = (
+                partial(np.maximum.reduce, level, axis=0, out=part) for level, part in zip(levels, parts, strict=True)
+            )
+            self._steps += steps
         else:
             self._add_block(layers.top, outputs[-1], vector)
         if layers.hidden is not None:

@@ -46,14 +46,13 @@ class Predictor:
 
     On the CPU every thread computes segments of its own in NumPy (see `samptag.engine.cpu`), without torch. Elsewhere,
     and for networks that have no NumPy form, the torch module runs on batches, on CUDA in half precision. The plain
-    module's scores are reproduced within 1e-5 in float32 and 1e-3 in half precision. The weights are read when the
-    predictor is made; later changes to `model` do not reach it.
+    module's scores are reproduced within 1e-5 in float32 and 1e-3 in half precision. Later changes to `model` do not
+    reach the predictor.
 
     `device` is one that `samptag.core.device.choose_device` names; `threads` compute on the CPU, None takes
     `default_threads`; `batch_size` is that of one pass of the torch module, None takes what suits the device;
     `expected_segments` are to come, where that is known: many are worth compiling for after the first call.
-    The attribute `batch_size` is the number of segments per call that keeps the device busy. More is fine too: no
-    memory depends on it but that of the arguments and results.
+    The attribute `batch_size` is the number of segments per call that keeps the device busy; more is fine too.
 
     Examples
     --------
@@ -106,8 +105,8 @@ class Predictor:
                 f"not {segments.dtype} of shape {segments.shape}"
             )
         if not len(segments):
-            sizes = (self._config.n_tags, self._config.embedding_size)
-            return np.empty((0, sizes[0]), np.float32), np.empty((0, sizes[1]), np.float32)
+            tags, size = self._config.n_tags, self._config.embedding_size
+            return np.empty((0, tags), np.float32), np.empty((0, size), np.float32)
         # What overflows becomes a score that is not a number, which is told apart later.
         with one_thread(), np.errstate(all="ignore"):
             embeddings = self._backend.embed(segments)

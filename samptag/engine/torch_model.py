@@ -35,15 +35,14 @@ Floats = NDArray[np.float32]
 
 
 class TorchModel:
-    """The module with its batch normalisations folded in, ready to score batches on one device.
+    """A copy of the module with its batch normalisations folded in, ready to score batches on one device.
 
     In half precision a segment that is too loud for it, or whose embedding overflows, is computed again in float32, so
     that every device has a score wherever the CPU has one. A device out of memory is a MemoryError.
 
-    Later changes to `model`, which is left as it is, do not reach this copy. `batch_size` is that of one pass; None for
-    what suits the device. `dtype` is the precision; None for the one that keeps scores within 1e-3 of float32 at the
-    device's best speed: float16 on CUDA (its 11 significant bits keep the scores, bfloat16's 8 do not), float32
-    elsewhere (on the CPU bfloat16 measured slower even with AVX-512, and MPS gains little).
+    `batch_size` is that of one pass; None for what suits the device. `dtype` is the precision; None for float16 on CUDA
+    (its 11 significant bits keep scores within 1e-3 of float32, bfloat16's 8 do not) and float32 elsewhere (on the CPU
+    bfloat16 measured slower even with AVX-512, and MPS gains little).
     """
 
     def __init__(
@@ -111,11 +110,9 @@ def memory_errors() -> Iterator[None]:
 class _Staging:
     """Moves batches to a CUDA device while it computes the one before.
 
-    Two pinned buffers take turns, and a stream of their own carries them over. Three things must not happen too early:
-
-    - the host overwrites a buffer: it waits for the event recorded behind the copy from it;
-    - the kernels read a batch: their stream waits for the same event;
-    - the copying stream gets the batch's memory for another: `record_stream` keeps it until the kernels have read it.
+    Two pinned buffers take turns, and a stream of their own carries them over. The host waits for the event behind the
+    last copy from a buffer before it overwrites it, the kernels' stream for the same before it reads the batch, and
+    `record_stream` keeps the batch's memory from the copying stream until the kernels have read it.
     """
 
     def __init__(self, device: torch.device) -> None:

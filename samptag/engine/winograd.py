@@ -151,10 +151,7 @@ def worth_compiling(segments: float | None) -> bool:
 
 
 def count_segments(segments: int, *, long_job: bool) -> None:
-    """Take note of so many computed segments; fetch the compiled passes once, as soon as they are worth it.
-
-    With `long_job` it is known that many more are to come.
-    """
+    """Count computed segments; fetch the compiled passes once: when they are worth it, in a `long_job` at once."""
     global _seen, _begun
     with _lock:
         _seen += segments
@@ -166,10 +163,7 @@ def count_segments(segments: int, *, long_job: bool) -> None:
 
 
 def fetch_compiled() -> None:
-    """Use the compiled passes from now on, in all threads, in the middle of a segment too.
-
-    Without numba, or with one that fails, all stays as it is.
-    """
+    """Use the compiled passes from now on, in all threads, in the middle of a segment too; not if numba fails."""
     global passes
     try:
         from samptag.engine.kernels import compile_passes
@@ -181,10 +175,7 @@ def fetch_compiled() -> None:
 
 
 def _ours_alone(folder: Path) -> bool:
-    """Whether `folder`, which is made if need be, is writable by this user alone.
-
-    What numba keeps are pickles, which can run anything when they are read.
-    """
+    """Whether `folder`, which is made if need be, is writable by this user alone: reading numba's pickles runs them."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()

@@ -16,9 +16,10 @@ from samptag.engine.cpu import (
     MAX_TILES,
     Filters,
     Frames,
-    WinogradConvolution,
     pooled_convolution,
+    winograd_convolution,
     winograd_scratch,
+    winograd_suits,
 )
 
 SHAPES = [(27, 128, 128), (81, 256, 512), (243, 128, 256), (4 * MAX_TILES + 5, 128, 128), (300, 256, 256)]
@@ -58,7 +59,7 @@ def test_both_ways_give_the_pooled_convolution(rows: int, n_in: int, n_out: int,
     scratch = np.empty(winograd_scratch(512), np.float32)
     filters = [Filters(LAYER, tensors=values, epsilon=1e-3) for _ in range(2)]
     ways = [np.full((rows, n_out), np.nan, np.float32) for _ in range(2)]
-    WinogradConvolution(source, filters[0], ways[0], scratch=scratch)()
+    winograd_convolution(source, filters[0], ways[0], scratch=scratch)()
     for step in pooled_convolution(source, filters[1], ways[1]):
         step()
     for target in ways:
@@ -67,9 +68,9 @@ def test_both_ways_give_the_pooled_convolution(rows: int, n_in: int, n_out: int,
 
 
 def test_it_is_taken_where_it_fits():
-    assert WinogradConvolution.suits(LAYER, np.empty((81, 128)))
-    assert not WinogradConvolution.suits(LAYER, np.empty((27, 128)))
-    assert not WinogradConvolution.suits(Convolution("conv", "bn", 0, 0, 2, 1, (0, 1)), np.empty((512, 128)))
+    assert winograd_suits(LAYER, np.empty((81, 128)))
+    assert not winograd_suits(LAYER, np.empty((27, 128)))
+    assert not winograd_suits(Convolution("conv", "bn", 0, 0, 2, 1, (0, 1)), np.empty((512, 128)))
 
 
 def test_compiled_passes_give_the_same_digits(tmp_path):
