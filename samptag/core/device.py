@@ -52,10 +52,7 @@ def _granted_cores() -> int | None:
 
 
 def gpu_possible() -> bool:
-    """Whether torch might find a GPU here: it is built for one, and a driver is there; torch is not imported.
-
-    Where this cannot be known, it is taken to be possible.
-    """
+    """Whether torch, which is not imported, might find a GPU: it is built for one, and a driver is there, or may be."""
     spec = find_spec("torch")
     if spec is None:
         return False
@@ -65,17 +62,12 @@ def gpu_possible() -> bool:
         return False
     if sys.platform == "linux" and not any(map(os.path.exists, _DRIVER_FILES)):
         return False
-    return spec.origin is None or not _is_cpu_build(Path(spec.origin))
-
-
-def _is_cpu_build(torch: Path) -> bool:
-    """Whether the installed `torch` says of itself that it knows neither CUDA nor ROCm."""
-    try:
-        text = (torch.parent / "version.py").read_text(encoding="utf-8")
-    except OSError:
-        return False
+    try:  # torch says of itself whether it knows CUDA and ROCm
+        text = Path(spec.origin or "").with_name("version.py").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return True
     found = dict(re.findall(r"^(cuda|hip)\b[^=]*=\s*(.+?)\s*$", text, re.MULTILINE))
-    return found.get("cuda") == "None" and found.get("hip", "None") == "None"
+    return found.get("cuda") != "None" or found.get("hip", "None") != "None"
 
 
 def worth_a_gpu(seconds: float | None) -> bool:
@@ -86,9 +78,9 @@ def worth_a_gpu(seconds: float | None) -> bool:
 def choose_device(name: str, *, seconds: float | None = None) -> str:
     """The device for tagging, by its full name: ``cpu``, ``cuda:N`` or ``mps``.
 
-    `name` is ``auto`` or one of those, ``cuda`` alone too; a DeviceError where it is unknown, or no such device is
-    there or can be used. torch is imported only where a GPU is asked for by name, or where `name` is ``auto``, a GPU is
-    possible and the work is worth starting it: `seconds` of music, where None, not known, counts as much.
+    `name` is ``auto`` or one of those, ``cuda`` alone too; a DeviceError where no such device is there or can be used.
+    torch is imported only where a GPU is asked for by name, or where `name` is ``auto``, a GPU is possible and
+    `seconds` of music (None: not known, perhaps many) are worth starting it.
 
     Examples
     --------

@@ -28,8 +28,7 @@ _WON_SEGMENTS = 16  # the default batch size of their eval.py
 def paper_counts(n_samples: ArrayLike, *, length: int, sample_rate: int) -> NDArray[np.int64]:
     """How many segments of `length` samples, end to end from the first sample, the paper takes of clips, (clips,).
 
-    As many as are whole; of clips of 29.05 to 31 s at 22 050 Hz, ``int(640000 / first_stride) // m**n``, which is
-    ``640000 // length``; of a clip shorter than one segment, one.
+    All that are whole; of clips of 29.05 to 31 s at 22 050 Hz ``640000 // length``; of a clip shorter than one, one.
 
     Examples
     --------

@@ -12,12 +12,11 @@ class Segmenter:
     """Cuts one stream of samples into segments that start every `hop` samples, however the stream is chopped.
 
     A stream shorter than one segment, whatever `tail` is, comes back as one segment with zeros appended, and `padded`
-    says so; a stream without samples has no segments. A hop longer than the segment is allowed and leaves samples
-    between segments unheard: a quick look at long files. `length` and `hop` are in samples, at least 1.
+    says so; a stream without samples has no segments. `length` and `hop` are in samples, at least 1; a hop longer than
+    the segment leaves samples between segments unheard: a quick look at long files.
 
     `tail` is what becomes of samples after the last whole segment: a further segment that ends at the last sample (it
-    overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing. Where the
-    last segment already ends at the last sample, all three are the same. Anything else is a ValueError.
+    overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing.
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:
@@ -37,10 +36,7 @@ class Segmenter:
         self._filled = 0
 
     def push(self, block: ArrayLike) -> NDArray[np.float32]:
-        """The segments, a copy of shape (k, length), that the stream's next samples, (n,), complete; any n, any k.
-
-        A ValueError where the block has another shape, or the stream has been finished.
-        """
+        """The segments, a copy of shape (k, length), that the stream's next samples, (n,), complete; any n, any k."""
         samples = np.asarray(block, np.float32)
         if samples.ndim != 1:
             raise ValueError(f"a block must have one dimension, not shape {samples.shape}")
@@ -48,20 +44,20 @@ class Segmenter:
             raise ValueError("the stream is finished: take a new Segmenter for the next one")
         total = self.n_samples + len(samples)
         complete = (total - self.length) // self.hop + 1 if total >= self.length else 0
-        segments = np.empty((complete - self._n_segments, self.length), np.float32)
-        row = 0
+        before = self._n_segments
+        segments = np.empty((complete - before, self.length), np.float32)
         for start in range(0, len(samples), self.length):
             self._append(samples[start : start + self.length])
-            while row < len(segments) and self._next_start + self.length <= self.n_samples:
+            while self._n_segments < complete and self._next_start + self.length <= self.n_samples:
                 offset = self._next_start - (self.n_samples - self._filled)
-                segments[row] = self._buffer[offset : offset + self.length]
+                segments[self._n_segments - before] = self._buffer[offset : offset + self.length]
                 self._n_segments += 1
-                row += 1
         return segments
 
     def finish(self) -> NDArray[np.float32]:
         """The segment the end of the stream makes, shape (1, length), or none, shape (0, length)."""
-        all_heard = self._finished or self._covered >= self.n_samples
+        covered = self._next_start - self.hop + self.length if self._n_segments else 0
+        all_heard = self._finished or covered >= self.n_samples
         self._finished = True
         if not all_heard:
             if self.n_samples < self.length or (self.tail == "pad" and self._next_start < self.n_samples):
@@ -83,11 +79,6 @@ class Segmenter:
     @property
     def _next_start(self) -> int:
         return self._n_segments * self.hop
-
-    @property
-    def _covered(self) -> int:
-        """End of the last segment, in samples from the beginning of the stream."""
-        return (self._n_segments - 1) * self.hop + self.length if self._n_segments else 0
 
     def _append(self, piece: NDArray[np.float32]) -> None:
         """Add at most `length` samples to the buffer."""

@@ -36,8 +36,7 @@ class LayerSpectra:
 def filter_spectra(model: Model) -> list[LayerSpectra]:
     """The spectra of every filter of a model in evaluation mode, a layer at a time, from the front end on.
 
-    They are of the layers that a sound of about 729 samples reaches. A ValueError when the model's front end is a mel
-    spectrogram, whose bands are no learned filters.
+    They are of the layers that a sound of about 729 samples reaches. A ValueError where the front end has no filters.
 
     Examples
     --------

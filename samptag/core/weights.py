@@ -5,8 +5,7 @@ The metadata key ``samptag`` holds JSON::
     {"schema": "samptag.weights/1", "sha256": hex digest of what follows, "card": {"name": ..., "config": {...}, ...}}
 
 The digest is taken over the canonical JSON of the card and, in order of their names, each tensor's name, type, shape
-and bytes; a file altered in any of them is refused. Reading a file needs NumPy only; torch is imported by those
-functions that give or take a module.
+and bytes; a file altered in any of them is refused. torch is imported only where a module is given or taken.
 """
 
 from __future__ import annotations
@@ -30,10 +29,6 @@ from samptag.files import atomic_write, os_errors_as
 
 if TYPE_CHECKING:
     from samptag.core.model import Model
-
-# safetensors' names of the types in which floats and integers may be stored.
-_FLOATS, _INTEGERS = ("F32", "F16"), ("I64",)
-_COUNTER = "num_batches_tracked"
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -115,17 +110,11 @@ def load_model_file(path: Path) -> LoadedModel:
 
 
 def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
-    """Write `model` and `card` to one file, atomically, or raise an OutputError.
+    """Write a model, or its tensors by name, and its card to one file, atomically, or raise an OutputError.
 
-    A ValueError where the card is another model's, or a weight is not finite (or not in `dtype`).
-
-    Parameters
-    ----------
-    model : SampleCNN, SpectrogramModel or Mapping of str to ndarray
-        The network, on any device, or its tensors by name.
-    dtype : dtype
-        float32, or float16 for half the size. Only weights are stored in it: biases and the statistics of batch
-        normalisation, a hundredth of the file, stay float32, whose range they may need.
+    `dtype` is float32, or float16 for half the size. Only weights are stored in it: biases and the statistics of batch
+    normalisation, a hundredth of the file, stay float32, whose range they may need. A ValueError where the card is
+    another model's, or a weight is not finite (or not in `dtype`).
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float16):
@@ -156,7 +145,7 @@ def model_tensors(model: Model) -> dict[str, NDArray[Any]]:
 class _FileTensors(Mapping[str, NDArray[Any]]):
     """The tensors of an open safetensors file, which maps them into memory and copies one when it is asked for.
 
-    The file may be replaced while it is in use: the old one stays mapped. Windows refuses to replace it until then.
+    A file that is replaced while it is in use stays mapped; Windows refuses to replace it until then.
     """
 
     def __init__(self, file: Any) -> None:
@@ -191,16 +180,15 @@ def _shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
 
 def _misfit(file: Any, expected: Mapping[str, tuple[int, ...]]) -> str | None:
     """In what the file's tensors differ from the network's, or None."""
-    found = set(file.keys())
-    for name in sorted(expected.keys() - found):
-        return f"{name} is missing"
-    for name in sorted(found - expected.keys()):
-        return f"{name} has no place in it"
+    if missing := sorted(expected.keys() - file.keys()):
+        return f"{missing[0]} is missing"
+    if more := sorted(file.keys() - expected.keys()):
+        return f"{more[0]} has no place in it"
     for name, shape in expected.items():
         tensor = file.get_slice(name)
         if tuple(tensor.get_shape()) != shape:
             return f"{name} has shape {tuple(tensor.get_shape())}, not {shape}"
-        kinds = _INTEGERS if name.endswith(_COUNTER) else _FLOATS
+        kinds = ("I64",) if name.endswith("num_batches_tracked") else ("F32", "F16")
         if tensor.get_dtype() not in kinds:
             return f"{name} is of type {tensor.get_dtype()}, not {' or '.join(kinds)}"
     return None

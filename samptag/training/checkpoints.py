@@ -25,11 +25,7 @@ LOCK = ".training.lock"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to `path`, atomically; after an OutputError, what was there before is untouched.
-
-    The state is tensors, numbers, strings, and lists, tuples and dicts of them: what ``torch.load(weights_only=True)``
-    reads.
-    """
+    """Write `state`, which ``torch.load(weights_only=True)`` must be able to read, to `path`, atomically."""
     content = io.BytesIO()
     torch.save({"schema": SCHEMA, "version": __version__, **state}, content)
     with os_errors_as(OutputError, f"cannot write the checkpoint {path}"), atomic_write(path) as file:
@@ -80,7 +76,7 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
     """While entered, no other training writes to `folder`, which is made for a new one and rid of leftovers.
 
-    A process that ends in any way lets go. Of the processes that torchrun started, the first holds it for all.
+    Of the processes that torchrun started, the first holds it for all.
     """
     if not Ranks.from_environment().leads or (resume and not folder.is_dir()):
         yield  # without a folder there is nothing to resume, which the checkpoint's reader says

@@ -82,12 +82,10 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for checkpoints; paths are absolute, since a training may be resumed from another folder."""
-        paths = {
-            name: None if value is None else str(Path(value).absolute())
-            for name, value in (("data", self.data), ("cache", self.cache), ("vocabulary", self.vocabulary))
-        }
-        model = None if self.model is None else self.model.to_dict()
-        return {**asdict(self), **paths, "model": model, "recipe": self.recipe.to_dict()}
+        plain = {**asdict(self), "recipe": self.recipe.to_dict()}
+        for name in ("data", "cache", "vocabulary"):
+            plain[name] = None if plain[name] is None else str(Path(plain[name]).absolute())
+        return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
@@ -96,25 +94,19 @@ class TrainConfig:
             model = None if values["model"] is None else ModelConfig.from_dict(values["model"])
             return cls(**{**values, "model": model, "recipe": Recipe.from_dict(values["recipe"])})
         except (TypeError, ValueError) as error:
-            raise WeightsError(
-                f"the checkpoint is another samptag's ({error}); start anew with another --out"
-            ) from None
+            reason = f"the checkpoint is another samptag's ({error}); start anew with another --out"
+            raise WeightsError(reason) from None
 
     def spent(self, *, steps: int, seconds: float, steps_per_epoch: int) -> float | None:
         """The share of the budget that is spent, 1 and more when it is used up; None where nothing bounds it."""
-        limits = [
-            None if self.max_steps is None else steps / self.max_steps,
-            None if self.epochs is None else steps / (self.epochs * steps_per_epoch),
-            None if self.max_minutes is None else seconds / (60 * self.max_minutes),
-        ]
-        return max((share for share in limits if share is not None), default=None)
+        limits = ((steps, 1, self.max_steps), (steps, steps_per_epoch, self.epochs), (seconds, 60, self.max_minutes))
+        return max((done / (unit * limit) for done, unit, limit in limits if limit is not None), default=None)
 
 
 def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConfig:
     """The config from what the user gave, what the checkpoint holds (`stored`), and the defaults, in that order.
 
-    `given` are fields of `TrainConfig`, the recipe and the model by name if you like, and ``batch_size``,
-    ``learning_rate``, ``segments_per_clip`` and ``segments_per_example`` in place of the recipe's; None: not given.
+    `given` are the options of `samptag.train`.
     """
     values = {name: value for name, value in given.items() if value is not None}
     changed = {name: values.pop(name) for name in _OF_THE_RECIPE if name in values}
@@ -135,18 +127,17 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
         if settled.get("freeze_encoder"):
             raise UsageError("--freeze-encoder keeps all modules: leave out --freeze-modules")
     default = DISTIL if settled.get("teacher") else TUNE if settled["init_from"] else MODERN
-    recipe = settled.get("recipe", default)
-    settled["recipe"] = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    named = settled.setdefault("recipe", default)
+    settled["recipe"] = recipe_named(named) if isinstance(named, str) else named
     if isinstance(settled.get("model"), str):
         settled["model"] = config_from_name(settled["model"])
     config = TrainConfig(**settled)
-    if config.init_from is not None and config.recipe is DISTIL:
-        config = replace(config, recipe=replace(DISTIL, norm_warmup_steps=0))  # their running statistics are kept
-    recipe = config.recipe.for_classifier() if config.freeze_encoder else config.recipe
-    recipe = _adapted(recipe, **changed)
-    config = replace(config, recipe=recipe)
+    recipe = config.recipe
+    if config.init_from is not None and recipe is DISTIL:
+        recipe = replace(DISTIL, norm_warmup_steps=0)  # their running statistics are kept
+    recipe = _adapted(recipe.for_classifier() if config.freeze_encoder else recipe, **changed)
     bounded = any(getattr(config, name) is not None for name in _BUDGET)
-    return config if bounded else replace(config, epochs=recipe.epochs)
+    return replace(config, recipe=recipe, epochs=config.epochs if bounded else recipe.epochs)
 
 
 def _check_teaching(settled: dict[str, Any]) -> None:

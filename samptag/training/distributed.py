@@ -62,10 +62,7 @@ class Processes(Ranks):
 
 
 def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.device) -> None:
-    """Give `model` batch norms whose statistics are those of all processes together; its state dict stays the same.
-
-    PyTorch's own `SyncBatchNorm` works on CUDA alone; on the CPU `CrossProcessNorm` takes its place.
-    """
+    """Give `model` batch norms whose statistics are those of all processes together; its state dict stays the same."""
     if processes.world_size == 1:
         return
     if device.type == "cuda":
@@ -78,7 +75,7 @@ def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.d
 
 
 class CrossProcessNorm(nn.Module):
-    """Batch normalisation over the batches of all processes, in place of `norm`, whose tensors it uses."""
+    """What PyTorch's `SyncBatchNorm` is on CUDA, on the CPU; in place of `norm`, whose tensors it uses."""
 
     running_mean: Tensor
     running_var: Tensor

@@ -92,10 +92,9 @@ class MovingAverage:
 
 
 class NormWarmUp:
-    """Lets the running statistics of batch normalisation follow fast at first.
+    """Lets the running statistics of batch normalisation follow fast at first, as `Recipe.norm_warmup_steps` says.
 
-    At step t (from 1) a batch weighs ``steps / (steps + t - 1)`` in them, until that has come down to the model's own
-    momentum; with no `steps` nothing changes. The norms keep their momentum, which torch.compile takes for a constant.
+    The norms keep their momentum, which torch.compile takes for a constant.
     """
 
     def __init__(self, model: SampleCNN, *, steps: int) -> None:
@@ -123,7 +122,7 @@ class EpochVerdict:
 
     best: bool  # the weights just validated are the best of the stage: keep them
     reload: bool = False  # the stage is over: load its best weights and start a fresh optimiser
-    finished: bool = False  # the training is over (with `reload`, after loading the best weights)
+    finished: bool = False  # the training is over, after `reload`
 
 
 class _Schedule:
@@ -141,8 +140,7 @@ class _Schedule:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        for name in self._kept:
-            setattr(self, name, state[name])
+        vars(self).update({name: state[name] for name in self._kept})
 
 
 class StagedSchedule(_Schedule):
@@ -162,10 +160,7 @@ class StagedSchedule(_Schedule):
         self.iteration, self.best_loss, self.waited = 0, math.inf, 0
 
     def learning_rate(self, progress: float = 0.0) -> float:
-        """The rate of the next step: the stage's, divided by (1 + iteration_decay * iterations of the stage).
-
-        `progress` is not used: the stages end by the validation loss, not by the budget.
-        """
+        """The next step's, whatever the `progress`: the stage's / (1 + iteration_decay * iterations of the stage)."""
         return self._rates[self.stage] / (1.0 + self._decay * self.iteration)
 
     def step_done(self) -> None:
@@ -182,8 +177,7 @@ class StagedSchedule(_Schedule):
             return EpochVerdict(best=False)
         if self.stage + 1 == len(self._rates):
             return EpochVerdict(best=False, reload=True, finished=True)
-        self.stage += 1
-        self.iteration, self.best_loss, self.waited = 0, math.inf, 0
+        self.stage, self.iteration, self.best_loss, self.waited = self.stage + 1, 0, math.inf, 0
         return EpochVerdict(best=False, reload=True)
 
 

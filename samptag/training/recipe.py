@@ -18,10 +18,7 @@ CLASSIFIER_EPOCHS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How training segments are varied, each draw made anew for every segment of every batch.
-
-    Frequencies and speeds are drawn evenly on a logarithmic scale.
-    """
+    """How every segment of every batch is varied; frequencies and speeds are drawn evenly on a logarithmic scale."""
 
     gain_db: float = 0.0  # the gain is uniform in [-gain_db, gain_db] decibels
     polarity: float = 0.0  # probability that the waveform's sign is flipped
@@ -119,10 +116,7 @@ class Recipe:
         return self if name != "msd" or not self.msd_batch_size else replace(self, batch_size=self.msd_batch_size)
 
     def for_classifier(self) -> "Recipe":
-        """The recipe for a classifier alone, on embeddings that are computed once.
-
-        The same segments come back every epoch and cannot be augmented; epochs cost nearly nothing, so there are more.
-        """
+        """The recipe for a classifier alone: its embeddings are computed once, and an epoch costs nearly nothing."""
         epochs = None if self.epochs is None else CLASSIFIER_EPOCHS
         return replace(self, segments="all", norm_warmup_steps=0, augmentation=Augmentation(), epochs=epochs)
 
