@@ -97,18 +97,11 @@ def _arguments(cls: type[Any], where: str, values: Any, *, kinds: Mapping[str, K
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(Record):
-    """How a word, or a concept of several, was tested; a ValueError where a figure is missing, impossible or misplaced.
-
-    Examples
-    --------
-    >>> Evidence(kind="human", n=21, of=63, roc_auc=0.91, data="63 tracks").text
-    "people's tags: ROC-AUC .91, on 21 of 63 tracks"
-    """
+    """How a word, or a concept of several, was tested; a ValueError where a figure is missing, wrong or misplaced."""
 
     _where = "the evidence of {!r} in its card"
 
-    # "human": against people's tags; "teachers": by agreement with the models that taught it, on music it did not learn
-    # from; "none": not at all.
+    # "human": against people's tags; "teachers": by agreement with them, on music not learned from; "none": not at all.
     kind: str
     # Kind "human".
     n: int | None = None  # tracks that people gave the word
@@ -150,9 +143,9 @@ class Evidence(Record):
     def text(self) -> str:
         """The figures in a person's words."""
         if self.kind == "human":
-            figures = f"ROC-AUC {_share(self.roc_auc)}{_interval(self.roc_auc_interval)}"
+            figures = _figure("ROC-AUC", self.roc_auc, self.roc_auc_interval)
             if self.pr_auc is not None:
-                figures += f", PR-AUC {_share(self.pr_auc)}{_interval(self.pr_auc_interval)}"
+                figures += f", {_figure('PR-AUC', self.pr_auc, self.pr_auc_interval)}"
             return f"people's tags: {figures}, on {self.n} of {self.of} tracks"
         if self.kind == "teachers":
             segments = f" ({self.segments} segments)" if self.segments is not None else ""
@@ -219,8 +212,9 @@ def _share(value: float | None) -> str:
     return f"{value:.2f}".replace("0.", ".", 1)
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f" ({_share(interval[0])} to {_share(interval[1])})"
+def _figure(name: str, value: float | None, interval: tuple[float, float] | None) -> str:
+    ends = "" if interval is None else f" ({_share(interval[0])} to {_share(interval[1])})"
+    return f"{name} {_share(value)}{ends}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -354,13 +354,7 @@ Config: TypeAlias = ModelConfig | SpectrogramConfig
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """The description whose fields are `values`, a `SpectrogramConfig` with an ``architecture``; errors of `from_dict`.
-
-    Examples
-    --------
-    >>> config_from_dict({"architecture": "musicnn"}).input_length
-    48128
-    """
+    """The description whose fields are `values`; with an ``architecture`` among them, a `SpectrogramConfig`."""
     return (SpectrogramConfig if "architecture" in values else ModelConfig).from_dict(values)
 
 

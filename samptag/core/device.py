@@ -33,17 +33,14 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """The cores that this process may use: those it is bound to and has the time of on Linux, elsewhere all there are.
-
-    A container that may use the time of 2 of 64 cores (``docker run --cpus 2``) is bound to none of them.
-    """
+    """The cores that this process may use: on Linux those it is bound to and has the time of, elsewhere all."""
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), _granted_cores() or sys.maxsize)
     return os.cpu_count() or 1
 
 
 def _granted_cores() -> int | None:
-    """How many cores' time the control group of a container grants, rounded up; None where it sets no limit."""
+    """How many cores' time a container grants, as by ``docker run --cpus``, rounded up; None where it sets no limit."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2, version 1
         with suppress(OSError, ValueError):
             quota, period = map(int, " ".join((_CONTROL_GROUP / name).read_text() for name in names).split())
@@ -53,8 +50,7 @@ def _granted_cores() -> int | None:
 
 def gpu_possible() -> bool:
     """Whether torch, which is not imported, might find a GPU: it is built for one, and a driver is there, or may be."""
-    spec = find_spec("torch")
-    if spec is None:
+    if (spec := find_spec("torch")) is None:
         return False
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
@@ -81,11 +77,6 @@ def choose_device(name: str, *, seconds: float | None = None) -> str:
     `name` is ``auto`` or one of those, ``cuda`` alone too; a DeviceError where no such device is there or can be used.
     torch is imported only where a GPU is asked for by name, or where `name` is ``auto``, a GPU is possible and
     `seconds` of music (None: not known, perhaps many) are worth starting it.
-
-    Examples
-    --------
-    >>> choose_device("auto", seconds=30.0)
-    'cpu'
     """
     if name == "cpu" or (name == "auto" and not (gpu_possible() and worth_a_gpu(seconds))):
         return "cpu"
@@ -124,18 +115,15 @@ def select_device(name: str) -> torch.device:
     there = _devices_of_torch()
     if name == "auto":
         for best in sorted(there, key=lambda name: ("cuda" not in name, "mps" not in name)):
-            problem = _problem_with(torch.device(best))
-            if problem is None:
+            if (problem := _problem_with(torch.device(best))) is None:
                 return torch.device(best)
             logger.warning("device %s is there but cannot be used (%s)", best, problem)
     full = "cuda:0" if name == "cuda" else name
     if full not in there:
         raise DeviceError(f"no device {name!r}: this machine has {', '.join(there)} (or say auto)")
-    device = torch.device(full)
-    problem = _problem_with(device)
-    if problem is not None:
+    if (problem := _problem_with(torch.device(full))) is not None:
         raise DeviceError(f"device {name!r} is there but cannot be used: {problem}")
-    return device
+    return torch.device(full)
 
 
 def _problem_with(device: torch.device) -> str | None:

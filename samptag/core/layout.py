@@ -115,13 +115,7 @@ class Layout:
 
 
 def layout(config: ModelConfig) -> Layout:
-    """The layers of the network that `config` describes.
-
-    Examples
-    --------
-    >>> layout(ModelConfig()).shapes()["head.weight"]
-    (50, 512)
-    """
+    """The layers of the network that `config` describes."""
     widths = enumerate(pairwise((config.front_channels, *config.channels)))
     size = config.embedding_size
     has_hidden = config.multi_level or config.block == "won-rese"

@@ -1,9 +1,8 @@
-"""The sample-level deep CNN and its relatives: waveforms in, one logit a tag out.
+"""The sample-level deep CNN (Lee, Park, Kim, Nam, SMC 2017) and its relatives: waveforms in, one logit a tag out.
 
-Lee, Park, Kim, Nam: Sample-level Deep Convolutional Neural Networks for Music Auto-tagging Using Raw Waveforms,
-SMC 2017. The blocks of Kim, Lee, Nam (ICASSP 2018) and of Won, Ferraro, Bogdanov, Serra (SMC 2020) fit into the same
-frame: a front end that makes m^n frames of a segment, n modules that each pool m frames into one, a last layer over
-the single frame left, and a linear classifier.
+The blocks of Kim, Lee, Nam (ICASSP 2018) and of Won, Ferraro, Bogdanov, Serra (SMC 2020) fit into the same frame: a
+front end that makes m^n frames of a segment, n modules that each pool m frames into one, a last layer over the single
+frame left, and a linear classifier.
 
 Between layers, activations have shape (batch, channels, 1, time): pictures of height one. Kept channels-last in memory
 they are (batch, time, channels), which is what CPU and CUDA convolve fastest, and what the front end's matrix product
@@ -51,15 +50,15 @@ class SampleCNN(nn.Module):
         self.front = _module(layers.front, config)
         self.body = nn.ModuleList(_module(block, config) for block in layers.body)
         self.top = None if layers.top is None else _module(layers.top, config)
-        self.hidden = None if layers.hidden is None else HiddenLayer(config.embedding_size, config=config)
+        self.hidden, size = None, config.embedding_size
+        if layers.hidden is not None:
+            norm = nn.BatchNorm1d(size, eps=config.bn_epsilon, momentum=config.bn_momentum)
+            self.hidden = nn.Sequential(OrderedDict(linear=_linear(size, size), bn=norm, relu=nn.ReLU()))
         self.dropout = nn.Dropout(config.dropout)
-        self.head = _linear(config.embedding_size, config.n_tags)
+        self.head = _linear(size, config.n_tags)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """The logits of every tag, (batch, n_tags), of float32 samples in [-1, 1]; their sigmoid is the score.
-
-        A ValueError where the segments are of another length.
-        """
+        """The logits of every tag, (batch, n_tags), of float32 samples in [-1, 1]; their sigmoid is the score."""
         return self.classify(self.embed(waveforms))
 
     def embed(self, waveforms: Tensor) -> Tensor:
@@ -92,19 +91,6 @@ def build_model(config: Config) -> Model:
     return SpectrogramModel(config) if isinstance(config, SpectrogramConfig) else SampleCNN(config)
 
 
-class HiddenLayer(nn.Module):
-    """Linear layer, batch normalisation, ReLU; (batch, size) -> (batch, size)."""
-
-    def __init__(self, size: int, *, config: ModelConfig) -> None:
-        super().__init__()
-        self.linear = _linear(size, size)
-        self.bn = nn.BatchNorm1d(size, eps=config.bn_epsilon, momentum=config.bn_momentum)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The hidden vectors."""
-        return F.relu(self.bn(self.linear(x)))
-
-
 def _linear(n_in: int, n_out: int) -> nn.Linear:
     """A linear layer as Keras draws it: glorot_uniform weights, zero biases."""
     layer = nn.Linear(n_in, n_out)
@@ -133,16 +119,12 @@ class Convolution(nn.Module):
         """The convolved activations, as many frames as came in."""
         left, right = self.pads
         if left != right:
-            x = F.pad(x, (left, right))
-            left = 0
+            x, left = F.pad(x, (left, right)), 0
         return F.conv2d(x, self.weight.unsqueeze(2), self.bias, padding=(0, left))
 
 
 class FrameConvolution(Convolution):
-    """The strided convolution over the waveform; (batch, samples) -> (batch, out, 1, frames).
-
-    It is computed as a matrix product of the frames, (batch, frames, kernel), with the filters.
-    """
+    """The strided convolution over the waveform; (batch, samples) -> (batch, out, 1, frames)."""
 
     def __init__(self, layer: layout.Convolution) -> None:
         super().__init__(layer)
@@ -160,9 +142,7 @@ class FrameConvolution(Convolution):
 class MelFrontEnd(nn.Module):
     """The front end of the paper's mel system: (batch, samples) -> (batch, 128, 1, m**n), log(1 + 10 |A|).
 
-    Hann window (periodic) of `first_filter` samples, hop of `first_stride`, bands from 0 Hz to half the sample rate on
-    Slaney's scale with equal areas. It has no parameters, and its tables follow from the config, so neither is saved.
-    The paper's frame-level system on raw samples is the strided front end with long filters.
+    Its tables follow from the config (see `samptag.core.mel`), and are not saved.
     """
 
     window: Tensor
@@ -252,8 +232,7 @@ class ResidualBlock(nn.Module):
         self.se = None if block.excitation is None else SqueezeExcitation(block.excitation)
         self.shortcut = None
         if block.shortcut is not None:
-            parts = {"conv": _convolution(block.shortcut), "bn": BatchNorm(n_out, config)}
-            self.shortcut = nn.Sequential(OrderedDict(parts))
+            self.shortcut = nn.Sequential(OrderedDict(conv=_convolution(block.shortcut), bn=BatchNorm(n_out, config)))
         self.pool_length = block.pool
 
     def forward(self, x: Tensor) -> Tensor:

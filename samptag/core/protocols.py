@@ -29,11 +29,6 @@ def paper_counts(n_samples: ArrayLike, *, length: int, sample_rate: int) -> NDAr
     """How many segments of `length` samples, end to end from the first sample, the paper takes of clips, (clips,).
 
     All that are whole; of clips of 29.05 to 31 s at 22 050 Hz ``640000 // length``; of a clip shorter than one, one.
-
-    Examples
-    --------
-    >>> paper_counts([642_184, 30_000], length=59_049, sample_rate=22_050)
-    array([10,  1])
     """
     import numpy as np
 
@@ -53,11 +48,6 @@ def segment_starts(
     "paper" takes `paper_counts` segments end to end, and what follows them is not heard. "won" takes sixteen, evenly
     spaced: segment i starts at ``i * ((n_samples - length) // 16)`` (get_tensor in the eval.py of Won 2020's code), so
     the last sixteenth of the way is not heard either. A clip shorter than a segment is one segment, to be padded.
-
-    Examples
-    --------
-    >>> segment_starts(465_984, protocol="won", length=59_049, sample_rate=16_000)[:3]
-    array([    0, 25433, 50866])
     """
     import numpy as np
 

@@ -37,12 +37,6 @@ def filter_spectra(model: Model) -> list[LayerSpectra]:
     """The spectra of every filter of a model in evaluation mode, a layer at a time, from the front end on.
 
     They are of the layers that a sound of about 729 samples reaches. A ValueError where the front end has no filters.
-
-    Examples
-    --------
-    >>> layers = filter_spectra(samptag.load_model().model)
-    >>> [layer.magnitudes.shape for layer in layers]
-    [(128, 365), (128, 365), (128, 365), (256, 365), (256, 365), (256, 365)]
     """
     if not isinstance(model, SampleCNN) or model.config.front_end != "raw":
         raise ValueError(f"{model.config.name} has a mel spectrogram in front, whose bands are not learned")

@@ -38,12 +38,6 @@ class Weights:
     """What a weights file holds, as NumPy reads it: card, tensors, and the digest of both.
 
     A tensor, in the type in which it is stored, is read from the file each time it is asked for.
-
-    Examples
-    --------
-    >>> weights = read_weights(Path("weights/samplecnn-3-9-mtat50.safetensors"))
-    >>> weights.tensors["head.weight"].shape
-    (50, 512)
     """
 
     card: ModelCard

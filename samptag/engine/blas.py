@@ -1,8 +1,4 @@
-"""One thread a matrix product, whatever else the process does with its BLAS.
-
-Several segments side by side on as many threads are faster than one segment whose products are split: products this
-small lose more by being split than by waiting their turn.
-"""
+"""One thread a matrix product, whatever else the process does with its BLAS: ours are too small to be split."""
 
 from __future__ import annotations
 
@@ -24,10 +20,7 @@ _threads_before: list[int] = []
 
 
 def one_thread_for_the_process() -> None:
-    """Let NumPy's BLAS start no threads that would never be used; for a command, before it imports NumPy.
-
-    Not every BLAS heeds it (conda's is MKL), so that `one_thread` is needed all the same.
-    """
+    """Let NumPy's BLAS, where it heeds this, start no threads for nothing; for a command, before it imports NumPy."""
     if "numpy" not in sys.modules:
         os.environ.update(dict.fromkeys(_VARIABLES, "1"))
 
@@ -36,7 +29,7 @@ def one_thread_for_the_process() -> None:
 def one_thread() -> Iterator[None]:
     """Keep BLAS to one thread a call for the time of a with block, in all threads; blocks may overlap.
 
-    A limit that the program sets in the meantime, in whatever way, is lost when the last block ends.
+    A limit that the program sets in the meantime is lost when the last block ends.
     """
     global _users
     with _lock:

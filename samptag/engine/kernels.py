@@ -1,8 +1,4 @@
-"""The passes of `samptag.engine.winograd` as compiled loops; importing this compiles them or takes them from a cache.
-
-Only a thread of `samptag.engine.winograd` imports it: numba alone takes half a second. The loops release the
-interpreter's lock. Without fast-math they round as NumPy does, operation by operation.
-"""
+"""The passes of `samptag.engine.winograd`, its only importer, as numba's loops, which round as NumPy does."""
 
 from __future__ import annotations
 
@@ -22,10 +18,10 @@ def _mix(padded: Floats, start: int, mixed: Floats) -> None:
         first = start + 6 * tile
         for i in range(mixed.shape[2]):
             # The ReLU that `rectify` leaves to this loop.
-            d0, d1, d2, d3 = padded[first, i], padded[first + 1, i], padded[first + 2, i], padded[first + 3, i]
-            d4, d5, d6, d7 = padded[first + 4, i], padded[first + 5, i], padded[first + 6, i], padded[first + 7, i]
-            d0, d1, d2, d3 = _relu(d0), _relu(d1), _relu(d2), _relu(d3)
-            d4, d5, d6, d7 = _relu(d4), _relu(d5), _relu(d6), _relu(d7)
+            d0, d1 = _relu(padded[first, i]), _relu(padded[first + 1, i])
+            d2, d3 = _relu(padded[first + 2, i]), _relu(padded[first + 3, i])
+            d4, d5 = _relu(padded[first + 4, i]), _relu(padded[first + 5, i])
+            d6, d7 = _relu(padded[first + 6, i]), _relu(padded[first + 7, i])
             mixed[0, tile, i] = (d0 - d6) + (d4 - d2) * a
             mixed[7, tile, i] = (d7 - d1) + (d3 - d5) * a
             even, odd = (d2 + d6) - d4 * b, (d1 + d5) - d3 * b
@@ -69,10 +65,7 @@ def _larger(x: Any, y: Any) -> Any:
 
 
 def compile_passes(cache: str | None) -> Passes:
-    """The passes, compiled or read from the folder `cache`, where they are kept for the next process; None: nowhere.
-
-    A RuntimeError under ``NUMBA_DISABLE_JIT``.
-    """
+    """The passes, compiled or read from the folder `cache`, where they are kept for the next process; None: nowhere."""
     settings: Any = numba.config  # it has its names from the environment, which no type checker sees
     if settings.DISABLE_JIT:
         raise RuntimeError("numba is told not to compile: the loops would run in Python, hundreds of times slower")

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-# Segments a caller should offer at a time on the CPU: enough that threads which finish early find more to do, because
-# at the end of a call they wait for each other. Half an hour of MP3 on 2 cores took 3 % less time with 24 than with 8,
-# at the cost of 15 MB.
+# Segments a caller should offer at a time on the CPU: at the end of a call threads wait for each other. Half an hour of
+# MP3 on 2 cores took 3 % less time with 24 than with 8, at the cost of 15 MB.
 SEGMENTS_PER_THREAD = 4
 LEAST_SEGMENTS = 24
 
@@ -53,13 +52,6 @@ class Predictor:
     `default_threads`; `batch_size` is that of one pass of the torch module, None takes what suits the device;
     `expected_segments` are to come, where that is known: many are worth compiling for after the first call.
     The attribute `batch_size` is the number of segments per call that keeps the device busy; more is fine too.
-
-    Examples
-    --------
-    >>> predictor = Predictor(samptag.pretrained.load_weights())  # doctest: +SKIP
-    >>> scores, embeddings = predictor(np.zeros((3, 59_049), np.float32))  # doctest: +SKIP
-    >>> scores.shape, embeddings.shape  # doctest: +SKIP
-    ((3, 50), (3, 512))
     """
 
     def __init__(
@@ -89,7 +81,7 @@ class Predictor:
             # Two passes are offered at a time, so that the second is queued while the first is computed.
             self.batch_size = 2 * self._backend.batch_size
         # In float64 the scores of a segment do not depend on how many others came with it: a product of another shape
-        # rounds differently, but far below what float32 keeps. Runs with other batches write the same digits.
+        # rounds differently, but far below what float32 keeps.
         self._head_weight = tensors["head.weight"].astype(np.float64).T.copy()
         self._head_bias = tensors["head.bias"].astype(np.float64)
 

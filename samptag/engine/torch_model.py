@@ -61,13 +61,9 @@ class TorchModel:
         self._one_at_a_time = Lock()
 
     def embed(self, segments: Floats) -> Floats:
-        """The embeddings, (k, embedding_size) float32, of segments, (k, input_length) float32; k at least 1.
-
-        Calls from several threads take turns.
-        """
+        """The embeddings, (k, embedding_size) float32, of segments, (k, input_length) float32; k at least 1."""
         with memory_errors(), self._one_at_a_time, torch.inference_mode():
-            waveforms = torch.from_numpy(np.require(segments, requirements=["C", "W"]))
-            embeddings: Floats = self._embed(waveforms).numpy()
+            embeddings: Floats = self._embed(torch.from_numpy(np.require(segments, requirements=["C", "W"]))).numpy()
             return embeddings
 
     def _embed(self, waveforms: Tensor) -> Tensor:
@@ -153,10 +149,7 @@ def folded_filters(layer: Convolution | nn.Linear, norm: nn.BatchNorm1d | nn.Bat
 
 
 def fold(model: Model) -> Model:
-    """A copy of `model` in evaluation mode whose batch normalisations are folded away; on the model's device.
-
-    Its forward gives the same numbers up to rounding. It cannot be trained or saved.
-    """
+    """A copy of `model` for evaluation alone, on its device, whose batch normalisations are folded away."""
     with torch.device("meta"):
         plain = build_model(model.config)
     plain.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)

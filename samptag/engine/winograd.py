@@ -3,14 +3,12 @@
 Six neighbouring frames of a convolution with three taps are a polynomial product, and a polynomial is known by its
 values at 8 points. So 8 mixtures of the 8 input frames are multiplied, each with one mixture of the 3 taps, and 6
 mixtures of the results are the 6 frames; the maxima of the first three and of the last three are what the pooling
-keeps. The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity (Winograd: Arithmetic Complexity of Computations, 1980;
-Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2016). F(3, 3), with 5 products for three frames, took
-1.1 times as long on 3^9.
+keeps. The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity (Lavin, Gray: Fast Algorithms for Convolutional Neural
+Networks, 2016). F(3, 3), with 5 products for three frames, took 1.1 times as long on 3^9.
 
 The passes around the products are written twice: here for NumPy, operation by operation, and in
-`samptag.engine.kernels` for numba, as one loop. Both round in the same places, so that it does not show in any digit
-which of them computed a segment. Long jobs fetch the compiled ones in a thread, while the first segments are computed
-without them.
+`samptag.engine.kernels` for numba, as one loop. Both round in the same places, so that no digit shows which of them
+computed a segment. Long jobs fetch the compiled ones in a thread, while the first segments are computed without.
 """
 
 from __future__ import annotations

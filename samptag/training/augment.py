@@ -26,9 +26,9 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """The varied batch, (segments, length), and its labels: speed, gain and polarity, mixup, noise, and filters.
 
-    `waveforms`, float32, (segments, how.reach(length)), may be overwritten. `labels` are float32 in [0, 1], (examples,
-    tags); as many segments of each example follow one another. Mixup is drawn for whole examples, everything else for
-    every segment, from `rng`; the noise itself comes from PyTorch's generator of the device.
+    `waveforms`, float32, (segments, how.reach(length)), may be overwritten; `labels` are float32 in [0, 1], (examples,
+    tags). Mixup is drawn for whole examples, whose segments follow one another, everything else for every segment, from
+    `rng`; the noise itself comes from PyTorch's generator of the device.
     """
     batch, each = len(waveforms), len(waveforms) // len(labels)
     # always the same number of draws, so that one setting does not change what another one draws

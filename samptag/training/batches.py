@@ -130,10 +130,7 @@ def epoch_segments(
 
 
 def batch_bounds(n_examples: int, *, batch_size: int) -> list[tuple[int, int]]:
-    """First and last example of every batch; a rest of less than half a batch joins the batch before it.
-
-    A batch of one or two segments has no batch statistics worth the name, and could not be shared among processes.
-    """
+    """First and last example of every batch; a rest of less than half a batch, hard to share, joins the one before."""
     n = max(1, (n_examples + batch_size // 2) // batch_size) if batch_size > 1 else n_examples
     bounds = [batch_size * i for i in range(n)] + [n_examples]
     return list(pairwise(bounds))
@@ -204,9 +201,9 @@ Load: TypeAlias = Callable[[Segments], Tensor]
 def embedded_source(
     segments: Segments, load: Load, *, model: SampleCNN, device: torch.device, processes: Processes
 ) -> Load:
-    """Embeddings, (n, embedding_size), in place of waveforms, computed once by an encoder that is not trained.
+    """Embeddings, (n, embedding_size), in place of waveforms, of `segments`, which are all that will be asked for.
 
-    Each process computes those of its share of `segments`, which are all that will be asked for.
+    They are computed once, each process's share by itself, by an encoder that is not trained.
     """
     predict = Predictor(model, device=str(device))
     mine = segments.take(processes.rows(0, len(segments)))

@@ -14,8 +14,8 @@ _BUDGET = ("epochs", "max_steps", "max_minutes")
 _OF_THE_RECIPE = ("batch_size", "learning_rate", "segments_per_clip", "segments_per_example")
 # How the result is computed, not what it is: no part of a checkpoint's own settings.
 _SAID_ANEW = ("device", "jobs", "resident", "compiled", "save_every_minutes")
-# The clips themselves are compared by the split's name and hash, the weights to start from are in the checkpoint.
-# The teachers are compared by their digests, the vocabulary by its words.
+# Clips are compared by the split's name and hash, teachers by their digests, vocabularies by their words; the weights
+# to start from are in the checkpoint.
 _MAY_DIFFER = (
     *("data", "format", "split", "subset", "teacher", "vocabulary", "init_from", "cache", "name", "licence"),
     *_BUDGET,
@@ -38,8 +38,7 @@ _WORDS = {
 class TrainConfig:
     """Everything a training is asked for: the command fills it, the trainer reads it, the checkpoint stores it.
 
-    A new option is a field here and a parameter of the same name in `samptag.cli.train`. A resumed training must have
-    the same value of it, unless the lists above this class say otherwise.
+    A resumed training must have the same value of every field that is in none of the lists above this class.
     """
 
     data: str  # folder or manifest; see `samptag.data.formats.open_dataset`, also for the next three
@@ -194,18 +193,13 @@ def check_batches(recipe: Recipe, *, processes: int) -> None:
 
 
 def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse the checkpoint `path` where it is of another training than the one asked for, and name what differs.
-
-    Both are `TrainConfig.to_dict` with `Splits.facts` besides.
-    """
+    """Refuse the checkpoint `path` where its config and facts (of the splits) are other ones, and name what differs."""
     for key in (*_WORDS, *now):
         if key not in _MAY_DIFFER and stored[key] != now[key]:
             word = _WORDS.get(key, f"--{key.replace('_', '-')}")
-            old, new = (_shown(key, values[key]) for values in (stored, now))
-            raise WeightsError(
-                f"{path} is of another training: its {word} is {old}, not {new}; leave that option out to resume it, "
-                "or start anew with another --out"
-            )
+            differs = f"its {word} is {_shown(key, stored[key])}, not {_shown(key, now[key])}"
+            advice = "leave that option out to resume it, or start anew with another --out"
+            raise WeightsError(f"{path} is of another training: {differs}; {advice}")
 
 
 def _shown(key: str, value: Any) -> str:

@@ -1,7 +1,7 @@
 """Several processes on one training, started by torchrun: what they exchange beyond `samptag.ranks`."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -29,13 +29,11 @@ class Processes(Ranks):
             torch.cuda.set_device(device)
         return device
 
-    @contextmanager
-    def training_on(self, device: torch.device) -> Iterator[None]:
+    def training_on(self, device: torch.device) -> AbstractContextManager[None]:
         """As `joined`, for a training on `device`."""
         # Flags and figures travel between processors, whatever device trains.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        with self.joined(backend=backend, timeout=TIMEOUT, advice="start the training again with --resume"):
-            yield
+        return self.joined(backend=backend, timeout=TIMEOUT, advice="start the training again with --resume")
 
     def add(self, tensor: Tensor) -> None:
         """Replace `tensor` by its sum over all processes."""

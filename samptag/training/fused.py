@@ -1,10 +1,6 @@
 """The forward pass of a training step; on the CPU convolution, batch norm, max-pooling and ReLU as one step.
 
-The paper's module has a kernel as long as its pool, m, and that makes it matrix products without any copying. In
-memory (time, channels), frame t of the convolution's input is the m * channels numbers that start at frame t. The
-frames m apart, t = p, p + m, p + 2m, ..., lie end to end: the input read from frame p on *is* the matrix of phase p.
-One product a phase gives the outputs of every m-th frame, and the pooled value is the maximum over the phases, element
-by element. The backward pass uses the same m matrices.
+The paper's module is matrix products without any copying, forward and backward, as `samptag.engine.cpu` explains.
 
 What else makes it fast, with the same values and gradients as the modules one after another (but for rounding):
 
@@ -130,10 +126,7 @@ def cut(first: int, last: int, rows: int, limit: int) -> list[Piece]:
 
 
 def _moments(values: Tensor, dtype: torch.dtype) -> Moments:
-    """The moments of the columns of `values`, added up in `dtype`.
-
-    ``var_mean`` over the first dimension took 60 times as long (measured).
-    """
+    """The moments of the columns of `values`, added up in `dtype`; ``var_mean`` took 60 times as long (measured)."""
     unused = torch.zeros(2, values.shape[1], dtype=dtype)
     mean, variance = torch.batch_norm_update_stats(values, unused[0], unused[1], 0.0)
     return len(values), mean, variance.mul_(len(values))
@@ -160,12 +153,10 @@ def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tenso
 class FusedLayer:
     """One convolution + batch norm + max-pooling + ReLU, trained in place of the modules of `block`, a `PlainBlock`.
 
-    Only one backward pass may follow each forward pass, and no second forward pass may come between them. The running
-    statistics of the block are updated as PyTorch does; `reduce` makes the batch statistics those of all processes
-    together. `pads` are rows of zeros around the output, for the next layer's 'same' convolution. `precision` is that
-    of its products, of what it gives and of the gradients that go through it; statistics and the gradients of the
-    parameters have the parameters' own. A `frozen` layer is not trained: it normalises by its running statistics, and
-    no gradient goes through it.
+    Only one backward pass may follow each forward pass, and no second forward pass may come between them. `reduce`
+    makes the batch statistics those of all processes together. `pads` are rows of zeros around the output, for the next
+    layer's 'same' convolution. `precision` is that of its products, of what it gives and of the gradients that go
+    through it. A `frozen` layer normalises by its running statistics, and no gradient goes through it.
     """
 
     def __init__(
@@ -413,9 +404,7 @@ def training_forward(
 ) -> Callable[[Tensor], Tensor]:
     """Waveforms (batch, input_length), or embeddings of a frozen encoder, -> logits (batch, n_tags), for training.
 
-    The model's batch norms are replaced where several processes share a batch, and on CUDA its filters are laid out
-    channels-last. With a frozen encoder only the classifier runs. In mixed precision the CPU computes the layers in
-    bfloat16 where it multiplies that in hardware.
+    The model's batch norms are replaced where several processes share a batch, its filters laid out anew on CUDA.
     """
     if device.type == "cuda":
         _lay_out_channels_last(model)
@@ -425,9 +414,8 @@ def training_forward(
     if device.type != "cpu" or model.config.block not in ("plain", "se"):
         return model
     precision = torch.bfloat16 if config.recipe.mixed_precision and _multiplies_bfloat16() else None
-    return FusedForward(
-        model, processes=processes, workers=workers, frozen_modules=config.freeze_modules, precision=precision
-    )
+    frozen = config.freeze_modules
+    return FusedForward(model, processes=processes, workers=workers, frozen_modules=frozen, precision=precision)
 
 
 def _multiplies_bfloat16() -> bool:
@@ -455,8 +443,7 @@ def _lay_out_channels_last(model: SampleCNN) -> None:
 class FusedForward:
     """The forward pass of a plain or squeeze-and-excitation model by fused layers, on the CPU.
 
-    The model's parameters are used, and its running statistics updated. `frozen_modules` of the body are kept as they
-    are, with the front end; None: not even that is.
+    `frozen_modules` of the body are kept as they are, with the front end; None: not even that is.
     """
 
     def __init__(

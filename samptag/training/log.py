@@ -22,10 +22,8 @@ _FIGURES = ("valid_roc_auc", "valid_pr_auc", "valid_agreement")
 _SCALARS = ("train_loss", "valid_loss", *_FIGURES, "learning_rate", "segments_per_second")
 # The curves are drawn at most this often, and at the end: with a frozen encoder an epoch takes less than a picture.
 DRAW_SECONDS = 15.0
-# A run whose steps wait longer than this share of their time for segments says so.
-WAIT_SHARE = 0.15
-# The first steps of an epoch always wait; a share of less time than this says nothing.
-LEAST_SECONDS = 2.0
+# A run whose steps wait longer than this share of their time for segments says so; the first ones always wait.
+WAIT_SHARE, LEAST_SECONDS = 0.15, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +113,7 @@ class TrainingLog:
 
 def json_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """`record` with null where JSON has no number."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in record.items()}
 
 
 def _draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -157,8 +153,5 @@ class Pace:
         """Warn, once, when the audio does not keep up with the training; `share` is the largest of all processes."""
         if share > WAIT_SHARE and self._seconds > LEAST_SECONDS and not self._warned:
             self._warned = True
-            logger.warning(
-                "%.0f %% of the time went by waiting for audio from the cache: a faster disk for --cache, or a GPU "
-                "with room for the audio (--resident), would help",
-                100 * share,
-            )
+            advice = "a faster disk for --cache, or a GPU with room for the audio (--resident), would help"
+            logger.warning("%.0f %% of the time went by waiting for audio from the cache: %s", 100 * share, advice)

@@ -1,8 +1,4 @@
-"""Recipes: named, frozen sets of training hyper-parameters.
-
-``paper`` is the protocol of the authors' own script (Lee, Park, Kim, Nam, SMC 2017), ``kim`` that of Kim, Lee, Nam
-(ICASSP 2018), and ``modern`` the default.
-"""
+"""Recipes: named, frozen sets of training hyper-parameters; ``modern`` is the default."""
 
 import json
 import math
@@ -53,13 +49,13 @@ class Recipe:
     segments: Literal["all", "random", "shifted"]
     # At most so many segments of one clip in an epoch, and in its validation (there evenly spaced); None: all.
     segments_per_clip: int | None = None
-    # So many segments of one clip are heard together, and the mean of their logits is held against the clip's labels,
-    # which say what is in the clip, not in every segment of it. Validation hears segments one by one.
+    # The mean of the logits of so many segments of a clip is held against the clip's labels, which say what is in the
+    # clip, not in every segment of it. Validation hears segments one by one.
     segments_per_example: int = 1
     batch_size: int = 23  # segments a step, over all processes
     msd_batch_size: int | None = None  # the same for the Million Song Dataset; None: no other
-    # Every batch has `batch_size` segments, and those left over are dropped for the epoch (of each subset); False: a
-    # rest of less than half a batch joins the batch before it, and a larger one is a batch of its own.
+    # Segments that do not fill a batch are dropped for the epoch (of each subset); False: a rest of less than half a
+    # batch joins the batch before it, and a larger one is a batch of its own.
     full_batches: bool = False
     # Segments are shuffled inside this many interleaved subsets of the clips, one subset after another; fewer on data
     # sets that do not fill a hundred batches a subset.
@@ -78,8 +74,7 @@ class Recipe:
     # `warmup_fraction`, in [0, 1), of the budget, then half a cosine down to zero at its end.
     schedule: Literal["stages", "cosine"] = "stages"
     momentum: float = 0.9  # Nesterov's, of SGD
-    # The stage's rate is divided by (1 + iteration_decay * iteration), Keras 1's ``decay``; iterations count from zero
-    # in each stage.
+    # The rate is divided by (1 + iteration_decay * iterations of the stage), Keras 1's ``decay``.
     iteration_decay: float = 0.0
     patience: int = 3
     warmup_fraction: float = 0.0
@@ -142,8 +137,7 @@ def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-# Every number, those of the class's own too, is the authors' own script's, or that of the Keras 1.1.0 and Theano it ran
-# on.
+# Lee, Park, Kim, Nam (SMC 2017): every number, the class's own too, is their script's, or that of its Keras 1.1.0.
 PAPER = Recipe(
     name="paper",
     segments="all",

@@ -191,11 +191,11 @@ def _alike(one: ModelConfig, other: ModelConfig) -> bool:
 
 
 def initialise(model: SampleCNN, how: str) -> None:
-    """Draw the convolutions of `model` anew in the way of a recipe.
+    """Draw the convolutions of `model` anew as a recipe has them; "he_uniform" they are when it is new.
 
-    "he_uniform": as a new model has them. "keras-1.1.0": Lee 2017's ``he_uniform``, whose fan-in that version of Keras
-    takes to be in x out channels, so that filters start 6.5 to 22.6 times smaller. "resemul": as in the code of Kim
-    2018, where the shortcuts' convolutions and the last layer, a ``Dense`` there, are glorot_uniform.
+    "keras-1.1.0": Lee 2017's ``he_uniform``, whose fan-in that version of Keras takes to be in x out channels, so that
+    filters start 6.5 to 22.6 times smaller. "resemul": as in the code of Kim 2018, where the shortcuts' convolutions
+    and the last layer, a ``Dense`` there, are glorot_uniform.
     """
     if how == "he_uniform":
         return
