@@ -97,14 +97,10 @@ class Layout:
     hidden: Dense | None
     head: Dense
 
-    def layers(self) -> list[Convolution | Dense]:
-        """Every layer that has weights."""
-        return list(_layers(self))
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by its name; those that end in ``num_batches_tracked`` are integers."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for layer in self.layers():
+        for layer in layers(self):
             kernel = (layer.kernel,) if isinstance(layer, Convolution) else ()
             shapes |= {f"{layer.name}.weight": (layer.n_out, layer.n_in, *kernel), f"{layer.name}.bias": (layer.n_out,)}
             if layer.norm is not None:
@@ -183,10 +179,10 @@ def _excitation(name: str, channels: int, ratio: int) -> Excitation:
     return Excitation(Dense(f"{name}.dense1", None, channels, wide), Dense(f"{name}.dense2", None, wide, channels))
 
 
-def _layers(part: object) -> Iterator[Convolution | Dense]:
-    """`part` itself, or the layers inside it."""
+def layers(part: object) -> Iterator[Convolution | Dense]:
+    """The layers that have weights in a `Layout` or a part of it."""
     if isinstance(part, Convolution | Dense):
         yield part
     elif isinstance(part, tuple) or is_dataclass(part):
         for each in part if isinstance(part, tuple) else vars(part).values():
-            yield from _layers(each)
+            yield from layers(each)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samptag.core.layout import layout
+from samptag.core.layout import layers, layout
 from samptag.core.model import Convolution, Model, SampleCNN, build_model
 from samptag.engine.cpu import folded
 
@@ -154,7 +154,7 @@ def fold(model: Model) -> Model:
         plain = build_model(model.config)
     plain.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)
     plain.to(model.head.weight.device)
-    for each in layout(plain.config).layers() if isinstance(plain, SampleCNN) else ():
+    for each in layers(layout(plain.config)) if isinstance(plain, SampleCNN) else ():
         if each.norm is not None:
             layer: Any = plain.get_submodule(each.name)
             norm: Any = plain.get_submodule(each.norm)

@@ -181,15 +181,12 @@ def check_batches(recipe: Recipe, *, processes: int) -> None:
     """Refuse batches that are no whole examples, or of which a process may get none: the last may be half of one."""
     batch, each = recipe.batch_size, recipe.segments_per_example
     if each < 1 or batch % each:
-        raise UsageError(
-            f"a batch of {batch} segments is not made of whole examples of {each}: "
-            "change --batch-size or --segments-per-example"
-        )
+        advice = "change --batch-size or --segments-per-example"
+        raise UsageError(f"a batch of {batch} segments is not made of whole examples of {each}: {advice}")
     if each > 1 and batch // each < 2 * processes:
-        raise UsageError(
-            f"a batch of {batch} segments, {each} an example, leaves some of {processes} processes without an example "
-            f"at the end of an epoch: raise --batch-size to {2 * processes * each}"
-        )
+        fault = f"leaves some of {processes} processes without an example at the end of an epoch"
+        advice = f"raise --batch-size to {2 * processes * each}"
+        raise UsageError(f"a batch of {batch} segments, {each} an example, {fault}: {advice}")
 
 
 def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -87,9 +87,7 @@ def train(
         device = processes.training_device(config.device)
         stack.callback(restore_random_state, random_state())
         stack.enter_context(processes.training_on(device))
-        teachers = None
-        if config.teacher is not None:
-            teachers = Teachers(config.teacher.split(","), vocabulary=config.vocabulary)
+        teachers = Teachers(config.teacher.split(","), vocabulary=config.vocabulary) if config.teacher else None
         dataset = open_dataset(
             config.data, format=config.format, split=config.split, subset=config.subset, labelled=teachers is None
         )
@@ -169,15 +167,12 @@ def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainC
         return SampleCNN(stored.model if wanted is None or _alike(wanted, stored.model) else wanted)
     loaded = load_model(config.init_from)
     if not isinstance(loaded.model, SampleCNN):
-        raise UsageError(
-            f"{config.init_from} is a {loaded.card.config.name}, which samptag does not train; it can teach: --teacher"
-        )
+        name = loaded.card.config.name
+        raise UsageError(f"{config.init_from} is a {name}, which samptag does not train; it can teach: --teacher")
     theirs = replace(loaded.model.config, n_tags=len(tags))
     if wanted is not None and not _alike(wanted, theirs):
-        raise UsageError(
-            f"{config.init_from} holds a {theirs.name} at {theirs.sample_rate} Hz, not the {wanted.name} at "
-            f"{wanted.sample_rate} Hz of --model; leave that out"
-        )
+        held, asked = (f"{net.name} at {net.sample_rate} Hz" for net in (theirs, wanted))
+        raise UsageError(f"{config.init_from} holds a {held}, not the {asked} of --model; leave that out")
     model = SampleCNN(config.recipe.drop(theirs))
     state = loaded.model.state_dict()
     if loaded.card.tags != tags:

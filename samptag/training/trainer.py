@@ -95,16 +95,10 @@ class Stepper:
         `labels`, (examples, tags); the segments of an example follow one another. `batch_size` is that of all
         processes, in examples; `spent` the share of the budget, in [0, 1]; `number` the step's in the training, from 1.
         """
-        recipe, net = self.recipe, self.model.config
+        recipe = self.recipe
         if not self._hears_embeddings:
-            waveforms, labels = augment(
-                waveforms,
-                labels,
-                how=recipe.augmentation,
-                length=net.input_length,
-                sample_rate=net.sample_rate,
-                rng=rng,
-            )
+            how, length, rate = recipe.augmentation, self.model.config.input_length, self.model.config.sample_rate
+            waveforms, labels = augment(waveforms, labels, how=how, length=length, sample_rate=rate, rng=rng)
         self.rate = self.schedule.learning_rate(spent)
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * group["rate_share"]
@@ -122,9 +116,8 @@ class Stepper:
                 loss = self.loss(_by_example(logits.float(), labels), labels)
                 torch.autograd.backward(loss / (batch_size * labels.shape[1]))
         except MemoryError:
-            raise DeviceError(
-                f"{self.device} has too little memory for {len(waveforms)} segments a step; lower --batch-size"
-            ) from None
+            need = f"too little memory for {len(waveforms)} segments a step"
+            raise DeviceError(f"{self.device} has {need}; lower --batch-size") from None
         self.processes.add_gradients(self.parameters)
         if recipe.clip_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip_gradient_norm)
@@ -222,10 +215,10 @@ class Trainer:
         self.config, self.splits, self.load, self.out = config, splits, load, out
         self.device, self.processes = device, processes
         self._callback = callback if callback is not None and processes.leads else lambda event: None
-        objective: Callable[[Tensor, Tensor], Tensor] = optimise.label_loss(config.pos_weight, splits.train_labels).to(
-            device
-        )
-        if splits.taught is not None:
+        objective: Callable[[Tensor, Tensor], Tensor]
+        if splits.taught is None:
+            objective = optimise.label_loss(config.pos_weight, splits.train_labels).to(device)
+        else:
             objective = TeacherLoss(splits.taught.scores)
         self.stepper = Stepper(model, config, objective=objective, live=splits.live, device=device, processes=processes)
         self._eval_model = SampleCNN(model.config).to(device).eval()
@@ -310,17 +303,11 @@ class Trainer:
         targets = self.splits.targets(batch, labelled) if self.splits.live is None else labelled[batch.clips]
         targets = targets.reshape(-1, self.config.recipe.segments_per_example, targets.shape[1]).mean(axis=1)
         labels = torch.from_numpy(targets).to(self.device)
-        self._loss += self.stepper.step(
-            waveforms,
-            labels,
-            batch_size=batch_size,
-            spent=min(self._spent or 0.0, 1.0),
-            number=p.total_steps + 1,
-            rng=np.random.default_rng([self.config.seed, p.epoch, p.step, self.processes.rank]),
-        )
+        rng = np.random.default_rng([self.config.seed, p.epoch, p.step, self.processes.rank])
+        spent, number = min(self._spent or 0.0, 1.0), p.total_steps + 1
+        self._loss += self.stepper.step(waveforms, labels, batch_size=batch_size, spent=spent, number=number, rng=rng)
         self._loss_count += labels.numel()
-        p.step += 1
-        p.total_steps += 1
+        p.step, p.total_steps = p.step + 1, number
 
     def _close_epoch(self, log: TrainingLog | None) -> int:
         """Validate the epoch just trained and act on it; the number of the signal that broke it off, or 0."""
@@ -376,14 +363,12 @@ class Trainer:
             # One process may give up in the middle; several would wait for each other.
             if self._signals.received and self.processes.world_size == 1:
                 return None
-        sums = self.processes.collect(summed)
-        scores, aims = (
-            np.concatenate([each for part in self.processes.collect(parts) for each in part])
-            for parts in (said, wanted)
-        )
+        collect = self.processes.collect
+        total = sum(collect(summed))
+        scores, aims = (np.concatenate([x for share in collect(parts) for x in share]) for parts in (said, wanted))
         if not np.isfinite(scores).all():
             return Validation(math.nan)
-        total = sum(sums) / aims.size
+        total /= aims.size
         if splits.taught is not None:
             return Validation(total, agreement=agreement(scores, reference=aims, top=1).correlation)
         clips = np.zeros(labels.shape)
@@ -401,9 +386,8 @@ class Trainer:
         So they do on the share of the budget that is spent, which decides the learning rate: weights would drift apart.
         """
         save_due = time.monotonic() - self._saved_at > 60 * self.config.save_every_minutes
-        spent = self.config.spent(
-            steps=self.position.total_steps, seconds=self._seconds(), steps_per_epoch=self.steps_per_epoch
-        )
+        steps, seconds = self.position.total_steps, self._seconds()
+        spent = self.config.spent(steps=steps, seconds=seconds, steps_per_epoch=self.steps_per_epoch)
         stop, save, agreed = self.processes.highest([self._signals.received, save_due, spent or 0.0])
         self._spent = None if spent is None else agreed
         return int(stop), bool(save)
@@ -450,19 +434,17 @@ class Trainer:
 
     def _report(self) -> None:
         """Report the step; raise a SamptagError when the loss is not finite any more."""
-        p, spent = self.position, self._spent
+        p, spent, rate = self.position, self._spent, self.stepper.rate
         loss = float(self._loss) / max(self._loss_count, 1)
         if not math.isfinite(loss):
-            raise SamptagError(
-                f"the loss is {loss} in epoch {p.epoch + 1}: the training has diverged; lower the learning rate "
-                f"(--learning-rate, last {self.stepper.rate:.3g})"
-            )
+            advice = f"lower the learning rate (--learning-rate, last {rate:.3g})"
+            raise SamptagError(f"the loss is {loss} in epoch {p.epoch + 1}: the training has diverged; {advice}")
         done = StepDone(
             epoch=p.epoch + 1,
             step=p.step,
             steps=self.steps_per_epoch,
             loss=loss,
-            learning_rate=self.stepper.rate,
+            learning_rate=rate,
             segments_per_second=self._pace.segments_per_second,
             progress=None if spent is None else min(spent, 1.0),
             remaining_seconds=None if not spent else max(0.0, (1 - spent) / spent * self._seconds()),
