@@ -33,7 +33,7 @@ from samptag.data.formats import open_dataset
 from samptag.engine.predictor import Predictor
 from samptag.evaluation.metrics import macro, pr_auc, roc_auc
 from samptag.pretrained import load_weights
-from samptag.training.batches import MappedSource, consecutive_segments
+from samptag.training.batches import consecutive_segments, mapped_source
 from samptag.training.recipe import MODERN, Augmentation, Recipe
 
 # From here on the teachers say yes; see recipes/library/README.md.
@@ -123,7 +123,7 @@ def _tested(dataset: Dataset, weights: str, directory: Path, model: ModelConfig)
     places = {id(clip): place for place, clip in enumerate(dataset.clips)}
     clips = np.array([places[id(clip)] for clip in dataset.select("test")])
     segments = consecutive_segments(audio, clips, model=model, per_clip=SCORED_PER_CLIP)
-    load, predict = MappedSource(audio, device=torch.device("cpu")), Predictor(load_weights(weights))
+    load, predict = mapped_source(audio, device=torch.device("cpu")), Predictor(load_weights(weights))
     parts = [segments.take(slice(i, i + 32)) for i in range(0, len(segments), 32)]
     said = np.concatenate([predict(load(part).numpy())[0] for part in parts])
     scores = np.zeros((len(clips), said.shape[1]))

@@ -275,12 +275,8 @@ class ModelCard(_Written):
                 raise ValueError(f"the {name} of its card must be names")
         for tag, cutoff in (given.get("cutoffs") or {}).items():
             check_kind(f"the cut-off of {tag!r} in its card", cutoff, float)
-        records: dict[str, type[Record]] = {
-            "cutoff_evidence": CutoffEvidence,
-            "evidence": Evidence,
-            "concepts": Concept,
-        }
-        for name, kind in records.items():
+        kinds: dict[str, type[Record]] = {"cutoff_evidence": CutoffEvidence, "evidence": Evidence, "concepts": Concept}
+        for name, kind in kinds.items():
             if given.get(name) is not None:
                 given[name] = {key: kind.from_dict(key, record) for key, record in given[name].items()}
         return cls(**given | {"config": config_from_dict(given["config"])})

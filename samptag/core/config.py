@@ -35,12 +35,8 @@ PAPER_GRID = (
 FRAME_LEVEL_M = 3
 FRAME_LEVEL_INPUT_LENGTH = 59_049
 # Samples at 16 kHz, 188 frames of 256, 3 s and 29 s; and the length of the vector that is classified.
-_SIZES: dict[Architecture, tuple[int, int]] = {
-    "musicnn": (48_128, 200),
-    "vgg": (48_128, 256),
-    "won-musicnn": (48_000, 200),
-    "won-fcn": (464_000, 64),
-}
+_SIZES: dict[Architecture, tuple[int, int]]
+_SIZES = {"musicnn": (48_128, 200), "vgg": (48_128, 256), "won-musicnn": (48_000, 200), "won-fcn": (464_000, 64)}
 
 Kind: TypeAlias = type | tuple[type | str, ...]
 """What a value from a file may be, where JSON says nothing: a type, or a tuple of types and strings."""
@@ -163,7 +159,7 @@ class ModelConfig(_Description):
     def __post_init__(self) -> None:
         """Refuse numbers that make no network."""
         super().__post_init__()
-        for name, least in (("m", 2), ("n", 3), ("first_stride", 1), ("n_tags", 1), ("sample_rate", 1)):
+        for name, least in {"m": 2, "n": 3, "first_stride": 1, "n_tags": 1, "sample_rate": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.first_filter < self.first_stride:

@@ -41,13 +41,11 @@ class Passes(NamedTuple):
 
     # (frames) -> ReLU in place, unless `mix` sees to it; what goes into the mixtures is not negative.
     rectify: Callable[[Floats], None]
-    # (padded, start, mixed) -> the 8 mixtures of the frames from `start` on, written to `mixed`, (9, tiles, n_in),
-    # whose last is a spare. `padded` is frames with zeros around them, (time, n_in); each tile is of 8 frames, 6
-    # further on than the one before.
+    # (padded, start, mixed) -> the 8 mixtures of the tiles in `padded`, (time, n_in), from frame `start` on, 8 frames
+    # each and 6 apart, written to `mixed`, (9, tiles, n_in), whose last is a spare.
     mix: Callable[[Floats, int, Floats], None]
-    # (products, bias, target) -> the pooled frames of `products`, (9, tiles, n_out), the last one a spare, plus `bias`,
-    # (n_out,), through ReLU, written to `target`, (time, n_out), time twice the number of tiles or one less. The
-    # products are overwritten.
+    # (products, bias, target) -> the pooled frames of `products`, (9, tiles, n_out), which are used up, plus `bias`,
+    # (n_out,), through ReLU, written to `target`, (time, n_out), time twice the number of tiles or one less.
     unmix: Callable[[Floats, Floats, Floats], None]
 
 

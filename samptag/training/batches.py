@@ -136,46 +136,46 @@ def batch_bounds(n_examples: int, *, batch_size: int) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-class MappedSource:
-    """Waveforms of segments, read from the cache's files."""
+Load: TypeAlias = Callable[[Segments], Tensor]
+"""Float32 waveforms of segments, (n, width), in [-1, 1), on the device; or their embeddings, (n, embedding_size)."""
 
-    def __init__(self, cache: AudioCache, *, device: torch.device) -> None:
-        self._cache, self._device = cache, device
 
-    def __call__(self, segments: Segments) -> Tensor:
-        """Float32 in [-1, 1), shape (n, width), on the device."""
+def mapped_source(cache: AudioCache, *, device: torch.device) -> Load:
+    """Waveforms read from the cache's files."""
+
+    def load(segments: Segments) -> Tensor:
         block = np.zeros((len(segments), segments.width), dtype=np.int16)
         for row, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
-            self._cache.read(int(start), block[row, :length])
+            cache.read(int(start), block[row, :length])
         tensor = torch.from_numpy(block)
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device, torch.float32).div_(SCALE)
+        if device.type == "cuda":
+            tensor = tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.to(device, torch.float32).div_(SCALE)
+
+    return load
 
 
-class ResidentSource:
-    """Waveforms of segments at most `width` wide, gathered from a copy of some `clips` in the device's own memory."""
+def resident_source(cache: AudioCache, clips: Places, *, width: int, device: torch.device) -> Load:
+    """Waveforms at most `width` wide, gathered from a copy of some `clips` in the device's own memory."""
+    lengths, cached = cache.lengths[clips], cache.starts[clips]
+    ends = np.cumsum(lengths)
+    samples = torch.zeros(int(ends[-1]) + width, dtype=torch.int16, device=device)
+    for clip, length, end in zip(clips, lengths, ends, strict=True):
+        samples[end - length : end] = torch.from_numpy(cache.clip(int(clip)))
+    # starts in the cache, ascending, and what has to be added to get to the copy
+    order = np.argsort(cached, kind="stable")
+    starts, shifts = cached[order], (ends - lengths - cached)[order]
+    steps = torch.arange(width, device=device)
 
-    def __init__(self, cache: AudioCache, clips: NDArray[np.int64], *, width: int, device: torch.device) -> None:
-        starts, lengths = cache.starts[clips], cache.lengths[clips]
-        ends = np.cumsum(lengths)
-        # starts in the cache, ascending, and what has to be added to get to the copy
-        order = np.argsort(starts, kind="stable")
-        self._cache_starts, self._shifts = starts[order], (ends - lengths - starts)[order]
-        self._samples = torch.zeros(int(ends[-1]) + width, dtype=torch.int16, device=device)
-        for clip, end in zip(clips, ends, strict=True):
-            self._samples[end - cache.lengths[clip] : end] = torch.from_numpy(cache.clip(int(clip)))
-        self._steps = torch.arange(width, device=device)
-
-    def __call__(self, segments: Segments) -> Tensor:
-        """Float32 in [-1, 1), shape (n, width), on the device."""
-        owner = np.searchsorted(self._cache_starts, segments.starts, side="right") - 1
-        starts = torch.from_numpy(segments.starts + self._shifts[owner]).to(self._steps.device)
-        steps = self._steps[: segments.width]
-        waveforms = self._samples[starts[:, None] + steps].to(torch.float32).div_(SCALE)
+    def load(segments: Segments) -> Tensor:
+        owner = np.searchsorted(starts, segments.starts, side="right") - 1
+        first = torch.from_numpy(segments.starts + shifts[owner]).to(device)
+        waveforms = samples[first[:, None] + steps[: segments.width]].to(torch.float32).div_(SCALE)
         for row in np.flatnonzero(segments.lengths < segments.width):
             waveforms[row, int(segments.lengths[row]) :] = 0
         return waveforms
+
+    return load
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,10 +192,6 @@ class Taught:
         is_before = segments.starts - self.starts[before] <= self.starts[after] - segments.starts
         found: NDArray[np.float32] = self.scores[np.where(is_before, before, after)]
         return found
-
-
-Load: TypeAlias = Callable[[Segments], Tensor]
-"""Float32 waveforms of segments, (n, width), in [-1, 1), on the device; or their embeddings, (n, embedding_size)."""
 
 
 def embedded_source(
@@ -281,8 +277,8 @@ class Splits:
             resident = device.type == "cuda" and needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         if resident:
             width = self.recipe.augmentation.reach(self.model.input_length)
-            return ResidentSource(self.cache, self.clips, width=width, device=device)
-        return MappedSource(self.cache, device=device)
+            return resident_source(self.cache, self.clips, width=width, device=device)
+        return mapped_source(self.cache, device=device)
 
     @property
     def facts(self) -> dict[str, object]:

@@ -86,9 +86,8 @@ def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
             try:
                 stack.enter_context(locked(folder / LOCK, waiting_for=None))
             except BlockingIOError:
-                raise UsageError(
-                    f"another training is writing to {folder}: wait for it or stop it, or choose another --out"
-                ) from None
+                advice = "wait for it or stop it, or choose another --out"
+                raise UsageError(f"another training is writing to {folder}: {advice}") from None
             # What a process that was killed was about to write; its files are the old ones, and whole.
             for name in (LAST, BEST, MODEL, METRICS, CURVES):
                 for leftover in folder.glob(f".{name}.*.tmp"):

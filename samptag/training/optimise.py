@@ -146,11 +146,9 @@ class _Schedule:
 class StagedSchedule(_Schedule):
     """The paper's schedule: a falling list of learning rates, each kept until the validation loss stops falling.
 
-    Each stage is a fit of its own: its best loss, its patience and its iteration counter start afresh (authors'
-    script: one Keras ``fit_generator`` with a new optimiser and new early stopping a stage).
-
-    `patience` is as Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and the one
-    after them ends the stage. Their `EarlyStopping` asks whether it has waited long enough before it counts the epoch.
+    Each stage is a fit of its own, as in the authors' script: its best loss, patience and iteration counter start
+    afresh. `patience` is as Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and
+    the one after them ends the stage.
     """
 
     _kept = ("stage", "iteration", "best_loss", "waited")

@@ -15,13 +15,13 @@ from samptag.data.cache import AudioCache
 from samptag.data.dataset import Dataset
 from samptag.training.batches import (
     LEAST_BATCHES_OF_A_SUBSET,
-    MappedSource,
     Prefetcher,
-    ResidentSource,
     Segments,
     batch_bounds,
     consecutive_segments,
     epoch_segments,
+    mapped_source,
+    resident_source,
 )
 from samptag.training.recipe import MODERN, PAPER, Augmentation
 
@@ -177,8 +177,8 @@ def test_music_to_be_played_faster_is_read_further(
     assert (segments.lengths >= length).all()
     assert (segments.lengths == segments.width).mean() > 0.9
     sources = (
-        MappedSource(audio, device=CPU),
-        ResidentSource(audio, train_clips, width=segments.width, device=CPU),
+        mapped_source(audio, device=CPU),
+        resident_source(audio, train_clips, width=segments.width, device=CPU),
     )
     last = segments.take(np.argsort(segments.starts)[-3:])
     waveforms = [source(last) for source in sources]
@@ -207,8 +207,8 @@ def test_resident_audio_is_the_mapped_audio(audio: AudioCache, train_clips: np.n
     clip = train_clips[2]
     end = int(audio.starts[clip] + audio.lengths[clip])
     short = Segments(np.array([2]), np.array([end - 100]), np.array([100]), length)
-    mapped = MappedSource(audio, device=CPU)
-    resident = ResidentSource(audio, train_clips[::-1], width=length, device=CPU)
+    mapped = mapped_source(audio, device=CPU)
+    resident = resident_source(audio, train_clips[::-1], width=length, device=CPU)
     for wanted in (segments, short):
         ours, theirs = mapped(wanted), resident(wanted)
         assert ours.dtype == torch.float32
@@ -223,7 +223,7 @@ def test_prefetched_batches_keep_their_order_and_end_with_their_thread(
 ):
     segments = epoch(audio, train_clips, small_config, seed=0, epoch=0)
     batches = [segments.take(slice(first, last)) for first, last in batch_bounds(len(segments), batch_size=100)]
-    source = MappedSource(audio, device=CPU)
+    source = mapped_source(audio, device=CPU)
     loader = Prefetcher(source, batches)
     for wanted, (batch, waveforms) in zip(batches, loader, strict=True):
         assert batch is wanted

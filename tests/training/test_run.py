@@ -417,7 +417,7 @@ def test_embeddings_are_the_models_whatever_the_order(audio: AudioCache, dataset
     segments = segments.take(np.random.default_rng(0).permutation(len(segments))[:50])
     torch.manual_seed(0)
     model = SampleCNN(small_config).eval()
-    load = batches.MappedSource(audio, device=torch.device("cpu"))
+    load = batches.mapped_source(audio, device=torch.device("cpu"))
     embedded = batches.embedded_source(segments, load, model=model, device=torch.device("cpu"), processes=Processes())
     asked = segments.take(np.array([7, 3, 41]))
     with torch.no_grad():

@@ -20,7 +20,7 @@ from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError, UsageError, WeightsError
 from samptag.pretrained import load_weights
 from samptag.training import Processes, TrainResult
-from samptag.training.batches import LARGEST_SHIFT, MappedSource, Taught, consecutive_segments, decode, epoch_segments
+from samptag.training.batches import LARGEST_SHIFT, Taught, consecutive_segments, decode, epoch_segments, mapped_source
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.config import TrainConfig
 from samptag.training.recipe import DISTIL
@@ -124,7 +124,7 @@ def test_live_teachers_hear_a_segment_as_the_student_does(music: tuple[Dataset, 
     _, audio = music
     config = config_from_name(STUDENT)
     segments = consecutive_segments(audio, everything(audio), model=config)
-    waveforms = MappedSource(audio, device=CPU)(segments)
+    waveforms = mapped_source(audio, device=CPU)(segments)
     said = hear(Teachers([TEACHER]), audio)(segments)
     live = Teachers([TEACHER]).live(model=config, device=CPU)
     np.testing.assert_allclose(live(waveforms).numpy(), said, atol=2e-3)  # kept as float16
@@ -136,7 +136,7 @@ def test_live_teachers_of_another_rate_and_length_hear_it_resampled_and_repeated
 ):
     _, audio = music
     student = config_from_name(STUDENT)
-    waveform = MappedSource(audio, device=CPU)(consecutive_segments(audio, everything(audio), model=student).take([0]))
+    waveform = mapped_source(audio, device=CPU)(consecutive_segments(audio, everything(audio), model=student).take([0]))
     heard = {}
     for architecture, length in (("musicnn", 48_128), ("won-fcn", 464_000)):
         config = SpectrogramConfig(architecture=architecture, n_tags=3)
