@@ -312,10 +312,7 @@ def _frame_level_depth(hop: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramConfig(_Description):
-    """One of the published networks over 96 log-mel bands; what `ModelConfig` is for the m^n family.
-
-    A ValueError where the values make no network: 16 000 Hz is the only sample rate that these networks know.
-    """
+    """One of the published networks over 96 log-mel bands, all of them at 16 000 Hz."""
 
     architecture: Architecture
     n_tags: int = 50
@@ -355,6 +352,6 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def check_segments(shape: Sequence[int], config: Config) -> None:
-    """Refuse, by a ValueError that names both, a shape that is not (batch, input_length) of a network's segments."""
+    """Refuse a shape that is not (batch, input_length) of a network's segments."""
     if len(shape) != 2 or shape[1] != config.input_length:
         raise ValueError(f"{config.name} takes waveforms of shape (batch, {config.input_length}), not {tuple(shape)}")

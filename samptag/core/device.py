@@ -105,10 +105,7 @@ def _devices_of_torch() -> tuple[str, ...]:
 
 
 def select_device(name: str) -> torch.device:
-    """The torch device called `name`, for training; errors are those of `choose_device`.
-
-    ``auto`` is CUDA, else MPS, else the CPU, and never fails.
-    """
+    """The torch device called `name`, for training; ``auto`` is CUDA, else MPS, else the CPU, and never fails."""
     import torch
 
     # Not `available_devices`: torch is imported now, and knows better than any file of a driver (Jetson has others).

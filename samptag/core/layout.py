@@ -63,17 +63,14 @@ class Plain:
 
 @dataclass(frozen=True)
 class Residual:
-    """Two convolutions and the excitation, added to the shortcut, then ReLU and max-pooling over `pool` frames.
-
-    Without a shortcut the input itself is added. `dropout` is the share dropped between the convolutions in training.
-    """
+    """Two convolutions and the excitation, added to the shortcut, then ReLU and max-pooling over `pool` frames."""
 
     first: Convolution
     second: Convolution
     excitation: Excitation | None
-    shortcut: Convolution | None
+    shortcut: Convolution | None  # None: the input itself
     pool: int
-    dropout: float
+    dropout: float  # share dropped between the convolutions in training
 
 
 @dataclass(frozen=True)
@@ -86,14 +83,11 @@ Block: TypeAlias = Plain | Residual
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole network: the front end, n body modules, the layers over what they leave, and the classifier.
-
-    `top`, of kernel 1, is None with multi-level features; not every network has a hidden layer before its `head`.
-    """
+    """A whole network: the front end, n body modules, the layers over what they leave, and the classifier."""
 
     front: Block | Mel
     body: tuple[Block, ...]
-    top: Block | None
+    top: Block | None  # of kernel 1; None with multi-level features
     hidden: Dense | None
     head: Dense
 

@@ -34,9 +34,9 @@ class LayerSpectra:
 
 
 def filter_spectra(model: Model) -> list[LayerSpectra]:
-    """The spectra of every filter of a model in evaluation mode, a layer at a time, from the front end on.
+    """The spectra of a model's filters, layer by layer, as far as a sound of 729 samples reaches.
 
-    They are of the layers that a sound of about 729 samples reaches. A ValueError where the front end has no filters.
+    A ValueError where the front end has no filters.
     """
     if not isinstance(model, SampleCNN) or model.config.front_end != "raw":
         raise ValueError(f"{model.config.name} has a mel spectrogram in front, whose bands are not learned")

@@ -35,10 +35,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Weights:
-    """What a weights file holds, as NumPy reads it: card, tensors, and the digest of both.
-
-    A tensor, in the type in which it is stored, is read from the file each time it is asked for.
-    """
+    """What a weights file holds: card, tensors, as NumPy reads them each time they are asked for, and the digest."""
 
     card: ModelCard
     tensors: Tensors
@@ -74,10 +71,7 @@ class LoadedModel:
 
 
 def read_weights(path: Path) -> Weights:
-    """The weights in the file `path`, after comparing them with their digest and with the network they name.
-
-    A WeightsError where it is missing, truncated, altered, no weights file, or does not fit that network.
-    """
+    """The weights in the file `path`; a WeightsError where they do not fit their digest or the network they name."""
     path = Path(path)
     try:
         with os_errors_as(WeightsError, f"cannot read {path}"):
@@ -137,10 +131,7 @@ def model_tensors(model: Model) -> dict[str, NDArray[Any]]:
 
 
 class _FileTensors(Mapping[str, NDArray[Any]]):
-    """The tensors of an open safetensors file, which maps them into memory and copies one when it is asked for.
-
-    A file that is replaced while it is in use stays mapped; Windows refuses to replace it until then.
-    """
+    """The tensors of an open safetensors file, which stays mapped into memory and copies one when it is asked for."""
 
     def __init__(self, file: Any) -> None:
         self._file, self._names = file, sorted(file.keys())

@@ -1,7 +1,4 @@
-"""A network as its torch module, in batches: on GPUs, and on the CPU where there is no NumPy form.
-
-Batch normalisation is folded into the convolutions before it, which gives the same numbers.
-"""
+"""A network as its torch module, in batches: on GPUs, and on the CPU where there is no NumPy form."""
 
 from __future__ import annotations
 

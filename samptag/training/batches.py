@@ -197,10 +197,7 @@ class Taught:
 def embedded_source(
     segments: Segments, load: Load, *, model: SampleCNN, device: torch.device, processes: Processes
 ) -> Load:
-    """Embeddings, (n, embedding_size), in place of waveforms, of `segments`, which are all that will be asked for.
-
-    They are computed once, each process's share by itself, by an encoder that is not trained.
-    """
+    """Embeddings of `segments`, which are all that will be asked for, computed once, each process's share by itself."""
     predict = Predictor(model, device=str(device))
     mine = segments.take(processes.rows(0, len(segments)))
     parts = [mine.take(slice(i, i + predict.batch_size)) for i in range(0, len(mine), predict.batch_size)]
@@ -315,10 +312,7 @@ def decode(
     teachers: Mapping[str, str],
     progress: Callable[[int, int], None] | None,
 ) -> Splits:
-    """The data set's audio at the model's rate; `teachers`, if any, have still to hear it.
-
-    A DatasetError where training or validation has no clip with sound, or training neither positives nor a teacher.
-    """
+    """The data set's audio at the model's rate, and its labels; `teachers`, if any, have still to hear it."""
     splits = ("train", "valid")
     for split in splits:
         dataset.select(split)  # refuses an empty one, before anything is decoded

@@ -103,10 +103,7 @@ class TrainConfig:
 
 
 def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConfig:
-    """The config from what the user gave, what the checkpoint holds (`stored`), and the defaults, in that order.
-
-    `given` are the options of `samptag.train`.
-    """
+    """The config from the options of `samptag.train`, else what the checkpoint holds (`stored`), else the defaults."""
     values = {name: value for name, value in given.items() if value is not None}
     changed = {name: values.pop(name) for name in _OF_THE_RECIPE if name in values}
     before: dict[str, Any] = {}

@@ -38,10 +38,7 @@ def balanced_weights(labels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def make_optimiser(model: SampleCNN, recipe: Recipe) -> torch.optim.Optimizer:
-    """A fresh optimiser over the parameters of `model` that are trained.
-
-    Its learning rates are set before every step, each group's to its ``rate_share`` of the schedule's.
-    """
+    """A fresh optimiser over the parameters that are trained; each group has its ``rate_share`` of every rate."""
     head = {id(p) for p in model.head.parameters()}
     groups: list[dict[str, Any]] = []
     for share, inside in ((recipe.encoder_rate, False), (1.0, True)):

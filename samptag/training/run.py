@@ -153,10 +153,7 @@ def train(
 
 
 def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainConfig | None) -> SampleCNN:
-    """The model with the weights the training starts from, drawn with its seed; on the CPU.
-
-    A UsageError where the model that was asked for is not the one of `init_from`, or that is no network to train.
-    """
+    """The model with the weights the training starts from, drawn with its seed; on the CPU."""
     torch.manual_seed(config.seed)
     wanted = None if config.model is None else replace(config.model, n_tags=len(tags))
     if config.init_from is None:
