@@ -111,7 +111,10 @@ class Frames:
         self.inside = self.padded[left : left + time]
 
     def phases(self, kernel: int) -> Floats:
-        """The rows that make frames j, j + kernel, ... by j: (kernel, time / kernel, kernel * channels), a view."""
+        """The rows that make frames j, j + kernel, ..., for each j below `kernel` (the frames' own, or 1).
+
+        A view of shape (kernel, time / kernel, kernel * channels).
+        """
         if kernel == 1:
             return self.inside[None]
         (time, channels), (step, size) = self.inside.shape, self.inside.strides

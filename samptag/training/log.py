@@ -99,9 +99,27 @@ class TrainingLog:
         self._draw()
 
     def _draw(self) -> None:
-        if self._drawn < len(self.records):
-            _draw(self.folder / CURVES, self.records)
-            self._drawn, self._drawn_at = len(self.records), time.monotonic()
+        """Draw the learning curves as they are now, where matplotlib is installed."""
+        if self._drawn == len(self.records) or find_spec("matplotlib") is None:
+            return
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 4), layout="constrained")
+        losses, rankings = figure.subplots(1, 2)
+        epochs = [record["epoch"] for record in self.records]
+        for axes, names in ((losses, ("train_loss", "valid_loss")), (rankings, _FIGURES)):
+            for name in (name for name in names if math.isfinite(self.records[-1][name])):
+                values = [record[name] for record in self.records]
+                axes.plot(epochs, values, marker=".", label=name.replace("_", " "))
+            axes.set_xlabel("epoch")
+            if axes.has_data():  # a validation of one clip ranks nothing
+                axes.legend()
+        losses.set_title("loss a segment and tag")
+        rankings.set_title("validation clips")
+        path = self.folder / CURVES
+        with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:
+            figure.savefig(file, format="png", dpi=110)
+        self._drawn, self._drawn_at = len(self.records), time.monotonic()
 
     def _write(self) -> None:
         # Whole each time: a kill between the log and the checkpoint then never leaves an epoch in it twice.
@@ -114,27 +132,6 @@ class TrainingLog:
 def json_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """`record` with null where JSON has no number."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in record.items()}
-
-
-def _draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the learning curves, where matplotlib is installed."""
-    if find_spec("matplotlib") is None:
-        return
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    losses, rankings = figure.subplots(1, 2)
-    epochs = [record["epoch"] for record in records]
-    for axes, names in ((losses, ("train_loss", "valid_loss")), (rankings, _FIGURES)):
-        for name in (name for name in names if math.isfinite(records[-1][name])):
-            axes.plot(epochs, [record[name] for record in records], marker=".", label=name.replace("_", " "))
-        axes.set_xlabel("epoch")
-        if axes.has_data():  # a validation of one clip ranks nothing
-            axes.legend()
-    losses.set_title("loss a segment and tag")
-    rankings.set_title("validation clips")
-    with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=110)
 
 
 class Pace:
