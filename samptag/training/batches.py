@@ -130,7 +130,10 @@ def epoch_segments(
 
 
 def batch_bounds(n_examples: int, *, batch_size: int) -> list[tuple[int, int]]:
-    """First and last example of every batch; a rest of less than half a batch, hard to share, joins the one before."""
+    """First and last example of every batch; a rest of less than half a batch joins the batch before it.
+
+    A batch of one or two segments has no batch statistics worth the name, and could not be shared among processes.
+    """
     n = max(1, (n_examples + batch_size // 2) // batch_size) if batch_size > 1 else n_examples
     bounds = [batch_size * i for i in range(n)] + [n_examples]
     return list(pairwise(bounds))
