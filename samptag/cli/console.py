@@ -173,44 +173,35 @@ def progress_bar(asked: bool | None, *, unit: Unit = "count") -> Iterator[Bar]:
 
 def _display(unit: Unit) -> Progress:
     """Rich's display of one bar on standard error, which goes away when it is done."""
+    from rich import progress
     from rich.constrain import Constrain
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
     from rich.table import Column
     from rich.text import Text
 
-    class Narrower(Progress):
+    class Narrower(progress.Progress):
         """Leaves room for the ^C that a terminal echoes: wrapped, it would part the cursor from the bar."""
 
         def get_renderables(self) -> Iterator[Constrain]:
             yield Constrain(self.make_tasks_table(self.tasks), max(20, stderr_console().width - 3))
 
-    class Detail(ProgressColumn):
+    class Detail(progress.ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(task.fields["detail"], style="cyan")
 
-    class Remaining(TimeRemainingColumn):
+    class Remaining(progress.TimeRemainingColumn):
         """Nothing, rather than dashes, until it is known."""
 
         def render(self, task: Task) -> Text:
             return super().render(task) if task.time_remaining is not None else Text("")
 
-    amounts: dict[str, list[ProgressColumn]] = {
-        "count": [MofNCompleteColumn()],
-        "bytes": [DownloadColumn(), TransferSpeedColumn()],
+    amounts: dict[Unit, list[progress.ProgressColumn]] = {
+        "count": [progress.MofNCompleteColumn()],
+        "bytes": [progress.DownloadColumn(), progress.TransferSpeedColumn()],
         "share": [],
     }
     return Narrower(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=None),
         *amounts[unit],
         Detail(table_column=Column(no_wrap=True)),
         Remaining(),

@@ -18,13 +18,9 @@ from samptag.errors import SamptagError
 weights_panel = "The model"
 
 
-def completion(*words: str) -> Callable[[str], Iterator[str]]:
+def completion(*words: str) -> Callable[[str], list[str]]:
     """What completes one of these words."""
-
-    def complete(incomplete: str) -> Iterator[str]:
-        return (word for word in words if word.startswith(incomplete))
-
-    return complete
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def complete_weights(incomplete: str) -> Iterator[str]:
