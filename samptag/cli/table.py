@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from samptag.cli.console import terminal
@@ -48,16 +48,14 @@ class TableWriter(Writer):
         longest = max((cell_len(printable(category)) for category in self.categories), default=0)
         self.label_cells = min(CATEGORY_CELLS, longest)
 
-    def write(self, result: TrackResult) -> None:
-        """Draw one table; a file that failed has none, its error goes to standard error."""
-        if result.error is not None:
+    def _write(self, result: TrackResult) -> None:
+        if result.error is not None:  # it goes to standard error
             return
         if self._count:
             self.console.print()
         self._count += 1
         self.console.print(self._title(result), no_wrap=True)
         self.draw(result)
-        self.console.file.flush()
 
     def draw(self, result: TrackResult) -> None:
         """Draw what stands below the title: a bar for each tag."""
@@ -86,11 +84,11 @@ class TableWriter(Writer):
 
     def word(self, item: TagScore, room: int) -> str:
         """A tag in so many cells, with a question mark where it is not decided but others are."""
-        return pad(shorten(doubted(item, self.about), room), room)
+        return fitted(doubted(item, self.about), room)
 
     def label(self, category: str | None) -> Text:
         """The cells in front of a line, with the category it begins."""
-        name = pad(shorten(printable(category or ""), self.label_cells), self.label_cells)
+        name = fitted(printable(category or ""), self.label_cells)
         return Text.assemble((f"  {name}", "dim"))  # not what comes after it
 
     def _title(self, result: TrackResult) -> Text:
@@ -155,11 +153,10 @@ class LineWriter(Writer):
     def _name(self, path: str) -> str:
         return printable(os.path.relpath(path, self._folder) if self._folder else os.path.normpath(path))
 
-    def write(self, result: TrackResult) -> None:
-        """Draw one line; a file that failed has none, its error goes to standard error."""
-        if result.error is not None:
+    def _write(self, result: TrackResult) -> None:
+        if result.error is not None:  # it goes to standard error
             return
-        line = Text.assemble((pad(shorten(self._name(result.path), self._room), self._room), "cyan"))
+        line = Text.assemble((fitted(self._name(result.path), self._room), "cyan"))
         selection, decide = self.about.selection, self.about.selection.decide
         items = selection.of(result)
         if selection.usual:
@@ -170,7 +167,6 @@ class LineWriter(Writer):
         if not items:
             line.append("  unsure" if decide else "  no tag scores that high", style="dim")
         self._console.print(line, no_wrap=True, overflow="ellipsis")
-        self._console.file.flush()
 
     def _that_fit(self, items: Sequence[TagScore], cells: int, *, sort: bool) -> list[Text]:
         """Tags and their scores in so many cells: if sorted by turns of the categories, where a long one makes room."""
@@ -282,12 +278,12 @@ def shorten(text: str, cells: int) -> str:
     return f"{head}…{tail}"
 
 
+def fitted(text: str, cells: int) -> str:
+    """The text in exactly so many terminal cells."""
+    return set_cell_size(shorten(text, cells), cells)
+
+
 def score_bar(score: float, cells: int) -> str:
     """A bar of eighths of a cell, full for a score of 1, in so many terminal cells."""
     eighths = round(score * cells * 8)
-    return pad("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip(), cells)
-
-
-def pad(text: str, cells: int) -> str:
-    """The text with spaces up to so many terminal cells."""
-    return text + " " * (cells - cell_len(text))
+    return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()).ljust(cells)

@@ -64,7 +64,8 @@ class About:
 class Writer:
     """One form of output, made where its file begins: `write` for each result in order, `finish` in any case.
 
-    `out` is a text stream, or a binary file object where `binary` is set.
+    A form says what is done for a result in `_write`. `out` is a text stream, or a binary file object where `binary` is
+    set.
     """
 
     help: ClassVar[str] = ""
@@ -75,7 +76,11 @@ class Writer:
         self.about = about
 
     def write(self, result: TrackResult) -> None:
-        """Write one result."""
+        """Write one result and hand it on at once."""
+        self._write(result)
+        self.out.flush()
+
+    def _write(self, result: TrackResult) -> None:
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -116,11 +121,9 @@ class JsonWriter(Writer):
         if not about.single:
             out.write("[")
 
-    def write(self, result: TrackResult) -> None:
-        """Write one record."""
+    def _write(self, result: TrackResult) -> None:
         before = "" if self.about.single else ",\n" if self._count else "\n"
         self.out.write(before + self.about.selection.record_line(result))
-        self.out.flush()
         self._count += 1
 
     def finish(self) -> None:
@@ -136,10 +139,8 @@ class JsonlWriter(Writer):
 
     help = "one record a line"
 
-    def write(self, result: TrackResult) -> None:
-        """Write one record and hand it on at once."""
+    def _write(self, result: TrackResult) -> None:
         self.out.write(self.about.selection.record_line(result) + "\n")
-        self.out.flush()
 
 
 class CsvWriter(Writer):
@@ -157,14 +158,12 @@ class CsvWriter(Writer):
         self._csv = csv.writer(out, lineterminator="\n")
         self._csv.writerow(["path", *self._tags])
 
-    def write(self, result: TrackResult) -> None:
-        """Write one row, unless the input failed."""
+    def _write(self, result: TrackResult) -> None:
         if result.error is not None:
             return
         decide = self.about.selection.decide
         cells = {item.tag: f"{item.score:.{SCORE_DECIMALS}f}" for item in result.scores if item.decided or not decide}
         self._csv.writerow([valid_text(result.path), *(cells.get(tag, "") for tag in self._tags)])
-        self.out.flush()
 
 
 class TsvWriter(Writer):
@@ -177,16 +176,13 @@ class TsvWriter(Writer):
 
     help = "path, tag, score, and category and decided where the weights say so"
 
-    def write(self, result: TrackResult) -> None:
-        """Write the lines of one result."""
-        card = self.about.card
-        path = _tsv_field(result.path)
+    def _write(self, result: TrackResult) -> None:
+        card, path = self.about.card, _tsv_field(result.path)
         for item in self.about.selection.of(result):
             fields = [path, _tsv_field(item.tag), f"{item.score:.{SCORE_DECIMALS}f}"]
             if card.tag_categories or card.cutoffs:
                 fields += [_tsv_field(item.category or ""), {True: "yes", False: "no", None: ""}[item.decided]]
             self.out.write("\t".join(fields) + "\n")
-        self.out.flush()
 
 
 def _tsv_field(text: str) -> str:
@@ -212,8 +208,7 @@ class ParquetWriter(Writer):
         self._table = Table(self.out, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
-    def write(self, result: TrackResult) -> None:
-        """Take in one row."""
+    def _write(self, result: TrackResult) -> None:
         self._rows.append(self.about.selection.record(result))
         if len(self._rows) == ROWS_AT_ONCE:
             self._hand_on()
@@ -263,8 +258,7 @@ class CsvTaggram(Writer):
         self._csv = csv.writer(out, lineterminator="\n")
         self._csv.writerow(["path", "start", *about.card.tags])
 
-    def write(self, result: TrackResult) -> None:
-        """Write the rows of one result."""
+    def _write(self, result: TrackResult) -> None:
         if result.taggram is None or result.starts is None:
             return
         path = valid_text(result.path)
@@ -302,8 +296,7 @@ class _Npz(Writer):
 class NpzTaggram(_Npz):
     """Beside paths and model: tags (n_tags,), and for the i-th path taggram_i (segments, n_tags) and starts_i (s)."""
 
-    def write(self, result: TrackResult) -> None:
-        """Write the two arrays of one result."""
+    def _write(self, result: TrackResult) -> None:
         if result.taggram is None or result.starts is None:
             return
         self._add(f"taggram_{len(self._paths)}", result.taggram)
@@ -329,12 +322,10 @@ class NpzEmbeddings(_Npz):
         # How many rows there will be is known at the end only, and stands at the front of an array's file.
         self._rows: IO[bytes] = tempfile.TemporaryFile(prefix="samptag-")  # noqa: SIM115 - closed in finish
 
-    def write(self, result: TrackResult) -> None:
-        """Take in the embedding of one result."""
-        if result.embedding is None:
-            return
-        self._rows.write(result.embedding.astype("<f4").tobytes())
-        self._paths.append(valid_text(result.path))
+    def _write(self, result: TrackResult) -> None:
+        if result.embedding is not None:
+            self._rows.write(result.embedding.astype("<f4").tobytes())
+            self._paths.append(valid_text(result.path))
 
     def finish(self) -> None:
         """Write the matrix and the arrays that describe it."""
@@ -363,8 +354,7 @@ class AudacityLabels(Writer):
         _require_one(about, "labels")
         super().__init__(out, about)
 
-    def write(self, result: TrackResult) -> None:
-        """Write the labels of the one result there is; none where it failed."""
+    def _write(self, result: TrackResult) -> None:
         from samptag.report.timeline import segment_edges, stretches
 
         if result.taggram is None or result.starts is None:
@@ -393,8 +383,7 @@ class PngTaggram(Writer):
         super().__init__(out, about)
         self._drawn = False
 
-    def write(self, result: TrackResult) -> None:
-        """Draw the one result there is; for one that failed, its message."""
+    def _write(self, result: TrackResult) -> None:
         from samptag.report.pictures import draw_message, draw_taggram
 
         self._drawn = True
