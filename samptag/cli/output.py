@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
 from samptag.errors import OutputError, UsageError
 from samptag.files import atomic_write, os_errors_as
@@ -139,36 +138,14 @@ def silence_codecs() -> bool:
     return bool(nothing)
 
 
-class Interrupts:
-    """Ctrl-C that never lands in the middle of a record: takes SIGINT for a with block, in the main thread.
-
-    An interrupt raises KeyboardInterrupt at once, but inside `held` at the end of that block.
-    """
-
-    def __init__(self) -> None:
-        self._holding = self._pending = False
-        self._previous: Any = None
-
-    def __enter__(self) -> Interrupts:
-        self._previous = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """A block that is finished before an interrupt is raised."""
-        self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._holding:
-            raise KeyboardInterrupt
-        self._pending = True
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """A block that is finished before Ctrl-C raises KeyboardInterrupt: none lands in the middle of a record."""
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
@@ -15,18 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from samptag.cli.console import SOME_FAILED, Meter, detail, error, note, progress_bar, warn
-from samptag.cli.options import (
-    Device,
-    Hop,
-    Inputs,
-    Model,
-    Progress,
-    complete_tags,
-    completion,
-    under,
-    weights_panel,
-)
-from samptag.cli.output import Interrupts, known_suffix, may_be_replaced, quiet_codecs
+from samptag.cli.options import Device, Hop, Inputs, Model, Progress, complete_tags, completion, under, weights_panel
+from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced, quiet_codecs
 from samptag.cli.writers import BESIDE, FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError, WeightsError
 from samptag.files import os_errors_as
@@ -223,7 +214,9 @@ def tag(
                 pass
         return
 
-    with ranks.joined(), Interrupts() as interrupts, ExitStack() as stack:
+    with ranks.joined(), ExitStack() as stack:
+        # Also where the shell that runs this in the background has it ignored.
+        stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         kept: Container[str] = ()
         writes: list[Callable[[TrackResult], None]] = []
         if output is not None and form == "jsonl" and may_be_replaced(output):
@@ -248,7 +241,7 @@ def tag(
         try:
             for result in results:
                 tell(result)
-                with interrupts.held():
+                with interrupts_held():
                     with turns():
                         for write in writes:
                             write(result)
