@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -83,14 +83,13 @@ def _show_version(asked: bool) -> None:
 
 def _root(
     context: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option("--version", "-V", help="Print the version and leave.", callback=_show_version, is_eager=True),
-    ] = False,
+    version: bool = typer.Option(
+        False, "--version", "-V", help="Print the version and leave.", callback=_show_version, is_eager=True
+    ),
     # These are taken out of the line before it is read, so that they may stand anywhere in it.
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more: a line for every file.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Log in detail and show tracebacks.")] = False,
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Say nothing but errors."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more: a line for every file."),
+    debug: bool = typer.Option(False, "--debug", help="Log in detail and show tracebacks."),
 ) -> None:
     """Tag music from raw waveforms with the sample-level deep CNN.
 

@@ -41,9 +41,7 @@ def check(
     format: Format = None,
     split: Split = None,
     subset: Subset = None,
-    decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every clip to its end: finds truncated ones; slow.")
-    ] = False,
+    decode: bool = typer.Option(False, "--decode", help="Decode every clip to its end: finds truncated ones; slow."),
     jobs: Jobs = None,
     as_json: Json = False,
     progress: Progress = None,
@@ -69,11 +67,9 @@ def check(
 @app.command()
 def prepare(
     root: Root,
-    sample_rate: Annotated[int, typer.Option(min=1000, max=192_000, metavar="HZ", help="The model's rate.")] = 22_050,
-    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Where decoded audio is kept.")] = None,
-    seconds: Annotated[
-        float | None, typer.Option(metavar="S", min=0.1, help="Keep only so much of each clip's start.")
-    ] = None,
+    sample_rate: int = typer.Option(22_050, min=1000, max=192_000, metavar="HZ", help="The model's rate."),
+    cache: Path | None = typer.Option(None, metavar="DIR", help="Where decoded audio is kept."),
+    seconds: float | None = typer.Option(None, metavar="S", min=0.1, help="Keep only so much of each clip's start."),
     format: Format = None,
     split: Split = None,
     subset: Subset = None,
@@ -121,9 +117,9 @@ def prepare(
 
 @app.command()
 def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="mtat, the one data set that can be fetched freely.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.")],
-    url: Annotated[str | None, typer.Option(metavar="URL", help="Another place that holds the same files.")] = None,
+    name: str = typer.Argument(..., metavar="NAME", help="mtat, the one data set that can be fetched freely."),
+    folder: Path = typer.Argument(..., metavar="DIR", help="Where to put it."),
+    url: str | None = typer.Option(None, metavar="URL", help="Another place that holds the same files."),
     progress: Progress = None,
 ) -> None:
     """Fetch a data set and unpack it; broken off, it goes on where it stopped.
@@ -144,7 +140,7 @@ def download(
 
 @app.command()
 def unpack(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with mp3.zip.001 and its further parts.")],
+    folder: Path = typer.Argument(..., metavar="DIR", help="The folder with mp3.zip.001 and its further parts."),
     progress: Progress = None,
 ) -> None:
     """Unpack MagnaTagATune's three-part zip without joining it first; what is there already is kept.

@@ -47,103 +47,81 @@ _written = partial(typer.Option, rich_help_panel="Output")
 
 
 def evaluate_command(
-    data: Annotated[Path | None, _truth(metavar="DIR", help="A data set: folder or manifest.")] = None,
-    truth: Annotated[
-        Path | None,
-        _truth(
-            metavar="FILE",
-            help="Labels in [0, 1] as CSV: path, then one column a tag; a column 'group' names the track. No audio.",
-        ),
-    ] = None,
-    split: Annotated[
-        str,
-        _truth(
-            metavar="[NAME:]PART",
-            help="train, valid or test of the data set's usual split; or another named split, alone or with its part: "
-            "mtat-pons-2018, mtat-pons-2018:valid.",
-        ),
-    ] = "test",
+    data: Path | None = _truth(None, metavar="DIR", help="A data set: folder or manifest."),
+    truth: Path | None = _truth(
+        None,
+        metavar="FILE",
+        help="Labels in [0, 1] as CSV: path, then one column a tag; a column 'group' names the track. No audio.",
+    ),
+    split: str = _truth(
+        "test",
+        metavar="[NAME:]PART",
+        help="train, valid or test of the data set's usual split; or another named split, alone or with its part: "
+        "mtat-pons-2018, mtat-pons-2018:valid.",
+    ),
     format: Annotated[str | None, under("What is true", Format)] = None,
     subset: Annotated[str | None, under("What is true", Subset)] = None,
-    model: Annotated[
-        str | None,
-        _scored(
-            "--model",
-            "-m",
-            metavar="NAME|FILE",
-            help="Weights by name or file; by default, of those that samptag comes with, the ones that know most of "
-            "the data set's tags (samplecnn-3-9-mtat50 for MagnaTagATune).",
-            autocompletion=complete_weights,
-        ),
-    ] = None,
-    scores: Annotated[
-        Path | None,
-        _scored(
-            metavar="FILE",
-            help="Any system's predictions as CSV instead of a model: path, then one column a tag, in any order.",
-        ),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        _scored(
-            metavar="FILE",
-            help="Another system's predictions: adds the paired bootstrap of the difference, and whether it means "
-            "anything. It is over the choice of tracks; the spread between training runs comes on top.",
-        ),
-    ] = None,
-    perturb: Annotated[
-        list[str] | None,
-        _scored(
-            metavar="WHAT",
-            help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
-            "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
-        ),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        _scored(
-            metavar="paper|won|all",
-            help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
-            "spaced ones of Won 2020, or all as samptag tag does. By default that of the weights' published score on "
-            "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
-        ),
-    ] = None,
-    hop: Annotated[
-        float | None, _scored(metavar="SECONDS", help="Between starts of segments, for --protocol all.")
-    ] = None,
-    tail: Annotated[
-        str | None,
-        _scored(
-            metavar="overlap|pad|drop",
-            help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
-        ),
-    ] = None,
+    model: str | None = _scored(
+        None,
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="Weights by name or file; by default, of those that samptag comes with, the ones that know most of "
+        "the data set's tags (samplecnn-3-9-mtat50 for MagnaTagATune).",
+        autocompletion=complete_weights,
+    ),
+    scores: Path | None = _scored(
+        None,
+        metavar="FILE",
+        help="Any system's predictions as CSV instead of a model: path, then one column a tag, in any order.",
+    ),
+    against: Path | None = _scored(
+        None,
+        metavar="FILE",
+        help="Another system's predictions: adds the paired bootstrap of the difference, and whether it means "
+        "anything. It is over the choice of tracks; the spread between training runs comes on top.",
+    ),
+    perturb: list[str] | None = _scored(
+        None,
+        metavar="WHAT",
+        help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
+        "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
+    ),
+    protocol: str | None = _scored(
+        None,
+        metavar="paper|won|all",
+        help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
+        "spaced ones of Won 2020, or all as samptag tag does. By default that of the weights' published score on "
+        "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
+    ),
+    hop: float | None = _scored(None, metavar="SECONDS", help="Between starts of segments, for --protocol all."),
+    tail: str | None = _scored(
+        None,
+        metavar="overlap|pad|drop",
+        help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
+    ),
     device: Annotated[str, under("What is scored", Device)] = "auto",
-    group: Annotated[
-        str,
-        _figures(
-            metavar="track|clip|FILE",
-            help="What the bootstrap draws: the data set's tracks (or artists), single clips, or the groups in a CSV "
-            "of path and group.",
-        ),
-    ] = "track",
-    positive_above: Annotated[float, _figures(metavar="LABEL", help="A label above this counts as positive.")] = 0.0,
-    min_positives: Annotated[int, _figures(metavar="N", min=1, help="Leave out tags with fewer positives.")] = 1,
-    resamples: Annotated[int, _figures(metavar="N", min=1, help="Bootstrap draws.")] = 1000,
-    seed: Annotated[int, _figures(metavar="N", min=0, help="Decides the draws and the noise.")] = 0,
-    predictions: Annotated[
-        Path | None, _written(metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag.")
-    ] = None,
-    as_json: Annotated[bool, _written("--json", help="One JSON document.")] = False,
-    output: Annotated[
-        Path | None,
-        _written(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
-        ),
-    ] = None,
+    group: str = _figures(
+        "track",
+        metavar="track|clip|FILE",
+        help="What the bootstrap draws: the data set's tracks (or artists), single clips, or the groups in a CSV "
+        "of path and group.",
+    ),
+    positive_above: float = _figures(0.0, metavar="LABEL", help="A label above this counts as positive."),
+    min_positives: int = _figures(1, metavar="N", min=1, help="Leave out tags with fewer positives."),
+    resamples: int = _figures(1000, metavar="N", min=1, help="Bootstrap draws."),
+    seed: int = _figures(0, metavar="N", min=0, help="Decides the draws and the noise."),
+    predictions: Path | None = _written(
+        None, metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag."
+    ),
+    as_json: bool = _written(False, "--json", help="One JSON document."),
+    output: Path | None = _written(
+        None,
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
+    ),
     progress: Annotated[bool | None, under("Output", Progress)] = None,
 ) -> None:
     """Score a model on a data set, or predictions against a truth.

@@ -43,27 +43,23 @@ PerArtist = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most
 
 
 def find(
-    expression: Annotated[
-        str,
-        typer.Argument(
-            metavar="EXPRESSION",
-            help="Words and numbers joined by and, or, not; see below.",
-            autocompletion=complete_expression,
-        ),
-    ] = "",
+    expression: str = typer.Argument(
+        "",
+        metavar="EXPRESSION",
+        help="Words and numbers joined by and, or, not; see below.",
+        autocompletion=complete_expression,
+    ),
     db: Db = None,
     model: Heard = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WORD",
-            help="A word (highest score first), a field, or random; with - in front the other way round.",
-            show_default="by path",
-            autocompletion=_complete_sort,
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="The same random order in every run.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most N songs.")] = None,
+    sort: str | None = typer.Option(
+        None,
+        metavar="WORD",
+        help="A word (highest score first), a field, or random; with - in front the other way round.",
+        show_default="by path",
+        autocompletion=_complete_sort,
+    ),
+    seed: int | None = typer.Option(None, metavar="N", help="The same random order in every run."),
+    limit: int | None = typer.Option(None, "--limit", "-n", metavar="N", min=1, help="At most N songs."),
     per_artist: PerArtist = None,
     output: Output = None,
     null: Null = False,
@@ -99,23 +95,19 @@ def find(
 
 
 def similar(
-    songs: Annotated[list[str], typer.Argument(metavar="SONG...", help="Files, in the index or not.")],
-    unlike: Annotated[
-        list[str] | None, typer.Option("--not", metavar="SONG", help="Keep away from this song; may be repeated.")
-    ] = None,
-    path_to: Annotated[
-        str | None, typer.Option(metavar="SONG", help="Lead from the one SONG to this one in even steps.")
-    ] = None,
-    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="At most N songs.")] = 25,
-    where: Annotated[
-        str,
-        typer.Option(
-            metavar="EXPRESSION",
-            help="Only songs that this is true of; see 'samptag find --help'.",
-            show_default=False,
-            autocompletion=complete_expression,
-        ),
-    ] = "",
+    songs: list[str] = typer.Argument(..., metavar="SONG...", help="Files, in the index or not."),
+    unlike: list[str] | None = typer.Option(
+        None, "--not", metavar="SONG", help="Keep away from this song; may be repeated."
+    ),
+    path_to: str | None = typer.Option(None, metavar="SONG", help="Lead from the one SONG to this one in even steps."),
+    n: int = typer.Option(25, "-n", metavar="N", min=1, help="At most N songs."),
+    where: str = typer.Option(
+        "",
+        metavar="EXPRESSION",
+        help="Only songs that this is true of; see 'samptag find --help'.",
+        show_default=False,
+        autocompletion=complete_expression,
+    ),
     per_artist: PerArtist = None,
     db: Db = None,
     model: Heard = None,

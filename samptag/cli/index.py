@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 
 
 def index(
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[DIR]...", help="Folders of music, or files; none for all that were indexed before."),
-    ] = None,
+    paths: list[str] | None = typer.Argument(
+        None, metavar="[DIR]...", help="Folders of music, or files; none for all that were indexed before."
+    ),
     db: Db = None,
     model: Model = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Then forget the songs that are missing from these folders.")
-    ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only show what the index holds; nothing is heard.")] = False,
+    prune: bool = typer.Option(False, "--prune", help="Then forget the songs that are missing from these folders."),
+    status: bool = typer.Option(False, "--status", help="Only show what the index holds; nothing is heard."),
     json: Json = False,
     device: Device = "auto",
     jobs: Inputs = None,

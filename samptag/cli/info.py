@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -31,10 +31,9 @@ def schema_text(name: str) -> str:
 
 
 def schema(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="Of the document; without it all names.", autocompletion=_schema_names),
-    ] = None,
+    name: str | None = typer.Argument(
+        None, metavar="NAME", help="Of the document; without it all names.", autocompletion=_schema_names
+    ),
 ) -> None:
     """Print the JSON Schema of a document.
 
@@ -52,7 +51,7 @@ def schema(
 
 
 def info(
-    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines for people.")] = False,
+    json: bool = typer.Option(False, "--json", help="One JSON object instead of lines for people."),
 ) -> None:
     """Show versions, devices, the cache and the weights that are there.
 

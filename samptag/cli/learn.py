@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,24 +18,20 @@ if TYPE_CHECKING:
 
 
 def learn(
-    source: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="LABELS",
-            help="A folder of playlists or of folders, a playlist, a table (path,tag), or genre, mood or grouping.",
-        ),
-    ],
-    name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Install what was learned as weights of this name.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace weights of that name.")] = False,
-    suggest: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Name N songs a word whose label would help most.")
-    ] = 0,
+    source: str = typer.Option(
+        ...,
+        "--from",
+        metavar="LABELS",
+        help="A folder of playlists or of folders, a playlist, a table (path,tag), or genre, mood or grouping.",
+    ),
+    name: str | None = typer.Option(
+        None, "--as", metavar="NAME", help="Install what was learned as weights of this name."
+    ),
+    force: bool = typer.Option(False, "--force", help="Replace weights of that name."),
+    suggest: int = typer.Option(0, metavar="N", min=0, help="Name N songs a word whose label would help most."),
     db: Db = None,
     model: Heard = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the examination.")] = 0,
+    seed: int = typer.Option(0, metavar="N", help="Of the examination."),
     json: Json = False,
 ) -> None:
     """Learn your own words from your own songs, and see how well each was learned.

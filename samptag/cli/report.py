@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -28,24 +28,23 @@ MEGABYTE = 1_000_000
 
 
 def report(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Songs, or folders with all audio below them.")],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="The page; an old one stays until the new one is whole."),
-    ] = Path("report.html"),
-    embed: Annotated[
-        float,
-        typer.Option(
-            metavar="MB",
-            min=0.0,
-            show_default=False,
-            help="Put audio files smaller than this into the page, to send it to someone; by default none, and the "
-            "page plays the files where they lie.",
-        ),
-    ] = 0.0,
-    title: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Heading; by default the name of the song or folder.")
-    ] = None,
+    paths: list[str] = typer.Argument(..., metavar="PATH...", help="Songs, or folders with all audio below them."),
+    output: Path = typer.Option(
+        Path("report.html"),
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The page; an old one stays until the new one is whole.",
+    ),
+    embed: float = typer.Option(
+        0.0,
+        metavar="MB",
+        min=0.0,
+        show_default=False,
+        help="Put audio files smaller than this into the page, to send it to someone; by default none, and the "
+        "page plays the files where they lie.",
+    ),
+    title: str | None = typer.Option(None, metavar="TEXT", help="Heading; by default the name of the song or folder."),
     model: Model = None,
     device: Device = "auto",
     hop: Hop = None,

@@ -36,6 +36,7 @@ BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio
 # More files than this, folders and lists get a line a file.
 MOST_TABLES = 4
 
+_FORMS = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
 # Options by the panel of the help page that lists them.
 _input = partial(typer.Option, rich_help_panel="Input")
 _shown = partial(typer.Option, rich_help_panel="What is shown")
@@ -44,101 +45,77 @@ _run = partial(typer.Option, rich_help_panel="The run")
 
 
 def tag(
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PATH...", help="Files, folders (with all audio below them), or - for standard input."),
-    ] = None,
-    top: Annotated[
-        int | None,
-        _shown(
-            metavar="K",
-            min=0,
-            help="At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
-            "category, or 3 on the lines of a folder without), all with --decide, --threshold or --tags.",
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None, _shown(metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this.")
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        _shown(metavar="TAG,...", help="Only these tags, separated by commas.", autocompletion=complete_tags),
-    ] = None,
-    decide: Annotated[
-        bool, _shown("--decide", help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs.")
-    ] = False,
-    over_time: Annotated[
-        bool, _shown("--over-time", help="Draw each tag's scores against time, on a terminal.")
-    ] = False,
-    format: Annotated[
-        str | None,
-        _written(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help="By default what the suffix of --output says, else table (tab-separated lines when piped); "
-            + "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
-            + ".",
-            autocompletion=completion(TABLE, *FORMATS),
-        ),
-    ] = None,
-    json: Annotated[bool, _written("--json", help="The same as --format json.")] = False,
-    output: Annotated[
-        str | None,
-        _written(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write here instead of to standard output; an old file stays until the new one is whole.",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        _written(
-            "--resume",
-            help="Go on from what an earlier run with the same --output FILE (jsonl) left: tag only what is missing.",
-        ),
-    ] = False,
-    taggram: Annotated[
-        str | None,
-        _written(
-            metavar="FILE",
-            help="Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg.",
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        _written(
-            metavar="FILE",
-            help="Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
-            "for Audacity.",
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str | None, _written(metavar="FILE", help="Also write each input's mean embedding, to .npz.")
-    ] = None,
-    files_from: Annotated[
-        str | None, _input(metavar="FILE", help="Tag what this file lists, one path a line; - for standard input.")
-    ] = None,
-    null: Annotated[bool, _input("--null", "-0", help="The list's paths end in NUL (find -print0).")] = False,
+    paths: list[str] | None = typer.Argument(
+        None, metavar="PATH...", help="Files, folders (with all audio below them), or - for standard input."
+    ),
+    top: int | None = _shown(
+        None,
+        metavar="K",
+        min=0,
+        help="At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
+        "category, or 3 on the lines of a folder without), all with --decide, --threshold or --tags.",
+    ),
+    threshold: float | None = _shown(None, metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this."),
+    tags: list[str] | None = _shown(
+        None, metavar="TAG,...", help="Only these tags, separated by commas.", autocompletion=complete_tags
+    ),
+    decide: bool = _shown(
+        False, "--decide", help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs."
+    ),
+    over_time: bool = _shown(False, "--over-time", help="Draw each tag's scores against time, on a terminal."),
+    format: str | None = _written(
+        None,
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help=f"By default what the suffix of --output says, else table (tab-separated lines when piped); {_FORMS}.",
+        autocompletion=completion(TABLE, *FORMATS),
+    ),
+    json: bool = _written(False, "--json", help="The same as --format json."),
+    output: str | None = _written(
+        None,
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write here instead of to standard output; an old file stays until the new one is whole.",
+    ),
+    resume: bool = _written(
+        False,
+        "--resume",
+        help="Go on from what an earlier run with the same --output FILE (jsonl) left: tag only what is missing.",
+    ),
+    taggram: str | None = _written(
+        None,
+        metavar="FILE",
+        help="Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg.",
+    ),
+    labels: str | None = _written(
+        None,
+        metavar="FILE",
+        help="Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
+        "for Audacity.",
+    ),
+    embeddings: str | None = _written(None, metavar="FILE", help="Also write each input's mean embedding, to .npz."),
+    files_from: str | None = _input(
+        None, metavar="FILE", help="Tag what this file lists, one path a line; - for standard input."
+    ),
+    null: bool = _input(False, "--null", "-0", help="The list's paths end in NUL (find -print0)."),
     model: Model = None,
     device: Device = "auto",
     hop: Hop = None,
-    tail: Annotated[
-        Literal["overlap", "pad", "drop"],
-        typer.Option(
-            metavar="overlap|pad|drop",
-            help="The rest after the last whole segment: one more segment that ends at the end, one filled up with "
-            "zeros, or nothing.",
-            rich_help_panel=weights_panel,
-        ),
-    ] = "overlap",
-    batch_size: Annotated[
-        int | None, _run(metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it.")
-    ] = None,
+    tail: Literal["overlap", "pad", "drop"] = typer.Option(
+        "overlap",
+        metavar="overlap|pad|drop",
+        help="The rest after the last whole segment: one more segment that ends at the end, one filled up with "
+        "zeros, or nothing.",
+        rich_help_panel=weights_panel,
+    ),
+    batch_size: int | None = _run(
+        None, metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it."
+    ),
     jobs: Annotated[int | None, under("The run", Inputs)] = None,
     progress: Annotated[bool | None, under("The run", Progress)] = None,
-    fail_fast: Annotated[bool, _run("--fail-fast", help="End at the first input that fails.")] = False,
+    fail_fast: bool = _run(False, "--fail-fast", help="End at the first input that fails."),
 ) -> None:
     """Tag music: files, whole folders, or a stream.
 

@@ -31,108 +31,80 @@ _run = partial(typer.Option, rich_help_panel="Run")
 
 
 def train(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors.")
-    ],
-    data: Annotated[str | None, _data(metavar="DIR", help="Data set: a folder or a manifest.")] = None,
+    out: Path = typer.Option(..., metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors."),
+    data: str | None = _data(None, metavar="DIR", help="Data set: a folder or a manifest."),
     format: Annotated[str | None, under("Data", Format)] = None,
-    split: Annotated[str | None, _data(metavar="NAME", help="Named split of the data set.")] = None,
+    split: str | None = _data(None, metavar="NAME", help="Named split of the data set."),
     subset: Annotated[str | None, under("Data", Subset)] = None,
-    teacher: Annotated[
-        str | None,
-        _data(
-            metavar="NAME|FILE[,...]",
-            help="Weights to learn from, in place of labels: any music will do.",
-            autocompletion=complete_weights,
-        ),
-    ] = None,
-    vocabulary: Annotated[
-        Path | None,
-        _data(metavar="FILE.csv", help="The words to learn, made of the teachers' tags; else all of those."),
-    ] = None,
-    cache: Annotated[Path | None, _data(metavar="DIR", help="Where decoded audio is kept.")] = None,
-    jobs: Annotated[int | None, _data(min=1, metavar="N", help="Threads that decode audio.")] = None,
-    model: Annotated[
-        str | None,
-        _model(
-            metavar="NAME",
-            help="samplecnn-3-9 (the default), samplecnn-2-13, frame-raw-243-243, frame-mel-729-243, ...",
-        ),
-    ] = None,
-    m: Annotated[int | None, _model(metavar="M", help="Filter and pool length.")] = None,
-    n: Annotated[int | None, _model(metavar="N", help="Number of body modules.")] = None,
-    first_filter: Annotated[int | None, _model(metavar="SAMPLES", help="Length of the first filter.")] = None,
-    first_stride: Annotated[int | None, _model(metavar="SAMPLES", help="Stride of the first filter.")] = None,
-    block: Annotated[str | None, _model(metavar="NAME", help="plain, se, res or rese (Kim 2018).")] = None,
-    multi_level: Annotated[
-        bool | None, _model("--multi-level", help="Classify maxima of the last three modules.")
-    ] = None,
-    sample_rate: Annotated[
-        int | None, _model(min=1000, max=192_000, metavar="HZ", help="22050 unless said otherwise.")
-    ] = None,
-    live_teachers: Annotated[
-        bool | None,
-        _data(
-            "--live-teachers/--no-live-teachers",
-            help="Teachers hear every segment as it is augmented, not the music once; by default on a GPU.",
-        ),
-    ] = None,
-    init_from: Annotated[
-        str | None,
-        _model(
-            metavar="NAME|PATH", help="Weights to start from, whatever their tags.", autocompletion=complete_weights
-        ),
-    ] = None,
-    freeze_encoder: Annotated[bool | None, _model("--freeze-encoder", help="Train the classifier alone.")] = None,
-    freeze_modules: Annotated[
-        int | None, _model(min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from.")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim."
-        ),
-    ] = None,
-    epochs: Annotated[int | None, _budget(min=1, metavar="N", help="At most so many.")] = None,
-    max_steps: Annotated[int | None, _budget(min=1, metavar="N", help="At most so many.")] = None,
-    max_minutes: Annotated[float | None, _budget(min=0.001, metavar="MINUTES", help="Of wall-clock time.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Segments a step, over all processes.")
-    ] = None,
-    segments_per_clip: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="At most so many of each clip in an epoch.")
-    ] = None,
-    segments_per_example: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="So many of a clip are heard together, and the mean of their logits learns the clip's labels.",
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(min=1e-9, metavar="RATE", help="The recipe's first or highest rate.")
-    ] = None,
-    pos_weight: Annotated[
-        str | None, typer.Option(metavar="W|balanced", help="Weight of positives in the loss.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="0 unless said otherwise.")] = None,
+    teacher: str | None = _data(
+        None,
+        metavar="NAME|FILE[,...]",
+        help="Weights to learn from, in place of labels: any music will do.",
+        autocompletion=complete_weights,
+    ),
+    vocabulary: Path | None = _data(
+        None, metavar="FILE.csv", help="The words to learn, made of the teachers' tags; else all of those."
+    ),
+    cache: Path | None = _data(None, metavar="DIR", help="Where decoded audio is kept."),
+    jobs: int | None = _data(None, min=1, metavar="N", help="Threads that decode audio."),
+    model: str | None = _model(
+        None,
+        metavar="NAME",
+        help="samplecnn-3-9 (the default), samplecnn-2-13, frame-raw-243-243, frame-mel-729-243, ...",
+    ),
+    m: int | None = _model(None, metavar="M", help="Filter and pool length."),
+    n: int | None = _model(None, metavar="N", help="Number of body modules."),
+    first_filter: int | None = _model(None, metavar="SAMPLES", help="Length of the first filter."),
+    first_stride: int | None = _model(None, metavar="SAMPLES", help="Stride of the first filter."),
+    block: str | None = _model(None, metavar="NAME", help="plain, se, res or rese (Kim 2018)."),
+    multi_level: bool | None = _model(None, "--multi-level", help="Classify maxima of the last three modules."),
+    sample_rate: int | None = _model(None, min=1000, max=192_000, metavar="HZ", help="22050 unless said otherwise."),
+    live_teachers: bool | None = _data(
+        None,
+        "--live-teachers/--no-live-teachers",
+        help="Teachers hear every segment as it is augmented, not the music once; by default on a GPU.",
+    ),
+    init_from: str | None = _model(
+        None, metavar="NAME|PATH", help="Weights to start from, whatever their tags.", autocompletion=complete_weights
+    ),
+    freeze_encoder: bool | None = _model(None, "--freeze-encoder", help="Train the classifier alone."),
+    freeze_modules: int | None = _model(
+        None, min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from."
+    ),
+    recipe: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim.",
+    ),
+    epochs: int | None = _budget(None, min=1, metavar="N", help="At most so many."),
+    max_steps: int | None = _budget(None, min=1, metavar="N", help="At most so many."),
+    max_minutes: float | None = _budget(None, min=0.001, metavar="MINUTES", help="Of wall-clock time."),
+    batch_size: int | None = typer.Option(None, min=2, metavar="N", help="Segments a step, over all processes."),
+    segments_per_clip: int | None = typer.Option(
+        None, min=1, metavar="N", help="At most so many of each clip in an epoch."
+    ),
+    segments_per_example: int | None = typer.Option(
+        None,
+        min=1,
+        metavar="N",
+        help="So many of a clip are heard together, and the mean of their logits learns the clip's labels.",
+    ),
+    learning_rate: float | None = typer.Option(
+        None, min=1e-9, metavar="RATE", help="The recipe's first or highest rate."
+    ),
+    pos_weight: str | None = typer.Option(None, metavar="W|balanced", help="Weight of positives in the loss."),
+    seed: int | None = typer.Option(None, min=0, metavar="N", help="0 unless said otherwise."),
     device: Annotated[str, under("Run", Device)] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out; other options may be left out.")
-    ] = False,
-    save_every_minutes: Annotated[float, _run(min=0.0, metavar="MINUTES", help="Checkpoints inside epochs.")] = 10.0,
-    resident: Annotated[
-        bool | None,
-        _run("--resident/--no-resident", help="Audio in the device's memory; by default on CUDA with room."),
-    ] = None,
-    compiled: Annotated[bool, _run("--compile", help="Run the model through torch.compile.")] = False,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the exported weights; else the folder's.")
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the exported weights; else unspecified.")
-    ] = None,
+    resume: bool = typer.Option(
+        False, "--resume", help="Go on from the checkpoint in --out; other options may be left out."
+    ),
+    save_every_minutes: float = _run(10.0, min=0.0, metavar="MINUTES", help="Checkpoints inside epochs."),
+    resident: bool | None = _run(
+        None, "--resident/--no-resident", help="Audio in the device's memory; by default on CUDA with room."
+    ),
+    compiled: bool = _run(False, "--compile", help="Run the model through torch.compile."),
+    name: str | None = typer.Option(None, metavar="NAME", help="Of the exported weights; else the folder's."),
+    licence: str | None = typer.Option(None, metavar="NAME", help="Of the exported weights; else unspecified."),
     as_json: Json = False,
     progress: Progress = None,
 ) -> None:

@@ -45,9 +45,6 @@ _MEANINGS = {
     ),
 }
 
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A registry name or an import.", autocompletion=complete_weights)
-]
 NameOrFile = Annotated[
     str, typer.Argument(metavar="NAME|FILE", help="Weights by name or file.", autocompletion=complete_weights)
 ]
@@ -81,12 +78,9 @@ def list_weights(as_json: Json = False) -> None:
 def show(
     name: NameOrFile,
     as_json: Json = False,
-    filters: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw the spectra of the learned filters of each layer instead, to .png or .svg."
-        ),
-    ] = None,
+    filters: Path | None = typer.Option(
+        None, metavar="FILE", help="Draw the spectra of the learned filters of each layer instead, to .png or .svg."
+    ),
 ) -> None:
     """Show all that is known of weights: their figures, training data, licence and what to cite, and of their words.
 
@@ -154,11 +148,10 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
 @app.command()
 def export(
     name: NameOrFile,
-    to: Annotated[Literal["onnx"], typer.Option(metavar="onnx", help="For which runtimes.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="By default the weights' name and .onnx, in this folder."),
-    ] = None,
+    to: Literal["onnx"] = typer.Option(..., metavar="onnx", help="For which runtimes."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="By default the weights' name and .onnx, in this folder."
+    ),
 ) -> None:
     """Write weights for other runtimes: one input, scores and embedding as outputs; prints the path.
 
@@ -180,13 +173,10 @@ def export(
 
 @app.command()
 def pull(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME...", help="Names that 'samptag weights list' shows.", autocompletion=complete_weights
-        ),
-    ],
-    force: Annotated[bool, typer.Option("--force", help="Install again what is installed.")] = False,
+    names: list[str] = typer.Argument(
+        ..., metavar="NAME...", help="Names that 'samptag weights list' shows.", autocompletion=complete_weights
+    ),
+    force: bool = typer.Option(False, "--force", help="Install again what is installed."),
     progress: Progress = None,
 ) -> None:
     """Fetch, check, convert and install weights; prints the path of each.
@@ -206,7 +196,11 @@ def pull(
 
 
 @app.command()
-def path(name: Name) -> None:
+def path(
+    name: str = typer.Argument(
+        ..., metavar="NAME", help="A registry name or an import.", autocompletion=complete_weights
+    ),
+) -> None:
     """Print where installed weights lie; bundled ones are installed for it, remote ones are not fetched.
 
     $ samptag weights path samplecnn-3-9-library
@@ -222,10 +216,9 @@ def path(name: Name) -> None:
 
 @app.command()
 def verify(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="By default all that are installed.", autocompletion=complete_weights),
-    ] = None,
+    names: list[str] | None = typer.Argument(
+        None, metavar="[NAME]...", help="By default all that are installed.", autocompletion=complete_weights
+    ),
     as_json: Json = False,
 ) -> None:
     """Read installed weights again, compare every digest and load them; exit code 3 when any is not as it should be.
@@ -257,26 +250,20 @@ def verify(
 
 @app.command("import")
 def import_weights(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A weights file, a PyTorch state_dict, or musicnn's wheel or folder.")
-    ],
-    name: Annotated[
-        str, typer.Option("--as", metavar="NAME", help="Registry name of that file, or a name of your own.")
-    ],
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LAYOUT", help="Of a checkpoint of your own: sota-{sample,se,fcn,musicnn}, tf-{musicnn,vgg}."
-        ),
-    ] = None,
-    tags: Annotated[
-        str | None,
-        typer.Option(metavar="LIST|FILE", help="Its tags in output order: mtat50, msd50, jamendo50 or a file."),
-    ] = None,
-    sample_rate: Annotated[int | None, typer.Option(metavar="HZ", help="What it was trained on.")] = None,
-    licence: Annotated[str | None, typer.Option(metavar="TEXT", help="Licence to record.")] = None,
-    training_data: Annotated[str | None, typer.Option(metavar="TEXT", help="Training data to record.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an import of that name.")] = False,
+    file: Path = typer.Argument(
+        ..., metavar="FILE", help="A weights file, a PyTorch state_dict, or musicnn's wheel or folder."
+    ),
+    name: str = typer.Option(..., "--as", metavar="NAME", help="Registry name of that file, or a name of your own."),
+    layout: str | None = typer.Option(
+        None, metavar="LAYOUT", help="Of a checkpoint of your own: sota-{sample,se,fcn,musicnn}, tf-{musicnn,vgg}."
+    ),
+    tags: str | None = typer.Option(
+        None, metavar="LIST|FILE", help="Its tags in output order: mtat50, msd50, jamendo50 or a file."
+    ),
+    sample_rate: int | None = typer.Option(None, metavar="HZ", help="What it was trained on."),
+    licence: str | None = typer.Option(None, metavar="TEXT", help="Licence to record."),
+    training_data: str | None = typer.Option(None, metavar="TEXT", help="Training data to record."),
+    force: bool = typer.Option(False, "--force", help="Replace an import of that name."),
 ) -> None:
     """Check a weights file you have and install it under a name; prints its path.
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -33,53 +33,41 @@ def _complete_fields(incomplete: str) -> Iterator[str]:
 
 
 def write(
-    paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders; after --undo the number of a run.")
-    ] = None,
-    records: Annotated[
-        str | None,
-        _what(
-            "--from",
-            metavar="FILE",
-            help="Take scores from what 'samptag tag --top 0 -o FILE.jsonl' wrote.",
-            show_default="the index",
-        ),
-    ] = None,
-    fields: Annotated[
-        str | None,
-        _what(
-            metavar="FIELD,...",
-            help="Of genre, mood, grouping, comment and samptag (all scores).",
-            show_default="genre,mood",
-            autocompletion=_complete_fields,
-        ),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        _what(
-            metavar="PLAYER",
-            help="The fields that a player shows: navidrome, kodi or rekordbox.",
-            autocompletion=completion("navidrome", "kodi", "rekordbox"),
-        ),
-    ] = None,
-    add: Annotated[bool, _what("--add", help="Add to fields that have values.")] = False,
-    replace: Annotated[bool, _what("--replace", help="Replace what fields have.")] = False,
-    unverified: Annotated[
-        bool, _what("--unverified", help="Write words that people's tags do not confirm, too.")
-    ] = False,
-    yes: Annotated[bool, _how("--yes", "-y", help="Do it; without this it is only shown.")] = False,
-    touch: Annotated[
-        bool, _how("--touch", help="Give the files the present time, for players that look at times.")
-    ] = False,
-    split_links: Annotated[
-        bool,
-        _how(
-            "--split-links",
-            help="Write to files with several names (hard links) too; the other names keep the old file.",
-        ),
-    ] = False,
-    undo: Annotated[bool, _back("--undo", help="Put back what the last run, or run PATH, changed.")] = False,
-    runs: Annotated[bool, _back("--runs", help="List what was written.")] = False,
+    paths: list[str] | None = typer.Argument(
+        None, metavar="PATH...", help="Files and folders; after --undo the number of a run."
+    ),
+    records: str | None = _what(
+        None,
+        "--from",
+        metavar="FILE",
+        help="Take scores from what 'samptag tag --top 0 -o FILE.jsonl' wrote.",
+        show_default="the index",
+    ),
+    fields: str | None = _what(
+        None,
+        metavar="FIELD,...",
+        help="Of genre, mood, grouping, comment and samptag (all scores).",
+        show_default="genre,mood",
+        autocompletion=_complete_fields,
+    ),
+    profile: str | None = _what(
+        None,
+        metavar="PLAYER",
+        help="The fields that a player shows: navidrome, kodi or rekordbox.",
+        autocompletion=completion("navidrome", "kodi", "rekordbox"),
+    ),
+    add: bool = _what(False, "--add", help="Add to fields that have values."),
+    replace: bool = _what(False, "--replace", help="Replace what fields have."),
+    unverified: bool = _what(False, "--unverified", help="Write words that people's tags do not confirm, too."),
+    yes: bool = _how(False, "--yes", "-y", help="Do it; without this it is only shown."),
+    touch: bool = _how(False, "--touch", help="Give the files the present time, for players that look at times."),
+    split_links: bool = _how(
+        False,
+        "--split-links",
+        help="Write to files with several names (hard links) too; the other names keep the old file.",
+    ),
+    undo: bool = _back(False, "--undo", help="Put back what the last run, or run PATH, changed."),
+    runs: bool = _back(False, "--runs", help="List what was written."),
     db: Db = None,
     model: Heard = None,
     json: Json = False,
