@@ -69,6 +69,25 @@ def terminal(out: TextIO | None) -> Console:
     return Console(file=out, stderr=out is None, markup=False, highlight=False, emoji=False)
 
 
+def shorten(text: str, cells: int) -> str:
+    """The text in at most so many terminal cells (wide characters take two), with an ellipsis in its middle."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= cells:
+        return text
+    front = (cells - 1) // 2
+    head, tail = "", ""
+    for character in text:
+        if cell_len(head + character) > front:
+            break
+        head += character
+    for character in reversed(text):
+        if cell_len(character + tail) > cells - 1 - cell_len(head):
+            break
+        tail = character + tail
+    return f"{head}…{tail}"
+
+
 @cache
 def stderr_console() -> Console:
     """The console on standard error; made on first use, because importing Rich costs a tenth of a second."""
@@ -279,8 +298,6 @@ class Meter:
             size = self._sizes[self.n_done]
             pace = self._done_bytes / self._finished if self._finished else 0.0
             done = self._done_bytes + min(size, pace * (self._heard - self._finished))
-        from samptag.cli.table import shorten
-
         text = self._rate()
         if len(self._inputs) > 1:
             text = f"{self.n_done}/{len(self._inputs)} · {text}"

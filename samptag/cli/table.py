@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from samptag.cli.console import terminal
+from samptag.cli.console import shorten, terminal
 from samptag.cli.writers import About, Writer
 from samptag.text import clock, printable
 
@@ -259,23 +259,6 @@ def doubted(item: TagScore, about: About) -> str:
 def scored(word: str, item: TagScore, style: str = "") -> Text:
     """A word and its score in a line of several, two spaces before it."""
     return Text.assemble((f"  {word}", style or "default"), (" " + f"{item.score:.2f}".removeprefix("0"), "dim"))
-
-
-def shorten(text: str, cells: int) -> str:
-    """The text in at most so many terminal cells (wide characters take two), with an ellipsis in its middle."""
-    if cell_len(text) <= cells:
-        return text
-    front = (cells - 1) // 2
-    head, tail = "", ""
-    for character in text:
-        if cell_len(head + character) > front:
-            break
-        head += character
-    for character in reversed(text):
-        if cell_len(character + tail) > cells - 1 - cell_len(head):
-            break
-        tail = character + tail
-    return f"{head}…{tail}"
 
 
 def fitted(text: str, cells: int) -> str:
