@@ -11,7 +11,7 @@ import typer
 
 from samptag.cli.console import note, print_json, progress_bar, terminal, write_lines
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
-from samptag.cli.output import quiet_codecs
+from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def check(
     """
     from samptag.data.check import survey
 
-    quiet_codecs()
+    silence_codecs()
     dataset = open_data(root, format, split, subset, progress)
     with progress_bar(progress) as bar:
         found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
@@ -85,7 +85,7 @@ def prepare(
     """
     from samptag.data.cache import build_cache
 
-    quiet_codecs()
+    silence_codecs()
     dataset = open_data(root, format, split, subset, progress)
     with progress_bar(progress) as bar:
         built = build_cache(
@@ -127,10 +127,8 @@ def download(
     $ samptag data download mtat mtat/
     """
     if name != "mtat":
-        raise UsageError(
-            f"{name!r} cannot be fetched: only mtat; MSD's audio is no longer distributed, and "
-            "MTG-Jamendo has a downloader of its own"
-        )
+        others = "MSD's audio is no longer distributed, and MTG-Jamendo has a downloader of its own"
+        raise UsageError(f"{name!r} cannot be fetched: only mtat; {others}")
     from samptag.data.download import MTAT_URL, download_mtat
 
     with progress_bar(progress, unit="bytes") as bar:
@@ -194,9 +192,8 @@ def _print(found: Survey) -> None:
     for problem in found.problems:
         kinds.setdefault(problem.kind, []).append(problem.message)
     for kind, messages in kinds.items():
-        console.print(
-            f"{_PROBLEMS.get(kind, kind)} ({len(messages)}):", style="bold" if kind not in _INFORMATION else "dim"
-        )
+        style = "dim" if kind in _INFORMATION else "bold"
+        console.print(f"{_PROBLEMS.get(kind, kind)} ({len(messages)}):", style=style)
         for message in messages[:_LISTED_PROBLEMS]:
             console.print(f"  {message}")
         if len(messages) > _LISTED_PROBLEMS:

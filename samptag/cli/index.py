@@ -10,7 +10,7 @@ import typer
 import samptag
 from samptag.cli.console import SOME_FAILED, error, note, print_json, progress_bar, warn
 from samptag.cli.options import Db, Device, Inputs, Json, Model, Progress
-from samptag.cli.output import quiet_codecs
+from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.text import clock, counted
 
@@ -59,7 +59,7 @@ def _update(
     from samptag.library import Observer
     from samptag.pretrained import DEFAULT
 
-    quiet_codecs()
+    silence_codecs()
     total = done = kept = 0
 
     def anew(name: str, again: int, left: int) -> None:

@@ -50,15 +50,6 @@ def standard_output() -> Iterator[TextIO]:
                 stream.close()
 
 
-def quiet_codecs() -> None:
-    """Silence what codecs themselves print about damaged files, for the rest of the process; not with `--debug`.
-
-    What matters in it is among samptag's own warnings.
-    """
-    if not logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
-        silence_codecs()
-
-
 @contextmanager
 def text_file(path: str) -> Iterator[TextIO]:
     """A UTF-8 text file that takes the place of `path` when the with block ends well; see `binary_file`."""
@@ -113,17 +104,20 @@ def explain_write_errors(name: str) -> AbstractContextManager[None]:
 
 
 def silence_codecs() -> bool:
-    """Whether C libraries' messages are silenced from now on, in the whole process.
+    """Whether what codecs print about damaged files is silenced from now on, in the whole process; not with `--debug`.
 
-    libmpg123 (inside libsndfile) prints to C's ``stderr`` about MP3 frames it finds odd, several lines a file, in the
-    middle of a progress bar, and libsndfile has no switch for it. Redirecting file descriptor 2 around each read would
-    take other threads' messages away; so C's ``stderr`` stream alone is pointed elsewhere. Python's ``sys.stderr``,
-    faulthandler and all else that writes to the descriptor itself stay as they are.
+    What matters in it is among samptag's own warnings. libmpg123 (inside libsndfile) prints to C's ``stderr`` about MP3
+    frames it finds odd, several lines a file, in the middle of a progress bar, and libsndfile has no switch for it.
+    Redirecting file descriptor 2 around each read would take other threads' messages away; so C's ``stderr`` stream
+    alone is pointed elsewhere. Python's ``sys.stderr``, faulthandler and all else that writes to the descriptor itself
+    stay as they are.
 
     It works with glibc and on macOS, where ``stderr`` is a variable; elsewhere it changes nothing and returns False.
     """
     import ctypes
 
+    if logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
+        return False
     glibc = False
     if sys.platform == "linux":
         with suppress(OSError, ValueError):  # musl, where it is a constant

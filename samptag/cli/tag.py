@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Container, Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -17,9 +17,9 @@ import typer
 
 from samptag.cli.console import SOME_FAILED, Meter, detail, error, note, progress_bar, warn
 from samptag.cli.options import Device, Hop, Inputs, Model, Progress, complete_tags, completion, under, weights_panel
-from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced, quiet_codecs
+from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced, silence_codecs
 from samptag.cli.writers import BESIDE, FORMATS, About, Selection, TsvWriter, Writer, opened
-from samptag.errors import UsageError, WeightsError
+from samptag.errors import UsageError
 from samptag.files import os_errors_as
 from samptag.lazy import without_collection
 from samptag.ranks import Ranks
@@ -183,7 +183,7 @@ def tag(
         tables = CategoryWriter if by_category else TableWriter
         writer = StripWriter if over_time else tables if one_each else LineWriter
     about = About(selection=selection, card=tagger.card, paths=tuple(item.path for item in inputs), single=single)
-    quiet_codecs()
+    silence_codecs()
     work, size = partial(tagger.tag_many, taggram=by_segment), attrgetter("size")
     if not ranks.leads:
         with ranks.joined():
@@ -320,15 +320,12 @@ def _selection(
 
 def _deciding_weights() -> str:
     """Which weights on this machine have cut-offs, as the end of a sentence on some that have not."""
-    from samptag.core.card import read_card
+    from samptag.core.card import header_if_any
     from samptag.pretrained import open_store
 
-    store, names = open_store(offline=True), []
-    for name in store.names:
-        path = store.present(name)
-        with suppress(WeightsError):
-            if path is not None and read_card(path).cutoffs:
-                names.append(name)
+    store = open_store(offline=True)
+    cards = {name: header_if_any(store.present(name))[0] for name in store.names}
+    names = [name for name, card in cards.items() if card is not None and card.cutoffs]
     return f": take --model {' or '.join(names)}" if names else ", nor do any others that are installed"
 
 
