@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -27,16 +27,8 @@ def standard_output() -> Iterator[TextIO]:
     """
     if sys.stdout is None:
         raise OutputError("standard output is closed; give --output FILE")
-    with ExitStack() as stack:
-        kept = os.dup(1)
-
-        def restore() -> None:
-            with suppress(OSError):
-                sys.stdout.flush()
-            os.dup2(kept, 1)
-            os.close(kept)
-
-        stack.callback(restore)
+    kept = os.dup(1)
+    try:
         sys.stdout.flush()
         os.dup2(2, 1)
         # A duplicate, so that the stream can be closed, and its last flush can fail, before the descriptor is restored.
@@ -48,6 +40,11 @@ def standard_output() -> Iterator[TextIO]:
         finally:
             with suppress(OSError):
                 stream.close()
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager
