@@ -262,4 +262,7 @@ def _merged(field: str, old: list[str], wanted: list[str], mode: Mode) -> list[s
 def words_of(plan: Iterable[FilePlan]) -> Counter[tuple[str, str]]:
     """How many files would get each value of genre and mood, by (field, value)."""
     changes = (change for file in plan for change in file.changes if change.field in ("genre", "mood"))
-    return Counter((change.field, value) for change in changes for value in set(change.new) - set(change.old))
+    # In their order, not a set's: words of as many files are listed alike every time.
+    return Counter(
+        (each.field, value) for each in changes for value in dict.fromkeys(each.new) if value not in each.old
+    )
