@@ -4,11 +4,13 @@ import gc
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # The suite runs as one process a core: one thread in each, and no busy waiting where a test asks for more. Said before
@@ -20,21 +22,36 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# In a fresh environment nothing is compiled, and two workers that import the same at the same time compile it twice:
+# each second one begins at the other end of what all will import.
+if os.environ.get("PYTEST_XDIST_WORKER", "")[-1:] in tuple("13579"):
+    import resampy  # noqa: F401
+    import sklearn.metrics  # noqa: F401
+
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
 from launch import run_ranks as run_ranks_from
-from warm import Command, WarmProcesses
+from warm import SHARED, Command, WarmProcess, WarmProcesses
 
 from samptag.ranks import VARIABLES
 
 MEDIA = Path(__file__).parent / "media"
 
 
-def pytest_sessionstart() -> None:
-    """Keep the garbage collector from looking again and again at what is imported while the tests are collected."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Keep the garbage collector from looking again and again at what is imported while the tests are collected.
+
+    Where the tests are given to several workers, make one process for all to fork from, before they start.
+    """
     gc.disable()
+    if session.config.pluginmanager.hasplugin("dsession") and sys.platform == "linux":
+        folder = TemporaryDirectory()
+        os.environ[SHARED] = folder.name
+        process = WarmProcess(folder.name, {**os.environ, "PYTHONWARNINGS": "error"})
+        session.config.add_cleanup(folder.cleanup)
+        session.config.add_cleanup(process.close)  # the last is the first that is called
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 # What samptag, torch and typer import only when it is needed, where they are as new as that.
@@ -34,22 +36,48 @@ ALSO = (
     *("torch._dynamo", "typer._adapters", "typer.rich_utils"),
 )
 READ_AT_START = ("LANG", "LC_", "MKL_", "PYTHON")
+SHARED = "WARM_PROCESSES"  # the folder of the socket of a process that all workers of a run fork from
+
+
+class WarmProcess:
+    """A process to fork from, for as long as it is not closed; it imports nothing before somebody asks for a fork."""
+
+    def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            path = _socket_path(folder, environment)
+            listener.bind(path)
+            listener.listen()
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(listener.fileno())],
+                env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # a process with threads is not to be forked
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+            self._life = _connected(path)
+
+    def close(self) -> None:
+        self._life.close()
+        self._process.wait()
 
 
 class WarmProcesses:
-    """Starts processes; one to fork from is made for each set of the variables that are read when Python starts."""
+    """Starts processes, forked from the shared one or, for other variables that are read when Python starts, an own."""
 
     def __init__(self) -> None:
         self._commands: list[Command] = []
-        self._made: dict[frozenset[tuple[str, str]], tuple[socket.socket, subprocess.Popen[bytes]]] = {}
+        self._folder = TemporaryDirectory()
+        self._made: list[WarmProcess] = []
+        self._controls: dict[str, socket.socket] = {}
 
     def close(self) -> None:
         """End what a test that failed has left running, and the processes to fork from."""
         for command in self._commands:
             command.close()
-        for control, process in self._made.values():
+        for control in self._controls.values():
             control.close()
-            process.wait()
+        for process in self._made:
+            process.close()
+        self._folder.cleanup()
 
     def start(
         self,
@@ -87,18 +115,25 @@ class WarmProcesses:
         return self._commands[-1]
 
     def _control(self, environment: Mapping[str, str]) -> socket.socket:
-        key = frozenset((name, value) for name, value in environment.items() if name.startswith(READ_AT_START))
-        if key not in self._made:
-            control, theirs = socket.socketpair()
-            with theirs:
-                process = subprocess.Popen(
-                    [sys.executable, __file__, str(theirs.fileno())],
-                    env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # a process with threads is not to be forked
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                )
-            self._made[key] = control, process
-        return self._made[key][0]
+        own = _socket_path(self._folder.name, environment)
+        shared = _socket_path(os.environ.get(SHARED, self._folder.name), environment)
+        path = shared if os.path.exists(shared) else own
+        if path not in self._controls:
+            if not os.path.exists(path):
+                self._made.append(WarmProcess(self._folder.name, environment))
+            self._controls[path] = _connected(path)
+        return self._controls[path]
+
+
+def _socket_path(folder: str, environment: Mapping[str, str]) -> str:
+    read = sorted((name, value) for name, value in environment.items() if name.startswith(READ_AT_START))
+    return os.path.join(folder, sha256(repr(read).encode()).hexdigest()[:8])
+
+
+def _connected(path: str) -> socket.socket:
+    control = socket.socket(socket.AF_UNIX)
+    control.connect(path)
+    return control
 
 
 class Command:
@@ -171,37 +206,52 @@ def _import_all() -> None:
     gc.freeze()  # a collection in a fork would copy what it looks through
 
 
-def _serve(control: socket.socket) -> None:
-    """Fork for each message; tell the number of the process and, at its end, its exit code."""
-    messages = control.makefile()
+def _serve(listener: socket.socket) -> None:
+    """Fork for each message; tell the number of the process and, at its end, its exit code.
+
+    The first that connects is who made this process, whose end is that of this one.
+    """
+    maker = listener.accept()[0]
+    if maker in select.select([listener, maker], [], [])[0]:
+        os._exit(0)
+    _import_all()
+    controls = {maker: maker.makefile()}
     running: dict[int, tuple[int, int]] = {}
     while True:
-        ready, _, _ = select.select([control, *running], [], [])
-        for end in set(ready) & set(running):
+        ready = set(select.select([listener, *controls, *running], [], [])[0])
+        for end in ready & set(running):
             child, status = running.pop(end)
             os.close(end)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             with suppress(BrokenPipeError):
                 os.write(status, f"{code}\n".encode())
             os.close(status)
-        if control not in ready:
-            continue
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 4)
-        if not descriptors:
-            return
-        command = json.loads(messages.readline())
-        *streams, status = descriptors
-        child = os.fork()
-        if not child:
-            for descriptor in (status, *running, *(theirs for _, theirs in running.values())):
+        if listener in ready:
+            control = listener.accept()[0]
+            controls[control] = control.makefile()
+        for control in ready & set(controls):
+            _, descriptors, _, _ = socket.recv_fds(control, 1, 4)
+            if not descriptors:
+                if control is maker:
+                    os._exit(0)  # to clear every imported module would take half a second
+                controls.pop(control).close()
+                control.close()
+                continue
+            command = json.loads(controls[control].readline())
+            *streams, status = descriptors
+            child = os.fork()
+            if not child:
+                for descriptor in (status, *running, *(theirs for _, theirs in running.values())):
+                    os.close(descriptor)
+                for other, messages in controls.items():
+                    messages.close()
+                    other.close()
+                listener.close()
+                _become(command, streams)
+            for descriptor in streams:
                 os.close(descriptor)
-            messages.close()
-            control.close()
-            _become(command, streams)
-        for descriptor in streams:
-            os.close(descriptor)
-        os.write(status, f"{child}\n".encode())
-        running[os.pidfd_open(child)] = child, status
+            os.write(status, f"{child}\n".encode())
+            running[os.pidfd_open(child)] = child, status
 
 
 _stream = partial(open, closefd=False)
@@ -261,6 +311,4 @@ def _run(first: str, *others: str) -> None:
 
 
 if __name__ == "__main__":
-    _import_all()
-    with socket.socket(fileno=int(sys.argv[1])) as control:
-        _serve(control)
+    _serve(socket.socket(fileno=int(sys.argv[1])))
