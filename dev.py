@@ -12,6 +12,7 @@ Only the standard library is used here, and no syntax that keeps an older Python
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -41,15 +42,23 @@ def runs(python):
         return False
 
 
+def pip_at_hand():
+    """True when this Python has a pip that installs into others, which it can since 22.3."""
+    try:
+        return tuple(map(int, importlib.metadata.version("pip").split(".")[:2])) >= (22, 3)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
+
+
 def make_venv():
-    """Make .venv; Debian's Python comes without ensurepip, and there the pip that is at hand installs into it."""
+    """Make .venv, without a pip where the one at hand does: to unpack another takes five seconds."""
     if runs(PYTHON):
         return
     options = ["--clear"]
-    if importlib.util.find_spec("ensurepip") is None:
-        if importlib.util.find_spec("pip") is None:
-            sys.exit("dev.py: this Python has neither ensurepip nor pip; on Debian or Ubuntu: apt install python3-venv")
+    if pip_at_hand():
         options.append("--without-pip")
+    elif importlib.util.find_spec("ensurepip") is None:
+        sys.exit("dev.py: this Python has neither ensurepip nor pip; on Debian or Ubuntu: apt install python3-venv")
     run(sys.executable, "-m", "venv", *options, VENV)
 
 
