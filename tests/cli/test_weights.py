@@ -16,6 +16,9 @@ import torch
 import weights_server as ws
 from deciding_weights import save_deciding_weights
 from foreign_checkpoints import sample_state
+from terminals import on_a_terminal as on_one_terminal
+from terminals import plain_lines
+from warm import WarmProcesses
 
 from samptag.core.card import read_card
 from samptag.core.weights import read_weights
@@ -252,11 +255,19 @@ def test_pull_prints_the_paths(house: House):
     assert house.server.requests == [None, None]
 
 
-def test_pull_shows_progress_on_a_terminal_only(house: House):
+def test_pull_shows_progress_on_a_terminal_only(house: House, warm_processes: WarmProcesses):
     house.server.answers = [ws.dribbled]
     environment = house.environment | {"COLUMNS": "100", "TERM": "xterm"}
-    assert "MB" in on_a_terminal(["pull", "theirs"], environment, stream="stderr")
-    assert on_a_terminal(["pull", "theirs", "--force", "--no-progress"], environment, stream="stderr") == ""
+
+    def pulled(*options: str) -> str:
+        text, code = on_one_terminal(
+            ["weights", "pull", "theirs", *options], environment, 100, forked_from=warm_processes
+        )
+        assert code == 0
+        return text
+
+    assert "MB" in pulled()
+    assert plain_lines(pulled("--force", "--no-progress")) == [str(house.cache / "theirs.safetensors")]
     assert len(house.server.requests) == 2
 
 
