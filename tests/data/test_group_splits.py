@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from samptag.data.dataset import split_by_group, split_hash
 from samptag.data.formats.mtat import folder_split
 
-GROUPS = st.lists(st.text(max_size=8), min_size=1, max_size=200)
+GROUPS = st.lists(st.text(max_size=8), min_size=1, max_size=40)
 
 
 @given(GROUPS, st.randoms(use_true_random=False))

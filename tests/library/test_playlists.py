@@ -47,7 +47,7 @@ def test_navidrome_lists_paths_below_the_music_folder():
         nsp_bytes([song(os.fsdecode(b"/m/\xe9.mp3"))], folders=["/m"], name="q", comment="c")
 
 
-@pytest.mark.parametrize("count", [0, 1, 500, 501, 20_000])
+@pytest.mark.parametrize("count", [0, 1, 500, 501, 5000])
 def test_navidrome_can_ask_for_any_number_of_songs(count: int):
     songs = [song(f"/m/{number}.mp3") for number in range(count)]
     content = json.loads(nsp_bytes(songs, folders=["/m"], name="q", comment="c"))
@@ -63,7 +63,7 @@ def test_navidrome_can_ask_for_any_number_of_songs(count: int):
     condition, values = asked(content)
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE media_file (path)")
-        connection.executemany("INSERT INTO media_file VALUES (?)", [(f"{number}.mp3",) for number in range(20_001)])
+        connection.executemany("INSERT INTO media_file VALUES (?)", [(f"{number}.mp3",) for number in range(5001)])
         found = connection.execute(f"SELECT path FROM media_file WHERE {condition} LIMIT 1", values).fetchall()
     assert found == [("0.mp3",)][:count]
     assert [value for value in values if value] == [f"{number}.mp3" for number in range(count)]

@@ -50,7 +50,7 @@ def music(unlabelled: Path, cache_dir: Path) -> tuple[Dataset, AudioCache]:
 def taught(tmp_path_factory: pytest.TempPathFactory, unlabelled: Path, cache_dir: Path) -> tuple[Path, TrainResult]:
     """A short training of the mel system, taught by the bundled weights."""
     out = tmp_path_factory.mktemp("taught") / "out"
-    options = {"cache": cache_dir, "device": "cpu", "batch_size": 8, "epochs": 12}
+    options = {"cache": cache_dir, "device": "cpu", "batch_size": 8, "epochs": 5}
     return out, samptag.train(unlabelled, out=out, teacher=TEACHER, model=STUDENT, **options)
 
 
@@ -155,7 +155,7 @@ def test_live_teachers_of_another_rate_and_length_hear_it_resampled_and_repeated
 
 
 def test_with_live_teachers_only_what_chooses_the_epoch_is_heard_in_advance(unlabelled: Path, tmp_path: Path):
-    options = {"model": STUDENT, "cache": tmp_path / "cache", "device": "cpu", "batch_size": 4, "epochs": 6}
+    options = {"model": STUDENT, "cache": tmp_path / "cache", "device": "cpu", "batch_size": 4, "epochs": 3}
     result = samptag.train(unlabelled, out=tmp_path / "out", teacher=TEACHER, live_teachers=True, **options)
     (kept,) = (tmp_path / "cache").glob("**/*-59049-*.npy")
     assert kept.is_file()
