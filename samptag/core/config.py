@@ -287,9 +287,10 @@ def _fields_of_name(match: re.Match[str]) -> dict[str, Any]:
         if first is None:
             raise ValueError(f"{m}^{n} is not in the paper's grid; name its first filter too, as in {match[0]}-{m}")
         return {**result, "m": m, "n": n, "first_filter": first, "first_stride": first}
-    m, n = numbers.get("fm", FRAME_LEVEL_M), numbers.get("fn") or _frame_level_depth(numbers["hop"])
     front = {"front_end": match["front"], "first_filter": numbers["window"], "first_stride": numbers["hop"]}
-    return {**result, **front, "m": m, "n": n}
+    if "fm" in numbers:
+        return {**result, **front, "m": numbers["fm"], "n": numbers["fn"]}
+    return {**result, **front, "m": FRAME_LEVEL_M, "n": _frame_level_depth(numbers["hop"])}
 
 
 def _grid_stride(m: int, n: int) -> int | None:
