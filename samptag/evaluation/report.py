@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from samptag import __version__
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import (
     Agreement,
+    FloatArray,
     agreement,
     interval,
     macro,
@@ -32,7 +32,6 @@ _DECIMALS = 6  # the intervals are ten thousand times wider
 _TOP = 5  # tags that `samptag tag` shows
 
 Interval = tuple[float, float]
-_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +264,7 @@ class _Scored(NamedTuple):
 
     macro: Macro
     tags: tuple[TagMeasures, ...]
-    drawn: _Floats | None  # None where there is only one group to draw
+    drawn: FloatArray | None  # None where there is only one group to draw
 
 
 def _rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
@@ -279,7 +278,7 @@ def _rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
     return tuple(truth.tags[tag] for tag in np.flatnonzero(kept))
 
 
-def _measure(values: _Floats, *, truth: Truth, scoring: Scoring) -> _Scored:
+def _measure(values: FloatArray, *, truth: Truth, scoring: Scoring) -> _Scored:
     """The measures of one system's scores (clips, tags) of the clips and tags of `truth`, all of them rankable."""
     positives = present(truth.labels, positive_above=scoring.positive_above)
     roc, pr = roc_auc(positives, values), pr_auc(positives, values)
@@ -300,7 +299,7 @@ def _differences_of(first: _Scored, second: _Scored) -> tuple[Difference, Differ
     return roc, pr
 
 
-def _ci95(drawn: _Floats | None, estimates: Sequence[float]) -> list[Interval | None]:
+def _ci95(drawn: FloatArray | None, estimates: Sequence[float]) -> list[Interval | None]:
     if drawn is None:
         return [None, None]
     return [interval(values, estimate=estimate) for values, estimate in zip(drawn, estimates, strict=True)]
