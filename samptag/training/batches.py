@@ -293,8 +293,10 @@ class Splits:
         untested = self.teachers and not self.dataset.counts()["test"]
         unusual = [problem for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
         lines = [each.message for each in unusual if not untested or (each.kind, each.path) != ("split", "test")]
-        few = "validation clips are few: which epoch they call the best means little, and their figures less"
-        return (*lines, f"{len(self.valid)} {few}") if len(self.valid) < FEW_VALID_CLIPS else tuple(lines)
+        if len(self.valid) < FEW_VALID_CLIPS:
+            few = "validation clips are few: which epoch they call the best means little, and their figures less"
+            lines.append(f"{len(self.valid)} {few}")
+        return tuple(lines)
 
     @property
     def short_clips(self) -> int:
@@ -331,8 +333,10 @@ def decode(
     for split, clips in zip(splits, (train, valid), strict=True):
         if not len(clips):
             raise DatasetError(f"{dataset.root}: no {split} clip can be decoded; {cache.report_path} says why")
-    labels = [np.stack([dataset.clips[i].labels for i in clips]).astype(np.float32) for clips in (train, valid)]
-    silent = [tag for tag, count in zip(dataset.tags, labels[0].sum(axis=0), strict=True) if count == 0]
+    train_labels, valid_labels = (
+        np.stack([dataset.clips[place].labels for place in clips]).astype(np.float32) for clips in (train, valid)
+    )
+    silent = [tag for tag, count in zip(dataset.tags, train_labels.sum(axis=0), strict=True) if count == 0]
     if not teachers and len(silent) == len(dataset.tags):
         raise DatasetError(f"{dataset.root}: no training clip has any of the {len(silent)} tags")
     if not teachers and silent:
@@ -344,7 +348,7 @@ def decode(
         recipe=config.recipe,
         train=train,
         valid=valid,
-        train_labels=labels[0],
-        valid_labels=labels[1],
+        train_labels=train_labels,
+        valid_labels=valid_labels,
         teachers=teachers,
     )

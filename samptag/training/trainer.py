@@ -428,8 +428,9 @@ class Trainer:
     def save(self, *names: str) -> None:
         """Write the state to the files of these names; all processes call it at once."""
         state = self.state()
-        for name in names if self.processes.leads else ():
-            checkpoints.save_checkpoint(self.out / name, state)
+        if self.processes.leads:
+            for name in names:
+                checkpoints.save_checkpoint(self.out / name, state)
         self._saved_at = time.monotonic()
 
     def _report(self) -> None:
