@@ -30,7 +30,7 @@ class Source(Protocol):
 
 def partly_decoded(flaw: str, seconds: float, expected: float | None = None) -> str:
     """The warning for a file that is "truncated", or "damaged": parts before its end could not be decoded."""
-    if expected is None:
-        known = "the file breaks off" if flaw == "truncated" else "parts could not be decoded"
-        return f"{flaw}: {known}; {seconds:.2f} s decoded"
-    return f"{flaw}: {seconds:.2f} s of {expected:.2f} s decoded"
+    if expected is not None:
+        return f"{flaw}: {seconds:.2f} s of {expected:.2f} s decoded"
+    known = {"truncated": "truncated: the file breaks off", "damaged": "damaged: parts could not be decoded"}
+    return f"{known[flaw]}; {seconds:.2f} s decoded"
