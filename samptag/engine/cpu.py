@@ -396,10 +396,8 @@ class CpuModel:
         if layers.top is None:
             levels = [frames.inside for frames in outputs[-3:]]
             parts = np.split(vector[0], np.cumsum([level.shape[1] for level in levels[:-1]]))
-            steps = (
-                partial(np.maximum.reduce, level, axis=0, out=part) for level, part in zip(levels, parts, strict=True)
-            )
-            self._steps += steps
+            for level, part in zip(levels, parts, strict=True):
+                self._steps.append(partial(np.maximum.reduce, level, axis=0, out=part))
         else:
             self._add_block(layers.top, outputs[-1], vector)
         if layers.hidden is not None:
