@@ -283,7 +283,7 @@ def _fields_of_name(match: re.Match[str]) -> dict[str, Any]:
     }
     if match["front"] is None:
         m, n = numbers["m"], numbers["n"]
-        first = numbers.get("filter") or _grid_stride(m, n)
+        first = numbers.get("filter", _grid_stride(m, n))
         if first is None:
             raise ValueError(f"{m}^{n} is not in the paper's grid; name its first filter too, as in {match[0]}-{m}")
         return {**result, "m": m, "n": n, "first_filter": first, "first_stride": first}

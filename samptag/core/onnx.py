@@ -50,6 +50,8 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
         "card": json.dumps(card.to_dict(), ensure_ascii=False),
     }
     model.graph.name = card.name
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where in which file of this machine the node comes from
     for key, value in facts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

@@ -91,7 +91,8 @@ class MovingAverage:
 class NormWarmUp:
     """Lets the running statistics of batch normalisation follow fast at first, as `Recipe.norm_warmup_steps` says.
 
-    The norms keep their momentum, which torch.compile takes for a constant.
+    At step t, from 1, a batch weighs ``steps / (steps + t - 1)`` in them. The norms keep their momentum, which
+    torch.compile takes for a constant.
     """
 
     def __init__(self, model: SampleCNN, *, steps: int) -> None:

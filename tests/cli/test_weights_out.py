@@ -94,6 +94,7 @@ def test_onnx_says_what_it_takes_and_gives(exported, weights):
     about = exported.get_modelmeta().custom_metadata_map
     assert about["licence"] == card.licence
     assert json.loads(about["card"]) == json.loads(json.dumps(card.to_dict()))
+    assert b"onnx.py" not in weights.with_name("named.onnx").read_bytes()  # nor any path of this machine
 
 
 def test_other_formats_are_refused(samptag, tiny_weights):

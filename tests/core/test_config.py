@@ -163,6 +163,7 @@ def test_every_field_is_checked_for_its_type():
         "samplecnn-7-9",
         "samplecnn-3-2",
         "samplecnn-2-99999999999-2",
+        "samplecnn-3-9-0",
         "frame-raw-3-0-729-81",
         "frame-raw-729-240",
         "frame-raw-243-729",
