@@ -80,14 +80,18 @@ class Ranks:
             return
         import torch.distributed as dist
 
-        if not dist.is_initialized():
-            dist.init_process_group(backend, timeout=timeout)
-            atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
+        # Another may end while this one is still connecting with it; all else that fails then is for PyTorch to say.
+        words: tuple[str, ...] = ("connectFullMesh",)
+        errors: tuple[type[Exception], ...] = ()
         try:
+            if not dist.is_initialized():
+                dist.init_process_group(backend, timeout=timeout)
+                atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
+            words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
+            errors = (dist.DistError,)
             yield
         except RuntimeError as error:
-            words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
-            if not isinstance(error, dist.DistError) and not any(word in str(error) for word in words):
+            if not isinstance(error, errors) and not any(word in str(error) for word in words):
                 raise
             raise SamptagError(f"another of the {self.world_size} processes has ended; {advice}") from error
 

@@ -49,8 +49,8 @@ class SndfileSource:
             self._file = _ForwardFile(handle, closefd=False)
         except soundfile.LibsndfileError as error:
             # libsndfile calls an MP3 without a whole frame in it a file that is not there
-            known = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
-            raise SourceError("malformed" if error.code == 7 else known) from error
+            reason = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
+            raise SourceError("malformed" if error.code == 7 else reason) from error
         self.native_rate = int(self._file.samplerate)
         self.channels = int(self._file.channels)
         self._container = str(self._file.format)

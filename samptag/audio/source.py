@@ -32,5 +32,5 @@ def partly_decoded(flaw: str, seconds: float, expected: float | None = None) -> 
     """The warning for a file that is "truncated", or "damaged": parts before its end could not be decoded."""
     if expected is not None:
         return f"{flaw}: {seconds:.2f} s of {expected:.2f} s decoded"
-    known = {"truncated": "truncated: the file breaks off", "damaged": "damaged: parts could not be decoded"}
-    return f"{known[flaw]}; {seconds:.2f} s decoded"
+    reasons = {"truncated": "truncated: the file breaks off", "damaged": "damaged: parts could not be decoded"}
+    return f"{reasons[flaw]}; {seconds:.2f} s decoded"

@@ -192,8 +192,9 @@ def tag(
         return
 
     with ranks.joined(), ExitStack() as stack:
-        # Also where the shell that runs this in the background has it ignored.
-        stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+        # A shell that runs this in the background has Ctrl-C ignored; here it ends the run even so.
+        previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+        stack.callback(signal.signal, signal.SIGINT, previous)
         kept: Container[str] = ()
         writes: list[Callable[[TrackResult], None]] = []
         if output is not None and form == "jsonl" and may_be_replaced(output):

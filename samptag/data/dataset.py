@@ -118,7 +118,7 @@ def make_dataset(
 ) -> Dataset:
     """A `Dataset` with its clips ordered by split, its hash computed, and empty splits and tags noted as problems.
 
-    `published` are the numbers of clips, where they are known. A DatasetError where no clip is left.
+    `published` are the published numbers of clips, where there are such. A DatasetError where no clip is left.
     """
     ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
     if not ordered:
