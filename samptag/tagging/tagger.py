@@ -62,7 +62,7 @@ class Tagger:
     >>> tagger = Tagger.from_pretrained(device="cpu")
     >>> result = tagger.tag("tests/media/eastern-dreams.mp3")
     >>> result.top(1)[0].tag
-    'guitar'
+    'indian'
     """
 
     def __init__(
