@@ -3,7 +3,7 @@
 ::
 
     python3 dev.py try      install samptag into .venv and tag a piece of real music with the weights it ships
-    python3 dev.py test     install samptag with its tools into .venv and run all tests, a process a core; with
+    python3 dev.py test     install samptag with its tools into .venv and run all tests in several processes; with
                             arguments, run pytest with them
     python3 dev.py check    the same installation; formatting, lint and types
 
@@ -22,8 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-# Work stealing: the slow tests lie in a few files, and a fixture made twice costs less than an idle core.
-ALL_TESTS = ("-n", "logical", "--maxprocesses", "8", "--dist", "worksteal")
+# A process more than cores, because tests wait for processes of their own. Work stealing: the slow tests lie in a few
+# files, and a fixture made twice costs less than an idle core.
+ALL_TESTS = ("-n", str(min((os.cpu_count() or 1) + 1, 8)), "--dist", "worksteal")
 CLIP = ROOT / "tests" / "media" / "eastern-dreams.mp3"
 
 
