@@ -35,13 +35,20 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         raise
-    # The rename itself is put on the disk too, on systems that can open a folder.
     with suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path.parent)  # the rename itself
+
+
+def sync(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> None:
+    """Put a file, or a folder's names, on the disk; systems that cannot open a folder leave it at that."""
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -80,18 +80,18 @@ class Ranks:
             return
         import torch.distributed as dist
 
-        # Another may end while this one is still connecting with it; all else that fails then is for PyTorch to say.
-        words: tuple[str, ...] = ("connectFullMesh",)
-        errors: tuple[type[Exception], ...] = ()
+        connected = dist.is_initialized()
         try:
-            if not dist.is_initialized():
+            if not connected:
                 dist.init_process_group(backend, timeout=timeout)
                 atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
-            words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
-            errors = (dist.DistError,)
+                connected = True
             yield
         except RuntimeError as error:
-            if not isinstance(error, errors) and not any(word in str(error) for word in words):
+            words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
+            lost = isinstance(error, dist.DistError) or any(word in str(error) for word in words)
+            # Another may end while this one is connecting with it; all else that fails before is for PyTorch to say.
+            if not (lost if connected else "connectFullMesh" in str(error)):
                 raise
             raise SamptagError(f"another of the {self.world_size} processes has ended; {advice}") from error
 

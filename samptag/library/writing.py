@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from samptag.errors import LibraryError, SamptagError
+from samptag.files import sync
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.fields import TagFile, need_mutagen
@@ -213,7 +214,7 @@ def _replace(
                 os.chmod(copy, stat.S_IMODE(status.st_mode))
         if touch:
             os.utime(copy)
-        _sync(copy, os.O_RDWR)
+        sync(copy, os.O_RDWR)
         made = os.stat(copy)
         step = "UPDATE writes SET state = ?, copy_inode = ?, copy_size = ?, copy_mtime_ns = ? WHERE id = ?"
         database.connection.execute(step, (ready, made.st_ino, made.st_size, made.st_mtime_ns, number))
@@ -221,7 +222,7 @@ def _replace(
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
             raise SamptagError(f"{path}: it changed while it was being written and is left alone")
         os.replace(copy, target)
-        _sync(os.path.dirname(target), os.O_RDONLY)
+        sync(os.path.dirname(target))
         _settle(database, number, done, os.fsencode(path))
     except BaseException:
         with suppress(sqlite3.Error):  # then the next run finds out
@@ -255,15 +256,3 @@ def _settle(database: Database, number: int, state: str, path: bytes) -> None:
             "UPDATE songs SET (size, mtime_ns) = (SELECT size, mtime_ns FROM writes WHERE id = ?) WHERE path = ?",
             (number, path),
         )
-
-
-def _sync(path: str, flags: int) -> None:
-    """Put a file, or a folder's names, on the disk; systems that cannot open a folder leave it at that."""
-    try:
-        descriptor = os.open(path, flags)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
