@@ -37,6 +37,19 @@ HEAVY = ("torch", "numba", "resampy", "sklearn", "scipy", "matplotlib", "soundfi
 HEAVY += ("jinja2", "pyarrow", "onnx")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOT = Path(__file__).resolve().parents[1]
+# What stands at the top of the repository; a training's folder was committed there once.
+TOP = {
+    ".ci",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "README.md",
+    "bench",
+    "constraints.txt",
+    "dev.py",
+}
+TOP |= {"docs", "pyproject.toml", "recipes", "samptag", "tests", "weights"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where the import has another name
 
 
@@ -167,3 +180,10 @@ def test_every_import_is_declared():
     tops = {name.split(".")[0] for path in MODULES for name in imported(path)}
     foreign = {DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"samptag"}}
     assert foreign <= declared
+
+
+def test_nothing_else_stands_at_the_top():
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert {line.split("/")[0] for line in listed.splitlines()} == TOP
