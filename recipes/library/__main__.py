@@ -99,6 +99,7 @@ def main() -> int:
     parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
     parser.add_argument("--music", type=Path, nargs="+", required=True, metavar="DIR", help="folders with tracks.csv")
     parser.add_argument("--excerpts", type=Path, metavar="DIR", help="more to learn from: what excerpts.py wrote")
+    parser.add_argument("--versions", type=int, default=1, metavar="N", help="of everything that is learned from")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--only", action="append", metavar="NAME", choices=[each.name for each in STUDENTS])
     parser.add_argument("--teachers", type=Path, metavar="DIR", help="teachers' files; else fetched by their names")
@@ -119,7 +120,7 @@ def main() -> int:
             write_words(options.work / "words.csv")
         if "vary" in steps:
             lists = options.work / "manifest.csv", options.work / "varied.csv"
-            vary(*lists, excerpts=options.excerpts, cache=options.cache)
+            vary(*lists, excerpts=options.excerpts, versions=options.versions, cache=options.cache)
         for student in (each for each in STUDENTS if not options.only or each.name in options.only):
             weights, figures = (options.work / f"{student.name}.{kind}" for kind in ("safetensors", "json"))
             if "train" in steps:

@@ -2,14 +2,18 @@
 
 import csv
 import io
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import torch
 
 from samptag.audio.decode import SCALE
+from samptag.core.device import select_device
 from samptag.data.cache import build_cache
 from samptag.data.formats import open_dataset
 from samptag.files import atomic_write
@@ -17,7 +21,7 @@ from samptag.training.augment import augment
 from samptag.training.recipe import MODERN
 
 RATE = 22_050
-SECONDS = 43
+LONG, SHORT = 43 * RATE, 16 * RATE
 BATCH = 16
 # Half are mixed with another track, half played up to a tenth faster or slower, half equalised.
 HOW = replace(
@@ -27,41 +31,63 @@ HOW = replace(
 )
 
 
-def vary(manifest: Path, varied: Path, *, excerpts: Path | None, cache: Path | None) -> None:
-    """Write a version of every training track, beside `varied`, and into that `manifest`, versions and `excerpts`.
+def vary(manifest: Path, varied: Path, *, excerpts: Path | None, versions: int, cache: Path | None) -> None:
+    """Write `versions` of all that is learned from beside `varied`, and into that `manifest`, `excerpts` and versions.
 
-    A version is 43 s from a random place of a track, augmented as a segment is in training, but as a whole. Every draw
-    follows from the track's batch, so a run that was stopped goes on with the files that are there.
+    A version is 43 s from a random place, or 16 s of what lasts less, augmented as a segment is in training, but as a
+    whole, on a GPU where there is one. Every draw follows from the batch, so a run that was stopped goes on with the
+    files that are there.
     """
     folder = varied.with_suffix("")
     folder.mkdir(exist_ok=True)
-    data = open_dataset(manifest, labelled=False)
-    audio = build_cache(data, sample_rate=RATE, directory=cache)
-    places = [i for i, clip in enumerate(data.clips) if clip.split == "train" and audio.lengths[i]]
-    order = np.random.default_rng(0).permutation(places)
-    length = SECONDS * RATE
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
-    for first in range(0, len(order), BATCH):
-        batch = order[first : first + BATCH]
-        files = [folder / f"{place:05}.flac" for place in batch]
-        table.writerows((file, "train", data.clips[place].group) for file, place in zip(files, batch, strict=True))
-        if all(file.exists() for file in files):
-            continue
-        rng = np.random.default_rng([0, first])
-        torch.manual_seed(first)
-        waveforms = np.empty((len(batch), HOW.reach(length)), np.float32)
-        for row, place in zip(waveforms, batch, strict=True):
-            samples = audio.clip(int(place))
-            start = rng.integers(max(1, len(samples) - len(row)))
-            row[:] = np.resize(samples[start : start + len(row)], len(row)) / np.float32(SCALE)
-        unlabelled = torch.zeros(len(batch), 1)
-        music = torch.from_numpy(waveforms)
-        sound, _ = augment(music, unlabelled, how=HOW, length=length, sample_rate=RATE, rng=rng)
-        for file, row in zip(files, sound.numpy(), strict=True):
-            with atomic_write(file) as opened:
-                soundfile.write(opened, row / max(1.0, float(np.abs(row).max())), RATE, format="FLAC")
     if excerpts is not None:
-        table.writerows((file.resolve(), "train", file.parent.name) for file in sorted(excerpts.glob("*/*.flac")))
+        table.writerows((file.resolve(), "train", file.parent.name) for file in sorted(excerpts.glob("*/*.*")))
     with atomic_write(varied) as opened:
         opened.write(manifest.read_bytes() + rows.getvalue().encode())
+    data = open_dataset(varied, labelled=False)
+    audio = build_cache(data, sample_rate=RATE, directory=cache)
+    learned = np.flatnonzero((audio.lengths > 0) & [clip.split == "train" for clip in data.clips])
+    is_long = audio.lengths[learned] >= LONG
+    device = select_device("auto")
+    written: list[Future[None]] = []
+    with ThreadPoolExecutor() as threads:
+        for version, (places, length) in product(
+            range(versions), ((learned[is_long], LONG), (learned[~is_long], SHORT))
+        ):
+            order = np.random.default_rng([0, version, length]).permutation(places)
+            for first in range(0, len(order), BATCH):
+                batch = order[first : first + BATCH]
+                files = [folder / f"{place:05}-{version}.flac" for place in batch]
+                table.writerows(
+                    (file, "train", data.clips[place].group) for file, place in zip(files, batch, strict=True)
+                )
+                if all(file.exists() for file in files):
+                    continue
+                rng = np.random.default_rng([0, version, length, first])
+                torch.manual_seed(int(rng.integers(2**32)))
+                music = np.stack([_excerpt(audio.clip(int(place)), HOW.reach(length), rng) for place in batch])
+                waveforms = torch.from_numpy(music).to(device)
+                unlabelled = torch.zeros(len(batch), 1, device=device)
+                sound, _ = augment(waveforms, unlabelled, how=HOW, length=length, sample_rate=RATE, rng=rng)
+                for done in written:
+                    done.result()
+                written = [
+                    threads.submit(_write, file, row) for file, row in zip(files, sound.cpu().numpy(), strict=True)
+                ]
+        for done in written:
+            done.result()
+    with atomic_write(varied) as opened:
+        opened.write(manifest.read_bytes() + rows.getvalue().encode())
+
+
+def _excerpt(samples: npt.NDArray[np.int16], length: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """`length` samples from a random place, repeated where there are fewer."""
+    start = rng.integers(max(1, len(samples) - length))
+    return np.resize(samples[start : start + length], length) / np.float32(SCALE)
+
+
+def _write(file: Path, sound: npt.NDArray[np.float32]) -> None:
+    with atomic_write(file) as opened:
+        soundfile.write(opened, sound / max(1.0, float(np.abs(sound).max())), RATE, format="FLAC")

@@ -9,11 +9,13 @@ vocabularies and runs that were killed find it again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ Floats = NDArray[np.float32]
 # Samples in one pass. On the CPU two windows of musicnn's 3 s stay in the cache: with eight, a window took 1.4 times as
 # long, without huge pages 1.6 times (one thread). A GPU wants more; not measured.
 BATCH_SAMPLES = {"cpu": 2 * 48_128, "cuda": 64 * 48_128}
+GPU_THREADS = 4
 # A teacher that hears more than this many segments at once hears windows half its length apart, and a segment is given
 # the nearest: one that hears 29 s would otherwise cost eleven times as much.
 LONG = 2
@@ -148,20 +151,26 @@ class Teachers:
     ) -> None:
         """Let the teachers hear what is missing, and keep what they say."""
         listeners = [_listener(weights, student=model, device=device) for weights in self._weights]
+        total = done + len(missing)
 
-        def hear(each: _Wanted) -> None:
-            waveform = np.divide(cache.clip(each.place), SCALE, dtype=np.float32)
-            logits = listeners[each.teacher](waveform, each.starts)
-            with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
-                np.save(file, logits.astype(np.float16))
+        def hear(clip: Sequence[_Wanted]) -> None:
+            waveform = np.divide(cache.clip(clip[0].place), SCALE, dtype=np.float32)
+            at = functools.cache(lambda rate: resample(waveform, model.sample_rate, rate))
+            for each in clip:
+                logits = listeners[each.teacher](at, each.starts)
+                with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
+                    np.save(file, logits.astype(np.float16))
 
-        # On the CPU every thread computes alone: a pass spread over all cores waits for itself.
-        threads = available_cores() if device.type == "cpu" else 1
+        # On the CPU every thread computes alone: a pass spread over all cores waits for itself. Before a GPU a few of
+        # them keep it busy while others resample.
+        threads = available_cores() if device.type == "cpu" else min(available_cores(), GPU_THREADS)
+        clips = [list(clip) for _, clip in groupby(missing, key=lambda each: each.place)]
         with ThreadPoolExecutor(threads, "samptag-teacher", lambda: torch.set_num_threads(1)) as pool:
             try:
-                for number, _ in enumerate(pool.map(hear, missing), start=done + 1):
+                for clip, _ in zip(clips, pool.map(hear, clips), strict=True):
+                    done += len(clip)
                     if progress is not None:
-                        progress(number, done + len(missing))
+                        progress(done, total)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -197,18 +206,20 @@ class _Wanted:
     teacher: int
 
 
-def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -> Callable[[Floats, Places], Floats]:
-    """A teacher that hears a clip, (samples,), at the student's sample rate, and gives its logits, (n, tags).
+def _listener(
+    weights: Weights, *, student: ModelConfig, device: torch.device
+) -> Callable[[Callable[[int], Floats], Places], Floats]:
+    """A teacher that is handed a clip, (samples,) at the sample rate it asks for, and gives its logits, (n, tags).
 
-    They are of the student's segments that start at so many samples.
+    They are of the student's segments that start at so many samples, counted at the student's sample rate.
     """
     config = weights.card.config
     model: Any = weights.to_module().to(device).requires_grad_(False)
     length, ratio = config.input_length, config.sample_rate / student.sample_rate
     batch = max(1, BATCH_SAMPLES.get(device.type, BATCH_SAMPLES["cpu"]) // length)
 
-    def hear(waveform: Floats, starts: Places) -> Floats:
-        waveform = resample(waveform, student.sample_rate, config.sample_rate)
+    def hear(at: Callable[[int], Floats], starts: Places) -> Floats:
+        waveform = at(config.sample_rate)
         if len(waveform) < length:  # repeated, as silence would be heard too
             waveform = np.resize(waveform, length)
         room = len(waveform) - length
