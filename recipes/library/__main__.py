@@ -43,10 +43,10 @@ class Student:
     options: str
 
 
+_HOW = "--batch-size 256 --learning-rate 1.5e-3 --epochs"
 STUDENTS = (
-    Student("frame-mel-729-243", "--init-from frame-mel-729-243-library --learning-rate 1e-3 --epochs 6"),
-    # The filters of its two lowest modules took hours to learn; without their backward pass a step costs a third.
-    Student("samplecnn-3-9", "--init-from samplecnn-3-9-library --freeze-modules 2 --learning-rate 1e-3 --epochs 8"),
+    Student("frame-mel-729-243", f"--init-from frame-mel-729-243-library {_HOW} 20"),
+    Student("samplecnn-3-9", f"--init-from samplecnn-3-9-library {_HOW} 24 --compile"),
 )
 
 
@@ -99,7 +99,9 @@ def main() -> int:
     parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
     parser.add_argument("--music", type=Path, nargs="+", required=True, metavar="DIR", help="folders with tracks.csv")
     parser.add_argument("--excerpts", type=Path, metavar="DIR", help="more to learn from: what excerpts.py wrote")
-    parser.add_argument("--versions", type=int, default=1, metavar="N", help="of everything that is learned from")
+    parser.add_argument(
+        "--versions", type=int, default=5, metavar="N", help="of all that is learned from (%(default)s)"
+    )
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--only", action="append", metavar="NAME", choices=[each.name for each in STUDENTS])
     parser.add_argument("--teachers", type=Path, metavar="DIR", help="teachers' files; else fetched by their names")

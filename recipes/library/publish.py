@@ -1,13 +1,5 @@
-"""A trained student put among the weights that samptag ships: file, registry entry and model card.
+"""A trained student put among the weights that samptag ships: file, registry entry and model card."""
 
-    python -m recipes.library.publish FIGURES.json
-
-puts what `recipes.library.evaluate` measured of weights that ship already, by their own tags, into their card.
-"""
-
-import argparse
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from recipes.command import exit_code
 from recipes.library.evaluate import LISTENERS
 from recipes.register import register_bundled
 from samptag.core.card import Concept, CutoffEvidence, Evidence, ModelCard
@@ -56,7 +47,11 @@ def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Pat
     `figures` are `evaluate.measure`'s, `folder` has the ``registry.json``; gives the file in it. A UsageError where the
     figures are of other weights, or lack tracks that people tagged or that were held out; a WeightsError for bad files.
     """
-    loaded, known = _known(weights, figures, _KINDS[part])
+    loaded, known = read_weights(weights), figures[_KINDS[part]]
+    if figures["weights"] != {"name": loaded.card.name, "sha256": loaded.sha256}:
+        raise UsageError(f"{weights}: the figures are of other weights; evaluate these first")
+    if not (known["human"] and known["agreement"]):
+        raise UsageError(f"{weights}: its figures lack tagged or held-out tracks; evaluate it with the folders of both")
     clips, _, taught = loaded.card.training_data.partition(", taught by ")
     data = f"{clips.split()[0]} tracks, versions of tracks and excerpts, taught by {taught}"
     card, tensors = _cut(loaded, part)
@@ -74,31 +69,6 @@ def publish(weights: Path, part: str, *, figures: Mapping[str, Any], folder: Pat
     with atomic_write(folder / f"{card.name}.md") as file:
         file.write(page.encode("utf-8"))
     return target
-
-
-def annotate(path: Path, *, figures: Mapping[str, Any]) -> None:
-    """Give published weights, which stay as they are, a card with what is known of each of their own tags.
-
-    Beside `path` are the ``registry.json`` and the page that quotes the file's digest; errors are those of `publish`.
-    """
-    loaded, known = _known(path, figures, "tags")
-    before = file_sha256(path)
-    save_model(path, loaded.tensors, card=_with_evidence(loaded.card, known), dtype=np.float16)
-    register_bundled(path, short=_SHORT.get(loaded.card.name))
-    page = path.with_suffix(".md")
-    text = page.read_text(encoding="utf-8").replace(before, file_sha256(path))
-    with atomic_write(page) as file:
-        file.write(text.encode("utf-8"))
-
-
-def _known(weights: Path, figures: Mapping[str, Any], kind: str) -> tuple[Weights, Mapping[str, Any]]:
-    """Some weights and what was measured of one kind of their words."""
-    loaded, known = read_weights(weights), figures[kind]
-    if figures["weights"] != {"name": loaded.card.name, "sha256": loaded.sha256}:
-        raise UsageError(f"{weights}: the figures are of other weights; evaluate these first")
-    if not (known["human"] and known["agreement"]):
-        raise UsageError(f"{weights}: its figures lack tagged or held-out tracks; evaluate it with the folders of both")
-    return loaded, known
 
 
 def _with_evidence(card: ModelCard, known: Mapping[str, Any]) -> ModelCard:
@@ -193,19 +163,3 @@ def _with_interval(macro: Mapping[str, Any], area: str) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes.library.publish", description=__doc__.split("\n")[0])
-    parser.add_argument("figures", type=Path, metavar="FIGURES.json")
-    options = parser.parse_args()
-
-    def work() -> None:
-        figures = json.loads(options.figures.read_text(encoding="utf-8"))
-        annotate(WEIGHTS / f"{figures['weights']['name']}.safetensors", figures=figures)
-
-    return exit_code(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
@@ -43,43 +44,43 @@ def vary(manifest: Path, varied: Path, *, excerpts: Path | None, versions: int, 
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     if excerpts is not None:
-        table.writerows((file.resolve(), "train", file.parent.name) for file in sorted(excerpts.glob("*/*.*")))
-    with atomic_write(varied) as opened:
-        opened.write(manifest.read_bytes() + rows.getvalue().encode())
+        table.writerows((file.resolve(), "train", file.parent.name) for file in sorted(excerpts.glob("*/*.flac")))
+    _list(varied, manifest, rows)
     data = open_dataset(varied, labelled=False)
     audio = build_cache(data, sample_rate=RATE, directory=cache)
     learned = np.flatnonzero((audio.lengths > 0) & [clip.split == "train" for clip in data.clips])
     is_long = audio.lengths[learned] >= LONG
+    kinds = ((LONG, learned[is_long]), (SHORT, learned[~is_long]))
     device = select_device("auto")
-    written: list[Future[None]] = []
     with ThreadPoolExecutor() as threads:
-        for version, (places, length) in product(
-            range(versions), ((learned[is_long], LONG), (learned[~is_long], SHORT))
-        ):
+        written: list[Future[None]] = []
+        for version, (length, places) in product(range(versions), kinds):
             order = np.random.default_rng([0, version, length]).permutation(places)
             for first in range(0, len(order), BATCH):
-                batch = order[first : first + BATCH]
+                batch = order[first : first + BATCH].tolist()
                 files = [folder / f"{place:05}-{version}.flac" for place in batch]
-                table.writerows(
-                    (file, "train", data.clips[place].group) for file, place in zip(files, batch, strict=True)
-                )
+                table.writerows((file, "train", data.clips[i].group) for file, i in zip(files, batch, strict=True))
                 if all(file.exists() for file in files):
                     continue
                 rng = np.random.default_rng([0, version, length, first])
                 torch.manual_seed(int(rng.integers(2**32)))
-                music = np.stack([_excerpt(audio.clip(int(place)), HOW.reach(length), rng) for place in batch])
-                waveforms = torch.from_numpy(music).to(device)
-                unlabelled = torch.zeros(len(batch), 1, device=device)
-                sound, _ = augment(waveforms, unlabelled, how=HOW, length=length, sample_rate=RATE, rng=rng)
-                for done in written:
-                    done.result()
-                written = [
-                    threads.submit(_write, file, row) for file, row in zip(files, sound.cpu().numpy(), strict=True)
-                ]
-        for done in written:
-            done.result()
+                music = np.stack([_excerpt(audio.clip(place), HOW.reach(length), rng) for place in batch])
+                waveforms, labels = torch.from_numpy(music).to(device), torch.zeros(len(batch), 1, device=device)
+                sound, _ = augment(waveforms, labels, how=HOW, length=length, sample_rate=RATE, rng=rng)
+                _finish(written)
+                written = [threads.submit(_write, *each) for each in zip(files, sound.cpu().numpy(), strict=True)]
+        _finish(written)
+    _list(varied, manifest, rows)
+
+
+def _list(varied: Path, manifest: Path, rows: io.StringIO) -> None:
     with atomic_write(varied) as opened:
         opened.write(manifest.read_bytes() + rows.getvalue().encode())
+
+
+def _finish(written: Iterable[Future[None]]) -> None:
+    for each in written:
+        each.result()
 
 
 def _excerpt(samples: npt.NDArray[np.int16], length: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:

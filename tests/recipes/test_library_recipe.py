@@ -34,6 +34,7 @@ female vocals,voice,mtat50:female,
 male vocals,voice,mtat50:male,
 slow,pace,mtat50:slow,
 """
+LONG, SHORT = 3 * 22_050, 22_050
 SUNG, WORDLESS = {"female": 1.0, "rock": 0.5}, {"slow": 1.0}
 
 
@@ -83,11 +84,16 @@ def made(tmp_path_factory):
         patch.setattr(recipe, "STUDENTS", (tiny,))
         patch.setattr(recipe, "TEACHERS", (TEACHER,))
         patch.setattr(recipe, "VALID_SHARE", 3)
-        patch.setattr(vary, "SECONDS", 4)
+        patch.setattr(vary, "LONG", LONG)
+        patch.setattr(vary, "SHORT", SHORT)
         patch.setattr(recipe, "PERTURBATIONS", ("gain:-12dB",))
         for module in (recipe, evaluate):
             patch.setattr(module, "VOCABULARY", folder / "words.csv")
-        patch.setattr(sys, "argv", ["recipes.library", *command, "--parts", "library", "mtat50", "--", *recipe.STEPS])
+        patch.setattr(
+            sys,
+            "argv",
+            ["recipes.library", *command, "--versions", "2", "--parts", "library", "mtat50", "--", *recipe.STEPS],
+        )
         assert recipe.main() == 0
     return folder
 
@@ -99,26 +105,29 @@ def test_students_learn_from_nothing_that_is_measured(made):
     assert {row["split"] for row in rows} == {"train", "valid"}
 
 
-def test_every_training_track_has_a_version_that_is_made_anew_as_it_was(made, monkeypatch):
-    monkeypatch.setattr(vary, "SECONDS", 4)
+def test_all_that_is_learned_from_has_versions_that_are_made_anew_as_they_were(made, monkeypatch):
+    monkeypatch.setattr(vary, "LONG", LONG)
+    monkeypatch.setattr(vary, "SHORT", SHORT)
     tables = {}
     for name in ("manifest", "varied"):
         with (made / "work" / f"{name}.csv").open(newline="") as file:
             tables[name] = list(csv.DictReader(file))
-    *versions, excerpt = tables["varied"][len(tables["manifest"]) :]
+    excerpt, *versions = tables["varied"][len(tables["manifest"]) :]
     assert excerpt["group"] == "game"  # of the one song there that is long enough, and is there twice
     assert soundfile.info(excerpt["path"]).frames == 6 * 59_049
-    originals = [row for row in tables["manifest"] if row["split"] == "train"]
+    originals = [row for row in tables["manifest"] if row["split"] == "train"] + [excerpt]
     assert {row["split"] for row in versions} == {"train"}
-    assert sorted(row["group"] for row in versions) == sorted(row["group"] for row in originals)
+    assert sorted(row["group"] for row in versions) == sorted(2 * [row["group"] for row in originals])
     files = [Path(row["path"]) for row in versions]
     before = [file.read_bytes() for file in files]
     sounds = [soundfile.read(file)[0] for file in files]
-    assert {len(sound) for sound in sounds} == {4 * 22_050}
-    assert len({sound.tobytes() for sound in sounds}) == len(originals)
+    seconds = [soundfile.info(row["path"]).duration for row in originals]
+    lengths = 2 * [LONG if each >= LONG / 22_050 else SHORT for each in seconds]
+    assert sorted(len(sound) for sound in sounds) == sorted(lengths)
+    assert len({sound.tobytes() for sound in sounds}) == 2 * len(originals)
     files[0].unlink()
-    again = made / "work" / "varied.csv"
-    vary.vary(made / "work" / "manifest.csv", again, excerpts=made / "excerpts", cache=made / "cache")
+    lists = made / "work" / "manifest.csv", made / "work" / "varied.csv"
+    vary.vary(*lists, excerpts=made / "excerpts", versions=2, cache=made / "cache")
     assert [file.read_bytes() for file in files] == before
 
 
