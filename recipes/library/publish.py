@@ -116,6 +116,7 @@ def model_card(
     concepts = [(each, found["evidence"]) for each, found in known["concepts"].items()]
     concepts += [(f"the genre folder {each}", found) for each, found in known["genres"].items()]
     agreement = known["agreement"]
+    said = dict.fromkeys(one for each in evidence.values() for one in (each.published or "").split("; ") if one)
     template = Template(Path(__file__).with_name("card.template.md").read_text(encoding="utf-8"))
     return template.substitute(
         name=name,
@@ -133,7 +134,7 @@ def model_card(
         by_track=f"{agreement['by_track']:.3f}",
         by_segment=f"{agreement['by_segment']:.3f}",
         degraded=_table(("degradation", "macro ROC-AUC", "macro PR-AUC", "ROC-AUC lost", "PR-AUC lost"), degraded),
-        published=next((each.published for each in evidence.values() if each.published), "not known"),
+        published="; ".join(said) or "not known",
         concepts=_table(("what", "known of it"), [(what, Evidence.from_dict(what, x).text) for what, x in concepts]),
         words=_table(
             ("word", "category", "known of it", "cut-off"),
