@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -48,8 +48,9 @@ MAX_VALUE = 2.0**31
 SCALE = 32_768
 
 
-def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> "AudioStream":
-    """An open sound file; iterate over it for its sound at `sample_rate` Hz, and close it (it is a context manager).
+@contextmanager
+def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> Iterator["AudioStream"]:
+    """A sound file that is open for the time of a with block; iterate over it for its sound at `sample_rate` Hz.
 
     A file object need not be seekable: one that is not (a pipe) is first written to a temporary file. An AudioError if
     the file cannot be opened or no decoder knows it. Iterating raises it for a file that holds no sound.
@@ -69,14 +70,14 @@ def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) 
         stack.callback(reader.close)
         if not MIN_RATE <= reader.native_rate <= MAX_RATE:
             raise AudioError(f"{name}: its header gives a sample rate of {reader.native_rate} Hz; the file is damaged")
-        return AudioStream(reader, name=name, sample_rate=sample_rate, resources=stack.pop_all())
+        yield AudioStream(reader, name=name, sample_rate=sample_rate)
 
 
 class AudioStream:
     """The sound of one file; made by `open_audio`."""
 
-    def __init__(self, reader: Source, *, name: str, sample_rate: int, resources: ExitStack) -> None:
-        self._reader, self._name, self._resources = reader, name, resources
+    def __init__(self, reader: Source, *, name: str, sample_rate: int) -> None:
+        self._reader, self._name = reader, name
         self._resampler = Resampler(reader.native_rate, sample_rate)
         self.native_rate = reader.native_rate  # the file's own sample rate in Hz
         self.channels = reader.channels  # the file's own; blocks are their mean
@@ -88,16 +89,6 @@ class AudioStream:
     def duration(self) -> float:
         """Seconds decoded so far."""
         return self.n_decoded / self.native_rate
-
-    def __enter__(self) -> "AudioStream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the decoder, and the file if `open_audio` opened it."""
-        self._resources.close()
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Blocks of mono float32 at the asked sample rate, (samples,), of any size; together the whole file, once.
@@ -155,13 +146,11 @@ def _mono(block: Block) -> tuple[NDArray[np.float32], int]:
 
 def _channel_mean(block: Block) -> NDArray[np.float32]:
     channels = block.shape[1]
-    if channels == 1:
-        only: NDArray[np.float32] = block[:, 0].copy()
-        return only
-    mono: NDArray[np.float32] = block[:, 0] + block[:, 1]
-    for channel in range(2, channels):
+    mono: NDArray[np.float32] = block[:, 0].copy()
+    for channel in range(1, channels):
         mono += block[:, channel]
-    mono *= np.float32(1.0 / channels)
+    if channels > 1:
+        mono *= np.float32(1.0 / channels)
     return mono
 
 
