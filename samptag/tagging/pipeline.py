@@ -159,11 +159,9 @@ class Pipeline:
         self._queue: deque[tuple[Track, Floats]] = deque()
         self._queued = 0
         self._decoding = 0
-        self._workers = 0
-        self._claimed = 0
-        self._finished: dict[int, Track] = {}
-        self._kept_bytes = 0
-        self._due = 0
+        self._workers = self.jobs
+        self._begun: deque[Track] = deque()  # the first of them is due
+        self._kept_bytes = 0  # by those that are complete
         self._stopped = False
         self._failure: BaseException | None = None
 
@@ -172,7 +170,6 @@ class Pipeline:
 
         What `predict` or the iterable of inputs raised is raised here; errors of `decode` stay with their tracks.
         """
-        self._workers = self.jobs
         work = [("model", self._score_all), *((f"decode-{n}", self._decode_all) for n in range(self.jobs))]
         threads = [threading.Thread(target=target, name=f"samptag-{name}", daemon=True) for name, target in work]
         try:
@@ -189,15 +186,14 @@ class Pipeline:
 
     def _next_due(self) -> Track | None:
         with self._changed:
-            while self._due not in self._finished and self._failure is None:
-                if self._workers == 0 and self._due >= self._claimed:
+            while not (self._begun and self._begun[0].complete) and self._failure is None:
+                if self._workers == 0 and not self._begun:
                     return None
                 self._changed.wait(PATIENCE_SECONDS)
             if self._failure is not None:
                 raise self._failure
-            track = self._finished.pop(self._due)
+            track = self._begun.popleft()
             self._kept_bytes -= track.kept_bytes
-            self._due += 1
             self._changed.notify_all()
             return track
 
@@ -219,20 +215,20 @@ class Pipeline:
         """The next input as a track; waits while too much is ahead of the result that is due."""
         with self._claim_lock:
             with self._changed:
-                while not self._stopped and not self._may_claim():
-                    self._changed.wait(PATIENCE_SECONDS)
+                self._changed.wait_for(lambda: self._stopped or self._may_claim())
                 if self._stopped:
                     return None
             index, source = next(self._inputs, (-1, None))
             if source is None:
                 return None
+            track = Track(index, source, keep_taggram=self.keep_taggram)
             with self._changed:
-                self._claimed = index + 1
+                self._begun.append(track)
                 self._decoding += 1
-        return Track(index, source, keep_taggram=self.keep_taggram)
+        return track
 
     def _may_claim(self) -> bool:
-        ahead = self._claimed - self._due
+        ahead = len(self._begun)
         return ahead == 0 or (ahead < AHEAD_TRACKS and self._kept_bytes < AHEAD_BYTES)
 
     def _decode_one(self, track: Track) -> None:
@@ -253,16 +249,13 @@ class Pipeline:
     def _put(self, track: Track, segments: Floats) -> bool:
         """Whether the segments could be queued; False once the pipeline is stopped."""
         with self._changed:
-            while self._queued >= self._queue_limit and not self._stopped:
-                self._changed.wait(PATIENCE_SECONDS)
-            if self._stopped:
-                return False
-            if len(segments):
+            self._changed.wait_for(lambda: self._stopped or self._queued < self._queue_limit)
+            if len(segments) and not self._stopped:
                 self._queue.append((track, segments))
                 self._queued += len(segments)
                 track.pushed += len(segments)
                 self._changed.notify_all()
-            return True
+            return not self._stopped
 
     # ---- the thread that scores
 
@@ -280,10 +273,7 @@ class Pipeline:
     def _take_batch(self) -> list[tuple[Track, Floats]]:
         """Up to `batch_size` segments with their tracks; empty when there will be none any more."""
         with self._changed:
-            while not self._stopped and not self._batch_is_ready():
-                if self._workers == 0 and not self._queue:
-                    return []
-                self._changed.wait(PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: self._stopped or self._batch_is_ready() or self._workers == 0)
             if self._stopped:
                 return []
             batch: list[tuple[Track, Floats]] = []
@@ -317,7 +307,6 @@ class Pipeline:
 
     def _finish_if_complete(self, track: Track) -> None:
         if track.complete:
-            self._finished[track.index] = track
             self._kept_bytes += track.kept_bytes
 
     def _stop(self, failure: BaseException | None = None) -> None:
