@@ -95,10 +95,7 @@ def stderr_console() -> Console:
 
 
 def note(message: str) -> None:
-    """Write one line for people on standard error, above a progress bar where one is drawn; not with --quiet.
-
-    Line breaks become spaces, so that a file name cannot make two lines of it.
-    """
+    """Write a line for people; not with --quiet."""
     say(message, logging.INFO)
 
 
@@ -118,10 +115,10 @@ def error(message: str) -> None:
 
 
 def say(message: str, level: int) -> None:
-    """Write one line for people on standard error if its level, of those of `logging`, is heard."""
+    """Write one line for people on standard error, above a bar that is drawn, if its level is heard."""
     if level < _heard or sys.stderr is None:  # closed by the caller
         return
-    line = printable(" ".join(message.splitlines()))
+    line = printable(" ".join(message.splitlines()))  # a file name cannot make two lines of it
     if sys.stderr.isatty():
         stderr_console().print(f"samptag: {line}", soft_wrap=True)
     else:
@@ -142,25 +139,21 @@ class Bar:
         self._unit = unit
         self._lock = threading.RLock()
         self._display: Progress | None = None  # made with the first report: Rich's bars take a while to import
-        self._task: Task | None = None
 
     def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
-        """Draw what is being done, how much of it is done, how much there is (None: not known), and a word on it.
-
-        Callable from any thread. Another `what` begins a new bar in the old one's place.
-        """
+        """Draw, from any thread, what is done, how much of how much (None: not known); another `what` is a new bar."""
         if not self._shown:
             return
         with self._lock:
             if self._display is None:
                 self._display = _display(self._unit)
                 self._display.start()
-            if self._task is None or what != self._task.description:
-                if self._task is not None:
-                    self._display.remove_task(self._task.id)
+            for task in self._display.tasks:
+                if task.description != what:
+                    self._display.remove_task(task.id)
+            if not self._display.tasks:
                 self._display.add_task(what, total=total, detail=detail)
-                self._task = self._display.tasks[-1]
-            self._display.update(self._task.id, completed=done, total=total, detail=detail)
+            self._display.update(self._display.task_ids[0], completed=done, total=total, detail=detail)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -236,8 +229,7 @@ def _display(unit: Unit) -> Progress:
 class Meter:
     """Counts what `samptag tag` has done, and shows it: a bar on a terminal, else a line every ten seconds.
 
-    The bar is weighed by bytes: of the inputs that have their results, and of the one that is due next as much as its
-    seconds say, at the bytes a second of those before it.
+    The bar counts bytes: those of inputs with results, and of the next as much as its seconds say, at the pace so far.
     """
 
     def __init__(self, inputs: Sequence[Input], *, asked: bool | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -45,9 +45,8 @@ _MEANINGS = {
     ),
 }
 
-NameOrFile = Annotated[
-    str, typer.Argument(metavar="NAME|FILE", help="Weights by name or file.", autocompletion=complete_weights)
-]
+_named = partial(typer.Argument, autocompletion=complete_weights)
+_one = _named(..., metavar="NAME|FILE", help="Weights by name or file.")
 
 
 @app.command("list")
@@ -76,7 +75,7 @@ def list_weights(as_json: bool = JSON) -> None:
 
 @app.command()
 def show(
-    name: NameOrFile,
+    name: str = _one,
     as_json: bool = JSON,
     filters: Path | None = plain.value(
         "FILE", "Draw the spectra of the learned filters of each layer instead, to .png or .svg."
@@ -147,7 +146,7 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
 
 @app.command()
 def export(
-    name: NameOrFile,
+    name: str = _one,
     to: Literal["onnx"] = plain.value("onnx", "For which runtimes.", default=...),
     output: Path | None = plain.value(
         "FILE", "By default the weights' name and .onnx, in this folder.", "--output", "-o"
@@ -173,9 +172,7 @@ def export(
 
 @app.command()
 def pull(
-    names: list[str] = typer.Argument(
-        ..., metavar="NAME...", help="Names that 'samptag weights list' shows.", autocompletion=complete_weights
-    ),
+    names: list[str] = _named(..., metavar="NAME...", help="Names that 'samptag weights list' shows."),
     force: bool = plain.flag("--force", help="Install again what is installed."),
     progress: bool | None = PROGRESS,
 ) -> None:
@@ -196,11 +193,7 @@ def pull(
 
 
 @app.command()
-def path(
-    name: str = typer.Argument(
-        ..., metavar="NAME", help="A registry name or an import.", autocompletion=complete_weights
-    ),
-) -> None:
+def path(name: str = _named(..., metavar="NAME", help="A registry name or an import.")) -> None:
     """Print where installed weights lie; bundled ones are installed for it, remote ones are not fetched.
 
     $ samptag weights path samplecnn-3-9-library
@@ -216,9 +209,7 @@ def path(
 
 @app.command()
 def verify(
-    names: list[str] | None = typer.Argument(
-        None, metavar="[NAME]...", help="By default all that are installed.", autocompletion=complete_weights
-    ),
+    names: list[str] | None = _named(None, metavar="[NAME]...", help="By default all that are installed."),
     as_json: bool = JSON,
 ) -> None:
     """Read installed weights again, compare every digest and load them; exit code 3 when any is not as it should be.
@@ -232,19 +223,20 @@ def verify(
     if not names:
         names = [name for name in store.registry.entries if store.present(name) is not None]
         names += store.imported_names()
-    rows = []
+    found = []
     for name in names:
         try:
-            rows.append((name, "ok", str(store.check(name))))
+            status, detail = "ok", str(store.check(name))
         except WeightsError as error:
-            rows.append((name, "failed", str(error)))
-    columns = ("name", "status", "detail")
+            status, detail = "failed", str(error)
+        sha256 = header_if_any(store.present(name))[1]
+        found.append({"name": name, "status": status, "detail": detail, "sha256": sha256, "version": __version__})
     if as_json:
-        facts = ({"sha256": header_if_any(store.present(name))[1], "version": __version__} for name, *_ in rows)
-        print_json([{**dict(zip(columns, row, strict=True)), **more} for row, more in zip(rows, facts, strict=True)])
+        print_json(found)
     else:
-        _print_rows(columns, rows)
-    if any(status != "ok" for _, status, _ in rows):
+        columns = ("name", "status", "detail")
+        _print_rows(columns, [[str(record[column]) for column in columns] for record in found])
+    if any(record["status"] != "ok" for record in found):
         raise typer.Exit(WeightsError.exit_code)
 
 
