@@ -41,14 +41,11 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 @dataclass(frozen=True, kw_only=True)
 class Checksums:
-    """The known size and digests of a file; None where a value is not known.
-
-    The git blob id is git's name of a file: sha1 of the word ``blob``, a space, the size, a zero byte, and the bytes.
-    """
+    """The size and digests of a file, as far as they are known; digits are lower-case hexadecimal."""
 
     size: int | None = None  # bytes
-    sha256: str | None = None  # 64 lower-case hexadecimal digits
-    git_blob_sha1: str | None = None  # 40 of them
+    sha256: str | None = None
+    git_blob_sha1: str | None = None  # git's name of a file: of "blob", a space, the size, a zero byte, and the bytes
 
     def problem(self, path: Path) -> str | None:
         """What is wrong with the file at `path` in a few words, or None when all that is known of it agrees."""
@@ -76,11 +73,7 @@ def _hex_digest(path: Path, digest: Any) -> str:
 
 
 def unexpected_kind(path: Path) -> str | None:
-    """What the file at `path` is, when it is one of the usual things that come instead of the file; else None.
-
-    A git-lfs pointer comes from a repository that moved its files to LFS storage (or from a clone without LFS), a web
-    page from a proxy, a login or an error page sent as success.
-    """
+    """What the file at `path` is, if one of the usual things that come in place of a file; else None."""
     with path.open("rb") as file:
         head = file.read(256)
     if head.startswith(_LFS_POINTER):

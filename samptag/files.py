@@ -53,11 +53,9 @@ def sync(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> None:
 
 @contextmanager
 def locked(path: Path, *, waiting_for: str | None) -> Iterator[None]:
-    """Hold the lock file `path` alone among processes; its folder is made if need be.
+    """Hold the lock file `path` alone among processes; one that ends in any way lets go.
 
-    A process that ends in any way lets go: the lock is the system's, and the file means nothing by itself. Another
-    process that holds it for long is waited for, and the log says so with `waiting_for`; None: do not wait, raise
-    BlockingIOError.
+    Another process is waited for, which the log says with `waiting_for`; None: do not wait, raise BlockingIOError.
     """
     from filelock import FileLock, Timeout
 

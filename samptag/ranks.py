@@ -70,10 +70,8 @@ class Ranks:
     ) -> Iterator[None]:
         """Connects the processes; inside the with block `collect` and `spread` may be called.
 
-        They stay connected until they end: a process that tears its connections down while the others do the same, or
-        are ending, may abort though all its work is done. `backend` is that of
-        ``torch.distributed.init_process_group``, `timeout` how long a process waits for another that is alive, `advice`
-        what to do when another has ended: that is raised as a SamptagError.
+        They stay connected until they end: a process that tears its connections down while the others do the same may
+        abort though all its work is done. That another has ended is a SamptagError with the `advice`.
         """
         if self.world_size == 1:
             yield
@@ -113,13 +111,10 @@ class Ranks:
     def spread(
         self, items: Sequence[T], work: Callable[[Iterable[T]], Generator[R, None, None]], *, size: Callable[[T], float]
     ) -> Generator[R, None, None]:
-        """The results of `work` on all items, in their order, in every process; each works on its share.
+        """The results of `work` on all items of rank 0, in their order, in every process; each works on its share.
 
-        The items are taken in rounds of a few dozen a process. Within a round the largest are dealt first, each to the
-        process that has had least so far; at its end the processes exchange what they have.
-
-        The items of rank 0 count, whatever the other processes give. `work` makes of an iterable of items their
-        results, one each, in order; `size` says what an item costs, in any unit, e.g. the bytes of its file.
+        `work` makes of an iterable of items their results, one each, in order; `size` says what an item costs, in any
+        unit. Items are dealt in rounds of a few dozen a process, at whose ends all exchange what they have.
         """
         if self.world_size == 1:
             yield from work(items)

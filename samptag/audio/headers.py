@@ -93,8 +93,7 @@ def skip_id3v2(file: IO[bytes]) -> int:
 def mp3_seconds(path: Path) -> float:
     """Seconds of audio in the whole frames of an MPEG layer III file; 0.0 when it holds none.
 
-    Counting frames gives the same length on every machine, where decoders differ in whether they cut the encoder's
-    padding. A truncated last frame and a Xing or Info frame are not counted. An OSError when the file cannot be read.
+    The same on every machine, where decoders differ in whether they cut the encoder's padding.
     """
     with path.open("rb") as file:
         position = skip_id3v2(file)

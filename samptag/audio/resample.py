@@ -44,10 +44,9 @@ INTERPOLATED_PHASES = 256
 
 @cache
 def _published_filter() -> tuple[NDArray[np.float64], int]:
-    """The right wing and the entries per zero crossing of ``kaiser_best`` as resampy ships it.
+    """The right wing and the entries per zero crossing of ``kaiser_best``, from the file that resampy ships.
 
-    Read from resampy's own data file without importing resampy: importing it compiles with numba and takes seconds,
-    and the table is all that is used of it.
+    To import resampy would take seconds: it compiles with numba.
     """
     spec = importlib.util.find_spec("resampy")
     if spec is None or not spec.submodule_search_locations:

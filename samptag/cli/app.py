@@ -106,10 +106,9 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command line and leave the process with its exit code.
+    """Run the command line and leave the process with its exit code: 0, 130, or one of `samptag.errors`.
 
-    0 all good, 1 some inputs failed, 2 usage, 3 weights, 4 device, 5 data set, 130 interrupted. An expected error is
-    one line on standard error; a traceback is shown for a bug, or with `--debug`.
+    An expected error is one line on standard error; a traceback is shown for a bug, or with `--debug`.
     """
     one_thread_for_the_process()
     _plug_closed_streams()
@@ -121,10 +120,9 @@ def main() -> NoReturn:
 
 
 def run() -> NoReturn:
-    """Be a process that runs the command line and ends with it.
+    """Run the command line and end the process at once, without what Python does at its end.
 
-    It ends at once, without what Python does at the end of a process: that aborts it when a thread is in the middle of
-    compiled code then (passes being compiled, a decoder, a connection to another process), and takes its time.
+    That takes its time, and aborts where a thread is in the middle of compiled code (a decoder, a connection).
     """
     try:
         main()
@@ -230,10 +228,7 @@ _COMMAND = "[not dim][bold cyan]$[/bold cyan] {}[/not dim]"
 
 
 def polished(command: Any) -> Any:
-    """The command, and all below it, with the help of each set in order.
-
-    In a docstring, lines that begin with "$ " are commands to copy.
-    """
+    """The command, and all below it, with the help of each set in order; "$ " begins a command to copy."""
     if command.help:
         command.help = "\n\n".join(map(_paragraph, inspect.cleandoc(command.help).split("\n\n")))
     for parameter in command.params:

@@ -37,11 +37,7 @@ class _Place(NamedTuple):
 
 
 class Journal:
-    """The records of a JSON Lines file, of earlier runs and of this one; a context manager.
-
-    To `resume` is to keep the records of earlier runs that have no error; one made with other settings, or a file that
-    holds something else, is refused.
-    """
+    """The records of a JSON Lines file; to `resume` is to keep those of earlier runs with the same settings, too."""
 
     def __init__(self, path: str, *, tagger: Tagger, about: About, resume: bool) -> None:
         self._name = path

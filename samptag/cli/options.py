@@ -1,7 +1,4 @@
-"""Options that several commands share, each written once, and what the shell completes in them.
-
-What one command alone takes is written in its signature, as the parameter's default.
-"""
+"""How options are made, those that several commands share, and what the shell completes in them."""
 
 from __future__ import annotations
 

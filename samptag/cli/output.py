@@ -19,10 +19,9 @@ from samptag.files import atomic_write, os_errors_as
 
 @contextmanager
 def standard_output() -> Iterator[TextIO]:
-    """Standard output as a UTF-8 text stream that nothing else in the process can write to.
+    """Standard output as a UTF-8 text stream that nothing else in the process, such as a C library, can write to.
 
-    For the time of the with block descriptor 1 leads where descriptor 2 does, so that a line printed by a C library
-    (or a forgotten print) does not get into the document. Line ends are not translated. A reader that has left is a
+    For the time of the with block descriptor 1 leads where descriptor 2 does. A reader that has left is a
     BrokenPipeError, everything else that cannot be written an OutputError.
     """
     if sys.stdout is None:
@@ -103,13 +102,9 @@ def explain_write_errors(name: str) -> AbstractContextManager[None]:
 def silence_codecs() -> bool:
     """Whether what codecs print about damaged files is silenced from now on, in the whole process; not with `--debug`.
 
-    What matters in it is among samptag's own warnings. libmpg123 (inside libsndfile) prints to C's ``stderr`` about MP3
-    frames it finds odd, several lines a file, in the middle of a progress bar, and libsndfile has no switch for it.
-    Redirecting file descriptor 2 around each read would take other threads' messages away; so C's ``stderr`` stream
-    alone is pointed elsewhere. Python's ``sys.stderr``, faulthandler and all else that writes to the descriptor itself
-    stay as they are.
-
-    It works with glibc and on macOS, where ``stderr`` is a variable; elsewhere it changes nothing and returns False.
+    libmpg123 (inside libsndfile) prints several lines a file to C's ``stderr`` about MP3 frames it finds odd, and has
+    no switch for it. That stream alone is pointed elsewhere: redirecting descriptor 2 would take other messages away.
+    It works with glibc and on macOS, where ``stderr`` is a variable; elsewhere nothing changes.
     """
     import ctypes
 

@@ -34,10 +34,7 @@ LABEL_CELLS = 24  # between two times on the axis, about
 
 
 class TableWriter(Writer):
-    """Draws a table of bars a file, sorted by categories where the weights have them.
-
-    Names of files and tags are shortened in the middle to fit the terminal's width.
-    """
+    """Draws a table of bars a file, sorted by categories where the weights have them."""
 
     def __init__(self, out: Any, about: About) -> None:
         super().__init__(out, about)
@@ -215,10 +212,9 @@ class StripWriter(TableWriter):
 def scores_by_column(
     taggram: npt.NDArray[np.float32], starts: npt.NDArray[np.float64], *, seconds: float, duration: float, cells: int
 ) -> npt.NDArray[np.float64]:
-    """The scores of each of `cells` equal parts of the sound, as the report page draws them: (cells, n_tags).
+    """The scores, (cells, n_tags), of equal parts of the sound; NaN in one that no segment covers.
 
-    NaN in a part that no segment covers (with --tail drop, the end). `taggram` is (segments, n_tags), `starts` the
-    second at which each segment begins, `seconds` its length.
+    Of a taggram, (segments, n_tags), and the seconds at which its segments start, each `seconds` long.
     """
     from samptag.report.timeline import column_means, segment_edges
 

@@ -62,10 +62,9 @@ class About:
 
 
 class Writer:
-    """One form of output, made where its file begins: `write` for each result in order, `finish` in any case.
+    """One form of output, made where its file begins; a form says in `_write` what is done for a result.
 
-    A form says what is done for a result in `_write`. `out` is a text stream, or a binary file object where `binary` is
-    set.
+    `out` is a text stream, or a binary file object where `binary` is set.
     """
 
     help: ClassVar[str] = ""

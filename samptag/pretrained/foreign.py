@@ -70,10 +70,7 @@ def is_tensorflow(layout: Layout) -> bool:
 
 
 def layout_config(layout: Layout, *, n_tags: int, sample_rate: int) -> Config:
-    """The network that a checkpoint of `layout` holds; a ValueError where it hears another sample rate.
-
-    The SampleCNNs have a padding of 1 in front, and PyTorch's default batch normalisation.
-    """
+    """The network that a checkpoint of `layout` holds; a ValueError where it hears another sample rate."""
     if layout in _ARCHITECTURES:
         return SpectrogramConfig(architecture=_ARCHITECTURES[layout], n_tags=n_tags, sample_rate=sample_rate)
     return ModelConfig(
@@ -180,10 +177,9 @@ def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, s
 
 
 def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
-    """The tensors by name in the checkpoint `path`, read without running any code in it.
+    """The tensors by name in the checkpoint `path`, as for `bundle_files`, read without running any code in it.
 
-    `path` is a PyTorch file, or of a TensorFlow checkpoint the folder or either file, as for `bundle_files`; one that
-    is damaged, of another kind, or holds anything but named tensors is a WeightsError.
+    One that is damaged, of another kind, or holds anything but named tensors is a WeightsError.
     """
     import torch
 
@@ -211,9 +207,8 @@ def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
 def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_rate: int, source: str) -> Model:
     """The network that the tensors `state` of a foreign checkpoint describe, in eval mode, float32, on the CPU.
 
-    There must be exactly the keys of `layout`, and what `is_left_out`; the ``num_batches_tracked`` counters of batch
-    normalisation may be absent, as TensorFlow and PyTorch before 0.4.1 wrote no such thing. The files do not say their
-    sample rate (Hz); `source` is what messages call the file.
+    There must be exactly the keys of `layout`, and what `is_left_out`; counters of batches may be absent, as TensorFlow
+    and PyTorch before 0.4.1 wrote none. `source` is what messages call the file.
     """
     import torch
 

@@ -71,10 +71,9 @@ def import_file(
 ) -> Path:
     """The installed file, after checking `path`, which stays as it is, and putting it into the cache under `name`.
 
-    Under a registry name only the published file is taken, byte for byte. Under any other name, a samptag weights file
-    or a checkpoint that `foreign` describes. Of a TensorFlow checkpoint `path` is either file or the folder that holds
-    them, and of a published one a zip file too that has them in it, such as the package's wheel. Licence and training
-    data are for the card, where the file does not say them; `force` replaces an import of that name.
+    Under a registry name only the published file is taken, byte for byte, or for a TensorFlow checkpoint a zip file
+    with both its files, such as the package's wheel. Under any other name, a samptag weights file or a checkpoint that
+    `foreign` describes; licence and training data are for its card, and `force` replaces an import of that name.
     """
     entry = store.registry.entries.get(name)
     layout = foreign.layout if foreign else entry.format if entry else "samptag"

@@ -44,10 +44,7 @@ class TagList:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedScore:
-    """A score with the split and the protocol it was measured by and where it was read; macro over tags, in [0, 1].
-
-    The protocol is None in registries that do not say.
-    """
+    """A score, macro over tags in [0, 1], with the split and the protocol it was measured by and where it was read."""
 
     split: str
     protocol: Protocol | None = None
@@ -66,11 +63,7 @@ class Original(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsEntry:
-    """One named weights file: where it is, how to check it, what it may be used for.
-
-    A bundled file has the size and sha256 of its checksums, a remote one at least one digest: of the file as published,
-    before a conversion.
-    """
+    """One named weights file: where it is, how to check it as published, what it may be used for."""
 
     name: str  # what the user types: letters, digits, '-' and '_'
     short: str | None = None  # what the user may type instead

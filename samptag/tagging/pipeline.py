@@ -166,10 +166,7 @@ class Pipeline:
         self._failure: BaseException | None = None
 
     def tracks(self) -> Generator[Track, None, None]:
-        """The finished tracks in the order of the inputs, each as soon as it and all before it are finished.
-
-        What `predict` or the iterable of inputs raised is raised here; errors of `decode` stay with their tracks.
-        """
+        """The finished tracks in the order of the inputs; what `predict` or the inputs raised is raised here."""
         work = [("model", self._score_all), *((f"decode-{n}", self._decode_all) for n in range(self.jobs))]
         threads = [threading.Thread(target=target, name=f"samptag-{name}", daemon=True) for name, target in work]
         try:

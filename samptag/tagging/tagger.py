@@ -275,11 +275,7 @@ def _as_input(source: Source) -> Input:
 
 
 def _default_jobs(device: str) -> int:
-    """Half the cores beside a model on the CPU, all of them beside any other.
-
-    Decoding and resampling took 0.11 of the CPU time that the 3^9 model takes for the same music (44.1 kHz stereo MP3),
-    so half the cores never let it wait; a worker that is ahead sleeps, and two of them keep a slow file from holding
-    up the rest.
-    """
+    # Decoding took 0.11 of the CPU time that the 3^9 model takes for the same music (44.1 kHz stereo MP3), so half the
+    # cores never let it wait; two workers keep a slow file from holding up the rest.
     cores = available_cores()
     return max(2, cores // 2 if device == "cpu" else cores)
