@@ -22,6 +22,9 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
+_NONE: Samples = np.zeros(0, dtype=np.float32)
+# Silence is pushed behind the end in pieces of so many samples, until all of the sound has come out.
+_SILENCE: Samples = np.zeros(4096, dtype=np.float32)
 
 # Ratios with more phases than this share an interpolated bank: their own would take long to fill and much memory.
 MAX_PHASES = 2048
@@ -157,11 +160,11 @@ class Resampler:
         total = int(self._n_in * float(self._new_rate) / float(self._orig_rate))
         if self._n_in:
             total = max(total, 1)
-        if self._engine is None or self._n_out >= total:
-            return np.zeros(0, dtype=np.float32)
-        rest = self._engine.flush(total - self._n_out)
-        self._n_out += len(rest)
-        return rest
+        parts = [_NONE]
+        while self._engine is not None and self._n_out < total:
+            parts.append(self._engine.push(_SILENCE)[: total - self._n_out])
+            self._n_out += len(parts[-1])
+        return np.concatenate(parts)
 
 
 class _Polyphase:
@@ -179,14 +182,7 @@ class _Polyphase:
         advance = self._rows * self._bank.period_in
         ready = max(0, (len(held) - self._reach + self._bank.period_in) // advance)
         self._held = held[ready * advance :].copy()
-        parts = list(self._products(held, ready))
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-
-    def flush(self, wanted: int) -> Samples:
-        per_product = self._rows * self._bank.period_out
-        products = -(-wanted // per_product)
-        needed = products * self._rows * self._bank.period_in + self._reach
-        return self.push(np.zeros(max(0, needed - len(self._held)), dtype=np.float32))[:wanted]
+        return np.concatenate([_NONE, *self._products(held, ready)])
 
     def _products(self, held: Samples, ready: int) -> Iterator[Samples]:
         """Outputs of the first `ready` products of `held`, `STACK` products at a time."""
@@ -219,20 +215,14 @@ class _Interpolated:
         # output t reads held samples up to t * down // up - first + 2 * half - 1
         last_whole = self._first + len(self._held) - 2 * self._half
         ready = ((last_whole + 1) * self._up - 1) // self._down + 1 - self._output
-        parts = []
+        parts = [_NONE]
         while ready >= INTERPOLATED_BLOCK:
             parts.append(self._block())
             ready -= INTERPOLATED_BLOCK
         done = self._output * self._down // self._up - self._first
         self._held = self._held[done:].copy()
         self._first += done
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-
-    def flush(self, wanted: int) -> Samples:
-        outputs = -(-wanted // INTERPOLATED_BLOCK) * INTERPOLATED_BLOCK
-        last_whole = (self._output + outputs - 1) * self._down // self._up
-        missing = last_whole + 2 * self._half - self._first - len(self._held)
-        return self.push(np.zeros(max(0, missing), dtype=np.float32))[:wanted]
+        return np.concatenate(parts)
 
     def _block(self) -> Samples:
         """The next `INTERPOLATED_BLOCK` outputs."""

@@ -88,15 +88,17 @@ def _folder_inputs(root: str) -> Iterator[Input]:
             if _identity(item) in named:
                 continue
             named.add(_identity(item))
-        yield Input(path=item.path, source=item.path, error=None if item.error is None else _why(item, item.error))
+        yield Input(path=item.path, source=item.path, error=_error(item))
 
 
 def _identity(item: Found) -> tuple[int, int] | None:
     return None if item.status is None else (item.status.st_dev, item.status.st_ino)
 
 
-def _why(item: Found, error: OSError) -> AudioError:
-    if item.is_folder:
-        return AudioError(f"cannot list the folder {item.path!r}: {os_reason(error)}")
-    reason = f"a link that leads nowhere ({os_reason(error)})" if item.is_link else os_reason(error)
-    return AudioError(f"cannot open {item.path!r}: {reason}")
+def _error(item: Found) -> AudioError | None:
+    if item.error is None:
+        return None
+    what, reason = "list the folder" if item.is_folder else "open", os_reason(item.error)
+    if item.is_link:
+        reason = f"a link that leads nowhere ({reason})"
+    return AudioError(f"cannot {what} {item.path!r}: {reason}")
