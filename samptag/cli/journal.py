@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from samptag.cli.console import note, warn
 from samptag.cli.output import binary_file, explain_write_errors
 from samptag.cli.writers import About
-from samptag.errors import OutputError, UsageError
+from samptag.errors import UsageError
 from samptag.tagging.result import SCHEMA as RECORD_SCHEMA
 from samptag.text import counted
 
@@ -57,8 +57,6 @@ class Journal:
             "decide": selection.decide or None,  # as in files of before there was --decide
         }
         self._places: dict[str, _Place] = {}
-        if self._path.is_dir():
-            raise OutputError(f"cannot write {path}: it is a folder")
         with explain_write_errors(str(self._part)):
             if resume:
                 if self._path.exists():
@@ -87,7 +85,7 @@ class Journal:
             self._file.close()
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and _key(path) in self._places
+        return _key(str(path)) in self._places
 
     def write(self, result: TrackResult) -> None:
         """Keep one record, safe from the end of this process at once."""

@@ -48,7 +48,6 @@ JOIN_SECONDS = 5.0
 class Track:
     """One input on its way: its figures, filled in by one decode worker and by the thread that scores."""
 
-    index: int  # its number among the inputs
     input: Input
     _: KW_ONLY
     keep_taggram: bool  # the scores of every segment are kept, not only their sum
@@ -151,7 +150,7 @@ class Pipeline:
     keep_taggram: bool  # tracks keep the scores of every segment
 
     def __post_init__(self) -> None:
-        self._inputs = enumerate(self.inputs)
+        self._inputs = iter(self.inputs)
         # Room for the batch being gathered and the next one; a worker may overshoot by what one block gave it.
         self._queue_limit = 2 * self.batch_size
         self._claim_lock = threading.Lock()
@@ -215,10 +214,10 @@ class Pipeline:
                 self._changed.wait_for(lambda: self._stopped or self._may_claim())
                 if self._stopped:
                     return None
-            index, source = next(self._inputs, (-1, None))
+            source = next(self._inputs, None)
             if source is None:
                 return None
-            track = Track(index, source, keep_taggram=self.keep_taggram)
+            track = Track(source, keep_taggram=self.keep_taggram)
             with self._changed:
                 self._begun.append(track)
                 self._decoding += 1
