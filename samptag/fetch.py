@@ -19,7 +19,7 @@ from typing import Any
 
 import samptag
 from samptag.errors import DownloadError
-from samptag.files import os_errors_as, os_reason
+from samptag.files import os_errors_as, os_reason, sync
 
 logger = logging.getLogger(__name__)
 
@@ -154,8 +154,7 @@ def fetch(
         advice = f"to do it by hand, fetch {url} and save it as {target}"
         raise DownloadError(f"cannot fetch {target.name}: {error}; {advice}") from error
     with os_errors_as(DownloadError, f"cannot write {target}"):
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(part)
         part.replace(target)
 
 

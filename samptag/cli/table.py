@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,8 @@ from rich.text import Text
 
 from samptag.cli.console import shorten, terminal
 from samptag.cli.writers import About, Writer
+from samptag.tagging.result import TagScore, TrackResult
 from samptag.text import clock, printable
-
-if TYPE_CHECKING:
-    from samptag.tagging.result import TagScore, TrackResult
 
 BAR_CELLS = 24
 TAG_CELLS = 16
