@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +33,11 @@ LABEL_CELLS = 24  # between two times on the axis, about
 class TableWriter(Writer):
     """Draws a table of bars a file, sorted by categories where the weights have them."""
 
-    def __init__(self, out: Any, about: About) -> None:
-        super().__init__(out, about)
-        self.console = terminal(out)
+    def __post_init__(self) -> None:
+        self.console = terminal(self.out)
         self._count = 0
-        shown, pairs = about.selection.tags, zip(about.card.tags, about.card.tag_categories or (), strict=False)
+        shown, card = self.about.selection.tags, self.about.card
+        pairs = zip(card.tags, card.tag_categories or (), strict=False)
         self.categories = list(dict.fromkeys(category for tag, category in pairs if shown is None or tag in shown))
         longest = max((cell_len(printable(category)) for category in self.categories), default=0)
         self.label_cells = min(CATEGORY_CELLS, longest)
@@ -133,9 +132,9 @@ class LineWriter(Writer):
     category before the second best of any. Where the weights decide nothing, the best.
     """
 
-    def __init__(self, out: Any, about: About) -> None:
-        super().__init__(out, about)
-        self._console = terminal(out)
+    def __post_init__(self) -> None:
+        about = self.about
+        self._console = terminal(self.out)
         self._categories = list(dict.fromkeys(about.card.tag_categories or ()))
         try:
             self._folder = os.path.commonpath({os.path.dirname(path) for path in about.paths})

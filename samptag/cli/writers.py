@@ -61,29 +61,32 @@ class About:
     single: bool  # one file was named: a folder makes an array even if one file is in it
 
 
+@dataclass(eq=False)
 class Writer:
-    """One form of output, made where its file begins; a form says in `_write` what is done for a result.
+    """One form of output, made where its file begins; forms say what is done for each result, and at the end."""
 
-    `out` is a text stream, or a binary file object where `binary` is set.
-    """
-
+    out: Any  # a text stream, or a binary file object where `binary` is set
+    about: About
     help: ClassVar[str] = ""
     binary: ClassVar[bool] = False
-
-    def __init__(self, out: Any, about: About) -> None:
-        self.out = out
-        self.about = about
 
     def write(self, result: TrackResult) -> None:
         """Write one result and hand it on at once."""
         self._write(result)
         self.out.flush()
 
+    def finish(self) -> None:
+        """Write what makes the document whole."""
+        self._finish()
+
+    def __post_init__(self) -> None:
+        pass
+
     def _write(self, result: TrackResult) -> None:
         raise NotImplementedError
 
-    def finish(self) -> None:
-        """Write what makes the document whole."""
+    def _finish(self) -> None:
+        pass
 
 
 @contextmanager
@@ -114,19 +117,17 @@ class JsonWriter(Writer):
 
     help = "one object, or an array for several inputs"
 
-    def __init__(self, out: Any, about: About) -> None:
-        super().__init__(out, about)
+    def __post_init__(self) -> None:
         self._count = 0
-        if not about.single:
-            out.write("[")
+        if not self.about.single:
+            self.out.write("[")
 
     def _write(self, result: TrackResult) -> None:
         before = "" if self.about.single else ",\n" if self._count else "\n"
         self.out.write(before + self.about.selection.record_line(result))
         self._count += 1
 
-    def finish(self) -> None:
-        """Close the array."""
+    def _finish(self) -> None:
         if self.about.single:
             self.out.write("\n" if self._count else "null\n")
         else:
@@ -151,10 +152,9 @@ class CsvWriter(Writer):
 
     help = "path and one column a tag"
 
-    def __init__(self, out: Any, about: About) -> None:
-        super().__init__(out, about)
-        self._tags = about.selection.tags or about.card.tags
-        self._csv = csv.writer(out, lineterminator="\n")
+    def __post_init__(self) -> None:
+        self._tags = self.about.selection.tags or self.about.card.tags
+        self._csv = csv.writer(self.out, lineterminator="\n")
         self._csv.writerow(["path", *self._tags])
 
     def _write(self, result: TrackResult) -> None:
@@ -195,9 +195,9 @@ class ParquetWriter(Writer):
     help = "the records as a table"
     binary = True
 
-    def __init__(self, out: Any, about: About) -> None:
+    def __post_init__(self) -> None:
         require_extra("parquet", modules=("pyarrow",), purpose="Parquet")
-        super().__init__(getattr(out, "buffer", out), about)  # of standard output, the bytes
+        self.out = getattr(self.out, "buffer", self.out)  # of standard output, the bytes
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter as Table
 
@@ -212,8 +212,7 @@ class ParquetWriter(Writer):
         if len(self._rows) == ROWS_AT_ONCE:
             self._hand_on()
 
-    def finish(self) -> None:
-        """Write the last rows, and the index that makes the file whole."""
+    def _finish(self) -> None:
         self._hand_on()
         self._table.close()
 
@@ -252,10 +251,9 @@ FORMATS: dict[str, type[Writer]] = {
 class CsvTaggram(Writer):
     """One row a segment: path, start (seconds), then a column for each tag."""
 
-    def __init__(self, out: Any, about: About) -> None:
-        super().__init__(out, about)
-        self._csv = csv.writer(out, lineterminator="\n")
-        self._csv.writerow(["path", "start", *about.card.tags])
+    def __post_init__(self) -> None:
+        self._csv = csv.writer(self.out, lineterminator="\n")
+        self._csv.writerow(["path", "start", *self.about.card.tags])
 
     def _write(self, result: TrackResult) -> None:
         if result.taggram is None or result.starts is None:
@@ -270,11 +268,10 @@ class _Npz(Writer):
 
     binary = True
 
-    def __init__(self, out: Any, about: About) -> None:
+    def __post_init__(self) -> None:
         import zipfile
 
-        super().__init__(out, about)
-        self._zip = zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._zip = zipfile.ZipFile(self.out, "w", zipfile.ZIP_STORED, allowZip64=True)
         self._paths: list[str] = []
 
     def _add(self, name: str, values: Any) -> None:
@@ -283,8 +280,7 @@ class _Npz(Writer):
         with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
 
-    def finish(self) -> None:
-        """Write the arrays that describe the others."""
+    def _finish(self) -> None:
         import numpy as np
 
         self._add("paths", np.array(self._paths, dtype=np.str_))
@@ -302,10 +298,9 @@ class NpzTaggram(_Npz):
         self._add(f"starts_{len(self._paths)}", result.starts)
         self._paths.append(valid_text(result.path))
 
-    def finish(self) -> None:
-        """Write the arrays that describe the others."""
+    def _finish(self) -> None:
         self._add("tags", list(self.about.card.tags))
-        super().finish()
+        super()._finish()
 
 
 class NpzEmbeddings(_Npz):
@@ -314,10 +309,10 @@ class NpzEmbeddings(_Npz):
     An embedding is the mean over the segments of the vector before the classifier.
     """
 
-    def __init__(self, out: Any, about: About) -> None:
+    def __post_init__(self) -> None:
         import tempfile
 
-        super().__init__(out, about)
+        super().__post_init__()
         # How many rows there will be is known at the end only, and stands at the front of an array's file.
         self._rows: IO[bytes] = tempfile.TemporaryFile(prefix="samptag-")  # noqa: SIM115 - closed in finish
 
@@ -326,8 +321,7 @@ class NpzEmbeddings(_Npz):
             self._rows.write(result.embedding.astype("<f4").tobytes())
             self._paths.append(valid_text(result.path))
 
-    def finish(self) -> None:
-        """Write the matrix and the arrays that describe it."""
+    def _finish(self) -> None:
         import numpy as np
 
         shape = (len(self._paths), self.about.card.config.embedding_size)
@@ -339,7 +333,7 @@ class NpzEmbeddings(_Npz):
                 member.write(chunk)
         self._rows.close()
         self._add("sample_rate", self.about.card.config.sample_rate)
-        super().finish()
+        super()._finish()
 
 
 class AudacityLabels(Writer):
@@ -349,9 +343,8 @@ class AudacityLabels(Writer):
     segments, earliest first, and those that begin together by their tag's score.
     """
 
-    def __init__(self, out: Any, about: About) -> None:
-        _require_one(about, "labels")
-        super().__init__(out, about)
+    def __post_init__(self) -> None:
+        _require_one(self.about, "labels")
 
     def _write(self, result: TrackResult) -> None:
         from samptag.report.timeline import segment_edges, stretches
@@ -376,10 +369,9 @@ class PngTaggram(Writer):
     binary = True
     kind: ClassVar[str] = "png"
 
-    def __init__(self, out: Any, about: About) -> None:
-        _require_one(about, "pictures")
+    def __post_init__(self) -> None:
+        _require_one(self.about, "pictures")
         require_extra("plot", modules=("matplotlib",), purpose="a picture")
-        super().__init__(out, about)
         self._drawn = False
 
     def _write(self, result: TrackResult) -> None:
@@ -392,8 +384,7 @@ class PngTaggram(Writer):
         words, seconds = [item.tag for item in self.about.selection.of(result)], self.about.card.segment_seconds
         draw_taggram(self.out, result, words=words, segment_seconds=seconds, kind=self.kind)
 
-    def finish(self) -> None:
-        """Draw that there was nothing, when the run ended before its result: no file is left that is no picture."""
+    def _finish(self) -> None:
         from samptag.report.pictures import draw_message
 
         if not self._drawn:
