@@ -80,8 +80,6 @@ class AudioStream:
         self._reader, self._name = reader, name
         self._resampler = Resampler(reader.native_rate, sample_rate)
         self.native_rate = reader.native_rate  # the file's own sample rate in Hz
-        self.channels = reader.channels  # the file's own; blocks are their mean
-        self.format = reader.format  # container and coding, e.g. "MP3", "OGG/OPUS", "WAV/PCM_16", "MOV/AAC"
         self.n_decoded = 0  # frames so far, at the native rate
         self.warnings: list[str] = []  # what was wrong with a file that could be decoded; complete after the last block
 

@@ -80,10 +80,9 @@ class FfmpegSource:
             raise
 
     def _open_stream(self) -> None:
-        stream = self._container.streams.best("audio")
-        if stream is None:
+        self._stream = self._container.streams.best("audio")
+        if self._stream is None:
             raise SourceError("it holds no audio stream")
-        self._stream = stream
         frames = self._decode()
         first = next(frames, None)
         if first is None:
@@ -91,8 +90,7 @@ class FfmpegSource:
         self._frames = chain((first,), frames)
         # the header may tell half the rate of what the decoder gives (HE-AAC), so the first frame is asked
         self.native_rate = int(first.sample_rate)
-        self.channels = len(first.layout.channels)
-        self.format = f"{self._container.format.name.split(',')[0].upper()}/{stream.codec_context.name.upper()}"
+        self._channels = len(first.layout.channels)
 
     def close(self) -> None:
         """Free the decoder; the file object stays the caller's."""
@@ -103,7 +101,7 @@ class FfmpegSource:
         held: list[Block] = []
         decoded = waiting = 0
         for frame in self._frames:
-            if frame.sample_rate != self.native_rate or len(frame.layout.channels) != self.channels:
+            if frame.sample_rate != self.native_rate or len(frame.layout.channels) != self._channels:
                 self.warnings.append(f"damaged: the stream changes its layout after {decoded / self.native_rate:.1f} s")
                 break
             held.append(_samples(frame))

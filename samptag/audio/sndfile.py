@@ -52,9 +52,8 @@ class SndfileSource:
             reason = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
             raise SourceError("malformed" if error.code == 7 else reason) from error
         self.native_rate = int(self._file.samplerate)
-        self.channels = int(self._file.channels)
+        self._channels = int(self._file.channels)
         self._container = str(self._file.format)
-        self.format = "MP3" if self._container == "MP3" else f"{self._container}/{self._file.subtype}"
         self.warnings: list[str] = []
         self._decoded = 0
 
@@ -64,7 +63,7 @@ class SndfileSource:
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of float32, (frames, channels), each valid until the next one is asked for."""
-        buffer = np.empty((max(1, READ_VALUES // self.channels), self.channels), dtype=np.float32)
+        buffer = np.empty((max(1, READ_VALUES // self._channels), self._channels), dtype=np.float32)
         failures = 0  # in a row
         skipped = False
         while failures <= MAX_FAILED_READS:

@@ -17,8 +17,6 @@ class Source(Protocol):
     """One open file, read forward once, all channels at the file's own rate."""
 
     native_rate: int  # Hz
-    channels: int
-    format: str  # container and coding, e.g. "MP3" or "OGG/OPUS"
     warnings: list[str]  # what was wrong; complete when `blocks` has ended
 
     def blocks(self) -> Iterator[Block]:

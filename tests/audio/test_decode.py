@@ -19,14 +19,14 @@ from samptag.audio.resample import resample
 from samptag.errors import AudioError
 
 CLIPS = {
-    "bay.wav": ("WAV/PCM_16", 22_050, 1, 1.0),
-    "calm-before-the-storm.aiff": ("AIFF/PCM_16", 11_025, 1, 1.0),
-    "calm-before-the-storm.flac": ("FLAC/PCM_16", 16_000, 1, 2.0),
-    "eastern-dreams.mp3": ("MP3", 44_100, 2, 30.0),
-    "honor-bound.m4a": ("MOV/AAC", 48_000, 2, 4.0),
-    "honor-bound.wma": ("ASF/WMAV2", 48_000, 2, 2.0),
-    "lava.opus": ("OGG/OPUS", 48_000, 2, 4.0),
-    "void-sensor.ogg": ("OGG/VORBIS", 44_100, 2, 4.0),
+    "bay.wav": (22_050, 1.0),
+    "calm-before-the-storm.aiff": (11_025, 1.0),
+    "calm-before-the-storm.flac": (16_000, 2.0),
+    "eastern-dreams.mp3": (44_100, 30.0),
+    "honor-bound.m4a": (48_000, 4.0),
+    "honor-bound.wma": (48_000, 2.0),
+    "lava.opus": (48_000, 4.0),
+    "void-sensor.ogg": (44_100, 4.0),
 }
 
 
@@ -44,9 +44,9 @@ def test_the_table_names_every_clip(media):
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_intact_clips_decode_whole_and_without_warnings(media, name):
-    kind, rate, channels, seconds = CLIPS[name]
+    rate, seconds = CLIPS[name]
     samples, stream = decode(media / name)
-    assert (stream.format, stream.native_rate, stream.channels) == (kind, rate, channels)
+    assert stream.native_rate == rate
     assert stream.warnings == []
     assert stream.duration == pytest.approx(seconds, abs=0.1)
     assert stream.n_decoded == round(stream.duration * rate)
@@ -144,13 +144,13 @@ def test_id3_picture_before_the_sound(demo_clip, tmp_path):
 def test_channels_are_averaged_before_resampling(write_sound, music):
     six = np.stack([np.roll(music.part(1)[:, 0], 1000 * k) * (k + 1) / 6 for k in range(6)], axis=1)
     samples, stream = decode(write_sound("x.wav", six, 192_000, subtype="PCM_24"))
-    assert (stream.channels, stream.native_rate) == (6, 192_000)
+    assert stream.native_rate == 192_000
     np.testing.assert_allclose(samples, resample(six.mean(axis=1), 192_000, 22_050), atol=1e-5)
 
 
 def test_eight_bit_mono_at_8000(write_sound, music):
     samples, stream = decode(write_sound("x.wav", music.samples[:24_000, 0], 8_000, subtype="PCM_U8"))
-    assert (stream.channels, stream.native_rate, stream.duration) == (1, 8_000, 3.0)
+    assert (stream.native_rate, stream.duration) == (8_000, 3.0)
     assert len(samples) == 3 * 22_050
 
 
