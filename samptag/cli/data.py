@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samptag.cli.console import note, print_json, progress_bar, terminal, write_lines
-from samptag.cli.options import FORMAT, JOBS, JSON, PROGRESS, SPLIT, SUBSET, plain
+from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 
@@ -38,13 +38,13 @@ Root = Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder, 
 @app.command()
 def check(
     root: Root,
-    format: str | None = FORMAT,
-    split: str | None = SPLIT,
-    subset: str | None = SUBSET,
-    decode: bool = plain.flag("--decode", help="Decode every clip to its end: finds truncated ones; slow."),
-    jobs: int | None = JOBS,
-    as_json: bool = JSON,
-    progress: bool | None = PROGRESS,
+    format: Format = None,
+    split: Split = None,
+    subset: Subset = None,
+    decode: bool = typer.Option(False, "--decode", help="Decode every clip to its end: finds truncated ones; slow."),
+    jobs: Jobs = None,
+    as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 when a clip is.
 
@@ -67,15 +67,15 @@ def check(
 @app.command()
 def prepare(
     root: Root,
-    sample_rate: int = plain.value("HZ", "The model's rate.", default=22_050, min=1000, max=192_000),
-    cache: Path | None = plain.value("DIR", "Where decoded audio is kept."),
-    seconds: float | None = plain.value("S", "Keep only so much of each clip's start.", min=0.1),
-    format: str | None = FORMAT,
-    split: str | None = SPLIT,
-    subset: str | None = SUBSET,
-    jobs: int | None = JOBS,
-    as_json: bool = JSON,
-    progress: bool | None = PROGRESS,
+    sample_rate: int = typer.Option(22_050, min=1000, max=192_000, metavar="HZ", help="The model's rate."),
+    cache: Path | None = typer.Option(None, metavar="DIR", help="Where decoded audio is kept."),
+    seconds: float | None = typer.Option(None, metavar="S", min=0.1, help="Keep only so much of each clip's start."),
+    format: Format = None,
+    split: Split = None,
+    subset: Subset = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """Decode a data set into the cache that training and evaluation read; prints the cache's folder.
 
@@ -119,8 +119,8 @@ def prepare(
 def download(
     name: str = typer.Argument(..., metavar="NAME", help="mtat, the one data set that can be fetched freely."),
     folder: Path = typer.Argument(..., metavar="DIR", help="Where to put it."),
-    url: str | None = plain.value("URL", "Another place that holds the same files."),
-    progress: bool | None = PROGRESS,
+    url: str | None = typer.Option(None, metavar="URL", help="Another place that holds the same files."),
+    progress: Progress = None,
 ) -> None:
     """Fetch a data set and unpack it; broken off, it goes on where it stopped.
 
@@ -139,7 +139,7 @@ def download(
 @app.command()
 def unpack(
     folder: Path = typer.Argument(..., metavar="DIR", help="The folder with mp3.zip.001 and its further parts."),
-    progress: bool | None = PROGRESS,
+    progress: Progress = None,
 ) -> None:
     """Unpack MagnaTagATune's three-part zip without joining it first; what is there already is kept.
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from samptag.cli.console import SOME_FAILED, note, progress_bar, terminal
 from samptag.cli.data import open_data
-from samptag.cli.options import DEVICE, FORMAT, PROGRESS, SUBSET, Panel, complete_weights
+from samptag.cli.options import Device, Format, Progress, Subset, complete_weights, under
 from samptag.cli.output import silence_codecs, standard_output, text_file
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
@@ -40,78 +40,89 @@ _CLEAN = "clean"
 _NAMED = 8  # names a remark lists before it counts the rest
 _NOTHING = "nothing to score against: give --data DIR, or --scores FILE with --truth FILE"
 # Options by the panel of the help page that lists them.
-_truth = Panel("What is true")
-_scored = Panel("What is scored")
-_figures = Panel("Figures")
-_written = Panel("Output")
+_truth = partial(typer.Option, rich_help_panel="What is true")
+_scored = partial(typer.Option, rich_help_panel="What is scored")
+_figures = partial(typer.Option, rich_help_panel="Figures")
+_written = partial(typer.Option, rich_help_panel="Output")
 
 
 def evaluate_command(
-    data: Path | None = _truth.value("DIR", "A data set: folder or manifest."),
-    truth: Path | None = _truth.value(
-        "FILE", "Labels in [0, 1] as CSV: path, then one column a tag; a column 'group' names the track. No audio."
+    data: Path | None = _truth(None, metavar="DIR", help="A data set: folder or manifest."),
+    truth: Path | None = _truth(
+        None,
+        metavar="FILE",
+        help="Labels in [0, 1] as CSV: path, then one column a tag; a column 'group' names the track. No audio.",
     ),
-    split: str = _truth.value(
-        "[NAME:]PART",
-        "train, valid or test of the data set's usual split; or another named split, alone or with its part: "
+    split: str = _truth(
+        "test",
+        metavar="[NAME:]PART",
+        help="train, valid or test of the data set's usual split; or another named split, alone or with its part: "
         "mtat-pons-2018, mtat-pons-2018:valid.",
-        default="test",
     ),
-    format: str | None = _truth.shared(FORMAT),
-    subset: str | None = _truth.shared(SUBSET),
-    model: str | None = _scored.value(
-        "NAME|FILE",
-        "Weights by name or file; by default, of those that samptag comes with, the ones that know most of "
-        "the data set's tags (samplecnn-3-9-mtat50 for MagnaTagATune).",
+    format: Annotated[str | None, under("What is true", Format)] = None,
+    subset: Annotated[str | None, under("What is true", Subset)] = None,
+    model: str | None = _scored(
+        None,
         "--model",
         "-m",
+        metavar="NAME|FILE",
+        help="Weights by name or file; by default, of those that samptag comes with, the ones that know most of "
+        "the data set's tags (samplecnn-3-9-mtat50 for MagnaTagATune).",
         autocompletion=complete_weights,
     ),
-    scores: Path | None = _scored.value(
-        "FILE", "Any system's predictions as CSV instead of a model: path, then one column a tag, in any order."
+    scores: Path | None = _scored(
+        None,
+        metavar="FILE",
+        help="Any system's predictions as CSV instead of a model: path, then one column a tag, in any order.",
     ),
-    against: Path | None = _scored.value(
-        "FILE",
-        "Another system's predictions: adds the paired bootstrap of the difference, and whether it means "
+    against: Path | None = _scored(
+        None,
+        metavar="FILE",
+        help="Another system's predictions: adds the paired bootstrap of the difference, and whether it means "
         "anything. It is over the choice of tracks; the spread between training runs comes on top.",
     ),
-    perturb: list[str] | None = _scored.value(
-        "WHAT",
-        "Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
+    perturb: list[str] | None = _scored(
+        None,
+        metavar="WHAT",
+        help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
         "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
     ),
-    protocol: str | None = _scored.value(
-        "paper|won|all",
-        "Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
+    protocol: str | None = _scored(
+        None,
+        metavar="paper|won|all",
+        help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
         "spaced ones of Won 2020, or all as samptag tag does. By default that of the weights' published score on "
         "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
     ),
-    hop: float | None = _scored.value("SECONDS", "Between starts of segments, for --protocol all."),
-    tail: str | None = _scored.value(
-        "overlap|pad|drop", "What becomes of the rest of a clip, as in samptag tag, for --protocol all."
+    hop: float | None = _scored(None, metavar="SECONDS", help="Between starts of segments, for --protocol all."),
+    tail: str | None = _scored(
+        None,
+        metavar="overlap|pad|drop",
+        help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
     ),
-    device: str = _scored.shared(DEVICE),
-    group: str = _figures.value(
-        "track|clip|FILE",
-        "What the bootstrap draws: the data set's tracks (or artists), single clips, or the groups in a CSV "
+    device: Annotated[str, under("What is scored", Device)] = "auto",
+    group: str = _figures(
+        "track",
+        metavar="track|clip|FILE",
+        help="What the bootstrap draws: the data set's tracks (or artists), single clips, or the groups in a CSV "
         "of path and group.",
-        default="track",
     ),
-    positive_above: float = _figures.value("LABEL", "A label above this counts as positive.", default=0.0),
-    min_positives: int = _figures.value("N", "Leave out tags with fewer positives.", default=1, min=1),
-    resamples: int = _figures.value("N", "Bootstrap draws.", default=1000, min=1),
-    seed: int = _figures.value("N", "Decides the draws and the noise.", default=0, min=0),
-    predictions: Path | None = _written.value(
-        "FILE", "Also write the model's scores as CSV: path, then one column a tag."
+    positive_above: float = _figures(0.0, metavar="LABEL", help="A label above this counts as positive."),
+    min_positives: int = _figures(1, metavar="N", min=1, help="Leave out tags with fewer positives."),
+    resamples: int = _figures(1000, metavar="N", min=1, help="Bootstrap draws."),
+    seed: int = _figures(0, metavar="N", min=0, help="Decides the draws and the noise."),
+    predictions: Path | None = _written(
+        None, metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag."
     ),
-    as_json: bool = _written.flag("--json", help="One JSON document."),
-    output: Path | None = _written.value(
-        "FILE",
-        "Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
+    as_json: bool = _written(False, "--json", help="One JSON document."),
+    output: Path | None = _written(
+        None,
         "--output",
         "-o",
+        metavar="FILE",
+        help="Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
     ),
-    progress: bool | None = _written.shared(PROGRESS),
+    progress: Annotated[bool | None, under("Output", Progress)] = None,
 ) -> None:
     """Score a model on a data set, or predictions against a truth.
 

@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import samptag
 from samptag.cli.console import note, print_records, terminal
-from samptag.cli.options import DB, DEVICE, HEARD, JSON, complete_expression, plain, words_of_index
+from samptag.cli.options import Db, Device, Heard, Json, complete_expression, words_of_index
 from samptag.cli.output import binary_file, explain_write_errors, known_suffix
 from samptag.errors import UsageError
 from samptag.text import clock, counted, printable
@@ -29,14 +29,17 @@ def _complete_sort(context: typer.Context, incomplete: str) -> list[str]:
     return [sign + name for name in names if name.startswith(incomplete.removeprefix("-"))]
 
 
-_output = plain.value(
-    "FILE",
-    "Write a playlist (.m3u8, .m3u; .nsp for Navidrome) or records (.jsonl) instead of paths.",
-    "--output",
-    "-o",
-)
-_null = plain.flag("--null", "-0", help="End each path with NUL, for xargs -0.")
-_per_artist = plain.value("N", "At most N songs of one artist.", min=1)
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write a playlist (.m3u8, .m3u; .nsp for Navidrome) or records (.jsonl) instead of paths.",
+    ),
+]
+Null = Annotated[bool, typer.Option("--null", "-0", help="End each path with NUL, for xargs -0.")]
+PerArtist = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most N songs of one artist.")]
 
 
 def find(
@@ -46,20 +49,21 @@ def find(
         help="Words and numbers joined by and, or, not; see below.",
         autocompletion=complete_expression,
     ),
-    db: str | None = DB,
-    model: str | None = HEARD,
-    sort: str | None = plain.value(
-        "WORD",
-        "A word (highest score first), a field, or random; with - in front the other way round.",
+    db: Db = None,
+    model: Heard = None,
+    sort: str | None = typer.Option(
+        None,
+        metavar="WORD",
+        help="A word (highest score first), a field, or random; with - in front the other way round.",
         show_default="by path",
         autocompletion=_complete_sort,
     ),
-    seed: int | None = plain.value("N", "The same random order in every run."),
-    limit: int | None = plain.value("N", "At most N songs.", "--limit", "-n", min=1),
-    per_artist: int | None = _per_artist,
-    output: str | None = _output,
-    null: bool = _null,
-    json: bool = JSON,
+    seed: int | None = typer.Option(None, metavar="N", help="The same random order in every run."),
+    limit: int | None = typer.Option(None, "--limit", "-n", metavar="N", min=1, help="At most N songs."),
+    per_artist: PerArtist = None,
+    output: Output = None,
+    null: Null = False,
+    json: Json = False,
 ) -> None:
     """Find songs in the index by what they sound like and what they are called.
 
@@ -92,23 +96,25 @@ def find(
 
 def similar(
     songs: list[str] = typer.Argument(..., metavar="SONG...", help="Files, in the index or not."),
-    unlike: list[str] | None = plain.value("SONG", "Keep away from this song; may be repeated.", "--not"),
-    path_to: str | None = plain.value("SONG", "Lead from the one SONG to this one in even steps."),
-    n: int = plain.value("N", "At most N songs.", "-n", default=25, min=1),
-    where: str = plain.value(
-        "EXPRESSION",
-        "Only songs that this is true of; see 'samptag find --help'.",
-        default="",
+    unlike: list[str] | None = typer.Option(
+        None, "--not", metavar="SONG", help="Keep away from this song; may be repeated."
+    ),
+    path_to: str | None = typer.Option(None, metavar="SONG", help="Lead from the one SONG to this one in even steps."),
+    n: int = typer.Option(25, "-n", metavar="N", min=1, help="At most N songs."),
+    where: str = typer.Option(
+        "",
+        metavar="EXPRESSION",
+        help="Only songs that this is true of; see 'samptag find --help'.",
         show_default=False,
         autocompletion=complete_expression,
     ),
-    per_artist: int | None = _per_artist,
-    db: str | None = DB,
-    model: str | None = HEARD,
-    output: str | None = _output,
-    null: bool = _null,
-    json: bool = JSON,
-    device: str = DEVICE,
+    per_artist: PerArtist = None,
+    db: Db = None,
+    model: Heard = None,
+    output: Output = None,
+    null: Null = False,
+    json: Json = False,
+    device: Device = "auto",
 ) -> None:
     """Find the songs of the index that sound most like one or several others.
 

@@ -9,7 +9,7 @@ import typer
 
 import samptag
 from samptag.cli.console import SOME_FAILED, error, note, print_json, progress_bar, warn
-from samptag.cli.options import DB, DEVICE, INPUTS, JSON, MODEL, PROGRESS, plain
+from samptag.cli.options import Db, Device, Inputs, Json, Model, Progress
 from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.text import clock, counted
@@ -22,14 +22,14 @@ def index(
     paths: list[str] | None = typer.Argument(
         None, metavar="[DIR]...", help="Folders of music, or files; none for all that were indexed before."
     ),
-    db: str | None = DB,
-    model: str | None = MODEL,
-    prune: bool = plain.flag("--prune", help="Then forget the songs that are missing from these folders."),
-    status: bool = plain.flag("--status", help="Only show what the index holds; nothing is heard."),
-    json: bool = JSON,
-    device: str = DEVICE,
-    jobs: int | None = INPUTS,
-    progress: bool | None = PROGRESS,
+    db: Db = None,
+    model: Model = None,
+    prune: bool = typer.Option(False, "--prune", help="Then forget the songs that are missing from these folders."),
+    status: bool = typer.Option(False, "--status", help="Only show what the index holds; nothing is heard."),
+    json: Json = False,
+    device: Device = "auto",
+    jobs: Inputs = None,
+    progress: Progress = None,
 ) -> None:
     """Hear your music once and keep what was heard in one file, for find, similar, learn and write.
 

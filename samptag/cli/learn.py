@@ -6,9 +6,11 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 import samptag
 from samptag.cli.console import note, print_json
-from samptag.cli.options import DB, HEARD, JSON, plain
+from samptag.cli.options import Db, Heard, Json
 from samptag.text import counted, valid_text
 
 if TYPE_CHECKING:
@@ -16,19 +18,21 @@ if TYPE_CHECKING:
 
 
 def learn(
-    source: str = plain.value(
-        "LABELS",
-        "A folder of playlists or of folders, a playlist, a table (path,tag), or genre, mood or grouping.",
+    source: str = typer.Option(
+        ...,
         "--from",
-        default=...,
+        metavar="LABELS",
+        help="A folder of playlists or of folders, a playlist, a table (path,tag), or genre, mood or grouping.",
     ),
-    name: str | None = plain.value("NAME", "Install what was learned as weights of this name.", "--as"),
-    force: bool = plain.flag("--force", help="Replace weights of that name."),
-    suggest: int = plain.value("N", "Name N songs a word whose label would help most.", default=0, min=0),
-    db: str | None = DB,
-    model: str | None = HEARD,
-    seed: int = plain.value("N", "Of the examination.", default=0),
-    json: bool = JSON,
+    name: str | None = typer.Option(
+        None, "--as", metavar="NAME", help="Install what was learned as weights of this name."
+    ),
+    force: bool = typer.Option(False, "--force", help="Replace weights of that name."),
+    suggest: int = typer.Option(0, metavar="N", min=0, help="Name N songs a word whose label would help most."),
+    db: Db = None,
+    model: Heard = None,
+    seed: int = typer.Option(0, metavar="N", help="Of the examination."),
+    json: Json = False,
 ) -> None:
     """Learn your own words from your own songs, and see how well each was learned.
 

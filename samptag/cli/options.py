@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 import samptag
 from samptag.data.formats import FORMATS
 from samptag.errors import SamptagError
+
+weights_panel = "The model"
 
 
 def completion(*words: str) -> Callable[[str], list[str]]:
@@ -92,76 +94,89 @@ def complete_expression(context: typer.Context, incomplete: str) -> list[str]:
     return [incomplete[:start] + word for word in words_of_index(context) if word.casefold().startswith(piece)]
 
 
-class Panel:
-    """The options that a command's help lists under one heading, each the default of its parameter."""
-
-    def __init__(self, name: str | None = None) -> None:
-        self._name = name
-
-    def value(self, metavar: str, help: str, *names: str, default: Any = None, **more: Any) -> Any:
-        """An option that takes a value; None where it is not given, unless there is a `default`."""
-        return typer.Option(default, *names, metavar=metavar, help=help, rich_help_panel=self._name, **more)
-
-    def flag(self, *names: str, help: str, default: bool | None = False) -> Any:
-        """An option that is there or not."""
-        return typer.Option(default, *names, help=help, rich_help_panel=self._name)
-
-    def shared(self, option: Any) -> Any:
-        """An option that several commands share, in one whose help lists it under this heading."""
-        info = copy(option)
-        info.rich_help_panel = self._name
-        return info
+def under(panel: str, option: Any) -> Any:
+    """What makes an option below (`Device`, ...) in a command whose help lists it in this panel."""
+    info = copy(get_args(option)[1])
+    info.rich_help_panel = panel
+    return info
 
 
-plain = Panel()
-model_panel = Panel("The model")
-
-MODEL = model_panel.value(
-    "NAME|FILE",
-    "Weights by name ('samptag weights list') or file; by default samplecnn-3-9-library.",
-    "--model",
-    "-m",
-    envvar="SAMPTAG_MODEL",
-    autocompletion=complete_weights,
-)
-DEVICE = model_panel.value(
-    "DEVICE",
-    "auto, cpu, cuda, cuda:N or mps.",
-    default="auto",
-    envvar="SAMPTAG_DEVICE",
-    autocompletion=completion("auto", "cpu", "cuda", "mps"),
-)
-HOP = model_panel.value(
-    "SECONDS", "Distance between the starts of segments, 0.5 for a finer picture; by default they touch."
-)
-JSON = plain.flag("--json", help="Print one JSON document.")
-PROGRESS = plain.flag(
-    "--progress/--no-progress", help="Show progress on standard error; by default on a terminal.", default=None
-)
-INPUTS = plain.value(
-    "N", "Inputs decoded at the same time; by default what suits device and cores.", "--jobs", "-j", min=1
-)
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        envvar="SAMPTAG_MODEL",
+        help="Weights by name ('samptag weights list') or file; by default samplecnn-3-9-library.",
+        autocompletion=complete_weights,
+        rich_help_panel=weights_panel,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        envvar="SAMPTAG_DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=completion("auto", "cpu", "cuda", "mps"),
+        rich_help_panel=weights_panel,
+    ),
+]
+Hop = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Distance between the starts of segments, 0.5 for a finer picture; by default they touch.",
+        rich_help_panel=weights_panel,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Progress = Annotated[
+    bool | None,
+    typer.Option("--progress/--no-progress", help="Show progress on standard error; by default on a terminal."),
+]
+Inputs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        min=1,
+        help="Inputs decoded at the same time; by default what suits device and cores.",
+    ),
+]
 
 # Of the commands that use the library.
-DB = plain.value(
-    "FILE",
-    "The index.",
-    envvar="SAMPTAG_DB",
-    show_default="library.db in samptag's folder of user data",
-    autocompletion=_complete_databases,
-    is_eager=True,
-)
-HEARD = plain.value(
-    "NAME|FILE",
-    "Whose words and embeddings to use, of the weights the songs were heard with.",
-    "--model",
-    "-m",
-    show_default="those of the last index",
-    autocompletion=_complete_heard,
-)
+Db = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="SAMPTAG_DB",
+        help="The index.",
+        show_default="library.db in samptag's folder of user data",
+        autocompletion=_complete_databases,
+        is_eager=True,
+    ),
+]
+Heard = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="Whose words and embeddings to use, of the weights the songs were heard with.",
+        show_default="those of the last index",
+        autocompletion=_complete_heard,
+    ),
+]
 
 # Of the commands that read data sets.
-FORMAT = plain.value("NAME", f"The data set's layout: {', '.join(FORMATS)}; detected by default.")
-SPLIT = plain.value("NAME", "A named split, such as mtat-pons-2018.")
-SUBSET = plain.value("NAME", "MTG-Jamendo: top50tags, full, genre, instrument, moodtheme.")
-JOBS = plain.value("N", "Threads; by default one a processor.", min=1)
+Format = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"The data set's layout: {', '.join(FORMATS)}; detected by default.")
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="A named split, such as mtat-pons-2018.")]
+Subset = Annotated[
+    str | None, typer.Option(metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme.")
+]
+Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one a processor.")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from samptag.cli.console import SOME_FAILED, Meter, detail, note
-from samptag.cli.options import DB, DEVICE, HOP, MODEL, PROGRESS, plain
+from samptag.cli.options import Db, Device, Hop, Model, Progress
 from samptag.cli.output import binary_file, silence_codecs
 from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import LibraryError, UsageError
@@ -29,23 +29,27 @@ MEGABYTE = 1_000_000
 
 def report(
     paths: list[str] = typer.Argument(..., metavar="PATH...", help="Songs, or folders with all audio below them."),
-    output: Path = plain.value(
-        "FILE", "The page; an old one stays until the new one is whole.", "--output", "-o", default=Path("report.html")
+    output: Path = typer.Option(
+        Path("report.html"),
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The page; an old one stays until the new one is whole.",
     ),
-    embed: float = plain.value(
-        "MB",
-        "Put audio files smaller than this into the page, to send it to someone; by default none, and the "
-        "page plays the files where they lie.",
-        default=0.0,
+    embed: float = typer.Option(
+        0.0,
+        metavar="MB",
         min=0.0,
         show_default=False,
+        help="Put audio files smaller than this into the page, to send it to someone; by default none, and the "
+        "page plays the files where they lie.",
     ),
-    title: str | None = plain.value("TEXT", "Heading; by default the name of the song or folder."),
-    model: str | None = MODEL,
-    device: str = DEVICE,
-    hop: float | None = HOP,
-    db: str | None = DB,
-    progress: bool | None = PROGRESS,
+    title: str | None = typer.Option(None, metavar="TEXT", help="Heading; by default the name of the song or folder."),
+    model: Model = None,
+    device: Device = "auto",
+    hop: Hop = None,
+    db: Db = None,
+    progress: Progress = None,
 ) -> None:
     """Make a web page of what the model hears: a player, the waveform, and words against time.
 

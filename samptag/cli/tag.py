@@ -11,12 +11,12 @@ from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from samptag.cli.console import SOME_FAILED, Meter, detail, error, note, progress_bar, warn
-from samptag.cli.options import DEVICE, HOP, INPUTS, MODEL, PROGRESS, Panel, complete_tags, completion, model_panel
+from samptag.cli.options import Device, Hop, Inputs, Model, Progress, complete_tags, completion, under, weights_panel
 from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced, silence_codecs
 from samptag.cli.writers import BESIDE, FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError
@@ -38,72 +38,84 @@ MOST_TABLES = 4
 
 _FORMS = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
 # Options by the panel of the help page that lists them.
-_input = Panel("Input")
-_shown = Panel("What is shown")
-_written = Panel("Where it goes")
-_run = Panel("The run")
+_input = partial(typer.Option, rich_help_panel="Input")
+_shown = partial(typer.Option, rich_help_panel="What is shown")
+_written = partial(typer.Option, rich_help_panel="Where it goes")
+_run = partial(typer.Option, rich_help_panel="The run")
 
 
 def tag(
     paths: list[str] | None = typer.Argument(
         None, metavar="PATH...", help="Files, folders (with all audio below them), or - for standard input."
     ),
-    top: int | None = _shown.value(
-        "K",
-        "At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
-        "category, or 3 on the lines of a folder without), all with --decide, --threshold or --tags.",
+    top: int | None = _shown(
+        None,
+        metavar="K",
         min=0,
+        help="At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
+        "category, or 3 on the lines of a folder without), all with --decide, --threshold or --tags.",
     ),
-    threshold: float | None = _shown.value("SCORE", "Only scores of at least this.", min=0.0, max=1.0),
-    tags: list[str] | None = _shown.value(
-        "TAG,...", "Only these tags, separated by commas.", autocompletion=complete_tags
+    threshold: float | None = _shown(None, metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this."),
+    tags: list[str] | None = _shown(
+        None, metavar="TAG,...", help="Only these tags, separated by commas.", autocompletion=complete_tags
     ),
-    decide: bool = _shown.flag(
-        "--decide", help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs."
+    decide: bool = _shown(
+        False, "--decide", help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs."
     ),
-    over_time: bool = _shown.flag("--over-time", help="Draw each tag's scores against time, on a terminal."),
-    format: str | None = _written.value(
-        "FORMAT",
-        f"By default what the suffix of --output says, else table (tab-separated lines when piped); {_FORMS}.",
+    over_time: bool = _shown(False, "--over-time", help="Draw each tag's scores against time, on a terminal."),
+    format: str | None = _written(
+        None,
         "--format",
         "-f",
+        metavar="FORMAT",
+        help=f"By default what the suffix of --output says, else table (tab-separated lines when piped); {_FORMS}.",
         autocompletion=completion(TABLE, *FORMATS),
     ),
-    json: bool = _written.flag("--json", help="The same as --format json."),
-    output: str | None = _written.value(
-        "FILE",
-        "Write here instead of to standard output; an old file stays until the new one is whole.",
+    json: bool = _written(False, "--json", help="The same as --format json."),
+    output: str | None = _written(
+        None,
         "--output",
         "-o",
+        metavar="FILE",
+        help="Write here instead of to standard output; an old file stays until the new one is whole.",
     ),
-    resume: bool = _written.flag(
+    resume: bool = _written(
+        False,
         "--resume",
         help="Go on from what an earlier run with the same --output FILE (jsonl) left: tag only what is missing.",
     ),
-    taggram: str | None = _written.value(
-        "FILE", "Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg."
+    taggram: str | None = _written(
+        None,
+        metavar="FILE",
+        help="Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg.",
     ),
-    labels: str | None = _written.value(
-        "FILE",
-        "Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
+    labels: str | None = _written(
+        None,
+        metavar="FILE",
+        help="Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
         "for Audacity.",
     ),
-    embeddings: str | None = _written.value("FILE", "Also write each input's mean embedding, to .npz."),
-    files_from: str | None = _input.value("FILE", "Tag what this file lists, one path a line; - for standard input."),
-    null: bool = _input.flag("--null", "-0", help="The list's paths end in NUL (find -print0)."),
-    model: str | None = MODEL,
-    device: str = DEVICE,
-    hop: float | None = HOP,
-    tail: Literal["overlap", "pad", "drop"] = model_panel.value(
-        "overlap|pad|drop",
-        "The rest after the last whole segment: one more segment that ends at the end, one filled up with "
-        "zeros, or nothing.",
-        default="overlap",
+    embeddings: str | None = _written(None, metavar="FILE", help="Also write each input's mean embedding, to .npz."),
+    files_from: str | None = _input(
+        None, metavar="FILE", help="Tag what this file lists, one path a line; - for standard input."
     ),
-    batch_size: int | None = _run.value("N", "Segments in one pass of a GPU; by default what suits it.", min=1),
-    jobs: int | None = _run.shared(INPUTS),
-    progress: bool | None = _run.shared(PROGRESS),
-    fail_fast: bool = _run.flag("--fail-fast", help="End at the first input that fails."),
+    null: bool = _input(False, "--null", "-0", help="The list's paths end in NUL (find -print0)."),
+    model: Model = None,
+    device: Device = "auto",
+    hop: Hop = None,
+    tail: Literal["overlap", "pad", "drop"] = typer.Option(
+        "overlap",
+        metavar="overlap|pad|drop",
+        help="The rest after the last whole segment: one more segment that ends at the end, one filled up with "
+        "zeros, or nothing.",
+        rich_help_panel=weights_panel,
+    ),
+    batch_size: int | None = _run(
+        None, metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it."
+    ),
+    jobs: Annotated[int | None, under("The run", Inputs)] = None,
+    progress: Annotated[bool | None, under("The run", Progress)] = None,
+    fail_fast: bool = _run(False, "--fail-fast", help="End at the first input that fails."),
 ) -> None:
     """Tag music: files, whole folders, or a stream.
 

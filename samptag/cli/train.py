@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from samptag.cli.console import Bar, note, print_json, progress_bar
-from samptag.cli.options import DEVICE, FORMAT, JSON, PROGRESS, SUBSET, Panel, complete_weights, plain
+from samptag.cli.options import Device, Format, Json, Progress, Subset, complete_weights, under
 from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
@@ -22,77 +24,89 @@ if TYPE_CHECKING:
     from samptag.training import Event, Prepared, TrainResult
 
 # Options by the panel of the help page that lists them.
-_data = Panel("Data")
-_model = Panel("Model")
-_budget = Panel("Budget")
-_run = Panel("Run")
+_data = partial(typer.Option, rich_help_panel="Data")
+_model = partial(typer.Option, rich_help_panel="Model")
+_budget = partial(typer.Option, rich_help_panel="Budget")
+_run = partial(typer.Option, rich_help_panel="Run")
 
 
 def train(
-    out: Path = plain.value("DIR", "Folder for checkpoints, metrics.jsonl and model.safetensors.", default=...),
-    data: str | None = _data.value("DIR", "Data set: a folder or a manifest."),
-    format: str | None = _data.shared(FORMAT),
-    split: str | None = _data.value("NAME", "Named split of the data set."),
-    subset: str | None = _data.shared(SUBSET),
-    teacher: str | None = _data.value(
-        "NAME|FILE[,...]",
-        "Weights to learn from, in place of labels: any music will do.",
+    out: Path = typer.Option(..., metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors."),
+    data: str | None = _data(None, metavar="DIR", help="Data set: a folder or a manifest."),
+    format: Annotated[str | None, under("Data", Format)] = None,
+    split: str | None = _data(None, metavar="NAME", help="Named split of the data set."),
+    subset: Annotated[str | None, under("Data", Subset)] = None,
+    teacher: str | None = _data(
+        None,
+        metavar="NAME|FILE[,...]",
+        help="Weights to learn from, in place of labels: any music will do.",
         autocompletion=complete_weights,
     ),
-    vocabulary: Path | None = _data.value(
-        "FILE.csv", "The words to learn, made of the teachers' tags; else all of those."
+    vocabulary: Path | None = _data(
+        None, metavar="FILE.csv", help="The words to learn, made of the teachers' tags; else all of those."
     ),
-    cache: Path | None = _data.value("DIR", "Where decoded audio is kept."),
-    jobs: int | None = _data.value("N", "Threads that decode audio.", min=1),
-    model: str | None = _model.value(
-        "NAME", "samplecnn-3-9 (the default), samplecnn-2-13, frame-raw-243-243, frame-mel-729-243, ..."
+    cache: Path | None = _data(None, metavar="DIR", help="Where decoded audio is kept."),
+    jobs: int | None = _data(None, min=1, metavar="N", help="Threads that decode audio."),
+    model: str | None = _model(
+        None,
+        metavar="NAME",
+        help="samplecnn-3-9 (the default), samplecnn-2-13, frame-raw-243-243, frame-mel-729-243, ...",
     ),
-    m: int | None = _model.value("M", "Filter and pool length."),
-    n: int | None = _model.value("N", "Number of body modules."),
-    first_filter: int | None = _model.value("SAMPLES", "Length of the first filter."),
-    first_stride: int | None = _model.value("SAMPLES", "Stride of the first filter."),
-    block: str | None = _model.value("NAME", "plain, se, res or rese (Kim 2018)."),
-    multi_level: bool | None = _model.flag(
-        "--multi-level", help="Classify maxima of the last three modules.", default=None
-    ),
-    sample_rate: int | None = _model.value("HZ", "22050 unless said otherwise.", min=1000, max=192_000),
-    live_teachers: bool | None = _data.flag(
+    m: int | None = _model(None, metavar="M", help="Filter and pool length."),
+    n: int | None = _model(None, metavar="N", help="Number of body modules."),
+    first_filter: int | None = _model(None, metavar="SAMPLES", help="Length of the first filter."),
+    first_stride: int | None = _model(None, metavar="SAMPLES", help="Stride of the first filter."),
+    block: str | None = _model(None, metavar="NAME", help="plain, se, res or rese (Kim 2018)."),
+    multi_level: bool | None = _model(None, "--multi-level", help="Classify maxima of the last three modules."),
+    sample_rate: int | None = _model(None, min=1000, max=192_000, metavar="HZ", help="22050 unless said otherwise."),
+    live_teachers: bool | None = _data(
+        None,
         "--live-teachers/--no-live-teachers",
         help="Teachers hear every segment as it is augmented, not the music once; by default on a GPU.",
-        default=None,
     ),
-    init_from: str | None = _model.value(
-        "NAME|PATH", "Weights to start from, whatever their tags.", autocompletion=complete_weights
+    init_from: str | None = _model(
+        None, metavar="NAME|PATH", help="Weights to start from, whatever their tags.", autocompletion=complete_weights
     ),
-    freeze_encoder: bool | None = _model.flag("--freeze-encoder", help="Train the classifier alone.", default=None),
-    freeze_modules: int | None = _model.value(
-        "N", "Keep the front end and the N lowest modules of --init-from.", min=0
+    freeze_encoder: bool | None = _model(None, "--freeze-encoder", help="Train the classifier alone."),
+    freeze_modules: int | None = _model(
+        None, min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from."
     ),
-    recipe: str | None = plain.value(
-        "NAME", "modern (the default), tune (with --init-from), distil (with --teacher), paper or kim."
+    recipe: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim.",
     ),
-    epochs: int | None = _budget.value("N", "At most so many.", min=1),
-    max_steps: int | None = _budget.value("N", "At most so many.", min=1),
-    max_minutes: float | None = _budget.value("MINUTES", "Of wall-clock time.", min=0.001),
-    batch_size: int | None = plain.value("N", "Segments a step, over all processes.", min=2),
-    segments_per_clip: int | None = plain.value("N", "At most so many of each clip in an epoch.", min=1),
-    segments_per_example: int | None = plain.value(
-        "N", "So many of a clip are heard together, and the mean of their logits learns the clip's labels.", min=1
+    epochs: int | None = _budget(None, min=1, metavar="N", help="At most so many."),
+    max_steps: int | None = _budget(None, min=1, metavar="N", help="At most so many."),
+    max_minutes: float | None = _budget(None, min=0.001, metavar="MINUTES", help="Of wall-clock time."),
+    batch_size: int | None = typer.Option(None, min=2, metavar="N", help="Segments a step, over all processes."),
+    segments_per_clip: int | None = typer.Option(
+        None, min=1, metavar="N", help="At most so many of each clip in an epoch."
     ),
-    learning_rate: float | None = plain.value("RATE", "The recipe's first or highest rate.", min=1e-9),
-    pos_weight: str | None = plain.value("W|balanced", "Weight of positives in the loss."),
-    seed: int | None = plain.value("N", "0 unless said otherwise.", min=0),
-    device: str = _run.shared(DEVICE),
-    resume: bool = plain.flag("--resume", help="Go on from the checkpoint in --out; other options may be left out."),
-    save_every_minutes: float = _run.value("MINUTES", "Checkpoints inside epochs.", default=10.0, min=0.0),
-    resident: bool | None = _run.flag(
-        "--resident/--no-resident", help="Audio in the device's memory; by default on CUDA with room.", default=None
+    segments_per_example: int | None = typer.Option(
+        None,
+        min=1,
+        metavar="N",
+        help="So many of a clip are heard together, and the mean of their logits learns the clip's labels.",
     ),
-    compiled: bool = _run.flag("--compile", help="Run the model through torch.compile."),
-    name: str | None = plain.value("NAME", "Of the exported weights; else the folder's."),
-    licence: str | None = plain.value("NAME", "Of the exported weights; else unspecified."),
-    as_json: bool = JSON,
-    progress: bool | None = PROGRESS,
+    learning_rate: float | None = typer.Option(
+        None, min=1e-9, metavar="RATE", help="The recipe's first or highest rate."
+    ),
+    pos_weight: str | None = typer.Option(None, metavar="W|balanced", help="Weight of positives in the loss."),
+    seed: int | None = typer.Option(None, min=0, metavar="N", help="0 unless said otherwise."),
+    device: Annotated[str, under("Run", Device)] = "auto",
+    resume: bool = typer.Option(
+        False, "--resume", help="Go on from the checkpoint in --out; other options may be left out."
+    ),
+    save_every_minutes: float = _run(10.0, min=0.0, metavar="MINUTES", help="Checkpoints inside epochs."),
+    resident: bool | None = _run(
+        None, "--resident/--no-resident", help="Audio in the device's memory; by default on CUDA with room."
+    ),
+    compiled: bool = _run(False, "--compile", help="Run the model through torch.compile."),
+    name: str | None = typer.Option(None, metavar="NAME", help="Of the exported weights; else the folder's."),
+    licence: str | None = typer.Option(None, metavar="NAME", help="Of the exported weights; else unspecified."),
+    as_json: Json = False,
+    progress: Progress = None,
 ) -> None:
     """Train a model on tagged music.
 

@@ -13,7 +13,7 @@ import typer
 
 from samptag import __version__
 from samptag.cli.console import print_json, progress_bar, terminal, write_lines
-from samptag.cli.options import JSON, PROGRESS, complete_weights, plain
+from samptag.cli.options import Json, Progress, complete_weights
 from samptag.cli.output import binary_file, known_suffix
 from samptag.errors import UsageError, WeightsError
 from samptag.lazy import require_extra
@@ -50,7 +50,7 @@ _one = _named(..., metavar="NAME|FILE", help="Weights by name or file.")
 
 
 @app.command("list")
-def list_weights(as_json: bool = JSON) -> None:
+def list_weights(as_json: Json = False) -> None:
     """Show every name: how many words it knows, its sample rate and licence, and on what it was tested.
 
     $ samptag weights list
@@ -76,9 +76,9 @@ def list_weights(as_json: bool = JSON) -> None:
 @app.command()
 def show(
     name: str = _one,
-    as_json: bool = JSON,
-    filters: Path | None = plain.value(
-        "FILE", "Draw the spectra of the learned filters of each layer instead, to .png or .svg."
+    as_json: Json = False,
+    filters: Path | None = typer.Option(
+        None, metavar="FILE", help="Draw the spectra of the learned filters of each layer instead, to .png or .svg."
     ),
 ) -> None:
     """Show all that is known of weights: their figures, training data, licence and what to cite, and of their words.
@@ -147,9 +147,9 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
 @app.command()
 def export(
     name: str = _one,
-    to: Literal["onnx"] = plain.value("onnx", "For which runtimes.", default=...),
-    output: Path | None = plain.value(
-        "FILE", "By default the weights' name and .onnx, in this folder.", "--output", "-o"
+    to: Literal["onnx"] = typer.Option(..., metavar="onnx", help="For which runtimes."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="By default the weights' name and .onnx, in this folder."
     ),
 ) -> None:
     """Write weights for other runtimes: one input, scores and embedding as outputs; prints the path.
@@ -173,8 +173,8 @@ def export(
 @app.command()
 def pull(
     names: list[str] = _named(..., metavar="NAME...", help="Names that 'samptag weights list' shows."),
-    force: bool = plain.flag("--force", help="Install again what is installed."),
-    progress: bool | None = PROGRESS,
+    force: bool = typer.Option(False, "--force", help="Install again what is installed."),
+    progress: Progress = None,
 ) -> None:
     """Fetch, check, convert and install weights; prints the path of each.
 
@@ -210,7 +210,7 @@ def path(name: str = _named(..., metavar="NAME", help="A registry name or an imp
 @app.command()
 def verify(
     names: list[str] | None = _named(None, metavar="[NAME]...", help="By default all that are installed."),
-    as_json: bool = JSON,
+    as_json: Json = False,
 ) -> None:
     """Read installed weights again, compare every digest and load them; exit code 3 when any is not as it should be.
 
@@ -245,15 +245,17 @@ def import_weights(
     file: Path = typer.Argument(
         ..., metavar="FILE", help="A weights file, a PyTorch state_dict, or musicnn's wheel or folder."
     ),
-    name: str = plain.value("NAME", "Registry name of that file, or a name of your own.", "--as", default=...),
-    layout: str | None = plain.value(
-        "LAYOUT", "Of a checkpoint of your own: sota-{sample,se,fcn,musicnn}, tf-{musicnn,vgg}."
+    name: str = typer.Option(..., "--as", metavar="NAME", help="Registry name of that file, or a name of your own."),
+    layout: str | None = typer.Option(
+        None, metavar="LAYOUT", help="Of a checkpoint of your own: sota-{sample,se,fcn,musicnn}, tf-{musicnn,vgg}."
     ),
-    tags: str | None = plain.value("LIST|FILE", "Its tags in output order: mtat50, msd50, jamendo50 or a file."),
-    sample_rate: int | None = plain.value("HZ", "What it was trained on."),
-    licence: str | None = plain.value("TEXT", "Licence to record."),
-    training_data: str | None = plain.value("TEXT", "Training data to record."),
-    force: bool = plain.flag("--force", help="Replace an import of that name."),
+    tags: str | None = typer.Option(
+        None, metavar="LIST|FILE", help="Its tags in output order: mtat50, msd50, jamendo50 or a file."
+    ),
+    sample_rate: int | None = typer.Option(None, metavar="HZ", help="What it was trained on."),
+    licence: str | None = typer.Option(None, metavar="TEXT", help="Licence to record."),
+    training_data: str | None = typer.Option(None, metavar="TEXT", help="Training data to record."),
+    force: bool = typer.Option(False, "--force", help="Replace an import of that name."),
 ) -> None:
     """Check a weights file you have and install it under a name; prints its path.
 

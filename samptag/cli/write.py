@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
 import samptag
 from samptag.cli.console import SOME_FAILED, error, note, print_json, print_records, write_lines
-from samptag.cli.options import DB, HEARD, JSON, Panel, completion
+from samptag.cli.options import Db, Heard, Json, completion
 from samptag.errors import UsageError
 from samptag.text import counted, valid_text
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from samptag.library.writing import Outcome, Run
 
 # Options by the panel of the help page that lists them.
-_what = Panel("What is written")
-_how = Panel("Doing it")
-_back = Panel("Going back")
+_what = partial(typer.Option, rich_help_panel="What is written")
+_how = partial(typer.Option, rich_help_panel="Doing it")
+_back = partial(typer.Option, rich_help_panel="Going back")
 
 
 def _complete_fields(incomplete: str) -> Iterator[str]:
@@ -35,33 +36,41 @@ def write(
     paths: list[str] | None = typer.Argument(
         None, metavar="PATH...", help="Files and folders; after --undo the number of a run."
     ),
-    records: str | None = _what.value(
-        "FILE", "Take scores from what 'samptag tag --top 0 -o FILE.jsonl' wrote.", "--from", show_default="the index"
+    records: str | None = _what(
+        None,
+        "--from",
+        metavar="FILE",
+        help="Take scores from what 'samptag tag --top 0 -o FILE.jsonl' wrote.",
+        show_default="the index",
     ),
-    fields: str | None = _what.value(
-        "FIELD,...",
-        "Of genre, mood, grouping, comment and samptag (all scores).",
+    fields: str | None = _what(
+        None,
+        metavar="FIELD,...",
+        help="Of genre, mood, grouping, comment and samptag (all scores).",
         show_default="genre,mood",
         autocompletion=_complete_fields,
     ),
-    profile: str | None = _what.value(
-        "PLAYER",
-        "The fields that a player shows: navidrome, kodi or rekordbox.",
+    profile: str | None = _what(
+        None,
+        metavar="PLAYER",
+        help="The fields that a player shows: navidrome, kodi or rekordbox.",
         autocompletion=completion("navidrome", "kodi", "rekordbox"),
     ),
-    add: bool = _what.flag("--add", help="Add to fields that have values."),
-    replace: bool = _what.flag("--replace", help="Replace what fields have."),
-    unverified: bool = _what.flag("--unverified", help="Write words that people's tags do not confirm, too."),
-    yes: bool = _how.flag("--yes", "-y", help="Do it; without this it is only shown."),
-    touch: bool = _how.flag("--touch", help="Give the files the present time, for players that look at times."),
-    split_links: bool = _how.flag(
-        "--split-links", help="Write to files with several names (hard links) too; the other names keep the old file."
+    add: bool = _what(False, "--add", help="Add to fields that have values."),
+    replace: bool = _what(False, "--replace", help="Replace what fields have."),
+    unverified: bool = _what(False, "--unverified", help="Write words that people's tags do not confirm, too."),
+    yes: bool = _how(False, "--yes", "-y", help="Do it; without this it is only shown."),
+    touch: bool = _how(False, "--touch", help="Give the files the present time, for players that look at times."),
+    split_links: bool = _how(
+        False,
+        "--split-links",
+        help="Write to files with several names (hard links) too; the other names keep the old file.",
     ),
-    undo: bool = _back.flag("--undo", help="Put back what the last run, or run PATH, changed."),
-    runs: bool = _back.flag("--runs", help="List what was written."),
-    db: str | None = DB,
-    model: str | None = HEARD,
-    json: bool = JSON,
+    undo: bool = _back(False, "--undo", help="Put back what the last run, or run PATH, changed."),
+    runs: bool = _back(False, "--runs", help="List what was written."),
+    db: Db = None,
+    model: Heard = None,
+    json: Json = False,
 ) -> None:
     """Write decided genres and moods into your music files.
 
