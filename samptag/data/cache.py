@@ -1,10 +1,7 @@
 """The audio of a data set, decoded once: a file of int16 samples at the model's rate for each clip.
 
 A file is named by what it holds: a fingerprint of the clip's file, and the number of samples. Its folder is named by
-the sample rate, the cap on a clip's length and the revision of the decoder. So data sets and splits share what they
-have in common, a run that was killed goes on with what is there, and moving a data set costs nothing. Random segments
-out of single files were measured beside one large memory map (docs/benchmarks.md, "The audio cache"): about as fast
-from memory, and 3.7 times as fast from the disk.
+the sample rate, the cap on a clip's length and the revision of the decoder. docs/data.md says what that is good for.
 """
 
 import hashlib
@@ -98,10 +95,9 @@ def build_cache(
 ) -> AudioCache:
     """The decoded audio of all clips of `dataset`, at `sample_rate` Hz; what the cache lacks is decoded first.
 
-    Several processes may ask for the same clips: one decodes, the others wait. `jobs` threads decode, by default one a
-    core, and call `progress` with (clips done, clips in all). Of a clip's start at most `seconds_per_clip` are kept.
-    `segment_length` are the samples of the segments that the caller takes: the report lists the clips that zeros have
-    to fill up to one. 0: not known yet.
+    Of processes that ask for the same clips one decodes, in `jobs` threads (None: one a core); the others wait. Of a
+    clip's start at most `seconds_per_clip` are kept. The report lists clips shorter than a segment of `segment_length`
+    samples (0: not known yet). `progress` is called with (clips done, clips in all).
     """
     directory = cache_folder("audio") if directory is None else directory
     cap = None if seconds_per_clip is None else round(seconds_per_clip * sample_rate)

@@ -73,10 +73,9 @@ def survey(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
-    """What `dataset` holds, and which of its clips cannot be read, looked at in `jobs` threads (None: one a core).
+    """What `dataset` holds by its clips' headers or, with `decode`, by decoding every clip to its end.
 
-    With `decode` every clip is decoded to its end, which finds truncated ones and measures the hours; otherwise only
-    headers are read, and hours are what they say. `progress` is called with (clips done, clips in all).
+    `jobs` threads look (None: one a core), and call `progress` with (clips done, clips in all).
     """
     seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
     groups: dict[str, set[str]] = {split: set() for split in SPLITS}

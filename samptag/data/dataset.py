@@ -116,9 +116,9 @@ def make_dataset(
     tag_categories: tuple[str, ...] | None = None,
     published: dict[str, int] | None = None,
 ) -> Dataset:
-    """A `Dataset` with its clips ordered by split, its hash computed, and empty splits and tags noted as problems.
+    """A `Dataset`, its clips ordered by split, with problems of splits and tags noted; a DatasetError without clips.
 
-    `published` are the published numbers of clips, where there are such. A DatasetError where no clip is left.
+    `published` are the published numbers of clips, where there are such.
     """
     ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
     if not ordered:
@@ -162,11 +162,9 @@ def named_part(word: str) -> str | None:
 
 
 def split_by_group(groups: Sequence[str]) -> list[str]:
-    """One split for every clip, from its group alone: about a tenth of the clips to test, a tenth to valid.
+    """One split for every clip, from its group's sha256 alone: about a tenth of the clips to test, a tenth to valid.
 
-    Groups are taken in the order of the sha256 of their names, so the order of the rows does not matter, no group is
-    on two sides, and a set that grows keeps nearly all of its clips where they were. With three groups or more no
-    split is empty; with two, test is; with one, valid too.
+    With three groups or more no split is empty; with two, test is; with one, valid too.
     """
     sizes = Counter(groups)
     order = sorted(sizes, key=lambda group: hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest())

@@ -34,8 +34,7 @@ logger = logging.getLogger(__name__)
 def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | None = None) -> int:
     """The number of files fetched and unpacked to make MagnaTagATune complete in `folder`; 0 when it was.
 
-    What is there is not fetched again: a broken download goes on where it stopped, parts that are complete are kept,
-    and the zip is left alone once every listed clip is unpacked. The parts may be deleted afterwards.
+    What is there is not fetched again, and the zip is left alone once every listed clip is unpacked.
     """
     with _lock(folder):
         count = sum(_fetch(folder, name, url=url, progress=progress) for name in _TABLES)
@@ -43,7 +42,7 @@ def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | Non
             return count
         _require_space_for_parts(folder, url=url)
         count += sum(_fetch(folder, name, url=url, progress=progress) for name in ZIP_PARTS)
-        return count + _unpack(folder, progress)
+        return count + unpack(find_parts(folder), folder, progress=progress)
 
 
 def unpack_mtat(folder: Path, *, progress: Progress | None = None) -> int:
@@ -51,15 +50,7 @@ def unpack_mtat(folder: Path, *, progress: Progress | None = None) -> int:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
     with _lock(folder):
-        return _unpack(folder, progress)
-
-
-def _unpack(folder: Path, progress: Progress | None) -> int:
-    parts = find_parts(folder)
-    if not parts:
-        raise DatasetError(f"{folder}: no {ZIP_PARTS[0]} to unpack; 'samptag data download mtat {folder}' fetches it")
-    report = None if progress is None else lambda done, total: progress("unpacking", done, total)
-    return unpack(parts, folder, progress=report)
+        return unpack(find_parts(folder), folder, progress=progress)
 
 
 def _is_unpacked(folder: Path) -> bool:
@@ -104,7 +95,7 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-class JoinedFile(io.RawIOBase):
+class _JoinedFile(io.RawIOBase):
     """Several files read as one, in their order: a split zip's parts are the zip cut into pieces."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -114,21 +105,17 @@ class JoinedFile(io.RawIOBase):
         self._position = 0
 
     def close(self) -> None:
-        """Close every part."""
         for file in self._files:
             file.close()
         super().close()
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can be sought in: yes."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The new position, counted from the first part's first byte."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._starts[-1]}[whence]
         if base + offset < 0:
             raise ValueError("seek before the start")
@@ -136,9 +123,8 @@ class JoinedFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """The number of bytes read into `buffer`, fewer than asked where a part ends, 0 at the end of the last."""
         for file, start, end in zip(self._files, self._starts, self._starts[1:], strict=False):
-            if self._position < end:
+            if self._position < end:  # fewer bytes than asked for where a part ends
                 file.seek(self._position - start)
                 count = file.readinto(memoryview(buffer)[: end - self._position])
                 self._position += count
@@ -147,25 +133,24 @@ class JoinedFile(io.RawIOBase):
 
 
 def find_parts(folder: Path) -> list[Path]:
-    """mp3.zip.001, .002 and so on, in order and without a gap, or the whole mp3.zip; empty when neither is there."""
+    """mp3.zip.001, .002 and so on, in order and without a gap, or the whole mp3.zip."""
     parts = sorted(path for path in folder.glob("mp3.zip.[0-9][0-9][0-9]") if path.is_file())
-    if not parts:
-        return [folder / "mp3.zip"] if (folder / "mp3.zip").is_file() else []
     for number, path in enumerate(parts, start=1):
         if path.suffix != f".{number:03d}":
             raise DatasetError(f"{folder}: mp3.zip.{number:03d} is missing; fetch it before unpacking")
-    return parts
+    if not parts and not (folder / "mp3.zip").is_file():
+        raise DatasetError(f"{folder}: no {ZIP_PARTS[0]} to unpack; 'samptag data download mtat {folder}' fetches it")
+    return parts or [folder / "mp3.zip"]
 
 
-def unpack(parts: Sequence[Path], folder: Path, *, progress: Callable[[int, int], None] | None = None) -> int:
+def unpack(parts: Sequence[Path], folder: Path, *, progress: Progress | None = None) -> int:
     """The number of files written to `folder` from the zip that `parts` are, in order; those already there are kept.
 
-    Every name is checked before the first file is written: none may lead out of `folder`. A file is there whole, its
-    checksum compared, or not. `progress` is called with (bytes written, bytes in all).
+    Every name is checked before the first file is written: none may lead out of `folder`.
     """
     name = parts[0].name
     try:
-        with JoinedFile(parts) as joined, zipfile.ZipFile(io.BufferedReader(joined, _COPY_BYTES)) as archive:
+        with _JoinedFile(parts) as joined, zipfile.ZipFile(io.BufferedReader(joined, _COPY_BYTES)) as archive:
             entries = [(entry, _target(folder, entry, archive=name)) for entry in archive.infolist()]
             files = [(entry, target) for entry, target in entries if not entry.is_dir()]
             missing = [(e, path) for e, path in files if not path.is_file() or path.stat().st_size != e.file_size]
@@ -176,7 +161,7 @@ def unpack(parts: Sequence[Path], folder: Path, *, progress: Callable[[int, int]
                 _extract(archive, entry, target)
                 done += entry.file_size
                 if progress:
-                    progress(done, total)
+                    progress("unpacking", done, total)
             return len(missing)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         message = f"not a whole zip, or a part is missing or damaged: {error}; delete it and fetch it again"

@@ -32,10 +32,7 @@ _GUESSED_BYTES_PER_SECOND = 16_000
 def in_threads(
     function: Callable[[S], T], items: Sequence[S], *, jobs: int, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[T]:
-    """`function` of every item, in their order, computed in `jobs` threads.
-
-    `progress` is called with (items done, items in all). When an item fails, no further one is begun.
-    """
+    """`function` of every item, in their order, computed in `jobs` threads; after a failure no further one is begun."""
     pool = ThreadPoolExecutor(jobs)
     try:
         for start in range(0, len(items), _BATCH):
@@ -58,9 +55,8 @@ def measure_files(
 ) -> list[T | None]:
     """`measure(path)`, a value that JSON can hold, for every path; None where it raises OSError.
 
-    Values are remembered by absolute path, size and modification time, in a file of `directory` for each `root` (a data
-    set's folder) and `name` (what is measured, with a revision); where it cannot be written, they are found out anew
-    the next time. `progress` is called with (files done, files in all).
+    Values are remembered by absolute path, size and modification time, where a file of `directory` can be written: one
+    for each `root` (a data set's folder) and `name` (what is measured, with a revision).
     """
     tag = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     memory = directory / f"{name}-{tag}.json"

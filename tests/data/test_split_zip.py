@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samptag.data.download import JoinedFile, find_parts, unpack
+from samptag.data.download import _JoinedFile, find_parts, unpack
 from samptag.errors import DatasetError
 
 
@@ -35,7 +35,7 @@ def test_parts_read_as_the_whole(tmp_path_factory, pieces, data):
         paths[-1].write_bytes(piece)
     whole = io.BytesIO(b"".join(pieces))
     size = len(whole.getvalue())
-    with JoinedFile(paths) as joined, io.BufferedReader(joined, 7) as reader:
+    with _JoinedFile(paths) as joined, io.BufferedReader(joined, 7) as reader:
         for _ in range(5):
             place = data.draw(st.integers(0, size + 3))
             count = data.draw(st.integers(0, size + 3))
@@ -50,9 +50,9 @@ def test_a_zip_in_parts_is_unpacked_once(tmp_path, method, count):
     content = {f"{number:x}/song {number}-0-29.mp3": bytes([number]) * 5000 * number for number in range(16)}
     parts = write_parts(tmp_path, zipped(content.items(), method), count)
     reports = []
-    assert unpack(parts, tmp_path, progress=lambda done, total: reports.append((done, total))) == 16
+    assert unpack(parts, tmp_path, progress=lambda *report: reports.append(report)) == 16
     assert {key: (tmp_path / key).read_bytes() for key in content} == content
-    assert reports[-1] == (600_000, 600_000)
+    assert reports[-1] == ("unpacking", 600_000, 600_000)
     (tmp_path / "3/song 3-0-29.mp3").write_bytes(b"cut")
     assert unpack(parts, tmp_path) == 1
     assert (tmp_path / "3/song 3-0-29.mp3").read_bytes() == content["3/song 3-0-29.mp3"]

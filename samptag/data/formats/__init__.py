@@ -33,8 +33,7 @@ def _reader(name: str) -> Any:
 def detect_format(root: Path, *, labelled: bool = True) -> str:
     """The format of what lies in `root` (one of `FORMATS`), by the files that only such a data set has.
 
-    Without the need of labels, folders are music, and their names no tags. A DatasetError where there is no such path,
-    nothing is recognised, or two data sets lie in one folder.
+    Where it need not be `labelled`, folders are music. A DatasetError where nothing is recognised, or several are.
     """
     if not root.exists():
         raise DatasetError(f"{root}: no such folder or manifest")
@@ -64,11 +63,9 @@ def open_dataset(
 ) -> Dataset:
     """The data set in a folder (or listed by a manifest file) under one named split.
 
-    `format` is one of `FORMATS`, detected when left out. `split` is by default the format's first: mtat-clean-2017,
-    msd-lee-2017, jamendo-0, manifest, folders; `subset` one of MTG-Jamendo's: top50tags, full, genre, instrument,
-    moodtheme. Where it is to be `labelled`, a data set without tags is refused. `progress` is called with (done, total)
-    while clip lengths are measured, which MagnaTagATune needs once. A DatasetError is one line that names the file or
-    value.
+    `format` is one of `FORMATS`, detected when left out; docs/data.md has the names of splits and subsets. Where it is
+    to be `labelled`, a data set without tags is refused. `progress` is called with (done, total) while clip lengths are
+    measured, which MagnaTagATune needs once. A DatasetError is one line that names the file or value.
     """
     root = Path(root)
     if format is None:

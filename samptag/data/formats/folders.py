@@ -17,11 +17,7 @@ def find(root: Path) -> Path | None:
 
 
 def read(root: Path) -> Dataset:
-    """Songs in folders named for their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test.
-
-    A song in two folders by a link has both tags. Without split folders the split is by song, deterministic
-    (`split_by_group`). Folder names are the tags, in alphabetical order.
-    """
+    """Songs in folders named for their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test."""
     audio = list_audio(root)
     inside = [key for key in sorted(audio.sizes) if "/" in key]
     if not inside:

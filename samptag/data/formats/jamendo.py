@@ -36,11 +36,7 @@ def find(root: Path) -> Path | None:
 
 
 def read(root: Path, *, split: str | None = None, subset: str | None = None) -> Dataset:
-    """MTG-Jamendo under "jamendo-0" (the default) to "jamendo-4" and one of `SUBSETS` ("top50tags" by default).
-
-    Tags lose their category's prefix ("genre---rock" is the tag "rock" of category "genre"); one that two categories
-    share keeps it in brackets, "ambient (genre)". Clips are grouped by artist, whom no two parts of a split share.
-    """
+    """MTG-Jamendo under "jamendo-0" (the default) to "jamendo-4" and one of `SUBSETS`; clips are grouped by artist."""
     number, subset = _parse_name(split, subset)
     folder = find(root)
     if folder is None:
@@ -106,7 +102,7 @@ def _read_split(folder: Path, *, infix: str) -> list[_Row]:
 
 
 def _name_tags(raw: set[str]) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """Names, categories and raw tags, in the order of the raw tags (by category, then name)."""
+    """Names, categories and raw tags ("genre---rock"), by category and name; a name of two is "ambient (genre)"."""
     ordered = sorted(raw)
     pairs = [tag.split("---", 1) for tag in ordered]
     shared = Counter(name for _, name in pairs)

@@ -55,10 +55,7 @@ def _has_path_column(path: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """The data set a manifest lists: columns or keys path, and optionally split, tags, group, as docs/data.md says.
-
-    Tags are in the order of their columns, otherwise alphabetical.
-    """
+    """The data set a manifest lists, as docs/data.md says; tags are in the order of columns, otherwise alphabetical."""
     path = find(root)
     if path is None:
         raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")

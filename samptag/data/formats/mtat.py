@@ -64,12 +64,9 @@ class _Row(NamedTuple):
 
 
 def read(root: Path, *, split: str | None = None, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """MagnaTagATune under `split`: "mtat-clean-2017" (the default) or "mtat-pons-2018", of the same folders.
+    """MagnaTagATune under `split`: "mtat-clean-2017" (Lee et al. 2017; the default) or "mtat-pons-2018" (section 5.2).
 
-    mtat-clean-2017 (Lee et al. 2017, the authors' published lists) has the clips with at least one of the 50 tags and
-    at least 29.1 s of audio, counted from their MP3 frames: clip_info_final.csv gives every clip's nominal 29 s, also
-    to files that are empty. mtat-pons-2018 (Pons et al. 2018, section 5.2, and the authors' partition script) has every
-    clip that holds any audio, with or without a tag.
+    Audio is counted from the MP3 frames: clip_info_final.csv gives every clip's nominal 29 s, also to empty files.
     """
     name = CLEAN if split is None else split
     if name not in (CLEAN, PONS):
