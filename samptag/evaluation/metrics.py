@@ -1,12 +1,8 @@
 """Ranking measures of multi-label tagging: ROC-AUC, average precision, agreement; and their bootstrap intervals.
 
-The definitions are scikit-learn's (``roc_auc_score``, ``average_precision_score``). Accuracy is left out on purpose:
-with a few positives a tag, a tagger that says "no" to everything scores over 90 %.
-
-Intervals are resampled by track. Clips of one track are not independent, so whole tracks (or artists) are drawn with
-replacement. A resample is a whole number of times that every clip counts, which turns the measures into weighted ones:
-each tag is sorted once, and all resamples are then scored together by sums over that order. scikit-learn in a loop
-needs minutes for what takes seconds here.
+The definitions are scikit-learn's (``roc_auc_score``, ``average_precision_score``). A resample of tracks is a whole
+number of times that every clip counts, which turns the measures into weighted ones: each tag is sorted once, and all
+resamples are then scored together by sums over that order. scikit-learn in a loop needs minutes for what takes seconds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,11 +32,9 @@ def rankable(positives: BoolArray) -> BoolArray:
 
 
 def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
-    """The area under the receiver operating characteristic of every tag, (tags,), in [0, 1].
+    """The area under the receiver operating characteristic of every tag, (tags,); NaN where it is not `rankable`.
 
-    It is NaN for a tag without a positive or without a negative clip. Labels, (clips, tags), are positive where greater
-    than 0; scores, (clips, tags), are any finite numbers, of which only the order within a tag counts, and equal ones
-    count half. A ValueError when the shapes differ or a score is not finite.
+    Labels, (clips, tags), are positive above 0. A ValueError when the shapes differ or a score is not finite.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -48,10 +42,7 @@ def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
 
 
 def pr_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
-    """The average precision of every tag, the usual "PR-AUC" of music tagging; for the rest see `roc_auc`.
-
-    A tag that every clip carries is NaN here too: its average precision is 1 whatever the scores are.
-    """
+    """The average precision of every tag, the usual "PR-AUC" of music tagging; for the rest see `roc_auc`."""
     from sklearn.metrics import average_precision_score
 
     return _per_tag(average_precision_score, labels, scores)
@@ -76,10 +67,9 @@ class Agreement:
 
 
 def agreement(scores: npt.ArrayLike, *, reference: npt.ArrayLike, top: int = 5) -> Agreement:
-    """How alike two sets of predictions (clips, tags) are, e.g. a student's and its teacher's.
+    """How alike two sets of predictions (clips, tags) are; of equal scores, the first tag's is the better one.
 
-    Of the `top` tags of each clip, ties are broken by tag order. A ValueError when the shapes differ, a score is not
-    finite, or `top` is not in [1, tags].
+    A ValueError when the shapes differ, a score is not finite, or `top` is not in [1, tags].
     """
     ours, theirs = _matrix(scores), _matrix(reference)
     if ours.shape != theirs.shape:
@@ -143,11 +133,10 @@ def cutoff(
 def resample(
     positives: BoolArray, scores: npt.NDArray[np.floating], *, groups: Sequence[str], resamples: int, seed: int
 ) -> FloatArray:
-    """Macro ROC-AUC and PR-AUC, (2, resamples), of draws of groups with replacement, from finite scores (clips, tags).
+    """Macro ROC-AUC and PR-AUC, (2, resamples), of draws of `groups`, (clips,), from finite scores (clips, tags).
 
-    They are means over the tags that can be ranked in that resample (a rare tag may have lost all its positives), NaN
-    when none can. `groups`, (clips,), is the track or artist of every clip; clips of one are drawn together. Two calls
-    with the same `groups`, `resamples` and `seed` see the same draws, so their difference is a paired one.
+    They are means over the tags that can be ranked in that resample, NaN when none can. Two calls with the same groups,
+    resamples and seed see the same draws, so their difference is a paired one.
     """
     names, group_of_clip = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     tags = np.flatnonzero(rankable(positives))
@@ -167,15 +156,10 @@ def resample(
 
 
 def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tuple[float, float]:
-    """The central percentile interval of bootstrap values, moved so that their mean is the estimate.
+    """The central percentile interval of bootstrap `values`, moved so that their mean is the `estimate` on the data.
 
-    It is an interval of the measure's mean over test sets of this size. A draw repeats tracks, and repeats of a
-    positive lift average precision, so plain percentiles lie too high for that; ROC-AUC is not lifted. Part of the
-    lift is real, though: in small sets average precision is higher than in the population that they were drawn from,
-    and of the population's PR-AUC this is no interval (docs/evaluation.md).
-
-    `values`, (resamples,), that are NaN are left out; both ends are NaN when every value is. `estimate` is the measure
-    on the data itself.
+    It is of the measure's mean over test sets of this size: docs/evaluation.md says why, and of what it is none. Values
+    that are NaN are left out; both ends are NaN when every value is.
     """
     defined = values[~np.isnan(values)]
     if not defined.size:
@@ -189,8 +173,7 @@ def weighted_auc(
 ) -> tuple[FloatArray, FloatArray]:
     """ROC-AUC and average precision, (draws,), of one tag under many sets of clip weights, (clips, draws), at once.
 
-    They are NaN where the positives or the negatives weigh nothing. Weights are not negative; sums are taken in their
-    dtype, and float32 is exact for whole numbers that add up to less than 2**24.
+    They are NaN where the positives or the negatives weigh nothing. Sums are taken in the weights' dtype.
     """
     return _areas(_rank(positive, score), weights)
 

@@ -40,16 +40,10 @@ _BLOCK = 1 << 16  # samples read back at a time
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One way to make a clip sound worse.
-
-    ``noise`` adds white Gaussian noise at a signal-to-noise ratio in dB, relative to the whole clip's RMS (silence
-    stays silent); ``gain`` changes the level, in dB, without clipping; ``mp3`` encodes and decodes at a constant bit
-    rate in kbit/s, the codec's delay and its change of level removed; ``lowpass`` is a linear-phase windowed-sinc
-    filter, -6 dB at the given frequency in Hz, 80 dB down a sixteenth of it above.
-    """
+    """One way to make a clip sound worse; docs/evaluation.md says what each does."""
 
     kind: Literal["noise", "gain", "mp3", "lowpass"]
-    amount: float
+    amount: float  # dB of noise (below the clip's RMS) and gain, kbit/s, or Hz of the low-pass
 
     @property
     def name(self) -> str:
@@ -70,10 +64,7 @@ class Perturbation:
                 raise UsageError(f"{option}: at {sample_rate} Hz an MP3 has one of {known} kbit/s")
 
     def apply(self, blocks: Iterable[Block], *, sample_rate: int, key: str, seed: int = 0) -> Iterator[Block]:
-        """The blocks of one clip, (samples,), mono, at `sample_rate` Hz, degraded; errors are those of `check`.
-
-        In all they hold as many samples as before. The clip's name, `key`, decides the noise with `seed`.
-        """
+        """The blocks of one clip, (samples,), at `sample_rate` Hz, degraded; `key` and `seed` decide the noise."""
         self.check(sample_rate)
         if self.kind == "noise":
             digest = hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "surrogateescape")).digest()

@@ -1,9 +1,4 @@
-"""Tables of clips by tags on file: predictions, truth, groups; read with errors that name file, row and column.
-
-One format for all of them: CSV (or TSV by the suffix ``.tsv``), a header row, the clip's path in the first column, one
-column a tag in any order. Two columns are no tags: ``group`` names each row's track or artist in a truth file, and
-``protocol`` which segments the predictions were made of.
-"""
+"""Tables of clips by tags on file, as docs/evaluation.md has them; read with errors that name file, row and column."""
 
 import csv
 import hashlib

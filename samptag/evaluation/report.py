@@ -79,18 +79,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another system, `model`, on the same clips and tags, with its measures; differences are the report's minus it.
-
-    `agreement` is how alike the two score the same clips, whatever is true; `verdict` says in words whether the
-    differences mean anything.
-    """
+    """Another system on the same clips and tags; differences are the report's minus it."""
 
     model: str
     macro: Macro
     roc_auc: Difference
     pr_auc: Difference
     agreement: Agreement
-    verdict: str
+    verdict: str  # whether the differences mean anything
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as the JSON report has it."""

@@ -158,10 +158,8 @@ def evaluate_scores(
 ) -> EvaluationReport:
     """How well any system's predictions rank the tags of a truth; loads no model and no torch.
 
-    The `scores` are e.g. a CSV file: path, then one column a tag. Those of rows and tags that the truth lacks are left
-    out, with a warning in the report. The `truth` are labels in [0, 1] in the same form, with an optional column
-    ``group`` (where it lacks one, each row is a track), or `truth_of` a data set; the rest is as for `evaluate`. A
-    DatasetError where a file cannot be used, or rows or tags of the truth are missing from the predictions.
+    Both may be files, as docs/evaluation.md has them; the rest is as for `evaluate`. A DatasetError where one cannot be
+    used, or rows or tags of the truth are missing from the predictions.
     """
     known = read_truth(truth) if isinstance(truth, str | Path) else truth
     table = read_scores(scores) if isinstance(scores, str | Path) else scores
@@ -184,11 +182,7 @@ def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
 
 
 def default_protocol(format: str, model: str) -> Protocol:
-    """The protocol to score a model by on a data set of a format, unless told otherwise.
-
-    On MagnaTagATune, the Million Song Dataset and MTG-Jamendo (`Dataset.format`) it is that of the score of the weights
-    `model` published on one of them, if the registry quotes one, else the paper's; on one's own music it is "all".
-    """
+    """The protocol to score the weights `model` by on a data set of a format, as docs/evaluation.md says."""
     from samptag.pretrained import load_registry
 
     if format not in _PUBLIC:
@@ -199,10 +193,7 @@ def default_protocol(format: str, model: str) -> Protocol:
 
 
 def default_weights(tags: Iterable[str]) -> str:
-    """The bundled weights to score on a data set with such tags, unless told otherwise: those that know most of them.
-
-    Where several know as many, they are the default of `samptag tag`.
-    """
+    """The bundled weights that know most of the tags; where several know as many, the default of `samptag tag`."""
     from samptag.pretrained import DEFAULT, load_registry
 
     wanted = set(tags)
@@ -221,11 +212,7 @@ def score_clips(
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ScoreTable, tuple[FailedClip, ...]]:
-    """The scores, float32 in [0, 1], of the readable clips in their order under one condition, and the other clips.
-
-    For a published protocol the tagger's segments must touch. `progress` is called with the number of clips scored so
-    far and the number in all.
-    """
+    """The scores, float32 in [0, 1], of the readable clips in their order under one condition, and the other clips."""
     if protocol in PUBLISHED and tagger.hop != tagger.length:
         raise UsageError(f"the protocol {protocol!r} needs a Tagger whose segments touch: leave out hop_seconds")
 
