@@ -61,10 +61,7 @@ class Segments:
 def consecutive_segments(
     cache: AudioCache, clips: Places, *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
-    """The segments of `clips`, places in the cache, end to end; of each clip at most `per_clip`, evenly spaced.
-
-    Every clip has at least one sample; the cache has the sample rate of `model`.
-    """
+    """The segments of `clips`, places in the cache, end to end; of each clip at most `per_clip`, evenly spaced."""
     counts = paper_counts(cache.lengths[clips], length=model.input_length, sample_rate=model.sample_rate)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
     rows, place = np.repeat(np.arange(len(clips)), kept), _numbered(kept)

@@ -100,19 +100,17 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0  # its number
-        self._before: dict[int, Any] = {}
+        self._restore = ExitStack()
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                self._restore.callback(signal.signal, number, signal.signal(number, self._note))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        self._restore.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self.__exit__()
+        self._restore.close()

@@ -153,10 +153,9 @@ def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tenso
 class FusedLayer:
     """One convolution + batch norm + max-pooling + ReLU, trained in place of the modules of `block`, a `PlainBlock`.
 
-    Only one backward pass may follow each forward pass, and no second forward pass may come between them. `reduce`
-    makes the batch statistics those of all processes together. `pads` are rows of zeros around the output, for the next
-    layer's 'same' convolution. `precision` is that of its products, of what it gives and of the gradients that go
-    through it. A `frozen` layer normalises by its running statistics, and no gradient goes through it.
+    Only one backward pass may follow each forward pass, and no second forward pass may come between them. `pads` are
+    rows of zeros around the output, for the next layer's 'same' convolution. A `frozen` layer normalises by its running
+    statistics, and no gradient goes through it.
     """
 
     def __init__(

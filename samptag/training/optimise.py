@@ -123,24 +123,25 @@ class EpochVerdict:
     finished: bool = False  # the training is over, after `reload`
 
 
+@dataclass
 class _Schedule:
-    """Plain numbers decide the learning rate, and go into checkpoints."""
+    """What decides the learning rate: the recipe, and plain numbers, which go into checkpoints."""
 
-    _kept: ClassVar[tuple[str, ...]]
-    stage = 0
+    recipe: Recipe
 
     def step_done(self) -> None:
         """Count one step of the optimiser, where that matters."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers from which `load_state_dict` continues."""
-        return {name: getattr(self, name) for name in self._kept}
+        return {name: value for name, value in vars(self).items() if name != "recipe"}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        vars(self).update({name: state[name] for name in self._kept})
+        vars(self).update(state)
 
 
+@dataclass
 class StagedSchedule(_Schedule):
     """The paper's schedule: a falling list of learning rates, each kept until the validation loss stops falling.
 
@@ -149,52 +150,50 @@ class StagedSchedule(_Schedule):
     the one after them ends the stage.
     """
 
-    _kept = ("stage", "iteration", "best_loss", "waited")
-
-    def __init__(self, learning_rates: tuple[float, ...], *, patience: int, iteration_decay: float) -> None:
-        self._rates, self._patience, self._decay = learning_rates, patience, iteration_decay
-        self.iteration, self.best_loss, self.waited = 0, math.inf, 0
+    stage: int = 0
+    iteration: int = 0  # steps of the stage
+    best_loss: float = math.inf  # of the stage
+    waited: int = 0  # epochs in a row without a lower one
 
     def learning_rate(self, progress: float = 0.0) -> float:
         """The next step's, whatever the `progress`: the stage's / (1 + iteration_decay * iterations of the stage)."""
-        return self._rates[self.stage] / (1.0 + self._decay * self.iteration)
+        return self.recipe.learning_rates[self.stage] / (1.0 + self.recipe.iteration_decay * self.iteration)
 
     def step_done(self) -> None:
         """Count one step of the optimiser."""
         self.iteration += 1
 
-    def epoch_done(self, valid_loss: float) -> EpochVerdict:
-        """The verdict on an epoch that ended with this segment validation loss; NaN is no improvement."""
+    def epoch_done(self, valid_loss: float, *, score: float = math.nan) -> EpochVerdict:
+        """The verdict on an epoch with this segment validation loss, whatever the `score`; NaN is no improvement."""
         if valid_loss < self.best_loss:
             self.best_loss, self.waited = valid_loss, 0
             return EpochVerdict(best=True)
         self.waited += 1
-        if self.waited <= self._patience:
+        if self.waited <= self.recipe.patience:
             return EpochVerdict(best=False)
-        if self.stage + 1 == len(self._rates):
+        if self.stage + 1 == len(self.recipe.learning_rates):
             return EpochVerdict(best=False, reload=True, finished=True)
         self.stage, self.iteration, self.best_loss, self.waited = self.stage + 1, 0, math.inf, 0
         return EpochVerdict(best=False, reload=True)
 
 
+@dataclass
 class CosineSchedule(_Schedule):
-    """Linear warm-up over a share of the budget in [0, 1), then half a cosine from `peak` down to zero at its end."""
+    """Linear warm-up over a share of the budget in [0, 1), then half a cosine down to zero at its end."""
 
-    _kept = ("best",)
-
-    def __init__(self, peak: float, *, warmup_fraction: float) -> None:
-        self._peak, self._warmup = peak, warmup_fraction
-        self.best = (-math.inf, -math.inf)
+    stage: ClassVar[int] = 0
+    best: tuple[float, float] = (-math.inf, -math.inf)
 
     def learning_rate(self, progress: float) -> float:
         """The rate at `progress`, the share of the budget already spent, in [0, 1]."""
-        if progress < self._warmup:
+        peak, warmup = self.recipe.learning_rates[0], self.recipe.warmup_fraction
+        if progress < warmup:
             # never quite zero: the first step must move the weights
-            return self._peak * max(progress / self._warmup, 1e-3)
-        after = (min(progress, 1.0) - self._warmup) / (1.0 - self._warmup)
-        return self._peak * 0.5 * (1.0 + math.cos(math.pi * after))
+            return peak * max(progress / warmup, 1e-3)
+        after = (min(progress, 1.0) - warmup) / (1.0 - warmup)
+        return peak * 0.5 * (1.0 + math.cos(math.pi * after))
 
-    def epoch_done(self, score: float, *, valid_loss: float) -> EpochVerdict:
+    def epoch_done(self, valid_loss: float, *, score: float) -> EpochVerdict:
         """Whether the epoch is the best so far: by the higher `score`, and of equal scores by the lower loss."""
         this = (score, -valid_loss)
         best = this > tuple(self.best) and not math.isnan(score)
@@ -205,6 +204,4 @@ class CosineSchedule(_Schedule):
 
 def schedule_for(recipe: Recipe) -> StagedSchedule | CosineSchedule:
     """The schedule `recipe` asks for, at its start."""
-    if recipe.schedule == "stages":
-        return StagedSchedule(recipe.learning_rates, patience=recipe.patience, iteration_decay=recipe.iteration_decay)
-    return CosineSchedule(recipe.learning_rates[0], warmup_fraction=recipe.warmup_fraction)
+    return StagedSchedule(recipe) if recipe.schedule == "stages" else CosineSchedule(recipe)

@@ -91,9 +91,8 @@ class Stepper:
     ) -> Tensor:
         """Move the weights by one batch; the loss, summed over this process's examples and all tags, not waited for.
 
-        The process's part is `waveforms`, (segments, samples), on the device, or embeddings with a frozen encoder, and
-        `labels`, (examples, tags); the segments of an example follow one another. `batch_size` is that of all
-        processes, in examples; `spent` the share of the budget, in [0, 1]; `number` the step's in the training, from 1.
+        `waveforms`, (segments, samples), or embeddings for a frozen encoder, are on the device, those of an example one
+        after another; `labels` are (examples, tags), of all processes' `batch_size`. The step's `number` is from 1.
         """
         recipe = self.recipe
         if not self._hears_embeddings:
@@ -144,11 +143,9 @@ class Stepper:
     def verdict(self, validation: Validation) -> optimise.EpochVerdict:
         """What the schedule makes of an epoch's validation."""
         loss, monitor = validation.loss, self.recipe.monitor
-        if isinstance(self.schedule, optimise.StagedSchedule):
-            return self.schedule.epoch_done(loss)
         score = math.nan if monitor == "loss" else getattr(validation, monitor)
         # A ranking needs positives and negatives of some tag, agreement a teacher; without, the loss has to do.
-        return self.schedule.epoch_done(-loss if math.isnan(score) else score, valid_loss=loss)
+        return self.schedule.epoch_done(loss, score=-loss if math.isnan(score) else score)
 
     def start_stage(self, weights: Mapping[str, Tensor]) -> None:
         """Take over `weights` and start with a fresh optimiser."""
@@ -196,8 +193,7 @@ class Position:
 class Trainer:
     """Takes a model, on `device` with the weights to start from, through the epochs that a settled config asks for.
 
-    `load` takes segments of `splits` to waveforms on the device, or to embeddings where the encoder is frozen. `best`
-    holds weights and record of the best epoch (of the stage, with the "stages" schedule).
+    `best` holds weights and record of the best epoch (of the stage, with the "stages" schedule).
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_paper_schedule_continues_from_its_state_at_any_epoch():
 
 
 def test_cosine_climbs_then_falls_to_zero():
-    schedule = CosineSchedule(0.1, warmup_fraction=0.2)
+    schedule = CosineSchedule(replace(MODERN, learning_rates=(0.1,), warmup_fraction=0.2))
     rates = [schedule.learning_rate(p / 100) for p in range(101)]
     assert rates[0] > 0
     assert rates[10] == pytest.approx(0.05)
@@ -106,12 +107,12 @@ def test_cosine_climbs_then_falls_to_zero():
 def test_the_best_epoch_has_the_highest_score_and_of_equal_ones_the_lowest_loss():
     schedule = schedule_for(MODERN)
     epochs = [(0.5, 1.0), (0.7, 0.9), (0.6, 0.1), (math.nan, 0.1), (0.71, 2.0), (0.71, 2.0), (0.71, 1.5), (0.71, 1.6)]
-    verdicts = [schedule.epoch_done(score, valid_loss=loss).best for score, loss in epochs]
+    verdicts = [schedule.epoch_done(loss, score=score).best for score, loss in epochs]
     assert verdicts == [True, True, False, False, True, False, True, False]
     fresh = schedule_for(MODERN)
     fresh.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
-    assert not fresh.epoch_done(0.705, valid_loss=0.1).best
-    assert fresh.epoch_done(0.71, valid_loss=1.4).best
+    assert not fresh.epoch_done(0.1, score=0.705).best
+    assert fresh.epoch_done(1.4, score=0.71).best
 
 
 def test_paper_recipe_is_the_table():
