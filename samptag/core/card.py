@@ -288,10 +288,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def read_metadata(path: Path, text: str | None) -> tuple[ModelCard, Mapping[str, Any], str]:
-    """What a safetensors file has under `METADATA_KEY`: the card, its fields as they stand there, and the digest.
-
-    A WeightsError, which names `path`, where that is nothing, or nothing that this samptag reads.
-    """
+    """What a safetensors file has under `METADATA_KEY`: the card, its fields as they stand there, and the digest."""
     if text is None:
         raise WeightsError(f"{path} is a safetensors file, but not one of samptag's")
     try:
@@ -322,10 +319,7 @@ def header_if_any(path: Path | None) -> tuple[ModelCard | None, str | None]:
 
 
 def read_header(path: Path) -> tuple[ModelCard, str]:
-    """The card of the weights file `path` and the digest (sha256) of its content, which is not compared here.
-
-    A WeightsError where the file cannot be read, is not of the length it claims, or is no weights file of samptag's.
-    """
+    """The card of the weights file `path`, and the digest of its content, which is not compared; or a WeightsError."""
     with os_errors_as(WeightsError, f"cannot read {path}"), path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _LONGEST_HEADER

@@ -35,7 +35,6 @@ PAPER_GRID = (
 FRAME_LEVEL_M = 3
 FRAME_LEVEL_INPUT_LENGTH = 59_049
 # Samples at 16 kHz, 188 frames of 256, 3 s and 29 s; and the length of the vector that is classified.
-_SIZES: dict[Architecture, tuple[int, int]]
 _SIZES = {"musicnn": (48_128, 200), "vgg": (48_128, 256), "won-musicnn": (48_000, 200), "won-fcn": (464_000, 64)}
 
 Kind: TypeAlias = type | tuple[type | str, ...]
@@ -290,7 +289,11 @@ def _fields_of_name(match: re.Match[str]) -> dict[str, Any]:
     front = {"front_end": match["front"], "first_filter": numbers["window"], "first_stride": numbers["hop"]}
     if "fm" in numbers:
         return {**result, **front, "m": numbers["fm"], "n": numbers["fn"]}
-    return {**result, **front, "m": FRAME_LEVEL_M, "n": _frame_level_depth(numbers["hop"])}
+    depths = {FRAME_LEVEL_INPUT_LENGTH // FRAME_LEVEL_M**n: n for n in range(3, 10)}  # by the hop that makes 3^n frames
+    if numbers["hop"] not in depths:
+        known = "hops are 3, 9, 27, 81, 243, 729 and 2187"
+        raise ValueError(f"a hop of {numbers['hop']} does not divide 59 049 samples into 3^n frames; {known}")
+    return {**result, **front, "m": FRAME_LEVEL_M, "n": depths[numbers["hop"]]}
 
 
 def _grid_stride(m: int, n: int) -> int | None:
@@ -299,16 +302,6 @@ def _grid_stride(m: int, n: int) -> int | None:
         if m == grid_m and n in depths:
             return length // int(m**n)
     return None
-
-
-def _frame_level_depth(hop: int) -> int:
-    """The n for which 3^n frames of `hop` samples are the segment of the paper's comparison."""
-    for n in range(3, 10):
-        if FRAME_LEVEL_M**n * hop == FRAME_LEVEL_INPUT_LENGTH:
-            return n
-    raise ValueError(
-        f"a hop of {hop} does not divide 59 049 samples into 3^n frames; hops are 3, 9, 27, 81, 243, 729 and 2187"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,11 +72,9 @@ def worth_a_gpu(seconds: float | None) -> bool:
 
 
 def choose_device(name: str, *, seconds: float | None = None) -> str:
-    """The device for tagging, by its full name: ``cpu``, ``cuda:N`` or ``mps``.
+    """The device for tagging that `name` stands for, as ``cpu``, ``cuda:N`` or ``mps``; errors as of `select_device`.
 
-    `name` is ``auto`` or one of those, ``cuda`` alone too; a DeviceError where no such device is there or can be used.
-    torch is imported only where a GPU is asked for by name, or where `name` is ``auto``, a GPU is possible and
-    `seconds` of music (None: not known, perhaps many) are worth starting it.
+    torch is imported only for a GPU by name, or for ``auto`` where a GPU is possible and worth `seconds` of music.
     """
     if name == "cpu" or (name == "auto" and not (gpu_possible() and worth_a_gpu(seconds))):
         return "cpu"

@@ -25,13 +25,17 @@ class Convolution:
     """A convolution over time with the batch normalisation behind it."""
 
     name: str
-    norm: str  # what the batch normalisation is called
     n_in: int  # channels
     n_out: int
     kernel: int  # in frames; of the front end in samples
     stride: int
     pads: tuple[int, int]  # zeros before and after its input
     of_waveform: bool = False  # it convolves the samples, not another layer's frames
+
+    @property
+    def norm(self) -> str:
+        """What its batch normalisation is called."""
+        return self.name.replace("conv", "bn")
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def _front(config: ModelConfig) -> Block | Mel:
 
     def frames(name: str) -> Convolution:
         geometry = (config.first_filter, config.first_stride, config.front_pads)
-        return Convolution(name, _norm(name), 1, n_out, *geometry, of_waveform=True)
+        return Convolution(name, 1, n_out, *geometry, of_waveform=True)
 
     if config.block != "won-rese":
         return Plain(frames("front.conv"), 1, None)
@@ -159,13 +163,8 @@ def _block(name: str, n_in: int, n_out: int, m: int, config: ModelConfig) -> Blo
     )
 
 
-def _norm(convolution: str) -> str:
-    """What the batch normalisation behind a convolution is called."""
-    return convolution.replace("conv", "bn")
-
-
 def _same(name: str, n_in: int, n_out: int, kernel: int, config: ModelConfig) -> Convolution:
-    return Convolution(name, _norm(name), n_in, n_out, kernel, 1, config.same_pads(kernel))
+    return Convolution(name, n_in, n_out, kernel, 1, config.same_pads(kernel))
 
 
 def _excitation(name: str, channels: int, ratio: int) -> Excitation:

@@ -26,10 +26,7 @@ _WON_SEGMENTS = 16  # the default batch size of their eval.py
 
 
 def paper_counts(n_samples: ArrayLike, *, length: int, sample_rate: int) -> NDArray[np.int64]:
-    """How many segments of `length` samples, end to end from the first sample, the paper takes of clips, (clips,).
-
-    All that are whole; of clips of 29.05 to 31 s at 22 050 Hz ``640000 // length``; of a clip shorter than one, one.
-    """
+    """How many segments of `length` samples, end to end from the first sample, the paper takes of clips, (clips,)."""
     import numpy as np
 
     lengths = np.asarray(n_samples, dtype=np.int64)
@@ -43,11 +40,9 @@ def paper_counts(n_samples: ArrayLike, *, length: int, sample_rate: int) -> NDAr
 def segment_starts(
     n_samples: int, *, protocol: Literal["paper", "won"], length: int, sample_rate: int
 ) -> NDArray[np.int64]:
-    """The first samples of the segments that a published procedure scores of one clip.
+    """The first samples of the segments that a published procedure scores of one clip; a short clip is one, padded.
 
-    "paper" takes `paper_counts` segments end to end, and what follows them is not heard. "won" takes sixteen, evenly
-    spaced: segment i starts at ``i * ((n_samples - length) // 16)`` (get_tensor in the eval.py of Won 2020's code), so
-    the last sixteenth of the way is not heard either. A clip shorter than a segment is one segment, to be padded.
+    "paper" takes `paper_counts` segments end to end, "won" sixteen as get_tensor in the eval.py of Won 2020's code.
     """
     import numpy as np
 

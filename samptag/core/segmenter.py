@@ -9,14 +9,11 @@ Tail = Literal["overlap", "pad", "drop"]
 
 
 class Segmenter:
-    """Cuts one stream of samples into segments that start every `hop` samples, however the stream is chopped.
+    """Cuts one stream of samples into segments of `length` that start every `hop` samples, however it is chopped.
 
     A stream shorter than one segment, whatever `tail` is, comes back as one segment with zeros appended, and `padded`
-    says so; a stream without samples has no segments. `length` and `hop` are in samples, at least 1; a hop longer than
-    the segment leaves samples between segments unheard: a quick look at long files.
-
-    `tail` is what becomes of samples after the last whole segment: a further segment that ends at the last sample (it
-    overlaps its neighbour by more than the others do), a further segment filled up with zeros, or nothing.
+    says so. `tail` is what becomes of samples after the last whole segment: a further segment that ends at the last
+    sample, a further segment filled up with zeros, or nothing.
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:

@@ -5,14 +5,15 @@ by gradient ascent on the input, from noise, and that sound's spectrum is shown.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from samptag.core.config import ModelConfig
-from samptag.core.model import Model, PlainBlock, ResidualBlock, SampleCNN
+from samptag.core.model import Model, PlainBlock, SampleCNN
 
 # The paper's choice for its 3^9 network: about the length of a usual analysis frame.
 INPUT_SAMPLES = 729
@@ -57,13 +58,11 @@ def _heard_samples(config: ModelConfig, modules: int) -> int:
     return frames * config.first_stride
 
 
-def _loudest_inputs(layers: list[nn.Module], samples: int) -> NDArray[np.float32]:
+def _loudest_inputs(layers: list[Any], samples: int) -> NDArray[np.float32]:
     """For each filter of the last of `layers`, the sound that makes its output largest, shape (n_filters, samples)."""
     last = layers[-1]
     # Before the ReLU, so that a filter that the noise does not wake is still drawn to what would.
-    norm = last.bn if isinstance(last, PlainBlock) else last.bn2 if isinstance(last, ResidualBlock) else None
-    if not isinstance(norm, nn.BatchNorm2d):
-        raise TypeError(f"{type(last).__name__} has no filters that can be told apart")
+    norm = last.bn if isinstance(last, PlainBlock) else last.bn2
     outputs: list[Tensor] = []
     hook = norm.register_forward_hook(lambda module, arguments, output: outputs.append(output))
     generator = torch.Generator().manual_seed(0)

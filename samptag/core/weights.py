@@ -100,9 +100,8 @@ def load_model_file(path: Path) -> LoadedModel:
 def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
     """Write a model, or its tensors by name, and its card to one file, atomically, or raise an OutputError.
 
-    `dtype` is float32, or float16 for half the size. Only weights are stored in it: biases and the statistics of batch
-    normalisation, a hundredth of the file, stay float32, whose range they may need. A ValueError where the card is
-    another model's, or a weight is not finite (or not in `dtype`).
+    In `dtype`, float32 or float16, are only weights: biases and the statistics of batch normalisation, a hundredth of
+    the file, may need float32's range. A ValueError where the card is another model's, or a weight is not finite in it.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float16):

@@ -73,7 +73,7 @@ class Filters:
             weight, bias = folded(weight, bias, *norm, epsilon=epsilon)
         weight = weight.reshape(*weight.shape[:2], -1)
         self.n_out, self.n_in, self.kernel = weight.shape
-        self._taps: NDArray[np.float64] | None = np.ascontiguousarray(weight.transpose(2, 1, 0))
+        self._taps: NDArray[np.float64] = np.ascontiguousarray(weight.transpose(2, 1, 0))
         self.bias: Floats = bias.astype(np.float32)
         if isinstance(layer, layout.Convolution) and layer.of_waveform:
             self.weight = np.concatenate([self._take().reshape(-1, self.n_out), bias[None]]).astype(np.float32)
@@ -92,9 +92,8 @@ class Filters:
 
     def _take(self) -> NDArray[np.float64]:
         """The taps in float64, which are then forgotten."""
-        taps, self._taps = self._taps, None
-        if taps is None:
-            raise RuntimeError("a layer is computed by Winograd's products or by its own, not by both")
+        taps = self._taps
+        del self._taps
         return taps
 
 
@@ -219,8 +218,7 @@ def framing(config: ModelConfig, *, pads: tuple[int, int]) -> tuple[Floats, Fram
     """Where to put a segment's samples, (input_length,); the front end's frames of them; and the step between the two.
 
     A frame is a row of first_filter + 1 numbers, to convolve with a kernel of 1: the last one, a one, multiplies the
-    bias. Rows of zeros stand where the next layer's 'same' convolution needs its zeros: without the one they stay zero
-    through the front end.
+    bias. Without it the rows for the zeros of the next layer's 'same' convolution stay zero through the front end.
     """
     left, right = config.front_pads
     waveform = np.zeros(left + config.input_length + right, np.float32)

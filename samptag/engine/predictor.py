@@ -41,17 +41,12 @@ def default_threads() -> int:
 
 
 class Predictor:
-    """A network ready to score segments on one device.
+    """A copy of a network, ready to score segments on one device.
 
-    On the CPU every thread computes segments of its own in NumPy (see `samptag.engine.cpu`), without torch. Elsewhere,
-    and for networks that have no NumPy form, the torch module runs on batches, on CUDA in half precision. The plain
-    module's scores are reproduced within 1e-5 in float32 and 1e-3 in half precision. Later changes to `model` do not
-    reach the predictor.
-
-    `device` is one that `samptag.core.device.choose_device` names; `threads` compute on the CPU, None takes
-    `default_threads`; `batch_size` is that of one pass of the torch module, None takes what suits the device;
-    `expected_segments` are to come, where that is known: many are worth compiling for after the first call.
-    The attribute `batch_size` is the number of segments per call that keeps the device busy; more is fine too.
+    On the CPU `threads` (None: `default_threads`) each compute segments of their own in NumPy. Elsewhere, and for
+    networks that have no NumPy form, the torch module runs on batches of `batch_size` (None: what suits the device), on
+    CUDA in half precision. The plain module's scores are reproduced within 1e-5 in float32 and 1e-3 in half precision.
+    Many `expected_segments` are worth compiling for. The attribute `batch_size` is how many keep the device busy.
     """
 
     def __init__(
@@ -88,8 +83,7 @@ class Predictor:
     def __call__(self, segments: Floats) -> tuple[Floats, Floats]:
         """Scores in [0, 1], (k, n_tags), and embeddings, (k, embedding_size), both float32, of segments.
 
-        Those are (k, input_length) float32 samples in [-1, 1], k from 0 upwards; others are a ValueError. A device out
-        of memory is a MemoryError.
+        Those are (k, input_length) float32; others are a ValueError. A device out of memory is a MemoryError.
         """
         if segments.ndim != 2 or segments.shape[1] != self._config.input_length or segments.dtype != np.float32:
             raise ValueError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samptag.core.layout import layers, layout
-from samptag.core.model import Convolution, Model, SampleCNN, build_model
+from samptag.core.model import Model, SampleCNN, build_model
 from samptag.engine.cpu import folded
 
 # Segments in one pass. On the CPU one is best, because its activations stay in the cache (Conv2d of height one,
@@ -35,11 +35,9 @@ class TorchModel:
     """A copy of the module with its batch normalisations folded in, ready to score batches on one device.
 
     In half precision a segment that is too loud for it, or whose embedding overflows, is computed again in float32, so
-    that every device has a score wherever the CPU has one. A device out of memory is a MemoryError.
-
-    `batch_size` is that of one pass; None for what suits the device. `dtype` is the precision; None for float16 on CUDA
-    (its 11 significant bits keep scores within 1e-3 of float32, bfloat16's 8 do not) and float32 elsewhere (on the CPU
-    bfloat16 measured slower even with AVX-512, and MPS gains little).
+    that every device has a score wherever the CPU has one. `dtype` None is float16 on CUDA (its 11 significant bits
+    keep scores within 1e-3 of float32, bfloat16's 8 do not) and float32 elsewhere (on the CPU bfloat16 measured slower
+    even with AVX-512, and MPS gains little).
     """
 
     def __init__(
@@ -136,10 +134,8 @@ class _Buffer:
         self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
 
-def folded_filters(layer: Convolution | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weights, (out, ...), and bias, (out,), of one layer that does what both do in evaluation mode; float32."""
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("batch normalisation without running statistics cannot be folded")
+def folded_filters(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Weights, (out, ...), and bias, (out,), of one layer that does what `layer` and its batch `norm` do; float32."""
     parts = (layer.weight, layer.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
     weight, bias = folded(*(part.double() for part in parts), epsilon=norm.eps)
     return weight.float().detach(), bias.float().detach()
@@ -154,8 +150,8 @@ def fold(model: Model) -> Model:
     for each in layers(layout(plain.config)) if isinstance(plain, SampleCNN) else ():
         if each.norm is not None:
             layer: Any = plain.get_submodule(each.name)
-            norm: Any = plain.get_submodule(each.norm)
-            layer.weight, layer.bias = map(nn.Parameter, folded_filters(layer, norm))
+            folded_layer = folded_filters(layer, plain.get_submodule(each.norm))
+            layer.weight, layer.bias = map(nn.Parameter, folded_layer)
             block, _, name = each.norm.rpartition(".")
             setattr(plain.get_submodule(block), name, nn.Identity())
     return plain.eval().requires_grad_(False)

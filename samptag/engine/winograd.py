@@ -29,8 +29,10 @@ logger = logging.getLogger("samptag")
 
 Floats = NDArray[np.float32]
 
-_FINITE_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
-POINTS = len(_FINITE_POINTS) + 1
+_ROWS = [[90, 0, 0], [-20, -20, -20], [-20, 20, -20], [1, 2, 4], [1, -2, 4], [64, 32, 16], [64, -32, 16], [0, 0, 90]]
+TAP_MIXTURES = np.array(_ROWS) / 90
+"""What takes three taps to their polynomial's values at the 8 points, (8, 3), scaled as the frames' mixtures need."""
+POINTS = len(TAP_MIXTURES)
 # numba and the kernels take 0.4 to 0.6 s of one core from the cache and 1.3 s the first time; they save half of 35 ms
 # that a segment takes, two threads at work. A job that has come this far has about as much left to save.
 AFTER_SEGMENTS = 96
@@ -178,16 +180,3 @@ def _ours_alone(folder: Path) -> bool:
     except OSError:
         return False
     return os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
-
-
-def _tap_mixtures() -> NDArray[np.float64]:
-    rows = []
-    for point in _FINITE_POINTS:
-        scale = np.prod([point - other for other in _FINITE_POINTS if other != point])
-        rows.append([1 / scale, point / scale, point**2 / scale])
-    rows[0] = [1.0, 0.0, 0.0]  # the frames' mixture at 0 has the other sign, too
-    return np.array([*rows, [0.0, 0.0, 1.0]])
-
-
-TAP_MIXTURES = _tap_mixtures()
-"""What takes three taps to their polynomial's values at the 8 points, (8, 3), scaled as the frames' mixtures need."""

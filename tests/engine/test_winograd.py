@@ -23,7 +23,7 @@ from samptag.engine.cpu import (
 )
 
 SHAPES = [(27, 128, 128), (81, 256, 512), (243, 128, 256), (4 * MAX_TILES + 5, 128, 128), (300, 256, 256)]
-LAYER = Convolution("conv", "bn", 0, 0, 3, 1, (1, 1))
+LAYER = Convolution("conv", 0, 0, 3, 1, (1, 1))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_both_ways_give_the_pooled_convolution(rows: int, n_in: int, n_out: int,
 def test_it_is_taken_where_it_fits():
     assert winograd_suits(LAYER, np.empty((81, 128)))
     assert not winograd_suits(LAYER, np.empty((27, 128)))
-    assert not winograd_suits(Convolution("conv", "bn", 0, 0, 2, 1, (0, 1)), np.empty((512, 128)))
+    assert not winograd_suits(Convolution("conv", 0, 0, 2, 1, (0, 1)), np.empty((512, 128)))
 
 
 def test_compiled_passes_give_the_same_digits(tmp_path):
