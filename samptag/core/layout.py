@@ -48,12 +48,8 @@ class Dense:
     n_out: int
 
 
-@dataclass(frozen=True)
-class Excitation:
-    """Squeeze and excitation: two linear layers from the channels' means to their weights."""
-
-    squeeze: Dense
-    excite: Dense
+Excitation: TypeAlias = tuple[Dense, Dense]
+"""Squeeze and excitation: two linear layers from the channels' means to their weights."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +73,6 @@ class Residual:
     dropout: float  # share dropped between the convolutions in training
 
 
-@dataclass(frozen=True)
-class Mel:
-    """The log-mel front end, which has no weights."""
-
-
 Block: TypeAlias = Plain | Residual
 
 
@@ -89,7 +80,7 @@ Block: TypeAlias = Plain | Residual
 class Layout:
     """A whole network: the front end, n body modules, the layers over what they leave, and the classifier."""
 
-    front: Block | Mel
+    front: Block | None  # None: log-mel bands, which have no weights
     body: tuple[Block, ...]
     top: Block | None  # of kernel 1; None with multi-level features
     hidden: Dense | None
@@ -122,9 +113,9 @@ def layout(config: ModelConfig) -> Layout:
     )
 
 
-def _front(config: ModelConfig) -> Block | Mel:
+def _front(config: ModelConfig) -> Block | None:
     if config.front_end == "mel":
-        return Mel()
+        return None
     n_out = config.front_channels
 
     def frames(name: str) -> Convolution:
@@ -169,7 +160,7 @@ def _same(name: str, n_in: int, n_out: int, kernel: int, config: ModelConfig) ->
 
 def _excitation(name: str, channels: int, ratio: int) -> Excitation:
     wide = channels * ratio
-    return Excitation(Dense(f"{name}.dense1", None, channels, wide), Dense(f"{name}.dense2", None, wide, channels))
+    return Dense(f"{name}.dense1", None, channels, wide), Dense(f"{name}.dense2", None, wide, channels)
 
 
 def layers(part: object) -> Iterator[Convolution | Dense]:

@@ -47,7 +47,7 @@ class SampleCNN(nn.Module):
         super().__init__()
         self.config = config
         layers = layout.layout(config)
-        self.front = _module(layers.front, config)
+        self.front = MelFrontEnd(config) if layers.front is None else _module(layers.front, config)
         self.body = nn.ModuleList(_module(block, config) for block in layers.body)
         self.top = None if layers.top is None else _module(layers.top, config)
         self.hidden, size = None, config.embedding_size
@@ -99,9 +99,7 @@ def _linear(n_in: int, n_out: int) -> nn.Linear:
     return layer
 
 
-def _module(block: layout.Block | layout.Mel, config: ModelConfig) -> nn.Module:
-    if isinstance(block, layout.Mel):
-        return MelFrontEnd(config)
+def _module(block: layout.Block, config: ModelConfig) -> nn.Module:
     return PlainBlock(block, config=config) if isinstance(block, layout.Plain) else ResidualBlock(block, config=config)
 
 
@@ -188,8 +186,7 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, layers: layout.Excitation) -> None:
         super().__init__()
-        self.dense1 = nn.Linear(layers.squeeze.n_in, layers.squeeze.n_out)
-        self.dense2 = nn.Linear(layers.excite.n_in, layers.excite.n_out)
+        self.dense1, self.dense2 = (nn.Linear(each.n_in, each.n_out) for each in layers)
         for dense in (self.dense1, self.dense2):
             nn.init.xavier_uniform_(dense.weight)  # glorot_uniform in the authors' code
             nn.init.zeros_(dense.bias)

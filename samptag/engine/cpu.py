@@ -312,13 +312,13 @@ class CpuModel:
             step()
         return self._embedding
 
-    def _add_beginning(self, front: layout.Block | layout.Mel, first: layout.Block, target: Floats) -> None:
+    def _add_beginning(self, front: layout.Block | None, first: layout.Block, target: Floats) -> None:
         """The front end and the first module."""
         if isinstance(front, layout.Plain) and isinstance(first, layout.Plain):
             self._add_chunks(front, first, target)
             return
         spectrum = Frames(self._config.frames, self._config.front_channels, pads=_pads_into(first))
-        if isinstance(front, layout.Mel):
+        if front is None:
             self._segment, step = mel(self._config, spectrum.inside)
             self._steps.append(step)
         else:
@@ -385,8 +385,8 @@ class CpuModel:
     def _add_excitation(self, excitation: layout.Excitation | None, target: Floats) -> None:
         if excitation is not None:
             mean = np.full((1, len(target)), 1 / len(target), np.float32)
-            layers = (self._filters(layer) for layer in (excitation.squeeze, excitation.excite))
-            self._steps.append(partial(_excite, target, mean, *((layer.weight, layer.bias) for layer in layers)))
+            layers = ((filters.weight, filters.bias) for filters in map(self._filters, excitation))
+            self._steps.append(partial(_excite, target, mean, *layers))
 
     def _add_end(self, layers: layout.Layout, outputs: list[Frames]) -> None:
         """From the modules' outputs to the embedding."""

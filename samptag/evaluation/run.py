@@ -256,7 +256,7 @@ def _published_segments(
         for block in blocks:
             spool.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
         for start in segment_starts(spool.tell() // size, protocol=protocol, length=length, sample_rate=sample_rate):
-            spool.seek(int(start) * size)
+            spool.seek(start * size)
             yield np.frombuffer(spool.read(length * size), dtype=np.float32)
 
 

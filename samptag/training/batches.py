@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +19,7 @@ from torch import Tensor
 from samptag.audio.decode import SCALE
 from samptag.core.config import ModelConfig
 from samptag.core.model import SampleCNN
-from samptag.core.protocols import paper_counts
+from samptag.core.protocols import paper_count
 from samptag.data.cache import AudioCache, build_cache
 from samptag.data.dataset import Dataset
 from samptag.engine.predictor import Predictor
@@ -62,7 +63,8 @@ def consecutive_segments(
     cache: AudioCache, clips: Places, *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
     """The segments of `clips`, places in the cache, end to end; of each clip at most `per_clip`, evenly spaced."""
-    counts = paper_counts(cache.lengths[clips], length=model.input_length, sample_rate=model.sample_rate)
+    count = partial(paper_count, length=model.input_length, sample_rate=model.sample_rate)
+    counts = np.array([count(n_samples) for n_samples in cache.lengths[clips].tolist()], dtype=np.int64)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
     rows, place = np.repeat(np.arange(len(clips)), kept), _numbered(kept)
     numbers = place if per_clip is None else (place * counts[rows]) // kept[rows]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from samptag.core.model import ModelConfig, config_from_name
-from samptag.core.protocols import paper_counts
+from samptag.core.protocols import paper_count
 from samptag.data.cache import AudioCache
 from samptag.data.dataset import Dataset
 from samptag.training.batches import (
@@ -29,7 +29,8 @@ CPU = torch.device("cpu")
 
 
 def counts(name: str, *lengths: int, sample_rate: int = 22_050) -> list[int]:
-    return paper_counts(lengths, length=config_from_name(name).input_length, sample_rate=sample_rate).tolist()
+    length = config_from_name(name).input_length
+    return [paper_count(each, length=length, sample_rate=sample_rate) for each in lengths]
 
 
 def test_clips_of_29_seconds_are_counted_as_in_the_paper():
