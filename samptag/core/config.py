@@ -256,12 +256,8 @@ _NAME_HELP = "names look like samplecnn-3-9, samplecnn-2-13-4, samplecnn-3-9-res
 def config_from_name(name: str, **overrides: Any) -> ModelConfig:
     """The config a model name stands for, with other fields as they are given; a UsageError where that is no network.
 
-    - ``samplecnn-M-N``: filters of M samples, N modules, and the first filter of the paper's grid (where the grid has
-      two, the one of the shorter segment); ``samplecnn-M-N-F``: a first filter (and stride) of F samples;
-    - ``frame-raw-W-H``, ``frame-mel-W-H``: window W and hop H on 59 049 samples with m = 3, as in the paper's
-      comparison of three systems; ``frame-raw-M-N-W-H``, ``frame-mel-M-N-W-H``: with any body;
-    - then, where wanted, ``-se``, ``-res``, ``-rese`` or ``-won-rese`` for the block, ``-multi`` for multi-level
-      features, ``-padP`` for P zeros on each side of the waveform, ``-oddfront`` for an `odd_zero` in front.
+    Beyond the names of docs/training.md, ``frame-raw-M-N-W-H`` and ``frame-mel-M-N-W-H`` have any body, ``-padP`` has
+    P zeros on each side of the waveform, ``-oddfront`` for an `odd_zero` in front.
     """
     match = _NAME.fullmatch(name)
     if match is None:

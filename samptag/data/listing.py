@@ -47,8 +47,7 @@ def read_table(
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The header of a CSV or TSV file, and its rows with their line numbers, each as long as the header.
 
-    A DatasetError, with `empty` as advice, where the file has no header; or where that lacks a column in `needed`, or
-    has one twice.
+    A DatasetError where there is no header (`empty` is advice), or it lacks a column in `needed`, or has one twice.
     """
     rows = read_rows(path, delimiter=delimiter)
     first = next(rows, None)

@@ -232,9 +232,8 @@ def mel(config: ModelConfig, target: Floats) -> tuple[Floats, Step]:
     """Where to put a segment's samples, (input_length,), and the mel front end from there to `target`, (frames, bands).
 
     The Fourier transform of p * q samples is two matrix products (Cooley and Tukey 1965): over every q-th sample, and,
-    with the factors that turn each of these sums, over the q places they start at. Both are real: sine and cosine stand
-    one below the other. Half of the sums are the conjugates of the others and left out. With 729 = 27 * 27 samples the
-    whole step takes 0.7 of the time that it takes with NumPy's transform.
+    with the factors that turn each of these sums, over the q places they start at. Half of the sums are the conjugates
+    of the others and left out. With 729 = 27 * 27 samples the step takes 0.7 of the time of NumPy's transform.
     """
     left, right = config.front_pads
     hop, length = config.first_stride, config.first_filter

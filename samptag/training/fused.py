@@ -418,12 +418,7 @@ def training_forward(
 
 
 def _multiplies_bfloat16() -> bool:
-    """Whether this processor has Intel's AMX.
-
-    There a step of 3^9 is 2.1 times as fast as in float32, and 2.8 times with the lowest modules frozen. Gradients
-    differ from float32's as much as those of PyTorch's autocast do; with the four lowest modules frozen, scores of
-    real music move by 0.0003 on average, 0.003 at most.
-    """
+    """Whether this processor has Intel's AMX; docs/training.md says what that gains."""
     supported: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return supported()
 

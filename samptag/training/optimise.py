@@ -145,9 +145,8 @@ class _Schedule:
 class StagedSchedule(_Schedule):
     """The paper's schedule: a falling list of learning rates, each kept until the validation loss stops falling.
 
-    Each stage is a fit of its own, as in the authors' script: its best loss, patience and iteration counter start
-    afresh. `patience` is as Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and
-    the one after them ends the stage.
+    `patience` is as Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and the one
+    after them ends the stage.
     """
 
     stage: int = 0

@@ -1,8 +1,7 @@
 """The Million Song Dataset with Last.FM tags: the published 2017 split's pickles and the tree of 7digital clips.
 
 A pickle is a program. Strangers' pickles may call nothing here but the few constructors below, each of which only makes
-data: containers, strings, numbers and numpy arrays come out, and nothing runs. numpy's own constructors are not among
-them: their `__setstate__` believes whatever a pickle says about a dtype's fields and flags.
+data. numpy's own are not among them: their `__setstate__` believes what a pickle says of a dtype's fields and flags.
 """
 
 import io
@@ -177,11 +176,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """The lists, dicts, strings, numbers and arrays in a pickle of any protocol, Python 2's included.
-
-    Python 2's byte strings come back as text, one character a byte (latin-1). A pickle that names anything else than
-    plain data is refused, and nothing of it is run.
-    """
+    """The lists, dicts, strings, numbers and arrays in a pickle; Python 2's byte strings as latin-1 text."""
     with os_errors_as(DatasetError, f"{path}: cannot be read"):
         data = path.read_bytes()
     try:
