@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +20,11 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
     ``waveforms`` (batch, input_length) float32, mono samples in [-1, 1] at the card's sample rate, give ``scores``
     (batch, n_tags), in [0, 1], and ``embedding`` (batch, embedding_size). The metadata hold ``tags`` (a JSON array, in
     the order of the scores), ``sample_rate`` (Hz), ``input_length`` (samples), ``licence``, and the whole ``card`` (a
-    JSON object). A song's score is the mean over its segments.
-
-    Examples
-    --------
-    >>> with open("model.onnx", "wb") as out:
-    ...     write_onnx(out, samptag.load_model())
+    JSON object).
     """
     card = loaded.card
     with _quiet_exporter():
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             _ScoresAndEmbedding(loaded.model).eval(),
             # Two, because an exporter takes a batch of one for a constant.
             (torch.zeros(2, card.config.input_length),),
@@ -39,8 +34,6 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
             dynamo=True,
             verbose=False,
         )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
     model = program.model_proto
     facts = {
         "tags": json.dumps(card.tags, ensure_ascii=False),

@@ -210,27 +210,20 @@ def embedded_source(
     return lambda segments: torch.from_numpy(heard(segments)).to(device)
 
 
-class Prefetcher:
-    """Batches loaded ahead by a thread, `AHEAD` of them; `waited_seconds` is how long the caller waited."""
-
-    def __init__(self, load: Load, batches: Sequence[Segments]) -> None:
-        self._load, self._batches = load, batches
-        self.waited_seconds = 0.0
-
-    def __iter__(self) -> Iterator[tuple[Segments, Tensor]]:
-        """Every batch with its waveforms, in order; the thread ends when the iteration does, in whatever way."""
-        thread = ThreadPoolExecutor(1, "samptag-batches")
-        try:
-            loading = deque(thread.submit(self._load, batch) for batch in self._batches[:AHEAD])
-            for batch, later in zip_longest(self._batches, self._batches[AHEAD:]):
-                started = time.perf_counter()
-                waveforms = loading.popleft().result()
-                self.waited_seconds += time.perf_counter() - started
-                if later is not None:
-                    loading.append(thread.submit(self._load, later))
-                yield batch, waveforms
-        finally:
-            thread.shutdown(cancel_futures=True)
+def prefetched(load: Load, batches: Sequence[Segments]) -> Iterator[tuple[Segments, Tensor, float]]:
+    """Every batch with its waveforms, loaded ahead by a thread, and the seconds that were waited for all so far."""
+    thread, waited = ThreadPoolExecutor(1, "samptag-batches"), 0.0
+    try:
+        loading = deque(thread.submit(load, batch) for batch in batches[:AHEAD])
+        for batch, later in zip_longest(batches, batches[AHEAD:]):
+            started = time.perf_counter()
+            waveforms = loading.popleft().result()
+            waited += time.perf_counter() - started
+            if later is not None:
+                loading.append(thread.submit(load, later))
+            yield batch, waveforms, waited
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -22,7 +22,7 @@ from samptag.errors import DeviceError, SamptagError
 from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training import checkpoints, optimise
 from samptag.training.augment import augment
-from samptag.training.batches import Load, Prefetcher, Segments, Splits, batch_bounds
+from samptag.training.batches import Load, Segments, Splits, batch_bounds, prefetched
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import FusedForward, Workers, training_forward
@@ -274,16 +274,16 @@ class Trainer:
         bounds = [] if self._over() else self._bounds(len(segments))[p.step :]
         each = self.config.recipe.segments_per_example
         shares = [self.processes.rows(*bound) for bound in bounds]
-        loader = Prefetcher(self.load, [segments.take(slice(s.start * each, s.stop * each)) for s in shares])
+        batches = [segments.take(slice(s.start * each, s.stop * each)) for s in shares]
         started = reported = time.monotonic()
         done = 0
         self.stepper.prepare()
         with self.stepper.threads():
-            for (batch, waveforms), (first, last) in zip(loader, bounds, strict=True):
+            for (batch, waveforms, waited), (first, last) in zip(prefetched(self.load, batches), bounds, strict=True):
                 self._step(batch, waveforms, last - first)
                 done += (last - first) * each
                 now = time.monotonic()
-                self._pace.measure(done, waited=loader.waited_seconds, seconds=now - started)
+                self._pace.measure(done, waited=waited, seconds=now - started)
                 if now - reported > REPORT_SECONDS or p.step == self.steps_per_epoch:
                     reported = now
                     self._report()

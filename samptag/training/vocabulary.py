@@ -1,16 +1,7 @@
 """Which words a student learns, and what its teachers' tags say about each of them.
 
-A vocabulary file is a CSV table, one row a word::
-
-    word,category,sources
-    rock,genre,mtat50:rock; msd50:rock; jamendo50:genre---rock
-    female vocals,voice,mtat50:female; mtat50:woman; msd50:female vocalists
-    happy,mood,msd50:happy
-
-A source is ``TEACHER:tag``. TEACHER is a teacher's name, or what the names of several end in: ``mtat50`` stands for
-``musicnn-mtat50`` and ``vgg-mtat50``, whose scores are averaged. Tags of one TEACHER are synonyms: the word holds where
-any of them does. Several TEACHERs are opinions: the word's logit is the mean of theirs. Columns of other names are for
-people.
+docs/training.md has the file. A source is ``TEACHER:tag``; tags of one TEACHER are synonyms: the word holds where any
+of them does. Several TEACHERs are opinions: the word's logit is the mean of theirs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -90,15 +81,7 @@ class Vocabulary:
     def merger(self, tags: Mapping[str, Sequence[str]]) -> Merger:
         """How these teachers' scores become those of the words; `tags`: a teacher's name -> those of its scores.
 
-        A DatasetError where a source names a teacher that is not there, or a tag that it does not have, or a teacher is
-        no word's source.
-
-        Examples
-        --------
-        >>> word = TaughtWord(word="jazz", sources={"msd50": ("jazz",), "jamendo50": ("genre---jazz",)})
-        >>> merge = Vocabulary(words=(word,)).merger({"a-msd50": ["jazz"], "b-jamendo50": ["genre---jazz"]})
-        >>> merge({"a-msd50": np.array([[0.5]]), "b-jamendo50": np.array([[0.9]])}).round(3)  # logits 0 and log 9
-        array([[0.75]], dtype=float32)
+        A DatasetError where a source names a teacher or a tag that there is not, or a teacher is no word's source.
         """
         columns = [(teacher, tag) for teacher, known in tags.items() for tag in known]
         averages: list[_Matrix] = []
@@ -134,10 +117,7 @@ class Vocabulary:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary in a CSV file; see the module for what its columns hold.
-
-    A DatasetError, which names the line, where a column is missing, or a row is not a word with sources.
-    """
+    """The vocabulary in a CSV file; a DatasetError where a column is missing, or a row is not a word with sources."""
     needed = ("word", "category", "sources")
     header, rows = read_table(path, delimiter=",", needed=needed, empty=f"the first row should be {','.join(needed)}")
     words = tuple(_parse(path, line, dict(zip(header, map(str.strip, fields), strict=True))) for line, fields in rows)
@@ -154,12 +134,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 def side_by_side(tags: Mapping[str, Sequence[str]]) -> Vocabulary:
     """Every tag of every teacher as a word, in the order in which they first appear.
 
-    Teachers that have the very same tags are averaged, and a tag that several lists share is one word.
-
-    Examples
-    --------
-    >>> side_by_side({"a": ["rock", "pop"], "b": ["pop", "rock"], "c": ["jazz", "rock"]}).words[0].sources
-    {'a+b': ('rock',), 'c': ('rock',)}
+    Teachers that have the very same tags are averaged ("a+b"), and a tag that several lists share is one word.
     """
     lists: dict[frozenset[str], list[str]] = {}
     for name, known in tags.items():

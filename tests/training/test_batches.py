@@ -15,12 +15,12 @@ from samptag.data.cache import AudioCache
 from samptag.data.dataset import Dataset
 from samptag.training.batches import (
     LEAST_BATCHES_OF_A_SUBSET,
-    Prefetcher,
     Segments,
     batch_bounds,
     consecutive_segments,
     epoch_segments,
     mapped_source,
+    prefetched,
     resident_source,
 )
 from samptag.training.recipe import MODERN, PAPER, Augmentation
@@ -225,12 +225,14 @@ def test_prefetched_batches_keep_their_order_and_end_with_their_thread(
     segments = epoch(audio, train_clips, small_config, seed=0, epoch=0)
     batches = [segments.take(slice(first, last)) for first, last in batch_bounds(len(segments), batch_size=100)]
     source = mapped_source(audio, device=CPU)
-    loader = Prefetcher(source, batches)
-    for wanted, (batch, waveforms) in zip(batches, loader, strict=True):
+    waits = [0.0]
+    for wanted, (batch, waveforms, waited) in zip(batches, prefetched(source, batches), strict=True):
         assert batch is wanted
         assert torch.equal(waveforms, source(wanted))
-    assert loader.waited_seconds > 0
-    for _ in Prefetcher(source, batches):
+        waits.append(waited)
+    assert waits == sorted(waits)
+    assert waits[-1] > 0
+    for _ in prefetched(source, batches):
         break
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("samptag-batches")]
 
@@ -243,4 +245,4 @@ def test_an_error_while_loading_reaches_the_training(
 
     batches = [epoch(audio, train_clips, small_config, seed=0, epoch=0)]
     with pytest.raises(OSError, match="Input/output"):
-        list(Prefetcher(fail, batches))
+        list(prefetched(fail, batches))
