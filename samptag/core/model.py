@@ -165,11 +165,8 @@ class MelFrontEnd(nn.Module):
         return bands.transpose(1, 2).unsqueeze(2)
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation with the config's momentum and epsilon."""
-
-    def __init__(self, channels: int, config: ModelConfig) -> None:
-        super().__init__(channels, eps=config.bn_epsilon, momentum=config.bn_momentum)
+def _norm(channels: int, config: ModelConfig) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=config.bn_epsilon, momentum=config.bn_momentum)
 
 
 def pool(x: Tensor, length: int) -> Tensor:
@@ -203,7 +200,7 @@ class PlainBlock(nn.Module):
     def __init__(self, block: layout.Plain, *, config: ModelConfig) -> None:
         super().__init__()
         self.conv = _convolution(block.convolution)
-        self.bn = BatchNorm(block.convolution.n_out, config)
+        self.bn = _norm(block.convolution.n_out, config)
         self.se = None if block.excitation is None else SqueezeExcitation(block.excitation)
         self.pool_length = block.pool
 
@@ -222,14 +219,14 @@ class ResidualBlock(nn.Module):
         super().__init__()
         n_out = block.first.n_out
         self.conv1 = _convolution(block.first)
-        self.bn1 = BatchNorm(n_out, config)
+        self.bn1 = _norm(n_out, config)
         self.dropout = nn.Dropout(block.dropout)
         self.conv2 = _convolution(block.second)
-        self.bn2 = BatchNorm(n_out, config)
+        self.bn2 = _norm(n_out, config)
         self.se = None if block.excitation is None else SqueezeExcitation(block.excitation)
         self.shortcut = None
         if block.shortcut is not None:
-            self.shortcut = nn.Sequential(OrderedDict(conv=_convolution(block.shortcut), bn=BatchNorm(n_out, config)))
+            self.shortcut = nn.Sequential(OrderedDict(conv=_convolution(block.shortcut), bn=_norm(n_out, config)))
         self.pool_length = block.pool
 
     def forward(self, x: Tensor) -> Tensor:

@@ -89,10 +89,9 @@ class MovingAverage:
 
 
 class NormWarmUp:
-    """Lets the running statistics of batch normalisation follow fast at first, as `Recipe.norm_warmup_steps` says.
+    """Lets the running statistics of batch normalisation follow fast at first: in step t, by ``s / (s + t - 1)``.
 
-    At step t, from 1, a batch weighs ``steps / (steps + t - 1)`` in them. The norms keep their momentum, which
-    torch.compile takes for a constant.
+    That is until it has come down to the model's momentum, which the norms keep: torch.compile takes it for a constant.
     """
 
     def __init__(self, model: SampleCNN, *, steps: int) -> None:

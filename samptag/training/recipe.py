@@ -69,23 +69,18 @@ class Recipe:
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rates: tuple[float, ...] = (0.01,)  # one a stage with "stages"; the peak alone with "cosine"
     encoder_rate: float = 1.0  # learning rate of everything below the classifier, as a share of the classifier's
-    # "stages": each learning rate until the validation loss has not fallen for more than `patience` epochs, then the
-    # best weights are loaded again and the next rate starts with a fresh optimiser. "cosine": linear warm-up over
-    # `warmup_fraction`, in [0, 1), of the budget, then half a cosine down to zero at its end.
-    schedule: Literal["stages", "cosine"] = "stages"
+    schedule: Literal["stages", "cosine"] = "stages"  # those of `samptag.training.optimise`
     momentum: float = 0.9  # Nesterov's, of SGD
-    # The rate is divided by (1 + iteration_decay * iterations of the stage), Keras 1's ``decay``.
-    iteration_decay: float = 0.0
+    iteration_decay: float = 0.0  # of the rate inside a stage: Keras 1's ``decay``
     patience: int = 3
-    warmup_fraction: float = 0.0
+    warmup_fraction: float = 0.0  # of the budget, in [0, 1)
     weight_decay: float = 0.0  # decoupled decay of AdamW, on convolution and matrix weights only
     clip_gradient_norm: float | None = None  # gradients are scaled down to this global norm
     # Decay a step of the exponential moving average of weights and batch-norm statistics that is validated and
     # exported; None: the weights themselves are.
     ema_decay: float | None = None
-    # The momentum of the batch norms' running statistics is s / (s + t) at step t until it has come down to the
-    # model's; 0: it is the model's from the start. At 0.01 the first hundreds of steps would validate on statistics
-    # that still are half the random start's.
+    # How long the batch norms' running statistics follow faster than by the model's momentum: at 0.01 the first
+    # hundreds of steps would validate on statistics that still are half the random start's. 0: never.
     norm_warmup_steps: int = 0
     # What the best epoch is chosen by: lowest segment validation loss, highest macro ROC-AUC of validation clips, or
     # highest agreement with the teachers (of equal ones the lower loss).
@@ -194,9 +189,8 @@ TUNE = replace(
     MODERN, name="tune", learning_rates=(1e-3,), encoder_rate=0.1, warmup_fraction=0.1, norm_warmup_steps=0, epochs=10
 )
 
-# A teacher's scores are softer than labels, and there are many of them: less dropout, less decay. All of the music is
-# heard, close to what the teachers heard: musicnn's 3 s hold a segment of 3^9 that is moved by a sixteenth. Noise and
-# band limits stay rare, because teachers that hear the music once have not heard them.
+# A teacher's scores are softer than labels, and there are many of them: less dropout, less decay. Noise and band limits
+# stay rare, because teachers that hear the music once have not heard them.
 DISTIL = replace(
     MODERN,
     name="distil",

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samptag.core.model import BatchNorm, Convolution, FrameConvolution, SampleCNN, config_from_name
+from samptag.core.model import Convolution, FrameConvolution, SampleCNN, config_from_name
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import Workers, training_forward
@@ -118,7 +118,7 @@ def test_loss_gradients_and_statistics_are_those_of_the_other_layout(name: str):
         return (arguments[0].contiguous(),)
 
     for module in twin.modules():
-        if isinstance(module, Convolution | BatchNorm) and not isinstance(module, FrameConvolution):
+        if isinstance(module, Convolution | nn.BatchNorm2d) and not isinstance(module, FrameConvolution):
             module.register_forward_pre_hook(scatter)
     with LayoutWatch() as watch:
         loss = step(twin, x)
