@@ -119,7 +119,6 @@ class Evidence(Record):
     published: str | None = None  # how well they themselves know the word, by their authors' figures; may be missing
 
     def __post_init__(self) -> None:
-        """Refuse what is no evidence of its kind."""
         if self.kind not in _EVIDENCE:
             raise ValueError(f"evidence is of the kind {', '.join(map(repr, _EVIDENCE))}, not {self.kind!r}")
         given, (needed, possible) = self.to_dict(), _EVIDENCE[self.kind]
@@ -170,7 +169,6 @@ class Concept(Record):
     evidence: Evidence
 
     def __post_init__(self) -> None:
-        """Refuse a concept without words."""
         if not self.tags:
             raise ValueError("it has no words")
 
@@ -185,7 +183,6 @@ class CutoffEvidence(Record):
     on: str  # who says so: "human" or "teachers"
 
     def __post_init__(self) -> None:
-        """Refuse a precision that is none."""
         _check_share("precision", self.precision)
         if self.on not in ("human", "teachers"):
             raise ValueError(f"a cut-off is set on 'human' or 'teachers', not {self.on!r}")
@@ -242,7 +239,6 @@ class ModelCard(_Written):
     concepts: Mapping[str, Concept] | None = None  # what several tags mean together, by name ("anyone sings")
 
     def __post_init__(self) -> None:
-        """Refuse tags that do not fit the network."""
         if len(self.tags) != self.config.n_tags:
             raise ValueError(f"it lists {len(self.tags)} tags for a network of {self.config.n_tags} outputs")
         if self.tag_categories is not None and len(self.tag_categories) != len(self.tags):

@@ -79,7 +79,6 @@ class _Description:
         cls._kinds = {name: get_args(hint) or hint for name, hint in get_type_hints(cls).items() if name != "_kinds"}
 
     def __post_init__(self) -> None:
-        """Refuse what is of another type."""
         for name, kind in self._kinds.items():
             check_kind(name, getattr(self, name), kind)
 
@@ -156,7 +155,6 @@ class ModelConfig(_Description):
     odd_zero: OddZero = "end"
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no network."""
         super().__post_init__()
         for name, least in {"m": 2, "n": 3, "first_stride": 1, "n_tags": 1, "sample_rate": 1}.items():
             if getattr(self, name) < least:
@@ -309,7 +307,6 @@ class SpectrogramConfig(_Description):
     sample_rate: int = 16_000
 
     def __post_init__(self) -> None:
-        """Refuse what is no network."""
         super().__post_init__()
         if self.n_tags < 1:
             raise ValueError(f"n_tags must be at least 1, not {self.n_tags}")

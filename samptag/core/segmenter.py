@@ -83,6 +83,5 @@ class Segmenter:
         self.n_samples += len(piece)
 
     def _last(self, count: int) -> NDArray[np.float32]:
-        """A copy of the last `count` samples."""
         last: NDArray[np.float32] = self._buffer[self._filled - count : self._filled].copy()
         return last

@@ -91,7 +91,6 @@ class _Layer(nn.Module):
         self._norm_last = norm_last
 
     def forward(self, x: Tensor) -> Tensor:
-        """What it makes of its input."""
         x = self.conv(x)
         result: Tensor = self.bn(F.relu(x)) if self._norm_last else F.relu(self.bn(x))
         return result

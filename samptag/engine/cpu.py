@@ -388,7 +388,6 @@ class CpuModel:
             self._steps.append(partial(_excite, target, mean, *layers))
 
     def _add_end(self, layers: layout.Layout, outputs: list[Frames]) -> None:
-        """From the modules' outputs to the embedding."""
         vector = np.empty((1, self._config.embedding_size), np.float32)
         if layers.top is None:
             levels = [frames.inside for frames in outputs[-3:]]

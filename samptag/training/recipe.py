@@ -128,7 +128,6 @@ class Recipe:
 
 
 def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with lists as tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 

@@ -449,7 +449,6 @@ class Trainer:
         self._callback(done)
 
     def _record(self, validation: Validation, *, stage: int, best: bool) -> dict[str, Any]:
-        """The epoch's line in the log."""
         p = self.position
         sums = self.processes.collect([float(self._loss), self._loss_count])
         return {
@@ -466,7 +465,6 @@ class Trainer:
         }
 
     def _export(self, record: Mapping[str, Any]) -> None:
-        """Write the best weights as a model file."""
         config, dataset, model = self.config, self.splits.dataset, self._eval_model.config
         taught = f", taught by {', '.join(self.splits.teachers)}" if self.splits.teachers else ""
         start = "" if config.init_from is None else f", starting from {Path(config.init_from).name}"
