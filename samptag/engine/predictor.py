@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from queue import SimpleQueue
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -114,7 +113,7 @@ def _numpy_models(config: Config, tensors: Mapping[str, NDArray[Any]], threads: 
 
 
 class _Threads:
-    """Models that take segments as they get done, each in the hands of one thread at a time."""
+    """As many threads as models, which take a segment after the other with whichever model is idle."""
 
     def __init__(self, models: list[CpuModel], *, long_job: bool) -> None:
         self._models, self._long_job = models, long_job
@@ -123,40 +122,24 @@ class _Threads:
 
     def start(self) -> None:
         """Have threads; a forked process, which inherits none, calls this again."""
-        # The calling thread is one of them.
-        self._pool = ThreadPoolExecutor(max(1, len(self._models) - 1), "samptag-model")
-        self._one_at_a_time = Lock()
-        # Threads of a call that was interrupted twice, so that it did not wait for them, still hold models in the next.
+        self._pool = ThreadPoolExecutor(len(self._models), "samptag-model")
         self._idle: SimpleQueue[CpuModel] = SimpleQueue()
         for model in self._models:
             self._idle.put(model)
 
     def embed(self, segments: Floats) -> Floats:
-        """The embeddings of segments, (k, embedding_size); calls from several threads take turns."""
-        results: list[Any] = [None] * len(segments)
-        indices = iter(range(len(segments)))
-        helpers = min(len(self._models), len(segments)) - 1
-        futures: list[Future[None]] = []
-        with self._one_at_a_time:
-            try:
-                for _ in range(helpers):
-                    futures.append(self._pool.submit(self._drain, indices, segments, results))
-                self._drain(indices, segments, results)
-            finally:
-                wait(futures)
-        for future in futures:
-            future.result()
+        """The embeddings of segments, (k, embedding_size); several threads may call."""
+        embeddings = list(self._pool.map(self._embedding, segments))
         if self._models[0].compilable:
             winograd.count_segments(len(segments), long_job=self._long_job)
-        return np.stack(results)
+        return np.stack(embeddings)
 
-    def _drain(self, indices: Iterator[int], segments: Floats, results: list[Any]) -> None:
-        """Compute segments as long as `indices`, which all threads share, has more."""
+    def _embedding(self, segment: Floats) -> Floats:
         model = self._idle.get()
         try:
             with np.errstate(all="ignore"):  # a setting of each thread's own
-                for i in indices:
-                    results[i] = model(segments[i]).copy()
+                embedding: Floats = model(segment).copy()
+                return embedding
         finally:
             self._idle.put(model)
 
