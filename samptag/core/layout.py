@@ -1,8 +1,4 @@
-"""The layers of a network as data: what they are called in a weights file, and their shapes; no torch.
-
-A new block is a class here, a module in `samptag.core.model`, and, if it is to be fast on a CPU, a form in
-`samptag.engine.cpu`; without that, it is computed by torch.
-"""
+"""The layers of a network as data: what they are called in a weights file, and their shapes; no torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Fetching MagnaTagATune from where it is published, as a zip in parts.
-
-The parts are read as one without joining them on the disk, and unpacked only inside the named folder.
-"""
+"""Fetching MagnaTagATune from where it is published, as a zip in parts that are read as one."""
 
 import io
 import logging

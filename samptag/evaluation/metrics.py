@@ -111,8 +111,7 @@ def cutoff(
     """The lowest score from which on scores are right often enough, and how often; None where there is none.
 
     Of the clips, (clips,), whose scores in [0, 1] are past it, at least the share `precision` is positive, and at least
-    `right`: fewer are luck. With `or_best`, where there is none, it is the one of the best F1. It lies halfway to the
-    next lower score, so that what it decides does not hang on the last digit.
+    `right`; else, with `or_best`, it is that of the best F1. It lies halfway to the next lower score.
     """
     values = np.asarray(scores, dtype=np.float64)
     order = np.argsort(-values, kind="stable")

@@ -1,7 +1,6 @@
 """Degraded sound: noise, gain, MP3 coding and band-limiting of a clip's waveform on its way to the model.
 
-Every perturbation acts on the decoded mono waveform at the model's rate, block by block, in memory that does not grow
-with the clip, gives back as many samples as it got, in place, and depends only on the clip's key and the seed.
+Every perturbation works block by block, in memory that does not grow, and gives back as many samples as it got.
 """
 
 import hashlib

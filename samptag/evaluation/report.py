@@ -302,10 +302,7 @@ def _ci95(drawn: FloatArray | None, estimates: Sequence[float]) -> list[Interval
 
 
 def _verdict(names: Sequence[str], gaps: Sequence[Difference], *, groups: int) -> str:
-    """Whether the gaps of two systems, first minus second in ROC-AUC and in PR-AUC, mean anything: a sentence each.
-
-    The interval is over the choice of tracks (`groups` of them) only: it knows nothing of the spread between runs.
-    """
+    """Whether the gaps of two systems, first minus second in ROC-AUC and in PR-AUC, mean anything: a sentence each."""
     first, second = names
     sentences = []
     for name, gap in zip(("ROC-AUC", "PR-AUC"), gaps, strict=True):

@@ -7,7 +7,6 @@ What else makes it fast, with the same values and gradients as the modules one a
 - work goes through in pieces that stay in the cache between the product and everything done to its result;
 - pooling before the affine map of the batch norm and ReLU, which are monotone once the filter's sign is that of gamma;
 - the convolution's bias, which the batch norm subtracts again, is only added to the running mean; its gradient is zero;
-- buffers are kept from step to step, so that no pages are fetched and cleared anew;
 - statistics, affine maps and sums of gradients by PyTorch's batch norm kernels, which read their input once.
 
 In bfloat16 every operation computes in float32 and rounds what it stores, but for statistics, sums of gradients and the
