@@ -92,7 +92,8 @@ class Stepper:
         """Move the weights by one batch; the loss, summed over this process's examples and all tags, not waited for.
 
         `waveforms`, (segments, samples), or embeddings for a frozen encoder, are on the device, those of an example one
-        after another; `labels` are (examples, tags), of all processes' `batch_size`. The step's `number` is from 1.
+        after another; `labels` are (examples, tags). `batch_size` counts the examples of all processes, `number` the
+        steps of the training from 1; `spent` is the share of the budget, in [0, 1].
         """
         recipe = self.recipe
         if not self._hears_embeddings:
