@@ -5,24 +5,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from samptag.core.protocols import PUBLISHED, Protocol, segment_starts
+from samptag.core.segmenter import Tail
 from samptag.data.dataset import Clip, Dataset, split_hash
 from samptag.data.formats import open_dataset
 from samptag.errors import AudioError, DatasetError, UsageError
 from samptag.evaluation.perturb import Perturbation, parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth, read_groups, read_scores, read_truth
 from samptag.evaluation.report import EvaluationReport, FailedClip, Scoring, make_report
+from samptag.pretrained import DEFAULT, load_registry
 from samptag.ranks import Ranks
 from samptag.tagging.files import Input
-
-if TYPE_CHECKING:
-    from samptag.core.segmenter import Tail
-    from samptag.tagging.tagger import Tagger
+from samptag.tagging.tagger import Tagger
 
 _Block = npt.NDArray[np.float32]
 _SPOOL_BYTES = 1 << 24  # four minutes at 16 kHz wait in memory, longer clips in a file
@@ -33,14 +32,14 @@ _PUBLIC = ("mtat", "msd", "jamendo")
 def evaluate(
     data: str | Path | Dataset,
     *,
-    model: "str | Path | Tagger | None" = None,
+    model: str | Path | Tagger | None = None,
     part: str = "test",
     format: str | None = None,
     split: str | None = None,
     subset: str | None = None,
     protocol: Protocol | None = None,
     hop_seconds: float | None = None,
-    tail: "Tail | None" = None,
+    tail: Tail | None = None,
     group: str | Path = "track",
     against: str | Path | ScoreTable | None = None,
     perturbations: Sequence[str | Perturbation] = (),
@@ -96,8 +95,6 @@ def evaluate(
     >>> report = samptag.evaluate("mtat/", protocol="paper")  # doctest: +SKIP
     >>> report.macro.roc_auc, report.macro.roc_auc_ci95, report.protocol  # doctest: +SKIP
     """
-    from samptag.tagging.tagger import Tagger
-
     wanted = [each if isinstance(each, Perturbation) else parse_perturbation(each) for each in perturbations]
     spaced = hop_seconds is not None or tail is not None
     if protocol in PUBLISHED and spaced:
@@ -183,8 +180,6 @@ def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
 
 def default_protocol(format: str, model: str) -> Protocol:
     """The protocol to score the weights `model` by on a data set of a format, as docs/evaluation.md says."""
-    from samptag.pretrained import load_registry
-
     if format not in _PUBLIC:
         return "all"
     entry = load_registry().entries.get(model)
@@ -194,8 +189,6 @@ def default_protocol(format: str, model: str) -> Protocol:
 
 def default_weights(tags: Iterable[str]) -> str:
     """The bundled weights that know most of the tags; where several know as many, the default of `samptag tag`."""
-    from samptag.pretrained import DEFAULT, load_registry
-
     wanted = set(tags)
     bundled = (entry for entry in load_registry().entries.values() if entry.file is not None)
     known = {entry.name: len(wanted.intersection(entry.tags.tags)) for entry in bundled}
@@ -203,7 +196,7 @@ def default_weights(tags: Iterable[str]) -> str:
 
 
 def score_clips(
-    tagger: "Tagger",
+    tagger: Tagger,
     clips: Sequence[Clip],
     *,
     protocol: Protocol = "all",
