@@ -76,17 +76,17 @@ class Store:
 
     def present(self, name: str) -> Path | None:
         """The file of `name` in the cache, else the one samptag came with, else None; neither is looked into."""
-        installed = self.installed_path(name)
+        entry = self.registry.find(name)
+        installed = self.installed_path(name if entry is None else entry.name)
         if installed.is_file() and NAME_PATTERN.fullmatch(name):
             return installed
-        entry = self.registry.entries.get(name)
         return None if entry is None else self.registry.bundled_path(entry)
 
     def check(self, name: str) -> Path:
         """The file of `name` that is there, after comparing its digest and loading it; nothing is repaired."""
         from samptag.core.weights import read_weights
 
-        path, entry = self.present(name), self.registry.entries.get(name)
+        path, entry = self.present(name), self.registry.find(name)
         if path is None:
             raise WeightsError(f"{name} is not installed" if entry else self._unknown(name))
         problem = None if entry is None else self.problem(entry, path)
@@ -124,11 +124,11 @@ class Store:
 
     def install(self, name: str, *, force: bool = False) -> Path:
         """The file of the registry's `name`, put into the cache where it is missing or damaged, or with `force`."""
-        entry = self.registry.entries.get(name)
+        entry = self.registry.find(name)
         if entry is None:
             raise WeightsError(self._unknown(name))
         if not force and self.problem(entry) is None:
-            return self.installed_path(name)
+            return self.installed_path(entry.name)
         bundled = self.registry.bundled_path(entry)
         return self._install_remote(entry, force) if bundled is None else self._install_bundled(entry, bundled, force)
 

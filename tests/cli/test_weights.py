@@ -169,7 +169,7 @@ def test_show_says_the_rest(house: House):
     refused(house.run("show", "thiers"), 3, "did you mean 'theirs'")
 
 
-def test_show_takes_a_file_and_a_short_name(house: House, valid, tmp_path: Path):
+def test_show_takes_a_file_and_all_take_a_short_name(house: House, valid, tmp_path: Path):
     file = save_deciding_weights(tmp_path / "run.safetensors")
     record = json.loads(house.run("show", file, "--json").stdout)
     valid("weights", record)
@@ -185,6 +185,10 @@ def test_show_takes_a_file_and_a_short_name(house: House, valid, tmp_path: Path)
     lines = [line.split("\t") for line in house.run("show", "kn").stdout.splitlines()]
     assert ["name", "known, or kn"] in lines
     assert ["word", "pace", "slow", "unverified", ".10"] in lines
+    installed = str(house.cache / "known.safetensors")
+    for command in ("pull", "path"):
+        assert house.run(command, "kn").stdout == f"{installed}\n"
+    assert house.run("verify", "kn").stdout.splitlines()[1:] == [f"kn\tok\t{installed}"]
 
 
 def test_show_has_what_is_known_of_every_word(house: House, valid):
