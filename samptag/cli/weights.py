@@ -140,8 +140,9 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
     from samptag.core.spectra import filter_spectra
     from samptag.report.pictures import draw_filters
 
-    with binary_file(str(path)) as out:
-        draw_filters(out, filter_spectra(loaded.model), title=loaded.card.name, kind=kind)
+    with binary_file(str(path)) as out, progress_bar(None) as bar:
+        spectra = filter_spectra(loaded.model, progress=partial(bar, "layers"))
+        draw_filters(out, spectra, title=loaded.card.name, kind=kind)
 
 
 @app.command()

@@ -4,6 +4,7 @@ A filter of a deep layer has no spectrum of its own. As the paper does, the soun
 by gradient ascent on the input, from noise, and that sound's spectrum is shown.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,11 @@ class LayerSpectra:
     centres: NDArray[np.float64]  # (n_filters,), Hz at which each filter's spectrum is highest, never falling
 
 
-def filter_spectra(model: Model) -> list[LayerSpectra]:
+def filter_spectra(model: Model, *, progress: Callable[[int, int], None] | None = None) -> list[LayerSpectra]:
     """The spectra of a model's filters, layer by layer, as far as a sound of 729 samples reaches.
 
-    A ValueError where the front end has no filters.
+    Those of 3^9 take most of a minute: `progress` is called with (layers done, layers in all). A ValueError where the
+    front end has no filters.
     """
     if not isinstance(model, SampleCNN) or model.config.front_end != "raw":
         raise ValueError(f"{model.config.name} has a mel spectrogram in front, whose bands are not learned")
@@ -46,7 +48,11 @@ def filter_spectra(model: Model) -> list[LayerSpectra]:
     layers = [model.front, *model.body][: max(depth, 1) + 1]
     # As far as a filter of the layer hears, so that nothing of the noise is left beside what it wants to hear.
     lengths = [_heard_samples(config, modules) for modules in range(len(layers))]
-    sounds = [_loudest_inputs(layers[:number], length) for number, length in enumerate(lengths, 1)]
+    sounds = []
+    for number, length in enumerate(lengths, 1):
+        if progress is not None:
+            progress(number - 1, len(layers))
+        sounds.append(_loudest_inputs(layers[:number], length))
     return [_sorted_spectra(number, each, max(lengths), config.sample_rate) for number, each in enumerate(sounds, 1)]
 
 

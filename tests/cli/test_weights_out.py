@@ -1,6 +1,7 @@
 """Weights that go out: pictures of their filters, and ONNX that says the same as samptag."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def few_layers(tmp_path):
     return tmp_path / "few.safetensors"
 
 
-def test_filters_are_drawn_for_a_file(samptag, few_layers, tmp_path):
+def test_filters_are_drawn_for_a_file(samptag, on_a_terminal, few_layers, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     from matplotlib.image import imread
 
@@ -33,6 +34,9 @@ def test_filters_are_drawn_for_a_file(samptag, few_layers, tmp_path):
     image = imread(target)
     assert image.shape[1] > image.shape[0] > 200
     assert len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 100
+    text, code = on_a_terminal(80, "weights", "show", few_layers, "--filters", target)
+    assert code == 0
+    assert re.search(r"layers .*/3", text, re.DOTALL)
     drawn = samptag("weights", "show", few_layers, "--filters", tmp_path / "filters.jpg", check=2)
     assert b"must end in .png or .svg" in drawn.stderr
 
