@@ -22,12 +22,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# In a fresh environment nothing is compiled, and two workers that import the same at the same time compile it twice:
-# each second one begins at the other end of what all will import.
-if os.environ.get("PYTEST_XDIST_WORKER", "")[-1:] in tuple("13579"):
-    import resampy  # noqa: F401
-    import sklearn.metrics  # noqa: F401
-
 import numpy as np
 import pytest
 import soundfile
@@ -38,6 +32,7 @@ from warm import SHARED, Command, WarmProcess, WarmProcesses
 from samptag.ranks import VARIABLES
 
 MEDIA = Path(__file__).parent / "media"
+FORKED = pytest.StashKey[str]()  # what is called for a Python that is forked
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -50,8 +45,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         folder = TemporaryDirectory()
         os.environ[SHARED] = folder.name
         process = WarmProcess(folder.name, {**os.environ, "PYTHONWARNINGS": "error"})
+        session.config.stash[FORKED] = process.python
         session.config.add_cleanup(folder.cleanup)
         session.config.add_cleanup(process.close)  # the last is the first that is called
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Fork the workers themselves from it: together they would import for longer than what it takes to wait for it."""
+    if FORKED in config.stash:
+        specs[:] = [type(spec)(f"{spec}//python={config.stash[FORKED]}") for spec in specs]
 
 
 @pytest.hookimpl(tryfirst=True)

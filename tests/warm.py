@@ -2,7 +2,7 @@
 
 A fork takes a few hundredths of a second, the imports of a cold start two to five. It is a real process all the same:
 its arguments, environment, folder, standard streams, signals and exit code are its own.
-Run as a program, this file is the process that is forked.
+Run as a program, this file is the process that is forked, or stands for one of its forks where a Python is asked for.
 """
 
 import atexit
@@ -14,6 +14,7 @@ import os
 import pkgutil
 import runpy
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -45,10 +46,11 @@ class WarmProcess:
     def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
             path = _socket_path(folder, environment)
+            self.python = shlex.join([sys.executable, __file__, "fork", path])  # to be called as Python is
             listener.bind(path)
             listener.listen()
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(listener.fileno())],
+                [sys.executable, __file__, "serve", str(listener.fileno())],
                 env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # a process with threads is not to be forked
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -103,11 +105,8 @@ class WarmProcesses:
         streams = [stdin.fileno() if stdin else theirs_in, theirs_out, theirs_err]
         if terminal is not None:
             streams = [terminal] * 3
-        control = self._control(env)
-        socket.send_fds(control, [b"."], [*streams, theirs.fileno()])
         place = {"environment": dict(env), "folder": os.path.abspath(cwd), "leads": terminal is not None}
-        message = {"arguments": list(arguments), **place}
-        control.sendall(json.dumps(message).encode() + b"\n")
+        _ask(self._control(env), [*streams, theirs.fileno()], arguments=list(arguments), **place)
         theirs.close()
         for descriptor in (theirs_in, theirs_out, theirs_err):
             os.close(descriptor)
@@ -134,6 +133,11 @@ def _connected(path: str) -> socket.socket:
     control = socket.socket(socket.AF_UNIX)
     control.connect(path)
     return control
+
+
+def _ask(control: socket.socket, descriptors: list[int], **command: Any) -> None:
+    socket.send_fds(control, [b"."], descriptors)
+    control.sendall(json.dumps(command).encode() + b"\n")
 
 
 class Command:
@@ -277,6 +281,7 @@ def _become(command: dict, streams: list[int]) -> None:
     os.chdir(command["folder"])
     os.environ.clear()
     os.environ.update(command["environment"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     code: Any = 1
     try:
@@ -310,5 +315,19 @@ def _run(first: str, *others: str) -> None:
         runpy.run_path(first, run_name="__main__")
 
 
+def _stand_for(path: str, *arguments: str) -> int:
+    """Stand, with its streams, for a Python of these arguments that is forked from the process at `path`."""
+    ours, theirs = socket.socketpair()
+    place = {"environment": dict(os.environ), "folder": os.getcwd(), "leads": False}
+    _ask(_connected(path), [0, 1, 2, theirs.fileno()], arguments=arguments, **place)
+    theirs.close()
+    said = ours.makefile().readlines()  # its number and, unless the process at `path` has ended before, its exit code
+    return int(said[1]) if len(said) == 2 else 1
+
+
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # typed for those whom this serves, and at whose end it ends
+    if sys.argv[1] == "serve":
+        _serve(socket.socket(fileno=int(sys.argv[2])))
+    else:  # fork; before the arguments comes -u, which xdist gives to every Python and a fork needs no more
+        sys.exit(_stand_for(sys.argv[2], *sys.argv[4:]))
