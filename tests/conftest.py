@@ -27,6 +27,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
 from launch import run_ranks as run_ranks_from
+from short_music import cut
 from warm import SHARED, Command, WarmProcess, WarmProcesses
 
 from samptag.ranks import VARIABLES
@@ -94,6 +95,15 @@ def _demo_music() -> Music:
 def media() -> Path:
     """The folder of real clips: eastern-dreams.mp3 (30 s), one short file of each other format, set/ (24 excerpts)."""
     return MEDIA
+
+
+@pytest.fixture(scope="session")
+def short_set(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first second of each of the 24 excerpts, FLAC, 24 kHz, mono."""
+    folder = tmp_path_factory.mktemp("short")
+    for clip in (media / "set").iterdir():
+        (folder / clip.with_suffix(".flac").name).write_bytes(cut(clip, ".flac"))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,24 +8,33 @@ import mutagen
 import numpy as np
 import soundfile
 from mutagen import apev2, id3
+from short_music import cut
 
 MEDIA = Path(__file__).parent / "media"
 FORMATS = sorted(path.name for path in MEDIA.iterdir() if path.is_file() and path.suffix != ".md")
 
 
-def make_music(folder: Path, *, songs: int = 6) -> Path:
+def make_music(folder: Path, *, songs: int = 6, short: bool = False) -> Path:
     """`folder` with one file of every format in formats/, and so many excerpts each in calm/ and driving/.
 
     Every two excerpts are by one artist: "Calm 1", "Calm 2", ..., "Driving 1", ...
+    With `short`, what takes long to hear is cut to a second.
     """
+
+    def copy_song(source: Path, target: Path) -> None:
+        if short and source.suffix in (".mp3", ".opus"):
+            target.write_bytes(cut(source, source.suffix))
+        else:
+            shutil.copyfile(source, target)
+
     (folder / "formats").mkdir(parents=True)
     for name in FORMATS:
-        shutil.copyfile(MEDIA / name, folder / "formats" / name)
+        copy_song(MEDIA / name, folder / "formats" / name)
     for kind in ("calm", "driving"):
         (folder / kind).mkdir()
         for number, source in enumerate(sorted((MEDIA / "set").glob(f"{kind}-*.opus"))[:songs]):
             copy = folder / kind / source.name
-            shutil.copyfile(source, copy)
+            copy_song(source, copy)
             artist = f"{kind.title()} {number // 2 + 1}"
             set_fields(copy, artist=artist, title=source.stem, album=f"{kind} album")
     return folder

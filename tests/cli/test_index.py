@@ -28,7 +28,7 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
-    return make_music(tmp_path / "music", songs=2)
+    return make_music(tmp_path / "music", songs=2, short=True)
 
 
 @pytest.fixture

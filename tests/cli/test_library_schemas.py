@@ -18,7 +18,7 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 def test_documents(samptag: Run, tiny_weights: Path, tmp_path: Path, broken_file: Any):
-    db, music = tmp_path / "library.db", make_music(tmp_path / "music", songs=12)
+    db, music = tmp_path / "library.db", make_music(tmp_path / "music", songs=12, short=True)
     shutil.copyfile(broken_file("text.mp3"), music / "text.mp3")
     songs = sorted(str(path) for path in (music / "calm").iterdir())
 

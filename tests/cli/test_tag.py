@@ -90,13 +90,12 @@ def test_an_unknown_tag_is_refused_with_names_like_it(tag, demo_clip):
     assert process.stderr.decode() == "samptag: error: unknown tag 'gitar': did you mean 'guitar'?\n"
 
 
-def test_a_folder_is_an_array_in_order_whatever_jobs_is(tag, media):
-    folder = media / "set"
-    one = tag(folder, "--json", "--jobs", "1", "--batch-size", "1")
-    many = tag(folder, "--json", "--jobs", "7", "--batch-size", "64")
+def test_a_folder_is_an_array_in_order_whatever_jobs_is(tag, short_set):
+    one = tag(short_set, "--json", "--jobs", "1", "--batch-size", "1")
+    many = tag(short_set, "--json", "--jobs", "7", "--batch-size", "64")
     assert one.stdout == many.stdout
     paths = [record["path"] for record in json.loads(one.stdout)]
-    assert paths == sorted(str(path) for path in folder.iterdir())
+    assert paths == sorted(str(path) for path in short_set.iterdir())
     assert len(paths) == 24
 
 

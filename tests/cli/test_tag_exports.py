@@ -29,9 +29,9 @@ def without(tmp_path):
     return make
 
 
-def test_parquet_has_the_records_of_json(tag, media, broken_file, song, tmp_path):
+def test_parquet_has_the_records_of_json(tag, short_set, broken_file, song, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-    inputs = [media / "set", broken_file("text.mp3"), song]
+    inputs = [short_set, broken_file("text.mp3"), song]
     tag(*inputs, "-o", tmp_path / "x.parquet", "--top", "3", check=1)
     tag(*inputs, "-o", tmp_path / "x.jsonl", "--top", "3", check=1)
     table = parquet.read_table(tmp_path / "x.parquet")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,12 +101,14 @@ def test_output_through_a_link_changes_what_it_leads_to(tag, media, tmp_path):
     assert (tmp_path / "real.csv").read_text().startswith("path,guitar,")
 
 
-def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(tag, start, library, endless, broken_file, tmp_path):
-    broken_file("text.mp3").rename(library / "00" / "at the head.mp3")
-    folders = [library / "00", library / "01"]
+def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(tag, start, short_set, endless, broken_file, tmp_path):
+    first, second, third = folders = [tmp_path / name for name in ("00", "01", "02")]
+    for folder in folders:
+        shutil.copytree(short_set, folder)
+    broken_file("text.mp3").rename(first / "at the head.mp3")
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    tag(*folders, "-o", whole, check=1)
-    process = start(*folders, endless, "-o", killed)
+    tag(first, second, "-o", whole, check=1)
+    process = start(first, second, endless, "-o", killed)
     part = tmp_path / "killed.jsonl.part"
     while not part.exists() or part.read_bytes().count(b"\n") < 12:
         assert process.poll() is None
@@ -116,17 +119,17 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(tag, start, libra
     assert not killed.exists()
     part.write_bytes(kept + b'{"schema": "samptag.tag/1", "pa')  # a record cut off in the middle
 
-    other = tag(*folders, "-o", killed, "--resume", "--hop", "1", check=2)
+    other = tag(first, second, "-o", killed, "--resume", "--hop", "1", check=2)
     assert b"made with hop" in other.stderr
 
-    again = tag(*folders, "-o", killed, "--resume", check=1)
+    again = tag(first, second, "-o", killed, "--resume", check=1)
     n_kept = kept[: kept.rindex(b"\n")].count(b"\n") - 1  # without the settings and the file that failed
     assert f"samptag: {n_kept} of 49 inputs were tagged before" in again.stderr.decode()
     assert killed.read_bytes() == whole.read_bytes()
     assert not part.exists()
 
-    (library / "00" / "at the head.mp3").unlink()
-    more = tag(library / "00", library / "04", "-o", killed, "--resume")
+    (first / "at the head.mp3").unlink()
+    more = tag(first, third, "-o", killed, "--resume")
     assert b"24 of 48 inputs were tagged before" in more.stderr
     assert [json.loads(line)["error"] for line in killed.read_text().splitlines()] == [None] * 48
 
