@@ -36,6 +36,8 @@ ALSO = (
     *("pydantic.type_adapter", "rich.live", "rich.progress", "rich.table", "sklearn.metrics", "tomllib"),
     *("torch._dynamo", "typer._adapters", "typer.rich_utils"),
 )
+# For -c, in place of -m samptag, where a picture of a training's curves would take longer than the training.
+WITHOUT_PICTURES = "import sys; sys.modules['matplotlib'] = None; from samptag.cli.app import run; run()"
 READ_AT_START = ("LANG", "LC_", "MKL_", "PYTHON")
 SHARED = "WARM_PROCESSES"  # the folder of the socket of a process that all workers of a run fork from
 

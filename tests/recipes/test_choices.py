@@ -1,6 +1,7 @@
 """The comparison of recipe `modern`'s choices at the size of a test: 22 clips of 6 s, two steps."""
 
 import json
+import sys
 import zlib
 from collections import Counter
 from dataclasses import replace
@@ -52,7 +53,8 @@ def test_of_the_teachers_artists_half_test_and_an_eighth_trains(work):
     assert {tuple(row["tags"].values()) for row in rows[10:]} == {(1.0,)}
 
 
-def test_a_row_is_trained_scored_and_reported(work):
+def test_a_row_is_trained_scored_and_reported(work, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # a picture of the curves takes longer than the training
     data = write_choices(work)
     found = [carry_out(row, seed=0, steps=2, data=data, work=work) for row in ("modern", "and speed")]
     for outcome in found:

@@ -54,7 +54,7 @@ def write_music(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, forking):
     """The folder of a run of all steps, with what it published in weights/."""
     folder = tmp_path_factory.mktemp("recipe")
     (folder / "words.csv").write_text(WORDS)
@@ -81,6 +81,7 @@ def made(tmp_path_factory):
     command = [text for option, name in arguments.items() for text in (option, str(folder / name))]
     tiny = recipe.Student(NET, f"--model {NET} --batch-size 4 --max-steps 3")
     with pytest.MonkeyPatch.context() as patch:
+        forking(patch, recipe)
         patch.setattr(recipe, "STUDENTS", (tiny,))
         patch.setattr(recipe, "TEACHERS", (TEACHER,))
         patch.setattr(recipe, "VALID_SHARE", 3)

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from warm import Command, WarmProcesses
+from warm import WITHOUT_PICTURES, Command, WarmProcesses
 
 from samptag.training.checkpoints import load_checkpoint
 
 EPOCHS = 3
 Start = Callable[..., Command]
-# Without the picture of the curves, which takes longer than an epoch here.
-SAMPTAG = "import sys; sys.modules['matplotlib'] = None; from samptag.cli.app import run; run()"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +24,7 @@ def start(warm_processes: WarmProcesses, warm_environment: dict[str, str]) -> St
     environment = {**warm_environment, "OMP_NUM_THREADS": "2"}
 
     def run(out: Path, *options: str) -> Command:
-        return warm_processes.start(["-c", SAMPTAG, "train", "--out", str(out), *options], env=environment)
+        return warm_processes.start(["-c", WITHOUT_PICTURES, "train", "--out", str(out), *options], env=environment)
 
     return run
 
