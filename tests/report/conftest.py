@@ -23,11 +23,11 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Tagger:
 
 
 @pytest.fixture(scope="session")
-def library(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The 24 clips of set/ in a folder, and beside it a file that is markup by name, one with every odd character
-    and one that is no music."""
+def library(media: Path, short_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of each clip of set/ in a folder, and beside it a file that is markup by name, one with every odd
+    character and one that is no music."""
     folder = tmp_path_factory.mktemp("library")
-    shutil.copytree(media / "set", folder / "set")
+    shutil.copytree(short_set, folder / "set")
     shutil.copy(media / "eastern-dreams.mp3", folder / SCRIPT_NAME)
     shutil.copy(media / "void-sensor.ogg", folder / "100% #1 & \"x\" 'ü'?.ogg")
     (folder / "broken.mp3").write_bytes(b"no music")
