@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from samptag.core.weights import load_model_file
+from samptag.core.weights import read_weights
 from samptag.errors import WeightsError
 from samptag.fetch import file_sha256
 from samptag.files import atomic_write
@@ -23,7 +23,7 @@ def describe_bundled(path: Path, *, registry: Registry, short: str | None = None
     WeightsError
         The file cannot be loaded, or its name is not the card's name and ``.safetensors``.
     """
-    card = load_model_file(path).card
+    card = read_weights(path).card
     if path.name != f"{card.name}.safetensors":
         raise WeightsError(f"{path} holds the weights {card.name!r}: call it {card.name}.safetensors")
     tags: list[str] = list(card.tags)

@@ -92,11 +92,6 @@ def read_weights(path: Path) -> Weights:
     return Weights(card, tensors, digest)
 
 
-def load_model_file(path: Path) -> LoadedModel:
-    """The network, as a torch module, and the card in the weights file `path`; errors as of `read_weights`."""
-    return read_weights(path).loaded()
-
-
 def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
     """Write a model, or its tensors by name, and its card to one file, atomically, or raise an OutputError.
 

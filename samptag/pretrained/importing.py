@@ -156,15 +156,15 @@ def check_new_name(name: str, store: Store, *, force: bool = False) -> None:
 
 
 def _import_ours(path: Path, name: str, target: Path, *, licence: str | None, training_data: str | None) -> None:
-    from samptag.core.weights import load_model_file, save_model
+    from samptag.core.weights import read_weights, save_model
 
     try:
-        loaded = load_model_file(path)
+        weights = read_weights(path)
     except WeightsError as error:
         if path.suffix == ".safetensors":
             raise
         options = f"--layout {'|'.join(get_args(Layout))}, --tags and --sample-rate"
         raise WeightsError(f"{error}; for a PyTorch state_dict give {options}") from error
-    licence, data = licence or loaded.card.licence, training_data or loaded.card.training_data
-    card = dataclasses.replace(loaded.card, name=name, licence=licence, training_data=data)
-    save_model(target, loaded.model, card=card)
+    licence, data = licence or weights.card.licence, training_data or weights.card.training_data
+    card = dataclasses.replace(weights.card, name=name, licence=licence, training_data=data)
+    save_model(target, weights.tensors, card=card)

@@ -72,9 +72,9 @@ def test_fine_tuning_the_classifier_of_other_weights(tmp_path: Path, media: Path
     done = samptag("train", *options, "--pos-weight", "balanced", "--device", "cpu")
     assert b"calm 6/3, driving 6/3" in done.stderr
 
-    from samptag.core.weights import load_model_file
+    from samptag.core.weights import read_weights
 
-    ours, theirs = load_model_file(out / "model.safetensors"), load_model_file(tiny_weights)
+    ours, theirs = read_weights(out / "model.safetensors").loaded(), read_weights(tiny_weights).loaded()
     assert ours.card.tags == ("calm", "driving")
     assert "starting from" in ours.card.description
     before, after = theirs.model.state_dict(), ours.model.state_dict()

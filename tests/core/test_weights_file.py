@@ -13,7 +13,7 @@ from settled_nets import mono_segments, settled_net
 from samptag.core.card import ModelCard, read_card
 from samptag.core.config import ModelConfig, config_from_name
 from samptag.core.model import SampleCNN
-from samptag.core.weights import LoadedModel, load_model_file, read_weights, save_model
+from samptag.core.weights import LoadedModel, read_weights, save_model
 from samptag.errors import OutputError, WeightsError
 
 CONFIG = ModelConfig(n=3, first_filter=27, first_stride=27, n_tags=3)
@@ -57,13 +57,13 @@ def rewrite(path: Path, *, tensors: dict | None = None, metadata: dict | str | N
 
 def assert_refused(path: Path, message: str) -> None:
     with pytest.raises(WeightsError, match=message) as caught:
-        load_model_file(path)
+        read_weights(path).loaded()
     assert str(path) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_what_is_saved_comes_back(saved: Path, model: SampleCNN, music):
-    loaded = load_model_file(saved)
+    loaded = read_weights(saved).loaded()
     assert isinstance(loaded, LoadedModel)
     assert loaded.card == CARD == read_card(saved)
     assert not loaded.model.training
@@ -76,7 +76,7 @@ def test_what_is_saved_comes_back(saved: Path, model: SampleCNN, music):
 
 
 def test_loaded_weights_can_be_trained_further(saved: Path, music):
-    model = load_model_file(saved).model.train()
+    model = read_weights(saved).loaded().model.train()
     waveforms = torch.from_numpy(mono_segments(music.samples, CONFIG.input_length, 4))
     model(waveforms).sum().backward()
     assert all(p.requires_grad and p.grad is not None for p in model.parameters())
@@ -86,7 +86,7 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path, sav
     half = tmp_path / "half.safetensors"
     save_model(half, model, card=CARD, dtype=np.float16)
     assert half.stat().st_size < 0.52 * saved.stat().st_size
-    state = load_model_file(half).model.state_dict()
+    state = read_weights(half).loaded().model.state_dict()
     for name, tensor in model.state_dict().items():
         assert state[name].dtype == tensor.dtype
         stored = tensor.half().float() if tensor.ndim >= 2 else tensor
@@ -95,7 +95,7 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path, sav
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_model_of_another_precision_is_kept_in_float32(saved: Path, dtype: torch.dtype):
-    loaded = load_model_file(saved)
+    loaded = read_weights(saved).loaded()
     save_model(saved, loaded.model.to(dtype), card=loaded.card)
     assert {tensor.dtype for tensor in read_weights(saved).tensors.values()} == {np.dtype("f4"), np.dtype("i8")}
 
@@ -108,7 +108,7 @@ def test_every_kind_of_net_can_be_kept(tmp_path: Path, name: str, music):
     save_model(tmp_path / "a", model, card=replace(CARD, config=config))
     with torch.inference_mode():
         waveforms = torch.from_numpy(segments)
-        assert torch.equal(load_model_file(tmp_path / "a").model(waveforms), model(waveforms))
+        assert torch.equal(read_weights(tmp_path / "a").loaded().model(waveforms), model(waveforms))
 
 
 def test_the_same_model_makes_the_same_file(tmp_path: Path, saved: Path, model: SampleCNN):

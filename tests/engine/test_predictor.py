@@ -19,7 +19,7 @@ from settled_nets import mono_segments, plain_scores, settled_net
 from samptag.core.config import config_from_name
 from samptag.core.layout import layout
 from samptag.core.model import ModelConfig, SampleCNN
-from samptag.core.weights import load_model_file, read_weights
+from samptag.core.weights import read_weights
 from samptag.engine import predictor as predictor_module
 from samptag.engine.predictor import Predictor
 from samptag.engine.torch_model import TorchModel, fold
@@ -128,7 +128,7 @@ def test_folding_changes_no_numbers_and_not_the_model(name: str, music):
 
 
 def test_half_precision_keeps_the_scores_of_the_default_weights(music):
-    model = load_model_file(DEFAULT_WEIGHTS).model
+    model = read_weights(DEFAULT_WEIGHTS).loaded().model
     segments = mono_segments(music.samples, model.config.input_length, 4)
     plain, half = plain_scores(model, segments)[0], half_scores(model, segments)
     assert np.abs(half - plain).max() < 1e-3
@@ -143,7 +143,7 @@ def half_scores(model: SampleCNN, segments: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [20.0, 1e4, 2.0**31])
 def test_segments_too_loud_for_half_precision_have_the_scores_of_float32(scale: float, music):
-    model = load_model_file(DEFAULT_WEIGHTS).model
+    model = read_weights(DEFAULT_WEIGHTS).loaded().model
     segments = mono_segments(music.samples, model.config.input_length, 3)
     segments[1] *= np.float32(scale)
     scores, plain = half_scores(model, segments), plain_scores(model, segments)[0]

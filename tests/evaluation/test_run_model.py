@@ -11,7 +11,7 @@ from tiny_weights import TINY_NAME, TINY_TAGS, save_tiny_weights
 
 from samptag.audio.decode import open_audio
 from samptag.core.protocols import segment_starts
-from samptag.core.weights import load_model_file
+from samptag.core.weights import read_weights
 from samptag.data.cache import build_cache
 from samptag.data.formats import open_dataset
 from samptag.data.formats.mtat import TAGS as MTAT_TAGS
@@ -32,7 +32,7 @@ MEDIA = Path(__file__).parents[1] / "media"
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    return load_model_file(save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+    return read_weights(save_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")).loaded()
 
 
 @pytest.fixture(scope="module")

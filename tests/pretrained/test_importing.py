@@ -8,7 +8,7 @@ from foreign_checkpoints import fcn_state, sample_state, se_state, tf_vgg
 from tensor_bundles import write_bundle
 
 from samptag.core.card import read_card
-from samptag.core.weights import load_model_file
+from samptag.core.weights import read_weights
 from samptag.errors import UsageError, WeightsError
 from samptag.pretrained import Store, load_registry
 from samptag.pretrained.importing import ForeignCheckpoint, check_layout, import_file, named_tags
@@ -49,7 +49,7 @@ def test_import_of_a_weights_file(store: Store, tmp_path: Path):
     assert store.imported_names() == ("my-own",)
     loaded = store.load("my-own")
     assert (loaded.card.name, loaded.card.licence) == ("my-own", "CC BY 4.0")
-    expected = load_model_file(other).model.state_dict()
+    expected = read_weights(other).loaded().model.state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.to_module().state_dict().items())
     assert read_card(other).name == "other"
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from samptag.core.weights import load_model_file
+from samptag.core.weights import read_weights
 
 CLIP = Path(__file__).resolve().parents[1] / "media" / "calm-before-the-storm.flac"
 SCORES = json.loads(Path(__file__).with_name("published_scores.json").read_text(encoding="utf-8"))
@@ -23,7 +23,7 @@ def test_scores_are_those_that_were_compared(name: str):
     path = Path(os.environ.get("SAMPTAG_TEST_WEIGHTS", "nowhere")) / f"{name}.safetensors"
     if not path.is_file():
         pytest.skip(f"SAMPTAG_TEST_WEIGHTS has no {name}.safetensors")
-    model = load_model_file(path).model
+    model = read_weights(path).loaded().model
     samples, sample_rate = soundfile.read(CLIP, dtype="float32")
     assert sample_rate == model.config.sample_rate
     # The clip over and over: whole numbers of 16 bits, whatever decodes it.

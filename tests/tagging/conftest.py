@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_weights import save_tiny_weights
 
-from samptag.core.weights import LoadedModel, load_model_file
+from samptag.core.weights import LoadedModel, read_weights
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +15,4 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_weights: Path) -> LoadedModel:
-    return load_model_file(tiny_weights)
+    return read_weights(tiny_weights).loaded()

@@ -17,7 +17,7 @@ import torch
 import samptag
 from samptag.cli.train import display
 from samptag.core.model import ModelConfig, SampleCNN, config_from_name
-from samptag.core.weights import load_model_file
+from samptag.core.weights import read_weights
 from samptag.data.cache import AudioCache
 from samptag.data.dataset import Dataset
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
@@ -70,12 +70,12 @@ def test_what_it_leaves_behind(trained: tuple[Path, list[Event]]):
     assert record["steps"] == 2
     assert isinstance(events[-1], EpochDone)
     assert record["valid_loss"] == events[-1].record["valid_loss"]
-    card = load_model_file(out / "model.safetensors").card
+    card = read_weights(out / "model.safetensors").card
     assert card.tags == ("calm", "driving")
     assert card.split == "manifest"
     assert card.split_hash == load_checkpoint(out / "last.pt")["facts"]["split_hash"]
     assert card.metrics["valid_roc_auc"] == record["valid_roc_auc"]
-    exported = load_model_file(out / "model.safetensors").model.state_dict()
+    exported = read_weights(out / "model.safetensors").loaded().model.state_dict()
     average = load_checkpoint(out / "best.pt")["stepper"]["average"]
     assert all(torch.equal(exported[name], average[name]) for name in exported)
 
@@ -169,7 +169,7 @@ def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(
     samptag.train(
         "set.csv", out="out", cache="cache", device="cpu", model=SMALL, max_steps=1, name="moods", licence="CC0-1.0"
     )
-    card = load_model_file(Path("out/model.safetensors")).card
+    card = read_weights(Path("out/model.safetensors")).card
     assert (card.name, card.licence) == ("moods", "CC0-1.0")
     monkeypatch.chdir(tmp_path / "elsewhere")
     samptag.train(out="../out", resume=True, device="cpu", max_steps=2)
@@ -301,14 +301,14 @@ def test_a_recipe_decides_what_a_new_model_is(tmp_path: Path, small_set: Path, c
     for recipe, epsilon, name in (("paper", 1e-5, "samplecnn-2-6-128-oddfront"), ("kim", 1e-3, "samplecnn-2-6-128")):
         out = tmp_path / recipe
         samptag.train(small_set, out=out, recipe=recipe, model="samplecnn-2-6-128", **options)
-        config = load_model_file(out / "model.safetensors").card.config
+        config = read_weights(out / "model.safetensors").card.config
         assert (config.name, config.bn_epsilon, config.dropout) == (name, epsilon, 0.5)
         again = samptag.train(out=out, resume=True, model="samplecnn-2-6-128", **options | {"max_steps": 2})
         assert again.steps == 2
     # weights to start from stay what they are, whatever the recipe
     start = tmp_path / "kim" / "model.safetensors"
     samptag.train(small_set, out=tmp_path / "tuned", recipe="paper", init_from=str(start), **options)
-    assert load_model_file(tmp_path / "tuned" / "model.safetensors").card.config == load_model_file(start).card.config
+    assert read_weights(tmp_path / "tuned" / "model.safetensors").card.config == read_weights(start).card.config
 
 
 def test_the_segments_of_an_example_learn_its_labels_together(small_config: ModelConfig):
@@ -377,7 +377,7 @@ def test_tuning_keeps_what_the_weights_know(
         out = tmp_path / recipe
         samptag.train(small_set, out=out, recipe=None if recipe == "tune" else recipe, **options)
         learned[recipe] = load_checkpoint(out / "last.pt")["stepper"]
-    before = load_model_file(start).model.state_dict()
+    before = read_weights(start).loaded().model.state_dict()
 
     def moved(recipe: str, name: str) -> float:
         return float((learned[recipe]["model"][name] - before[name]).norm() / before[name].norm())
@@ -404,7 +404,7 @@ def test_a_classifier_is_trained_on_embeddings_that_are_computed_once(
     result = samptag.train(small_set, out=tmp_path / "out", epochs=4, **options)
     assert sum(scored) == 140 + 60
     assert (result.epochs, result.steps) == (4, 16)
-    before, after = (load_model_file(path).model.state_dict() for path in (start, result.model_path))
+    before, after = (read_weights(path).loaded().model.state_dict() for path in (start, result.model_path))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"head.weight", "head.bias"}
     samptag.train(small_set, out=tmp_path / "again", max_steps=8, **options)
@@ -477,7 +477,7 @@ def test_resident_audio_trains_to_the_same_weights(tmp_path: Path, small_set: Pa
     for resident in (False, True):
         out = tmp_path / str(resident)
         samptag.train(small_set, out=out, cache=cache_dir, device="cpu", model=SMALL, max_steps=2, resident=resident)
-        weights.append(load_model_file(out / "model.safetensors").model.state_dict())
+        weights.append(read_weights(out / "model.safetensors").loaded().model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 

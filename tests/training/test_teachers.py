@@ -13,7 +13,7 @@ from samptag.audio.resample import resample
 from samptag.core.config import SpectrogramConfig
 from samptag.core.model import config_from_name
 from samptag.core.spectrogram_model import SpectrogramModel
-from samptag.core.weights import ModelCard, load_model_file, save_model
+from samptag.core.weights import ModelCard, read_weights, save_model
 from samptag.data.cache import AudioCache, build_cache
 from samptag.data.dataset import Dataset
 from samptag.data.formats import open_dataset
@@ -70,7 +70,7 @@ def test_a_student_learns_from_music_without_labels(taught: tuple[Path, TrainRes
     assert result.best is not None
     assert result.best["valid_agreement"] == max(record["valid_agreement"] for record in records)
     assert records[-1]["valid_roc_auc"] is None
-    card = load_model_file(result.model_path).card
+    card = read_weights(result.model_path).card
     assert card.tags == load_weights(TEACHER).card.tags
     assert card.training_data.endswith(f"taught by {TEACHER}")
     assert card.metrics["valid_agreement"] == result.best["valid_agreement"]
@@ -209,7 +209,7 @@ def test_a_vocabulary_gives_the_words_and_their_categories(tmp_path: Path, unlab
         unlabelled, out=tmp_path / "out", teacher=TEACHER, vocabulary=table, model=STUDENT, max_steps=2,
         cache=cache_dir, device="cpu",
     )  # fmt: skip
-    card = load_model_file(result.model_path).card
+    card = read_weights(result.model_path).card
     assert (card.tags, card.tag_categories) == (("calm", "guitar"), ("mood", "instrument"))
 
 
