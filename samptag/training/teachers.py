@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -152,11 +153,14 @@ class Teachers:
         """Let the teachers hear what is missing, and keep what they say."""
         listeners = [_listener(weights, student=model, device=device) for weights in self._weights]
         total = done + len(missing)
+        stopped = threading.Event()  # a long clip takes all teachers so long that Ctrl-C must not wait for them
 
         def hear(clip: Sequence[_Wanted]) -> None:
             waveform = np.divide(cache.clip(clip[0].place), SCALE, dtype=np.float32)
             at = functools.cache(lambda rate: resample(waveform, model.sample_rate, rate))
             for each in clip:
+                if stopped.is_set():
+                    return
                 logits = listeners[each.teacher](at, each.starts)
                 with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
                     np.save(file, logits.astype(np.float16))
@@ -172,6 +176,7 @@ class Teachers:
                     if progress is not None:
                         progress(done, total)
             except BaseException:
+                stopped.set()
                 pool.shutdown(cancel_futures=True)
                 raise
 

@@ -1,8 +1,11 @@
 """Teaching by other networks: what is heard, kept and learned, and what is refused."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from samptag.data.formats import open_dataset
 from samptag.errors import DatasetError, UsageError, WeightsError
 from samptag.pretrained import load_weights
 from samptag.training import Processes, TrainResult
+from samptag.training import teachers as teachers_module
 from samptag.training.batches import LARGEST_SHIFT, Taught, consecutive_segments, decode, epoch_segments, mapped_source
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.config import TrainConfig
@@ -197,6 +201,37 @@ def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tu
     assert heard == [(len(everything(audio)),) * 2]
     assert np.array_equal(before.scores, after.scores)
     assert {f: f.stat().st_mtime_ns for f in kept[1:]} == {f: stamps[f] for f in kept[1:]}
+
+
+def test_an_interruption_waits_for_the_teacher_that_hears_and_for_no_further_one(
+    unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    audio = build_cache(open_dataset(unlabelled, labelled=False), sample_rate=22_050, directory=tmp_path)
+    begun, ending, heard = threading.Event(), threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *arguments: Any, **options: Any) -> None:
+            ending.set()
+            super().shutdown(*arguments, **options)
+
+    def hears(at: object, starts: np.ndarray) -> np.ndarray:
+        heard.append(at)
+        if len(heard) == 3:  # the second clip, by the first of two teachers
+            begun.set()
+            assert ending.wait(300)
+        return np.zeros((len(starts), 1), np.float32)
+
+    def interrupt(done: int, total: int) -> None:
+        assert begun.wait(300)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teachers_module, "available_cores", lambda: 1)
+    monkeypatch.setattr(teachers_module, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(teachers_module, "_listener", lambda weights, student, device: hears)
+    options = {"model": config_from_name(STUDENT), "device": CPU, "processes": Processes()}
+    with pytest.raises(KeyboardInterrupt):
+        Teachers([TEACHER, "mel"]).teach(audio, everything(audio), progress=interrupt, **options)
+    assert len(heard) == 3
 
 
 def test_a_vocabulary_gives_the_words_and_their_categories(tmp_path: Path, unlabelled: Path, cache_dir: Path):
