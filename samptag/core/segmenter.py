@@ -12,8 +12,8 @@ class Segmenter:
     """Cuts one stream of samples into segments of `length` that start every `hop` samples, however it is chopped.
 
     A stream shorter than one segment, whatever `tail` is, comes back as one segment with zeros appended, and `padded`
-    says so. `tail` is what becomes of samples after the last whole segment: a further segment that ends at the last
-    sample, a further segment filled up with zeros, or nothing.
+    says so; one without samples has no segments. `tail` is what becomes of samples after the last whole segment: a
+    further segment that ends at the last sample, a further segment filled up with zeros, or nothing.
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:

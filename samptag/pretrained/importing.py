@@ -71,9 +71,10 @@ def import_file(
 ) -> Path:
     """The installed file, after checking `path`, which stays as it is, and putting it into the cache under `name`.
 
-    Under a registry name only the published file is taken, byte for byte, or for a TensorFlow checkpoint a zip file
-    with both its files, such as the package's wheel. Under any other name, a samptag weights file or a checkpoint that
-    `foreign` describes; licence and training data are for its card, and `force` replaces an import of that name.
+    Under a registry name only what was published is taken, byte for byte; under any other name, a samptag weights file
+    or a checkpoint that `foreign` describes. Of a TensorFlow checkpoint `path` is as for `bundle_files`, of a published
+    one a zip file too that has its files in it, such as the package's wheel. Licence and training data are for the card
+    of an import, `force` replaces one of that name.
     """
     entry = store.registry.entries.get(name)
     layout = foreign.layout if foreign else entry.format if entry else "samptag"

@@ -89,9 +89,10 @@ class MovingAverage:
 
 
 class NormWarmUp:
-    """Lets the running statistics of batch normalisation follow fast at first: in step t, by ``s / (s + t - 1)``.
+    """Lets the running statistics of batch normalisation follow fast at first.
 
-    That is until it has come down to the model's momentum, which the norms keep: torch.compile takes it for a constant.
+    In step t, from 1, a batch weighs ``steps / (steps + t - 1)`` in them, until that has come down to the model's
+    momentum. The norms keep their momentum, which torch.compile takes for a constant.
     """
 
     def __init__(self, model: SampleCNN, *, steps: int) -> None:

@@ -79,8 +79,9 @@ class Recipe:
     # Decay a step of the exponential moving average of weights and batch-norm statistics that is validated and
     # exported; None: the weights themselves are.
     ema_decay: float | None = None
-    # How long the batch norms' running statistics follow faster than by the model's momentum: at 0.01 the first
-    # hundreds of steps would validate on statistics that still are half the random start's. 0: never.
+    # The more, the longer the batch norms' running statistics follow faster than by the model's momentum (as
+    # `samptag.training.optimise.NormWarmUp` says): at 0.01 the first hundreds of steps would validate on statistics
+    # that still are half the random start's. 0: never.
     norm_warmup_steps: int = 0
     # What the best epoch is chosen by: lowest segment validation loss, highest macro ROC-AUC of validation clips, or
     # highest agreement with the teachers (of equal ones the lower loss).
