@@ -34,7 +34,8 @@ def rankable(positives: BoolArray) -> BoolArray:
 def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
     """The area under the receiver operating characteristic of every tag, (tags,); NaN where it is not `rankable`.
 
-    Labels, (clips, tags), are positive above 0. A ValueError when the shapes differ or a score is not finite.
+    Labels, (clips, tags), are positive above 0; equal scores count half. A ValueError when the shapes differ or a score
+    is not finite.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -111,7 +112,8 @@ def cutoff(
     """The lowest score from which on scores are right often enough, and how often; None where there is none.
 
     Of the clips, (clips,), whose scores in [0, 1] are past it, at least the share `precision` is positive, and at least
-    `right`; else, with `or_best`, it is that of the best F1. It lies halfway to the next lower score.
+    `right`, as fewer are luck; else, with `or_best`, it is that of the best F1. It lies halfway to the next lower
+    score, so that nothing hangs on a last digit.
     """
     values = np.asarray(scores, dtype=np.float64)
     order = np.argsort(-values, kind="stable")
@@ -172,7 +174,8 @@ def weighted_auc(
 ) -> tuple[FloatArray, FloatArray]:
     """ROC-AUC and average precision, (draws,), of one tag under many sets of clip weights, (clips, draws), at once.
 
-    They are NaN where the positives or the negatives weigh nothing. Sums are taken in the weights' dtype.
+    They are NaN where the positives or the negatives weigh nothing. Sums are taken in the weights' dtype;
+    float32 is exact for whole numbers that add up to less than 2**24.
     """
     return _areas(_rank(positive, score), weights)
 
