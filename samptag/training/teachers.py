@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -152,31 +151,29 @@ class Teachers:
     ) -> None:
         """Let the teachers hear what is missing, and keep what they say."""
         listeners = [_listener(weights, student=model, device=device) for weights in self._weights]
-        total = done + len(missing)
-        stopped = threading.Event()  # a long clip takes all teachers so long that Ctrl-C must not wait for them
+        rates = [weights.card.config.sample_rate for weights in self._weights]
+        resampling = threading.Lock()  # so that a clip is resampled once for all teachers, who come one after another
 
-        def hear(clip: Sequence[_Wanted]) -> None:
-            waveform = np.divide(cache.clip(clip[0].place), SCALE, dtype=np.float32)
-            at = functools.cache(lambda rate: resample(waveform, model.sample_rate, rate))
-            for each in clip:
-                if stopped.is_set():
-                    return
-                logits = listeners[each.teacher](at, each.starts)
-                with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
-                    np.save(file, logits.astype(np.float16))
+        @functools.lru_cache(maxsize=2 * len(set(rates)))
+        def sound(place: int, rate: int) -> Floats:
+            return resample(np.divide(cache.clip(place), SCALE, dtype=np.float32), model.sample_rate, rate)
+
+        def hear(each: _Wanted) -> None:
+            with resampling:
+                waveform = sound(each.place, rates[each.teacher])
+            logits = listeners[each.teacher](waveform, each.starts)
+            with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
+                np.save(file, logits.astype(np.float16))
 
         # On the CPU every thread computes alone: a pass spread over all cores waits for itself. Before a GPU a few of
         # them keep it busy while others resample.
         threads = available_cores() if device.type == "cpu" else min(available_cores(), GPU_THREADS)
-        clips = [list(clip) for _, clip in groupby(missing, key=lambda each: each.place)]
         with ThreadPoolExecutor(threads, "samptag-teacher", lambda: torch.set_num_threads(1)) as pool:
             try:
-                for clip, _ in zip(clips, pool.map(hear, clips), strict=True):
-                    done += len(clip)
+                for number, _ in enumerate(pool.map(hear, missing), start=done + 1):
                     if progress is not None:
-                        progress(done, total)
+                        progress(number, done + len(missing))
             except BaseException:
-                stopped.set()
                 pool.shutdown(cancel_futures=True)
                 raise
 
@@ -211,20 +208,17 @@ class _Wanted:
     teacher: int
 
 
-def _listener(
-    weights: Weights, *, student: ModelConfig, device: torch.device
-) -> Callable[[Callable[[int], Floats], Places], Floats]:
-    """A teacher that is handed a clip, (samples,) at the sample rate it asks for, and gives its logits, (n, tags).
+def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -> Callable[[Floats, Places], Floats]:
+    """A teacher that hears a clip, (samples,), at its own sample rate, and gives its logits, (n, tags).
 
-    They are of the student's segments that start at so many samples, counted at the student's sample rate.
+    They are of the student's segments that start at so many samples at the student's rate.
     """
     config = weights.card.config
     model: Any = weights.to_module().to(device).requires_grad_(False)
     length, ratio = config.input_length, config.sample_rate / student.sample_rate
     batch = max(1, BATCH_SAMPLES.get(device.type, BATCH_SAMPLES["cpu"]) // length)
 
-    def hear(at: Callable[[int], Floats], starts: Places) -> Floats:
-        waveform = at(config.sample_rate)
+    def hear(waveform: Floats, starts: Places) -> Floats:
         if len(waveform) < length:  # repeated, as silence would be heard too
             waveform = np.resize(waveform, length)
         room = len(waveform) - length
