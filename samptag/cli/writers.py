@@ -77,16 +77,12 @@ class Writer:
 
     def finish(self) -> None:
         """Write what makes the document whole."""
-        self._finish()
 
     def __post_init__(self) -> None:
-        pass
+        pass  # a form begins here
 
     def _write(self, result: TrackResult) -> None:
         raise NotImplementedError
-
-    def _finish(self) -> None:
-        pass
 
 
 @contextmanager
@@ -127,7 +123,8 @@ class JsonWriter(Writer):
         self.out.write(before + self.about.selection.record_line(result))
         self._count += 1
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Close the array."""
         if self.about.single:
             self.out.write("\n" if self._count else "null\n")
         else:
@@ -212,7 +209,8 @@ class ParquetWriter(Writer):
         if len(self._rows) == ROWS_AT_ONCE:
             self._hand_on()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the last rows, and the index that makes the file whole."""
         self._hand_on()
         self._table.close()
 
@@ -280,7 +278,8 @@ class _Npz(Writer):
         with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the arrays that describe the others."""
         import numpy as np
 
         self._add("paths", np.array(self._paths, dtype=np.str_))
@@ -298,9 +297,10 @@ class NpzTaggram(_Npz):
         self._add(f"starts_{len(self._paths)}", result.starts)
         self._paths.append(valid_text(result.path))
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the arrays that describe the others."""
         self._add("tags", list(self.about.card.tags))
-        super()._finish()
+        super().finish()
 
 
 class NpzEmbeddings(_Npz):
@@ -321,7 +321,8 @@ class NpzEmbeddings(_Npz):
             self._rows.write(result.embedding.astype("<f4").tobytes())
             self._paths.append(valid_text(result.path))
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the matrix and the arrays that describe it."""
         import numpy as np
 
         shape = (len(self._paths), self.about.card.config.embedding_size)
@@ -333,7 +334,7 @@ class NpzEmbeddings(_Npz):
                 member.write(chunk)
         self._rows.close()
         self._add("sample_rate", self.about.card.config.sample_rate)
-        super()._finish()
+        super().finish()
 
 
 class AudacityLabels(Writer):
@@ -384,7 +385,8 @@ class PngTaggram(Writer):
         words, seconds = [item.tag for item in self.about.selection.of(result)], self.about.card.segment_seconds
         draw_taggram(self.out, result, words=words, segment_seconds=seconds, kind=self.kind)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Draw that there was nothing, when the run ended before its result: no file is left that is no picture."""
         from samptag.report.pictures import draw_message
 
         if not self._drawn:
