@@ -1,4 +1,7 @@
-"""How options are made, those that several commands share, and what the shell completes in them."""
+"""Options that several commands share, each written once, and what the shell completes in them.
+
+What one command alone takes is written in its signature, as the parameter's default.
+"""
 
 from __future__ import annotations
 
