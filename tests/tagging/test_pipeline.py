@@ -1,6 +1,5 @@
 """The pipeline with arithmetic for a decoder and a net: order, bounds, ends."""
 
-import re
 import threading
 import time
 from contextlib import closing
@@ -57,6 +56,13 @@ def make(sources, **changes) -> Pipeline:
     return Pipeline(sources, **{**options, **changes})
 
 
+@pytest.fixture
+def workers():
+    """``workers()``: samptag's threads that were not there before the test, as an earlier one's Predictor may be."""
+    before = threading.enumerate()
+    return lambda: [each.name for each in set(threading.enumerate()) - {*before} if each.name.startswith("samptag-")]
+
+
 def rows_of(track):
     return track.result(card=CARD).taggram[:, 0].tolist()
 
@@ -98,7 +104,7 @@ def test_scores_that_are_not_numbers_become_an_error():
 
 
 @pytest.mark.parametrize("where", ["predict", "inputs", "blas"])
-def test_an_error_outside_decoding_ends_the_run_in_the_callers_thread(where, monkeypatch):
+def test_an_error_outside_decoding_ends_the_run_in_the_callers_thread(where, workers, monkeypatch):
     def failing_predict(segments):
         raise RuntimeError("net")
 
@@ -114,13 +120,13 @@ def test_an_error_outside_decoding_ends_the_run_in_the_callers_thread(where, mon
     run = make(failing_inputs()) if where == "inputs" else make(inputs([3, 3]), predict=failing_predict)
     with pytest.raises(RuntimeError, match="net" if where == "predict" else where):
         list(run.tracks())
-    assert_no_workers()
+    assert workers() == []
 
 
-def test_closing_early_ends_the_workers():
+def test_closing_early_ends_the_workers(workers):
     with closing(make(inputs([50] * 100)).tracks()) as tracks:
         next(tracks)
-    assert_no_workers()
+    assert workers() == []
 
 
 def test_inputs_are_taken_only_as_far_ahead_as_allowed(monkeypatch):
@@ -187,9 +193,3 @@ def test_full_batches_are_waited_for_while_something_is_decoded():
 
     list(make(inputs([90]), jobs=1, predict=noting, fill_batches=True, batch_size=30).tracks())
     assert sizes == [30, 30, 30]
-
-
-def assert_no_workers():
-    """Those of a Predictor, which other tests may have left to the garbage collector, are called samptag-model_N."""
-    own = re.compile(r"samptag-(model|decode-\d+)")
-    assert [thread.name for thread in threading.enumerate() if own.fullmatch(thread.name)] == []

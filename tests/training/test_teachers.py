@@ -203,6 +203,25 @@ def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tu
     assert {f: f.stat().st_mtime_ns for f in kept[1:]} == {f: stamps[f] for f in kept[1:]}
 
 
+def test_a_clip_is_resampled_once_for_all_teachers(unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    audio = build_cache(open_dataset(unlabelled, labelled=False), sample_rate=22_050, directory=tmp_path)
+    resampled = []
+
+    def resample(waveform: np.ndarray, *rates: int) -> np.ndarray:
+        resampled.append((waveform.tobytes(), rates))
+        return waveform
+
+    def listener(weights: object, student: object, device: object):
+        return lambda waveform, starts: np.zeros((len(starts), 1), np.float32)
+
+    monkeypatch.setattr(teachers_module, "available_cores", lambda: 1)
+    monkeypatch.setattr(teachers_module, "resample", resample)
+    monkeypatch.setattr(teachers_module, "_listener", listener)
+    monkeypatch.setattr(Teachers, "_merged", lambda teachers, said: np.zeros((len(said[0].starts), 1), np.float32))
+    hear(Teachers([TEACHER, "mel"]), audio)
+    assert len(resampled) == len(set(resampled)) == len(everything(audio)) > 1
+
+
 def test_an_interruption_waits_for_the_teacher_that_hears_and_for_no_further_one(
     unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
