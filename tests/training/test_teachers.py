@@ -1,6 +1,7 @@
 """Teaching by other networks: what is heard, kept and learned, and what is refused."""
 
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -52,10 +53,17 @@ def music(unlabelled: Path, cache_dir: Path) -> tuple[Dataset, AudioCache]:
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory, unlabelled: Path, cache_dir: Path) -> tuple[Path, TrainResult]:
-    """A short training of the mel system, taught by the bundled weights."""
+    """A short training of the mel system, taught by the bundled weights; `going_on` is a copy to be trained further."""
     out = tmp_path_factory.mktemp("taught") / "out"
     options = {"cache": cache_dir, "device": "cpu", "batch_size": 8, "epochs": 5}
     return out, samptag.train(unlabelled, out=out, teacher=TEACHER, model=STUDENT, **options)
+
+
+@pytest.fixture
+def going_on(taught: tuple[Path, TrainResult], tmp_path: Path) -> tuple[Path, int]:
+    """A folder of that training which is the test's own, and the steps it has taken."""
+    out, result = taught
+    return shutil.copytree(out, tmp_path / "going on"), result.steps
 
 
 def everything(audio: AudioCache) -> np.ndarray:
@@ -172,14 +180,13 @@ def test_with_live_teachers_only_what_chooses_the_epoch_is_heard_in_advance(unla
         samptag.train(live_teachers=False, max_steps=99, **go_on)
 
 
-def test_a_checkpoint_from_before_a_setting_goes_on_with_its_default(taught: tuple[Path, TrainResult]):
-    out, result = taught
+def test_a_checkpoint_from_before_a_setting_goes_on_with_its_default(going_on: tuple[Path, int]):
+    out, steps = going_on
     state = torch.load(out / "last.pt", weights_only=True)
     for setting in (state["config"].pop("live_teachers"), state["config"]["recipe"].pop("segments_per_example")):
         assert setting in (False, 1)
     torch.save(state, out / "last.pt")
-    more = samptag.train(out=out, resume=True, device="cpu", max_steps=result.steps + 1)
-    assert more.steps == result.steps + 1
+    assert samptag.train(out=out, resume=True, device="cpu", max_steps=steps + 1).steps == steps + 1
 
 
 def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tuple[Dataset, AudioCache]):
@@ -267,10 +274,10 @@ def test_a_vocabulary_gives_the_words_and_their_categories(tmp_path: Path, unlab
     assert (card.tags, card.tag_categories) == (("calm", "guitar"), ("mood", "instrument"))
 
 
-def test_a_training_goes_on_with_the_same_teachers_and_words_alone(taught: tuple[Path, TrainResult], tmp_path: Path):
-    out, result = taught
+def test_a_training_goes_on_with_the_same_teachers_and_words_alone(going_on: tuple[Path, int], tmp_path: Path):
+    out, steps = going_on
     go_on = {"out": out, "resume": True, "device": "cpu"}
-    assert samptag.train(max_steps=result.steps + 1, **go_on).steps == result.steps + 1
+    assert samptag.train(max_steps=steps + 1, **go_on).steps == steps + 1
     weights = load_weights(TEACHER)
     tensors = {name: weights.tensors[name] * (2 if name == "head.bias" else 1) for name in weights.tensors}
     other = tmp_path / "other.safetensors"
@@ -279,7 +286,7 @@ def test_a_training_goes_on_with_the_same_teachers_and_words_alone(taught: tuple
         samptag.train(teacher=str(other), max_steps=99, **go_on)
     renamed = tmp_path / "renamed.safetensors"
     save_model(renamed, dict(weights.tensors), card=replace(weights.card, name="renamed"))
-    assert samptag.train(teacher=str(renamed), max_steps=result.steps + 2, **go_on).steps == result.steps + 2
+    assert samptag.train(teacher=str(renamed), max_steps=steps + 2, **go_on).steps == steps + 2
 
 
 @pytest.mark.parametrize(
