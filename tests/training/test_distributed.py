@@ -40,7 +40,7 @@ if doomed == "minutes":
     budget = {"recipe": "modern", "max_minutes": 0.1, "batch_size": 8}
 else:
     each = 4 if block == "won-rese" else 1
-    budget = {"recipe": "kim", "epochs": 2, "batch_size": 40, "learning_rate": 0.003, "segments_per_example": each}
+    budget = {"recipe": "kim", "epochs": 2, "batch_size": 40, "learning_rate": 0.001, "segments_per_example": each}
     if doomed != "-":
         run.Trainer = Doomed
 try:
@@ -86,8 +86,8 @@ def records(out: Path) -> list[dict[str, float]]:
 
 
 # plain: the fused layers share their statistics; won-rese: the batch norms that stand in for PyTorch's, and four
-# segments of a clip learn its labels together. Few steps, since rounding grows: weights another in their last bit put
-# the loss of one process 2e-4 off after 6, 8e-3 after 30.
+# segments of a clip learn its labels together. Few and small steps, since rounding grows: after these it is at most 6e-5
+# of a loss, at three times the rate 1.3e-3. Gradients or statistics that are not shared are more than 2e-2 of one.
 @pytest.mark.parametrize("block", ["plain", "won-rese"])
 def test_two_processes_give_the_loss_curve_of_one(block: str, tmp_path: Path, job: Job):
     outs = []
