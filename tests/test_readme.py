@@ -134,7 +134,7 @@ def test_what_is_quoted_of_the_weights_is_so(remake, name: str):
 
 def test_the_readme_names_the_words_that_write_writes_by_default(remake):
     genres, moods = remake.decided("genre", verified=True), remake.decided("mood", verified=True)
-    assert f"({genres}; of moods: {moods})" in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"(genres: {genres}; moods: {moods})" in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_the_quoted_record_is_a_real_one(remake):
