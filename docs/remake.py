@@ -1,7 +1,7 @@
-"""Write anew what README and docs/ show of the weights that samptag comes with: ``python docs/remake.py``.
+"""Update what README and docs/ show of the bundled weights: ``python docs/remake.py``.
 
-For when weights have changed: the blocks of text between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``, and the
-pictures (that of the report page where there is a browser, see report_picture.py).
+Run it when the weights have changed. It writes the blocks of text between ``<!-- NAME: begin -->`` and
+``<!-- NAME: end -->``, and the pictures (that of the report page only where there is a browser, see report_picture.py).
 """
 
 import json
@@ -40,7 +40,7 @@ def figures() -> str:
         found = read_card(path).metrics
         rows.append(f"| `{registry.entries[name].short or name}` | {found['roc_auc']:.3f} | {found['pr_auc']:.3f} |")
     # Of recipes/library/README.md: they change with the teachers, and with the fifty tags' weights.
-    rows.append("| `samplecnn-3-9-mtat50`, its tags merged to these words | 0.897 | 0.756 |")
+    rows.append("| `samplecnn-3-9-mtat50`, with its tags merged into these words | 0.897 | 0.756 |")
     rows.append("| the six teachers, **two of them trained on these tracks** | 0.899 | 0.766 |")
     return "\n".join(rows)
 
@@ -69,7 +69,7 @@ def decided(field: str, *, verified: bool) -> str:
 def written() -> str:
     """Which of the default weights' words `write` writes, by field."""
     rows = ["| field | written by default | decided, but written only with `--unverified` |", "| --- | --- | --- |"]
-    for title, field in (("genre", "genre"), ("mood", "mood"), ("grouping and comment, beside these", "")):
+    for title, field in (("genre", "genre"), ("mood", "mood"), ("grouping and comment, besides these", "")):
         rows.append(f"| {title} | {decided(field, verified=True)} | {decided(field, verified=False)} |")
     return "\n".join(rows)
 
