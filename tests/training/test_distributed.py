@@ -87,7 +87,7 @@ def records(out: Path) -> list[dict[str, float]]:
 
 # plain: the fused layers share their statistics; won-rese: the batch norms that stand in for PyTorch's, and four
 # segments of a clip learn its labels together. Few and small steps, since rounding grows: after these it is at most
-# 6e-5 of a loss, at three times the rate 1.3e-3. Gradients or statistics that are not shared make more than 2e-2 of one.
+# 6e-5 of a loss, at three times the rate 1.3e-3. Gradients or statistics that are not shared make more than 2e-2.
 @pytest.mark.parametrize("block", ["plain", "won-rese"])
 def test_two_processes_give_the_loss_curve_of_one(block: str, tmp_path: Path, job: Job):
     outs = []
