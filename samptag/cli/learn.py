@@ -44,9 +44,9 @@ def learn(
     """
     with samptag.Library(db) as library:
         lesson, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
-    if lesson.strangers:
-        shown = ", ".join(repr(entry) for entry in lesson.strangers[:3])
-        note(f"{counted(len(lesson.strangers), 'labelled song')} not in the index, such as {shown}")
+    if lesson.not_in_index:
+        shown = ", ".join(repr(entry) for entry in lesson.not_in_index[:3])
+        note(f"{counted(len(lesson.not_in_index), 'labelled song')} not in the index, such as {shown}")
     if json:
         print_json(_document(lesson, suggestions))
     else:
@@ -80,7 +80,7 @@ def _document(lesson: Lesson, suggestions: Any) -> dict[str, Any]:
     return {
         "schema": "samptag.learn/1",
         "songs": lesson.songs,
-        "not_in_index": len(lesson.strangers),
+        "not_in_index": len(lesson.not_in_index),
         "weights": None if lesson.path is None else str(lesson.path),
         "words": [
             {

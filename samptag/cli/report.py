@@ -133,7 +133,7 @@ def _nearest(database: Database, weights: Weights, result: TrackResult) -> list[
         return []
     vocabulary = weights.vocabulary
     with database.explained():
-        seed = Seed(path=result.path, vector=result.embedding, audio=None)
+        seed = Seed(vector=result.embedding, audio=None)
         found = similar_songs(database, weights, [seed], n=N_NEIGHBOURS)
     neighbours = []
     for song in found:

@@ -1,9 +1,9 @@
-"""A digest of a file's sound that stays the same when its tags change.
+"""A digest of a file's audio that stays the same when its tags change.
 
-Everything that players decode is hashed, nothing that they only show: two files with equal digests play the same. Known
-are MP3 (and whatever else has ID3 and APEv2 tags at its ends: AAC, Monkey's Audio, WavPack, Musepack), FLAC, Ogg, MP4,
-WAV, AIFF and ASF (WMA). Of anything else, and of a file that is not built as its kind should be, the whole is hashed
-less tags at its ends.
+Everything that players decode is hashed, and nothing that they only show: two files with equal digests play the same.
+Known formats are MP3 (and others with ID3 and APEv2 tags at their ends: AAC, Monkey's Audio, WavPack, Musepack), FLAC,
+Ogg, MP4, WAV, AIFF and ASF (WMA). Any other file, and one that breaks the rules of its format, is hashed whole, without
+tags at its ends.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _ID3V1_SIZE, _APE_FOOTER = 128, 32
 
 
 class _Odd(Exception):
-    """The file is not built as its kind should be."""
+    """The file breaks the rules of its format."""
 
 
 def audio_digest(path: str | os.PathLike[str]) -> bytes:
-    """The sha256 of the sound in the file, 32 bytes, without its tags, cover art and padding; or an OSError."""
+    """The sha256 (32 bytes) of the file's audio, without tags, cover art and padding, or an OSError."""
     with open(path, "rb") as file:
         start, end = _without_ends(file)
         file.seek(start)
@@ -58,7 +58,7 @@ def _id3v1(file: IO[bytes], start: int, end: int) -> bytes | None:
 
 
 def _without_ends(file: IO[bytes]) -> tuple[int, int]:
-    """Where the file begins after ID3v2 tags, and where it ends before ID3v1 and APEv2 tags."""
+    """Where the file begins behind ID3v2 tags, and where it ends before APEv2 and ID3v1 tags."""
     end = file.seek(0, os.SEEK_END)
     start = min(skip_id3v2(file), end)
     if _id3v1(file, start, end):
@@ -83,7 +83,7 @@ def _span(file: IO[bytes], start: int, end: int, digest: Any) -> None:
 
 
 def _flac(file: IO[bytes], start: int, end: int, digest: Any) -> None:
-    """STREAMINFO and the frames; the other metadata blocks are tags, pictures, seek tables and padding."""
+    """Hash STREAMINFO and the frames; the other metadata blocks are tags, pictures, seek tables and padding."""
     position, last = start + 4, False
     while not last:
         file.seek(position)
@@ -98,9 +98,9 @@ def _flac(file: IO[bytes], start: int, end: int, digest: Any) -> None:
 
 
 def _ogg(file: IO[bytes], start: int, end: int, digest: Any) -> None:
-    """The packets of every stream but the second, its comments, and the positions of its pages.
+    """Hash the packets of every stream, except the second (its comments), and the positions of its pages.
 
-    Pages are numbered anew, and cut elsewhere, when comments grow; packets are not (RFC 3533, section 6).
+    When comments grow, pages are renumbered and begin elsewhere; packets stay the same (RFC 3533, section 6).
     """
     file.seek(start)
     packets: dict[bytes, int] = {}
@@ -124,7 +124,7 @@ def _ogg(file: IO[bytes], start: int, end: int, digest: Any) -> None:
 
 
 def _packet_parts(lacing: bytes) -> Iterator[tuple[bool, int]]:
-    """Whether a packet ends with the part, and how long the part is, for each packet a page holds some of."""
+    """For each packet that a page holds a part of, whether the packet ends there, and the length of the part."""
     size = 0
     for value in lacing:
         size += value
@@ -136,7 +136,7 @@ def _packet_parts(lacing: bytes) -> Iterator[tuple[bool, int]]:
 
 
 def _mp4(file: IO[bytes], start: int, end: int, digest: Any) -> None:
-    """Media data, and the tracks' tables with chunk offsets counted from the media data: it moves when tags grow."""
+    """Hash media data and the tracks' tables; chunk offsets relative to the media data, which moves when tags grow."""
     boxes = list(_boxes(file, start, end))
     media = next((body for kind, body, _ in boxes if kind == b"mdat"), None)
     if media is None:
@@ -197,7 +197,7 @@ def _iff(file: IO[bytes], start: int, end: int, digest: Any) -> None:
 
 
 def _asf(file: IO[bytes], start: int, end: int, digest: Any) -> None:
-    """Everything behind the header object, in which the tags are."""
+    """Hash everything behind the header object, which holds the tags."""
     file.seek(start + 16)
     size = struct.unpack("<Q", file.read(8))[0]
     if not 30 <= size <= end - start:

@@ -1,4 +1,4 @@
-"""The index on disk: one SQLite file, its tables, who may write to it, and what is said when it cannot be used."""
+"""The index on disk: one SQLite file, its tables, its lock for writers, and the messages when it cannot be used."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from samptag.files import locked, os_errors_as, os_reason
 from samptag.library.words import fold
 
 VERSION = 1
-_APPLICATION = 0x53544147  # "STAG": the mark by which an index is told from other SQLite files
+_APPLICATION = 0x53544147  # "STAG": the application_id that tells an index from other SQLite files
 _BUSY_SECONDS = 10.0
 
-# What a network says belongs to the sound, not to the file: a song that is moved, copied or given other tags is heard
+# Scores and embeddings belong to the audio, not to the file, so that a song that is moved, copied or retagged is heard
 # once. Scores are big-endian float16, whose bytes sort as the numbers do, so that SQL compares them without decoding.
-# Embeddings have a table of their own, in pages that hold seven: a search by scores does not read them.
+# Embeddings are in a separate table, seven to a page: a search by scores does not read them.
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE folders (path BLOB PRIMARY KEY, indexed REAL NOT NULL) WITHOUT ROWID;
@@ -55,25 +55,25 @@ CREATE INDEX writes_by_run ON writes (run);
 
 
 def default_path() -> Path:
-    """Where the index is when no other file is named: ``library.db`` in samptag's folder of user data."""
+    """The default index: ``library.db`` in samptag's folder of user data."""
     from platformdirs import user_data_path
 
     return user_data_path("samptag", appauthor=False) / "library.db"
 
 
 class Database:
-    """An open index; with `create` a missing one is made, otherwise it is opened for reading alone and must exist.
+    """An open index; with `create` it is made if missing, without it must exist and is only read (`read_only`).
 
-    A LibraryError says that the file is missing, no index, damaged, of a newer version, or cannot be opened.
+    A LibraryError says that the file is missing, not an index, damaged, of a newer version, or cannot be opened.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
-        self.path = path
+        self.path, self.read_only = path, not create
         if not create and not (path.is_file() and path.stat().st_size):
-            raise LibraryError(f"there is no index at {path}: 'samptag index FOLDER' makes one")
+            raise LibraryError(f"there is no index at {path}: 'samptag index FOLDER' creates one")
         with self.explained():
             if create:
-                with os_errors_as(LibraryError, f"cannot make the folder {path.parent}"):
+                with os_errors_as(LibraryError, f"cannot create the folder {path.parent}"):
                     path.parent.mkdir(parents=True, exist_ok=True)
             self.connection = self._open(create)
             try:
@@ -93,8 +93,8 @@ class Database:
             return connection
         if os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK):
             return _connect(f"{address}?mode=rw")
-        # Where nothing can be made beside the file, it is read as it is, unless a killed or living writer's log, which
-        # belongs to it, lies there: SQLite reads that only with the log's own index, which is beside it as a rule.
+        # Where nothing can be created beside the file it is opened as immutable, but not if a writer that is running or
+        # was killed has a log there, which is part of the index: SQLite reads a log only with the -shm file beside it.
         log = Path(f"{self.path}-wal")
         if not (log.is_file() and log.stat().st_size):
             return _connect(f"{address}?immutable=1")
@@ -103,7 +103,7 @@ class Database:
         except sqlite3.OperationalError as error:
             raise LibraryError(
                 f"the index {self.path} cannot be read where it is: its latest changes are in {log.name}, and its "
-                "folder is read-only: copy both into a folder of yours and name the copy with --db"
+                "folder is read-only: copy both files to a folder you can write to and name the copy with --db"
             ) from error
 
     def _check(self, create: bool) -> None:
@@ -118,7 +118,7 @@ class Database:
             )
             return
         if mark != _APPLICATION:
-            raise LibraryError(f"{self.path} is no index of samptag's; name another file with --db")
+            raise LibraryError(f"{self.path} is not a samptag index; name another file with --db")
         if version > VERSION:
             raise LibraryError(
                 f"{self.path} was made by a newer samptag (index version {version}, this one reads {VERSION}): "
@@ -126,12 +126,12 @@ class Database:
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.connection.close()
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """A block in which what SQLite raises becomes a LibraryError of one line that names the file."""
+        """A block in which an error of SQLite becomes a LibraryError of one line that names the file."""
         try:
             yield
         except sqlite3.Error as error:
@@ -142,19 +142,19 @@ class Database:
         if "locked" in text or "busy" in text:
             return f"the index {self.path} is busy: another process has been writing to it for {_BUSY_SECONDS:.0f} s"
         if "readonly" in text or "unable to open" in text:
-            return f"cannot write the index {self.path}: it or its folder is read-only, or is a folder"
+            return f"cannot write the index {self.path}: it or its folder is read-only, or it is a folder"
         if "full" in text or "disk I/O" in text:
-            return f"cannot write the index {self.path}: {text}; what was recorded before is safe"
-        if isinstance(error, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
+            return f"cannot write the index {self.path}: {text}; everything recorded before is safe"
+        if "malformed" in text or "not a database" in text:
             return (
-                f"the index {self.path} is damaged or no SQLite file: move it away and run 'samptag index' again "
+                f"the index {self.path} is damaged or not an SQLite file: move it away and run 'samptag index' again "
                 "(music files are not affected)"
             )
         return f"the index {self.path} cannot be used: {text}"
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A block whose changes are all kept, or none of them."""
+        """A block of which either all changes are kept or none."""
         try:  # around everything: Ctrl-C may come between any two lines
             self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
@@ -167,9 +167,9 @@ class Database:
 
     @contextmanager
     def writing(self, command: str) -> Iterator[None]:
-        """A block in which no other process changes the index; readers are not held up.
+        """A block in which no other process writes to the index; readers need not wait.
 
-        A LibraryError says that another process is in such a block, and in which `command`.
+        A LibraryError says that another process is in such a block, and which `command` it runs.
         """
         with ExitStack() as stack:
             try:
@@ -190,12 +190,12 @@ class Database:
 
 
 def _connect(address: str) -> sqlite3.Connection:
-    # Transactions are begun by hand (isolation_level None). A commit waits for the disk: the journal of what was
-    # written into files must not be younger than the files.
+    # Transactions are begun explicitly (isolation_level None). A commit waits for the disk: the journal of what was
+    # written into music files must be on it before the files are.
     connection = sqlite3.connect(
         address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.execute("PRAGMA synchronous = FULL")
-    folded = lru_cache(maxsize=16)(fold)  # songs of an artist follow one another
+    folded = lru_cache(maxsize=16)(fold)  # songs by one artist tend to be adjacent
     connection.create_function("fold", 1, folded, deterministic=True)
     return connection

@@ -1,6 +1,6 @@
 """A file's own fields (artist, genre, mood, ...) under the names that each kind of tag has for them; needs mutagen.
 
-Without mutagen only artist, title and album can be read, and only where libsndfile reads them.
+Without mutagen only artist, title and album can be read, and only from formats whose tags libsndfile reads.
 """
 
 from __future__ import annotations
@@ -8,20 +8,22 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from samptag.errors import SamptagError, UsageError
+from samptag.errors import SamptagError
+from samptag.lazy import require_extra
 
 RawField: TypeAlias = list[tuple[str, Any]]
-"""One field exactly as the file has it: native names and what stands under them, as JSON holds it."""
+"""One field exactly as the file has it: native names and their values in JSON's types."""
 
 _KINDS = ("id3", "vorbis", "mp4", "asf", "ape")
-# Native names of each field by kind, in any case, the one that is written first. ID3v2.3 has no TMOO: players read
-# TXXX:MOOD there. COMM:: is a comment without a title, in any language.
+# Native names of each field by kind, in any case; the first is the one that is written. ID3v2.3 has no TMOO: players
+# read TXXX:MOOD there. COMM:: is a comment without a title, in any language.
 _NAMES = {
     "artist": ("TPE1", "ARTIST", "\xa9ART", "Author", "Artist"),
     "title": ("TIT2", "TITLE", "\xa9nam", "Title", "Title"),
@@ -42,19 +44,18 @@ _READ = ("artist", "title", "album")
 
 
 def need_mutagen() -> None:
-    """Refuse what cannot be done without mutagen."""
-    if find_spec("mutagen") is None:
-        raise UsageError("fields of music files need mutagen: pip install 'samptag[write]'")
+    """Refuse work on tags if mutagen is not installed."""
+    require_extra("write", modules=("mutagen",), purpose="reading and writing the tags of music files")
 
 
 @cache
 def reader_rank() -> int:
-    """2 with mutagen, which reads tags of every format; 1 without. A better reader reads known files again."""
+    """2 with mutagen, which reads the tags of every format; 1 without. Files read at a lower rank are read again."""
     return 2 if find_spec("mutagen") else 1
 
 
 def read_fields(path: str) -> dict[str, str | None]:
-    """Artist, title and album of the file, each as one line; None where it has none or they cannot be read."""
+    """Artist, title and album of the file, each on one line; None for those it lacks or that cannot be read."""
     try:
         if reader_rank() == 2:
             tags = TagFile(path)
@@ -71,9 +72,9 @@ def read_fields(path: str) -> dict[str, str | None]:
 
 
 class TagFile:
-    """The tags of one file, which messages call `source` or else by its path, open for reading and for change.
+    """The tags of one file, to be read and changed; messages name it `source` if that is given.
 
-    A SamptagError says that they cannot be read, or that the file's format has none that can be written.
+    A SamptagError says that they cannot be read, or that samptag writes no tags of this format.
     """
 
     def __init__(self, path: str, *, source: str | None = None) -> None:
@@ -81,29 +82,23 @@ class TagFile:
 
         self.path = path
         self.name = name = source or path
-        try:
+        with _mutagen_errors_as(f"{name}: its tags are damaged and cannot be read"):
             file: Any = mutagen.File(path)
             if _kind(file) == "id3":
                 # As they are: what mutagen translates between versions of ID3 would not be found again after saving.
                 file = type(file)(path, translate=False, known_frames=_id3_frames())
-        except OSError:
-            raise
-        except Exception as error:  # whatever a damaged tag leads it to, IndexError and struct.error among them
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise SamptagError(f"{name}: its tags are damaged and cannot be read ({error})") from None
         self._file, self.kind = file, _kind(file)
         if not self.kind:
             suffix = Path(name).suffix or "such"
             raise SamptagError(f"{name}: {suffix} files have no tags that samptag can write")
-        # An ID3v1 alone is no tag that can be written to: it gets an ID3v2 beside it.
+        # An ID3v1 alone cannot hold what is written: it gets an ID3v2 beside it.
         self.had_tags = file.tags is not None and getattr(file.tags, "version", (2,))[0] >= 2
         if file.tags is None:
             file.add_tags()
         self._form = _FORMS[self.kind](file.tags)
 
     def get(self, field: str) -> list[str]:
-        """The values of a field, empty ones left out; an MP3 without the field in ID3 is asked for it in APEv2."""
+        """The values of a field, without empty ones; of an MP3 without the field in ID3, those in APEv2."""
         values = self._form.get(FIELDS[field][self.kind])
         if not values and self.kind == "id3":
             values = _ape_values(self.path, FIELDS[field]["ape"])
@@ -114,7 +109,7 @@ class TagFile:
         return self._form.raw(FIELDS[field][self.kind])
 
     def set(self, field: str, values: Sequence[str]) -> None:
-        """Put `values` in place of all the field has."""
+        """Replace all values of the field by `values`."""
         names = FIELDS[field][self.kind]
         if field == "mood" and self.kind == "id3" and self._version() == 3:
             names = names[::-1]
@@ -130,35 +125,29 @@ class TagFile:
             self._form.put_raw(name, value)
 
     def others(self, fields: Iterable[str]) -> list[str]:
-        """Everything in the file's tags but `fields`, pictures included, in a form to be compared."""
+        """Everything in the file's tags except `fields`, including pictures, in a form that can be compared."""
         left_out = [name for field in fields for name in FIELDS[field][self.kind]]
-        # FLAC's: pictures, cue sheets, what applications keep there
+        # of FLAC: pictures, cue sheets, data of applications
         blocks = [b for b in getattr(self._file, "metadata_blocks", ()) if b.code not in _FLAC_COMMENTS_AND_PADDING]
         return sorted(self._form.everything(left_out)) + [repr(block.write()) for block in blocks]
 
     def save(self) -> None:
         """Write the tags into the file; a SamptagError says that mutagen cannot."""
-        try:
+        with _mutagen_errors_as(f"{self.name}: its tags cannot be written"):
             if self.kind == "id3":
                 self._save_id3()
             else:
                 self._file.save()
-        except (SamptagError, OSError):
-            raise
-        except Exception as error:  # what it makes of odd tags, UnicodeEncodeError among them
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise SamptagError(f"{self.name}: its tags cannot be written ({error})") from None
 
     def strip(self) -> None:
-        """Remove the tags that a file without any was given."""
+        """Remove all tags, from a file that had none before it was written to."""
         if type(self._file).__module__ in _ID3_AT_ENDS:
             self._file.tags.delete(self.path, delete_v1=False)
         else:
             self._file.delete()
 
     def _version(self) -> int:
-        """3 or 4, of ID3v2; a file keeps what it has, and 2.2, which nothing writes any more, becomes 2.3."""
+        """3 or 4, of ID3v2: a file keeps its version, but 2.2, which nothing writes any more, becomes 2.3."""
         version = self._file.tags.version
         return 3 if (2, 0) < version < (2, 4) else 4
 
@@ -168,8 +157,8 @@ class TagFile:
         if self._file.tags.version < (2, 3) and self._file.tags.unknown_frames:
             raise SamptagError(f"{self.name}: its ID3v2.2 holds fields that ID3v2.3 has no place for; it is left alone")
         kept = id3v1_of(self.path)
-        # Values stay apart by NUL in 2.3 as well: with the customary "/" between them AC/DC would become two artists.
-        # mutagen would make an ID3v1 anew from ID3v2, cutting what does not fit: it takes it away, and it is put back.
+        # Values are separated by NUL in 2.3 as well: with the customary "/" AC/DC would become two artists.
+        # mutagen would make a new ID3v1 of ID3v2, cutting what does not fit: it removes it, and the old one is put back.
         ends = {"v1": 1 if kept is None else 0} if type(self._file).__module__ in _ID3_AT_ENDS else {}
         self._file.save(v2_version=self._version(), v23_sep=None, **ends)
         if kept is not None:
@@ -178,26 +167,34 @@ class TagFile:
                 file.write(kept)
 
 
-def _kind(file: Any) -> str:
-    """Which of the forms below the file's tags have; "" for a format without tags that can be written."""
-    from mutagen.aac import AAC
-    from mutagen.ac3 import AC3
-    from mutagen.apev2 import APEv2File
-    from mutagen.asf import ASF
-    from mutagen.flac import FLAC
-    from mutagen.mp4 import MP4
-    from mutagen.ogg import OggFileType
+@contextmanager
+def _mutagen_errors_as(what: str) -> Iterator[None]:
+    """Raise whatever damaged or odd tags make mutagen raise as a SamptagError; an OSError passes."""
+    try:
+        yield
+    except (SamptagError, OSError):
+        raise
+    except Exception as error:  # IndexError, struct.error and UnicodeEncodeError among them
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise SamptagError(f"{what} ({error})") from None
 
-    if isinstance(file, AAC | AC3):
-        return ""
-    for types, kind in (((FLAC, OggFileType), "vorbis"), (MP4, "mp4"), (ASF, "asf"), (APEv2File, "ape")):
-        if isinstance(file, types):
-            return kind
-    return "id3" if type(file).__module__ in _ID3_MODULES else ""
+
+def _kind(file: Any) -> str:
+    """Which of the forms below the file's tags have; "" for a format whose tags samptag cannot write."""
+    return next((_KIND_OF_MODULE[c.__module__] for c in type(file).__mro__ if c.__module__ in _KIND_OF_MODULE), "")
 
 
 _ID3_AT_ENDS = ("mutagen.mp3", "mutagen.trueaudio")
-_ID3_MODULES = (*_ID3_AT_ENDS, "mutagen.aiff", "mutagen.wave")
+_KIND_OF_MODULE = {
+    **dict.fromkeys((*_ID3_AT_ENDS, "mutagen.aiff", "mutagen.wave"), "id3"),
+    **dict.fromkeys(("mutagen.flac", "mutagen.ogg"), "vorbis"),
+    "mutagen.mp4": "mp4",
+    "mutagen.asf": "asf",
+    "mutagen.apev2": "ape",
+}
+"""The kind of tags that the file types of a module of mutagen have, and those derived from them."""
+
 _FLAC_COMMENTS_AND_PADDING = (4, 1)
 
 
@@ -213,7 +210,7 @@ def _ape_values(path: str, names: Sequence[str]) -> list[str]:
 
 @cache
 def _id3_frames() -> dict[str, Any]:
-    """The frames that mutagen knows; one that it cannot decode is kept as its bytes, where mutagen would drop it."""
+    """The frames that mutagen knows, changed so that one it cannot decode is kept as bytes instead of dropped."""
     from mutagen import id3
 
     class Kept:
@@ -227,21 +224,21 @@ def _id3_frames() -> dict[str, Any]:
             try:
                 return self._frame._fromData(tag, flags, data)
             except id3.ID3JunkFrameError:
-                if data.strip(b"\0\1\2\3\xfe\xff"):  # more than the sign of an encoding
-                    raise NotImplementedError from None  # by which mutagen knows what is to be kept
+                if data.strip(b"\0\1\2\3\xfe\xff"):  # more than the mark of an encoding
+                    raise NotImplementedError from None  # makes mutagen keep it
                 raise
 
     return {name: Kept(frame) for name, frame in {**id3.Frames, **id3.Frames_2_2}.items()}
 
 
 class _Form:
-    """Tags of one kind; the base treats them as a mapping from names to lists of texts."""
+    """Tags of one kind; this base treats them as a mapping from names to lists of strings."""
 
     def __init__(self, tags: Any) -> None:
         self.tags = tags
 
     def present(self, names: Sequence[str]) -> list[str]:
-        """What there is under these names, as it is spelled there."""
+        """The names of the file, as spelled there, that are among `names`."""
         keys = list(dict.fromkeys(self.tags.keys()))
         return [key for name in names for key in keys if _is_name(key, name)]
 
@@ -271,7 +268,7 @@ def _is_name(key: str, name: str) -> bool:
 
 
 class _Id3(_Form):
-    """Frames, of which mutagen writes none that is an empty text: they count as if they were not there."""
+    """Frames; those that hold only an empty string count as missing, because mutagen does not write them."""
 
     def __init__(self, tags: Any) -> None:
         super().__init__(tags)
@@ -283,7 +280,7 @@ class _Id3(_Form):
 
     def get(self, names: Sequence[str]) -> list[str]:
         frames = [self.tags[name] for name in self.present(names)]
-        # A genre may be a number of ID3v1's list, or a sentence of such numbers; `genres` reads them.
+        # A genre may be a number of ID3v1's list, or several; `genres` reads them.
         return [str(value) for frame in frames for value in getattr(frame, "genres", frame.text)]
 
     def raw(self, names: Sequence[str]) -> RawField:
@@ -304,7 +301,7 @@ class _Id3(_Form):
 
     def _values(self, frame: Any) -> dict[str, Any]:
         named = {name: getattr(frame, name) for name in ("desc", "lang") if hasattr(frame, name)}
-        # 2.3 has no UTF-8, though it is found there; mutagen then saves UTF-16.
+        # 2.3 has no UTF-8, though some files use it there; mutagen saves UTF-16 instead.
         encoding = int(frame.encoding) if self.tags.version >= (2, 4) else min(int(frame.encoding), 1)
         return {"encoding": encoding, "text": [str(text) for text in frame.text], **named}
 
@@ -313,7 +310,7 @@ _ENCODING = re.compile(r"encoding=<Encoding\.\w+: \d>")
 
 
 class _Vorbis(_Form):
-    """A list of pairs, whose names are spelled in any case."""
+    """A list of pairs of name, in any case, and value."""
 
     def get(self, names: Sequence[str]) -> list[str]:
         return [value for _, value in self.raw(names)]

@@ -1,8 +1,7 @@
-"""Filling the index: what is new is heard, what has moved is followed, everything else is left as it is."""
+"""Filling the index: new files are heard, moved files are recognised, everything else is left as it is."""
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
@@ -29,34 +28,34 @@ if TYPE_CHECKING:
     from samptag.tagging.result import TrackResult
     from samptag.tagging.tagger import Tagger
 
-# A batch is one transaction: what a kill can cost, and how often the disk is waited for.
+# A batch is one transaction: the most that a kill can cost, and how often a commit waits for the disk.
 _BATCH_SONGS, _BATCH_SECONDS = 64, 2.0
 
 
 @dataclass
 class IndexReport:
-    """What one run of `index` did: numbers of songs."""
+    """What one run of `index` did, in numbers of songs."""
 
-    heard: int = 0  # whose sound went through the model
-    known: int = 0  # whose sound had been heard before under another name or with other tags
+    heard: int = 0  # went through the model
+    known: int = 0  # had been heard before under another name or with other tags
     moved: int = 0  # found under a new name or in a new folder
     unchanged: int = 0  # not touched
-    failed: int = 0  # files that could not be heard; they are remembered and left alone until they change
-    still_broken: int = 0  # files that failed in an earlier run and have not changed
-    missing: int = 0  # of these folders, not found; they stay in the index until they are pruned
-    seconds: float = 0.0  # duration of what was heard
+    failed: int = 0  # could not be decoded; they are remembered and left alone until they change
+    still_broken: int = 0  # failed in an earlier run and have not changed
+    missing: int = 0  # not found in these folders; they stay in the index until they are pruned
+    seconds: float = 0.0  # of audio that was heard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observer:
-    """Who is told while an index is made; every field may be left as it is."""
+    """Callbacks that report the progress of indexing; all are optional."""
 
-    # Once, how many songs are new or changed; before it, where these weights are new to the index, the name of those of
-    # the last run, how many of its songs are heard again now, and how many are not.
+    # Called once, with the number of new or changed songs; and before it, if these weights are new to the index, with
+    # the name of the last run's weights, how many of their songs are heard again now, and how many are not.
     begin: Callable[[int], None] = lambda count: None
     anew: Callable[[str, int, int], None] = lambda name, again, left: None
-    seconds: Callable[[float], None] = lambda amount: None  # from other threads: that were decoded since
-    warn: Callable[[str], None] = lambda message: None  # a line about a file that is odd
+    seconds: Callable[[float], None] = lambda amount: None  # from other threads: decoded since the last call
+    warn: Callable[[str], None] = lambda message: None  # a line about an odd file
     fail: Callable[[str], None] = lambda message: None  # a line about a file that failed
     done: Callable[[], None] = lambda: None  # after each of the new or changed songs
 
@@ -70,12 +69,8 @@ class _Song:
     mtime_ns: int
     row: _Row | None
     fields: dict[str, str | None] = field(default_factory=dict)
-    digest: bytes | None = None  # None where it could not be read
+    digest: bytes | None = None  # of its audio; None if it could not be read
     error: str | None = None
-
-    @property
-    def name(self) -> bytes:
-        return os.fsencode(self.path)
 
 
 class _Row(NamedTuple):
@@ -91,7 +86,7 @@ class _Row(NamedTuple):
 
 
 def weights_id(database: Database, digest: str) -> int | None:
-    """The number under which the index knows the weights file with this sha256, or None."""
+    """The id of the weights file with this sha256 in the index, or None."""
     rows = database.rows("SELECT id FROM weights WHERE digest = ?", digest)
     return int(rows[0][0]) if rows else None
 
@@ -99,19 +94,18 @@ def weights_id(database: Database, digest: str) -> int | None:
 def remember_weights(
     database: Database, digest: str, card: ModelCard, *, space: int | None = None, head: bytes | None = None
 ) -> int:
-    """The number of weights that the index is to know from now on; call it inside a transaction.
+    """Add weights to the index, unless it has them, and return their id; call it inside a transaction.
 
-    `digest` is the file's sha256, `space` the number of weights with the same body, whose embeddings are the same (None
-    for a body of their own), `head` the classifier of weights that were learned on that body, see `head_bytes`: what
-    the body hears, they score.
+    `digest` is the file's sha256. Weights that were learned on the body of others have the same embeddings: `space` is
+    the id of the others, and `head` the learned classifier from `head_bytes`, which then scores whatever they hear.
     """
     known = weights_id(database, digest)
     if known is not None:
         return known
-    words = json.dumps(Vocabulary.of_card(card).to_json(), ensure_ascii=False)
+    words = Vocabulary.of_card(card).to_json()
     cursor = database.connection.execute(
         "INSERT INTO weights (digest, name, tags, space, used, head) VALUES (?, ?, ?, ?, ?, ?)",
-        # Learned weights are asked for by name: those that hear stay the ones that are meant without.
+        # Learned weights never become the default; they have to be named.
         (digest, card.name, words, space or 0, time.time() if space is None else 0.0, head),
     )
     number = int(cursor.lastrowid or 0)
@@ -123,9 +117,9 @@ def remember_weights(
 class IndexRun:
     """One run that brings the index up to date with folders and files; the caller holds the database for writing.
 
-    `roots` are absolute paths, none for all that were indexed before, and a LibraryError where there are none either.
-    `digest` is the sha256 of the weights file; `make_tagger` gives the Tagger of these weights for about so many
-    seconds of music, and is called only where there is any to hear.
+    `roots` are absolute paths, or empty for all that were indexed before; if nothing was, it is a LibraryError.
+    `digest` is the sha256 of the weights file. `make_tagger` returns the Tagger of these weights, given about how many
+    seconds of music it is for, and is called only if there are any.
     """
 
     def __init__(
@@ -142,31 +136,31 @@ class IndexRun:
         self.weights = weights_id(database, digest)
         known = "SELECT path, id, size, mtime_ns, audio, error, reader, missing FROM songs"
         self.rows = {path: _Row(*rest) for path, *rest in database.rows(known)}
-        self.lost: set[bytes] = set()  # are missing though they lie below none of the folders
+        self.lost: set[bytes] = set()  # missing files that are in none of the folders
         self.roots = roots or self._known_roots()
-        self.gone: dict[bytes, int] = {}  # what is missing now, with its number
+        self.gone: dict[bytes, int] = {}  # the ids of missing songs, by path
         self.audio = dict(database.rows("SELECT digest, id FROM audio"))
         self.heard = {audio for (audio,) in database.rows("SELECT audio FROM heard WHERE weights = ?", self.weights)}
-        # Digests the model has heard, or hears in this run: the same sound under two names is heard once.
+        # Digests that the model has heard or hears in this run: the same audio under two names is heard once.
         self.claimed = {digest for digest, audio in self.audio.items() if audio in self.heard}
-        self.ready: deque[_Song] = deque()  # need no hearing; filled in the tagger's threads
-        self.doubles: list[_Song] = []  # sound like others that are being heard, or could not be
+        self.ready: deque[_Song] = deque()  # need not be heard; filled in the tagger's threads
+        self.doubles: list[_Song] = []  # have the audio of songs that are being heard, or that failed
         self.waiting: dict[str, _Song] = {}  # are being heard, by path
         self.lock = threading.Lock()
-        self.is_sound = True  # False from the beginning of a transaction to its end: what is noted here may not be so
+        self.is_sound = True  # False during a transaction: until it ends, the database may not hold what is noted here
 
     def _known_roots(self) -> list[str]:
         """The folders that were indexed before, and the files that were indexed by their own names."""
         folders = [path for (path,) in self.database.rows("SELECT path FROM folders ORDER BY path")]
         files = sorted(path for path in self.rows if not _below(path, folders))
         if not folders and not files:
-            raise LibraryError("nothing was indexed before: name the folder of your music")
+            raise LibraryError("nothing has been indexed yet: name the folder of your music")
         there = [path for path in files if os.path.lexists(path)]
         self.lost = {path for path in set(files).difference(there) if _has_entries(os.path.dirname(path))}
         return [os.fsdecode(path) for path in (*folders, *there)]
 
     def run(self) -> IndexReport:
-        """Hear what is new or changed, and follow what has moved."""
+        """Hear what is new or changed, and recognise what has moved."""
         inputs = expand_inputs(self.roots)
         songs, seen, unreadable = self._sort_out(inputs)
         self._touch(seen, unreadable)
@@ -181,7 +175,7 @@ class IndexRun:
         return self.report
 
     def _sort_out(self, inputs: list[Input]) -> tuple[list[_Song], set[bytes], list[bytes]]:
-        """What is new or changed; the paths that were found; and where nothing could be listed."""
+        """The new or changed songs, the paths that were found, and those that could not be read or listed."""
         songs: list[_Song] = []
         seen: set[bytes] = set()
         unreadable: list[bytes] = []
@@ -193,11 +187,11 @@ class IndexRun:
             try:
                 status = os.stat(item.path)
                 if problem is None and not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-                    problem = f"cannot index {item.path!r}: it is no regular file"
+                    problem = f"cannot index {item.path!r}: not a regular file"
             except OSError as error:
                 problem = problem or f"cannot open {item.path!r}: {error.strerror}"
             if problem is not None:
-                self._fail_unseen(problem)
+                self._fail(problem)
                 unreadable.append(name)
                 continue
             seen.add(name)
@@ -217,14 +211,14 @@ class IndexRun:
             return not ("PyAV" in row.error and find_spec("av"))
         return row.audio in self.heard
 
-    def _fail_unseen(self, error: object) -> None:
+    def _fail(self, error: object) -> None:
         self.report.failed += 1
         self.observer.fail(str(error))
 
     def _touch(self, seen: set[bytes], unreadable: list[bytes]) -> None:
-        """Note the folders, and what is missing below them or back again.
+        """Record the folders, and which songs are missing from them or back again.
 
-        Below a folder that cannot be listed, or that is empty now, nothing is called missing: a drive may be unplugged.
+        Nothing is called missing from a folder that cannot be listed or is empty: a drive may be unplugged.
         """
         folders = [os.fsencode(root) for root in self.roots if os.path.isdir(root)]
         back = []
@@ -277,7 +271,7 @@ class IndexRun:
             self.observer.done()
 
     def _keep(self, batch: list[tuple[_Song, TrackResult | None]]) -> None:
-        """Write what was heard, and then what sounds like it or needs no hearing."""
+        """Write the songs that were heard, and then those that have the same audio or need not be heard."""
         self._store(batch)
         while self.ready:
             self.doubles.append(self.ready.popleft())
@@ -292,7 +286,7 @@ class IndexRun:
         self._store(batch)
 
     def _doubles_to_hear(self) -> Iterator[Input]:
-        """Those of the doubles whose like failed, while the rest becomes `ready`."""
+        """The doubles of songs that failed, to be heard themselves; the rest become `ready`."""
         doubles, self.doubles = self.doubles, []
         for song in doubles:
             if self.audio.get(song.digest or b"") in self.heard:
@@ -302,7 +296,7 @@ class IndexRun:
                 yield Input(path=song.path, source=song.path)
 
     def _to_hear(self, songs: Sequence[_Song]) -> Iterator[Input]:
-        """What the model must hear of `songs`, while the rest becomes `ready`; runs in the tagger's threads."""
+        """The songs that the model must hear; the rest become `ready`. It runs in the tagger's threads."""
         for song in songs:
             try:
                 song.digest = audio_digest(song.path)
@@ -318,7 +312,7 @@ class IndexRun:
             yield Input(path=song.path, source=song.path)
 
     def _store(self, batch: list[tuple[_Song, TrackResult | None]]) -> None:
-        """Write what is in `batch`, which is then empty."""
+        """Write `batch` in one transaction, and empty it."""
         self.is_sound = False
         with self.database.transaction():
             for song, result in batch:
@@ -331,13 +325,13 @@ class IndexRun:
         if result is not None and result.error is not None:
             song.error = result.error.message
         if song.error is not None or song.digest is None:
-            self._fail_unseen(song.error)
-            # Only what is wrong with the file itself is remembered: memory that ran out is another matter next time.
+            self._fail(song.error)
+            # Only a fault of the file itself is remembered: memory that ran out may suffice next time.
             if result is not None and result.error is not None and result.error.type == "AudioError":
                 self._store_row(song, None)
             return
         if _has_changed(song):
-            self.observer.warn(f"{song.path}: it changed while it was read; the next run takes it in")
+            self.observer.warn(f"{song.path}: it changed while it was being read; the next run will index it")
             return
         audio = self.audio.get(song.digest)
         if audio is None:
@@ -371,33 +365,33 @@ class IndexRun:
         self.report.seconds += result.duration
 
     def _store_row(self, song: _Song, audio: int | None) -> bool:
-        """Write the song's row; whether it is the one of a song that has moved."""
+        """Write the song's row; return whether it is the row of a file that has moved here."""
         ask = self.database.connection.execute
         names = map(song.fields.get, ("artist", "title", "album"))
-        values = (song.size, song.mtime_ns, audio, *names, reader_rank(), song.error)
-        columns, marks = "size, mtime_ns, audio, artist, title, album, reader, error", "?, ?, ?, ?, ?, ?, ?, ?"
+        values = (os.fsencode(song.path), song.size, song.mtime_ns, audio, *names, reader_rank(), song.error)
+        columns, marks = "path, size, mtime_ns, audio, artist, title, album, reader, error", "?, ?, ?, ?, ?, ?, ?, ?, ?"
+        renew = f"UPDATE songs SET ({columns}, missing) = ({marks}, 0) WHERE id = ?"
         if song.row is not None:
-            ask(f"UPDATE songs SET ({columns}, missing) = ({marks}, 0) WHERE id = ?", (*values, song.row.id))
+            ask(renew, (*values, song.row.id))
             return False
         for number, path in ask("SELECT id, path FROM songs WHERE audio = ?", (audio,)).fetchall():
             if not os.path.lexists(path):
-                renewed = f"UPDATE songs SET (path, {columns}, missing) = (?, {marks}, 0) WHERE id = ?"
-                ask(renewed, (song.name, *values, number))
+                ask(renew, (*values, number))
                 self.report.missing -= path in self.gone
                 return True
-        ask(f"INSERT INTO songs (path, {columns}) VALUES (?, {marks})", (song.name, *values))
+        ask(f"INSERT INTO songs ({columns}) VALUES ({marks})", values)
         return False
 
 
 def head_bytes(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:
-    """A classifier, (words, size) and (words,), as the index keeps it."""
+    """A classifier, (words, size) and (words,), as the index stores it."""
     import numpy as np
 
     return np.concatenate([weight, bias[:, None]], axis=1).astype("<f4").tobytes()
 
 
 def head_scores(head: bytes, embeddings: NDArray[np.float32]) -> NDArray[np.float16]:
-    """What a classifier from `head_bytes` says of embeddings, (songs, size): scores (songs, words), big-endian."""
+    """The scores that a classifier from `head_bytes` gives embeddings, (songs, size): (songs, words), big-endian."""
     import numpy as np
 
     table = np.frombuffer(head, "<f4").reshape(-1, embeddings.shape[1] + 1)
@@ -406,7 +400,7 @@ def head_scores(head: bytes, embeddings: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def prune(database: Database, names: Sequence[str | os.PathLike[str]]) -> int:
-    """Forget the missing songs below folders, or all of them; how many they were."""
+    """Forget the missing songs below folders, or all of them; return how many there were."""
     folders = [os.fsencode(os.path.abspath(name)) for name in names]
     missing = database.rows("SELECT id, path FROM songs WHERE missing")
     gone = [(number,) for number, path in missing if not folders or _below(path, folders)]

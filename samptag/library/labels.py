@@ -1,4 +1,4 @@
-"""Which songs a person calls what, from where people keep it: folders, playlists, a table, or the files' own fields."""
+"""The words that a person gives to songs, from folders, playlists, a table, or the files' own fields."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 @dataclass
 class Labels:
-    """Words and the songs that bear them."""
+    """Words and the songs labelled with them."""
 
-    songs: dict[str, set[str]] = field(default_factory=dict)  # word to its songs' paths, which are in the index
-    strangers: list[str] = field(default_factory=list)  # no songs of the index, as their source has them
-    category: str | None = None  # what the words are, where the source says it
+    songs: dict[str, set[str]] = field(default_factory=dict)  # by word, the paths of its songs that are in the index
+    not_in_index: list[str] = field(default_factory=list)  # entries that name no song of the index, as written
+    category: str | None = None  # of the words, if the source says it
 
     def add(self, word: str, path: str | None, entry: str, known: Mapping[str, str]) -> None:
-        """Note that the song at `path` is called `word`; `known` leads from a path to the index's path of that file."""
+        """Label the song at `path` with `word`; `known` maps paths to the paths by which the index knows the files."""
         word = " ".join(word.split())
         found = None if path is None else known.get(path) or known.get(os.path.realpath(path))
         if found is None:
-            self.strangers.append(entry)
+            self.not_in_index.append(entry)
         elif word:
             self.songs.setdefault(word, set()).add(found)
 
 
 def read_labels(source: str, paths: Sequence[str]) -> Labels:
-    """The labels in `source` of the songs of the index, whose `paths` are absolute.
+    """The labels that `source` gives to songs of the index, whose `paths` are absolute.
 
-    It is "genre", "mood" or "grouping" for the files' own fields; an M3U playlist, whose name is the word; a folder of
-    such playlists; a folder whose folders are the words; or a table, CSV or TSV, with the columns path and tag, in
-    which a song may have several rows.
+    The source is "genre", "mood" or "grouping" for the files' own fields; an M3U playlist, whose name is the word; a
+    folder of such playlists; a folder whose folders are named by the words; or a table, CSV or TSV, with the columns
+    path and tag, in which a song may have several rows.
     """
     if source in OWN_FIELDS and not os.path.exists(source):
         return _of_fields(source, paths)
     place, suffix = Path(source), Path(source).suffix.lower()
-    # By their own names, and by those that they have where links in their folders are followed.
+    # By the paths in the index, and by those paths with links in their folders resolved.
     real = cache(os.path.realpath)
     known = {os.path.join(real(os.path.dirname(path)), os.path.basename(path)): path for path in paths}
     known |= {path: path for path in paths}
@@ -58,7 +58,7 @@ def read_labels(source: str, paths: Sequence[str]) -> Labels:
         return _of_table(place, _DELIMITERS[suffix], known)
     raise UsageError(
         f"cannot take labels from {source!r}: name a folder, a playlist (.m3u8), a table (.csv, .tsv), "
-        f"or one of the files' own fields: {', '.join(OWN_FIELDS)}"
+        f"or one of the files' own fields ({', '.join(OWN_FIELDS)})"
     )
 
 
@@ -91,7 +91,7 @@ def _of_folders(folder: Path, paths: Iterable[str]) -> Labels:
         if len(parts) > 1:
             labels.add(parts[0], path, path, {path: path})
     if not labels.songs:
-        raise UsageError(f"no song of the index lies in a folder of {folder}: 'samptag index {folder}' hears them")
+        raise UsageError(f"no song of the index is in a folder inside {folder}: 'samptag index {folder}' hears them")
     return labels
 
 
@@ -104,8 +104,7 @@ def _of_table(table: Path, delimiter: str, known: Mapping[str, str]) -> Labels:
                 raise UsageError(f"{table}: its first line must name the columns path and tag")
             for row in rows:
                 text = row["path"] or ""
-                path = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(table)), text))
-                labels.add(row["tag"] or "", path, text, known)
+                labels.add(row["tag"] or "", os.path.abspath(table.parent / text), text, known)
     except (OSError, csv.Error) as error:
         raise UsageError(f"cannot read the labels {table}: {error}") from None
     return labels

@@ -1,7 +1,7 @@
-"""A person's own words, learned from songs that bear them: one logistic regression a word on embeddings in the index.
+"""A person's own words, learned from labelled songs: one logistic regression per word on the embeddings in the index.
 
-Nothing is decoded again. Every word is examined on artists that its classifier has not seen, and one that was not
-learned is refused. The result is an ordinary weights file: the same body with another classifier.
+Nothing is decoded again. Every word is examined on artists that its classifier has not seen, and refused if it was not
+learned. The result is an ordinary weights file: the same body with another classifier.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from samptag.pretrained import load_weights
 from samptag.text import counted
 
 MIN_SONGS, MIN_ARTISTS = 10, 3
-"""A word needs so many songs, by so many artists, for the words of its examination to mean anything."""
+"""The fewest songs with and without a word, and artists of these, for its figures to mean anything."""
 
 _FOLDS = 5
 _RESAMPLES = 1000
@@ -44,10 +44,10 @@ _RESAMPLES = 1000
 _STRENGTH = 0.01
 _WRONG = 5
 
-# So many songs of each answer are learned from, drawn where there are more; the examination asks all. With 512 numbers
-# a song, the line between two times 4 000 is as good as settled, and 100 000 would take minutes and a gigabyte.
+# The most songs with and without a word to learn from, drawn at random; all are examined. In 512 dimensions twice 4 000
+# songs determine the boundary well enough, and 100 000 would take minutes and a gigabyte.
 _MOST = 4000
-_ROWS = 4096  # songs that are examined at once
+_ROWS = 4096  # songs that are scored at once
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -57,30 +57,30 @@ class LearnedWord:
     """One word and how well it was learned."""
 
     word: str
-    songs: int  # that bear it
-    artists: int  # they are by so many (albums, where songs name no artist)
-    refused: str | None = None  # why it was not learned; the figures below are then NaN or those that speak against it
-    # ROC-AUC and average precision on songs of artists that the classifier had not seen; 95 % bootstrap intervals,
-    # artists drawn again.
+    songs: int  # labelled with it
+    artists: int  # of these songs; folders count where songs name no artist
+    refused: str | None = None  # why it was not learned; the figures below are then NaN or the reason
+    # ROC-AUC and average precision on songs by artists that the classifier had not seen, with 95 % bootstrap intervals
+    # that resample artists.
     roc_auc: float = math.nan
     pr_auc: float = math.nan
     roc_interval: tuple[float, float] = (math.nan, math.nan)
     pr_interval: tuple[float, float] = (math.nan, math.nan)
-    # Score from which the word is decided: the lowest from which on four of five songs in the examination bear it, or
-    # where no score is that sure the one of the best F1; and the share of songs from there on that bear it.
+    # Score from which the word is decided: the lowest at which the examination found a precision of four in five, or if
+    # there is none the one with the best F1; and the precision there.
     cutoff: float = 0.5
     precision: float = math.nan
-    wrong: tuple[tuple[str, bool, float], ...] = ()  # songs it got most wrong: path, whether it bears the word, score
+    wrong: tuple[tuple[str, bool, float], ...] = ()  # the worst mistakes: path, whether it has the word, score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """What was learned."""
 
-    words: tuple[LearnedWord, ...]  # all that the labels had, in alphabetical order
+    words: tuple[LearnedWord, ...]  # all words of the labels, in alphabetical order
     songs: int  # that were learned from
-    strangers: tuple[str, ...]  # labelled entries that are no song of the index
-    category: str | None  # what the words are
+    not_in_index: tuple[str, ...]  # labelled entries that name no song of the index
+    category: str | None  # of the words
     # The classifier of the words that were not refused: (learned words, embedding size) and (learned words,).
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -95,7 +95,7 @@ class Lesson:
 @dataclass(frozen=True)
 class _Songs:
     paths: list[str]
-    groups: NDArray[np.intp]  # the number of the artist, else of the folder
+    groups: NDArray[np.intp]  # the number of each song's artist, or of its folder if it names none
     packed: NDArray[np.int16]  # embeddings as they are stored, a quarter of what float64 takes
     mean: Floats
     scale: Floats
@@ -108,7 +108,7 @@ class _Songs:
         return vectors
 
     def scores(self, model: Any, rows: NDArray[np.intp]) -> Floats:
-        """What a regression says of these songs."""
+        """The probabilities that a regression gives these songs."""
         parts = np.array_split(rows, max(1, len(rows) // _ROWS))
         return np.concatenate([model.predict_proba(self.vectors(part))[:, 1] for part in parts])
 
@@ -116,29 +116,29 @@ class _Songs:
 def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: int = 0) -> Lesson:
     """Learn and examine the words of `labels` on the embeddings of `weights`; `seed` is that of folds and intervals.
 
-    A song counts as a "no" for every word that it does not bear. Where there is one word alone, all other songs of the
-    index are its "no". A LibraryError says that there are no labels, or that no labelled song is in the index.
+    A labelled song counts as a "no" for every word that it does not have. If there is only one word, all other songs of
+    the index are its "no". A LibraryError says that there are no labels, or that no labelled song is in the index.
     """
-    if not labels.songs and not labels.strangers:
-        raise LibraryError("there are no labels to learn from: no song is called anything there")
+    if not labels.songs and not labels.not_in_index:
+        raise LibraryError("there are no labels to learn from: no song has a word there")
     wanted = set().union(*labels.songs.values()) if labels.songs else set()
     songs = _songs(database, weights, None if len(labels.songs) == 1 else wanted)
     if songs is None or not wanted & set(songs.paths):
-        example = f" ({labels.strangers[0]!r} is not in the index)" if labels.strangers else ""
+        example = f" ({labels.not_in_index[0]!r} is not in the index)" if labels.not_in_index else ""
         raise LibraryError(f"none of the labelled songs was heard with {weights.name}: index them first{example}")
     examined = [_examine(word, labels.songs[word], songs, seed) for word in sorted(labels.songs, key=fold)]
     learned = [item.word for item in examined if item.refused is None]
     size = songs.packed.shape[1]
     weight, bias = np.zeros((len(learned), size)), np.zeros(len(learned))
     for row, word in enumerate(learned):
-        bears = np.array([path in labels.songs[word] for path in songs.paths])
-        model = _fit(songs, bears, np.arange(len(bears)), seed)
+        positive = np.array([path in labels.songs[word] for path in songs.paths])
+        model = _fit(songs, positive, np.arange(len(positive)), seed)
         weight[row] = model.coef_[0] / songs.scale
         bias[row] = model.intercept_[0] - weight[row] @ songs.mean
     return Lesson(
         words=tuple(examined),
         songs=len(songs.paths),
-        strangers=tuple(labels.strangers),
+        not_in_index=tuple(labels.not_in_index),
         category=labels.category,
         weight=weight.astype(np.float32),
         bias=bias.astype(np.float32),
@@ -146,7 +146,7 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
 
 
 def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _Songs | None:
-    """The songs to learn from, one a sound, with their groups: the artist, else the folder."""
+    """The songs to learn from, those with these paths or all, with their groups; of songs that play the same, one."""
     question = "SELECT s.audio, s.path, s.artist FROM songs s JOIN embeddings e ON e.audio = s.audio AND e.space = ?"
     chosen: dict[int, tuple[str, str]] = {}
     for audio, path, artist in database.connection.execute(f"{question} ORDER BY s.path", (weights.space,)):
@@ -156,70 +156,71 @@ def _songs(database: Database, weights: Weights, wanted: set[str] | None) -> _So
     if not chosen:
         return None
     places = {audio: place for place, audio in enumerate(chosen)}
-    table: NDArray[np.int16] | None = None
+    table = np.empty((len(places), 0), "<i2")
     total = squares = np.zeros(1)
     for numbers, packed in packed_embeddings(database, weights.space):
         known = [i for i, audio in enumerate(numbers.tolist()) if audio in places]
         bits = np.frombuffer(packed, "<i2").reshape(len(numbers), -1)[known]
-        table = np.empty((len(places), bits.shape[1]), "<i2") if table is None else table
+        if not table.size:
+            table = np.empty((len(places), bits.shape[1]), "<i2")
         table[[places[int(numbers[i])] for i in known]] = bits
         vectors = unpacked(bits, len(bits)).astype(np.float64)
         total, squares = total + vectors.sum(axis=0), squares + np.square(vectors).sum(axis=0)
-    if table is None:
-        return None
     mean = total / len(table)
     scale = np.maximum(np.sqrt(np.maximum(squares / len(table) - mean**2, 0)), 1e-3)
     paths, groups = zip(*chosen.values(), strict=True)
     return _Songs(list(paths), np.unique(np.array(groups), return_inverse=True)[1].ravel(), table, mean, scale)
 
 
-def _fit(songs: _Songs, bears: NDArray[np.bool_], rows: NDArray[np.intp], seed: int) -> Any:
-    """The regression of the answers `bears` of these songs on their embeddings."""
+def _fit(songs: _Songs, positive: NDArray[np.bool_], rows: NDArray[np.intp], seed: int) -> Any:
+    """The logistic regression of `positive`, of all songs, on the embeddings of those in `rows`."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     drawn = np.random.default_rng(seed).permutation(rows)
-    rows = np.concatenate([drawn[bears[drawn]][:_MOST], drawn[~bears[drawn]][:_MOST]])
+    rows = np.concatenate([drawn[positive[drawn]][:_MOST], drawn[~positive[drawn]][:_MOST]])
     rows.sort()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a score are not worth the time
-        # Balanced: whatever the share of songs that bear it, a score of .5 lies between those that do and do not.
+        # Balanced: however rare the word is, a score of .5 lies between the songs with and without it.
         model = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=200)
-        return model.fit(songs.vectors(rows), bears[rows])
+        return model.fit(songs.vectors(rows), positive[rows])
 
 
-def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedWord:
+def _examine(word: str, labelled: set[str], songs: _Songs, seed: int) -> LearnedWord:
     from sklearn.metrics import average_precision_score, roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold
 
     from samptag.evaluation.metrics import cutoff, interval, resample
 
-    bears = np.array([path in bearers for path in songs.paths])
+    positive = np.array([path in labelled for path in songs.paths])
     groups = songs.groups
-    n_songs, n_artists = int(bears.sum()), len(set(groups[bears]))
-    n_others, n_other_artists = int((~bears).sum()), len(set(groups[~bears]))
+    n_songs, n_artists = int(positive.sum()), len(set(groups[positive]))
+    n_others, n_other_artists = int((~positive).sum()), len(set(groups[~positive]))
     fact: dict[str, Any] = {"word": word, "songs": n_songs, "artists": n_artists}
     if n_songs < MIN_SONGS or n_artists < MIN_ARTISTS:
-        return LearnedWord(**fact, refused=f"{_songs_by(n_songs, n_artists)}: not yet")
+        return LearnedWord(**fact, refused=_too_few(n_songs, n_artists, "with it"))
     if n_others < MIN_SONGS or n_other_artists < MIN_ARTISTS:
-        return LearnedWord(**fact, refused=f"only {_songs_by(n_others, n_other_artists)} without it: not yet")
+        return LearnedWord(**fact, refused=_too_few(n_others, n_other_artists, "without it"))
     folds = StratifiedGroupKFold(min(_FOLDS, n_artists, n_other_artists), shuffle=True, random_state=seed)
-    scores = np.full(len(bears), np.nan)
-    for train, test in folds.split(bears, bears, groups):
-        if 0 < bears[train].sum() < len(train):
-            scores[test] = songs.scores(_fit(songs, bears, train, seed), test)
+    scores = np.full(len(positive), np.nan)
+    for train, test in folds.split(positive, positive, groups):
+        if 0 < positive[train].sum() < len(train):
+            scores[test] = songs.scores(_fit(songs, positive, train, seed), test)
     rows = np.flatnonzero(~np.isnan(scores))
-    scores, bears, groups = scores[rows], bears[rows], groups[rows]
-    roc, pr = float(roc_auc_score(bears, scores)), float(average_precision_score(bears, scores))
-    drawn = resample(bears[:, None], scores[:, None], groups=list(groups), resamples=_RESAMPLES, seed=seed)
+    scores, positive, groups = scores[rows], positive[rows], groups[rows]
+    roc, pr = float(roc_auc_score(positive, scores)), float(average_precision_score(positive, scores))
+    drawn = resample(positive[:, None], scores[:, None], groups=list(groups), resamples=_RESAMPLES, seed=seed)
     low, high = interval(drawn[0], estimate=roc)
-    decided = cutoff(bears, scores, or_best=True)
+    decided = cutoff(positive, scores, or_best=True)
     assert decided is not None  # there are songs
-    most = np.argsort(-np.abs(bears - scores), kind="stable")[:_WRONG]
-    wrong = [(songs.paths[rows[i]], bool(bears[i]), float(scores[i])) for i in most if (scores[i] > 0.5) != bears[i]]
+    most = np.argsort(-np.abs(positive - scores), kind="stable")[:_WRONG]
+    wrong = [
+        (songs.paths[rows[i]], bool(positive[i]), float(scores[i])) for i in most if (scores[i] > 0.5) != positive[i]
+    ]
     return LearnedWord(
         **fact,
-        refused=None if low > 0.5 else f"not told from the rest (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})",
+        refused=None if low > 0.5 else f"not told from other songs (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})",
         roc_auc=roc,
         pr_auc=pr,
         roc_interval=(low, high),
@@ -230,14 +231,15 @@ def _examine(word: str, bearers: set[str], songs: _Songs, seed: int) -> LearnedW
     )
 
 
-def _songs_by(songs: int, artists: int) -> str:
-    return f"{counted(songs, 'song')} by {counted(artists, 'artist')}"
+def _too_few(songs: int, artists: int, which: str) -> str:
+    found = f"only {counted(songs, 'song')} {which}, by {counted(artists, 'artist')}"
+    return f"{found} (at least {MIN_SONGS} by {MIN_ARTISTS} are needed)"
 
 
 def save_learned(lesson: Lesson, *, base: str | os.PathLike[str], name: str, source: str, path: Path) -> ModelCard:
-    """Write the weights file of a lesson, which learned at least one word, and give its card.
+    """Write the weights file of a lesson, which learned at least one word, and return its card.
 
-    `base` are the weights whose body it has; `source` says in the card where the labels came from.
+    `base` names the weights whose body it has; the card names `source` as the origin of the labels.
     """
     body, learned = load_weights(base), lesson.learned
     card = ModelCard(
@@ -253,7 +255,7 @@ def save_learned(lesson: Lesson, *, base: str | os.PathLike[str], name: str, sou
         cutoff_evidence={w.word: CutoffEvidence(precision=round(w.precision, 3), on="human") for w in learned},
         evidence={word.word: _evidence(word, lesson.songs, source) for word in learned},
     )
-    # In float32, which holds whatever the body is stored in: its embeddings must stay the same to the last bit.
+    # In float32, which represents whatever the body is stored in exactly: its embeddings must not change by a bit.
     save_model(path, {**body.tensors, "head.weight": lesson.weight, "head.bias": lesson.bias}, card=card)
     return card
 
@@ -272,15 +274,14 @@ def _evidence(word: LearnedWord, songs: int, source: str) -> Evidence:
 
 
 def _within(interval: tuple[float, float]) -> tuple[float, float]:
-    """The part of the interval between 0 and 1: moved to its estimate it may reach beyond."""
+    """The part of the interval between 0 and 1, beyond which centring it on the estimate may have moved it."""
     low, high = np.clip(np.round(interval, 4), 0, 1).tolist()
     return low, high
 
 
-def remember_learned(database: Database, weights: Weights, lesson: Lesson, card: ModelCard, digest: str) -> int:
-    """Score every song of the index with what was learned; how many. Older weights of the same name are forgotten."""
+def remember_learned(database: Database, weights: Weights, lesson: Lesson, card: ModelCard, digest: str) -> None:
+    """Score every song of the index with the learned words, and forget older learned weights of the same name."""
     head = head_bytes(lesson.weight, lesson.bias)
-    count = 0
     with database.transaction() as connection:
         stale = "SELECT id FROM weights WHERE name = ? AND head NOT NULL AND digest != ?"
         for (number,) in connection.execute(stale, (card.name, digest)).fetchall():
@@ -291,14 +292,12 @@ def remember_learned(database: Database, weights: Weights, lesson: Lesson, card:
             scores = head_scores(head, vectors)
             rows = [(number, int(audio), row.tobytes()) for audio, row in zip(numbers, scores, strict=True)]
             connection.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?)", rows)
-            count += len(rows)
-    return count
 
 
 def songs_to_label(
     database: Database, weights: Weights, lesson: Lesson, labels: Labels, *, n: int = 5
 ) -> Mapping[str, list[tuple[str, float]]]:
-    """For each learned word the songs without any label that it is least sure of, with their scores."""
+    """For each learned word the `n` songs without any label whose scores are the least certain, with these."""
     labelled = set().union(*labels.songs.values())
     paths: dict[int, str] = {}
     for audio, path in database.rows("SELECT audio, path FROM songs WHERE audio NOT NULL AND NOT missing"):

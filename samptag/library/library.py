@@ -1,7 +1,8 @@
-"""The library as a program uses it: one object over one index."""
+"""The public class `Library`: everything the commands do with one index."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from samptag.errors import LibraryError, UsageError
 from samptag.library.database import Database, default_path
+from samptag.library.query import Condition, parse
+from samptag.library.songs import Song, Weights, choose_weights, limit_artists, order_sql, select, song_of
 from samptag.text import valid_text
 
 if TYPE_CHECKING:
     from samptag.library.indexing import IndexReport, Observer
     from samptag.library.learning import Lesson
     from samptag.library.plan import Mode, WritePlan
-    from samptag.library.query import Condition
-    from samptag.library.songs import Song, Weights
     from samptag.library.writing import Outcome, Run
     from samptag.tagging.tagger import Tagger
 
@@ -27,18 +28,18 @@ if TYPE_CHECKING:
 class Library:
     """An index of music: what a model heard in every song, and what can be done with it.
 
-    Wherever there is a `model`, it is weights by name or file; None for those of the last `index`.
+    A `model` is the name or file of weights; None means those of the last `index`.
 
     Parameters
     ----------
     path : str or path, optional
-        The SQLite file; None for ``library.db`` in samptag's folder of user data. It is made by the first `index`.
+        The SQLite file; None for ``library.db`` in samptag's folder of user data. The first `index` creates it.
 
     Raises
     ------
     LibraryError
-        By every method: the index cannot be used, or holds nothing of these weights; `index`, `learn`, `write` and
-        `undo`: another process is writing to it.
+        By every method, if the index cannot be used or no song was heard with these weights; by `index`, `prune`,
+        `learn`, `write` and `undo` also if another process is writing to it.
 
     Examples
     --------
@@ -51,7 +52,6 @@ class Library:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = default_path() if path is None else Path(path)
         self._database: Database | None = None
-        self._may_write = False
 
     def __enter__(self) -> Library:
         return self
@@ -60,7 +60,7 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; it is opened again when it is needed."""
+        """Close the file; the next call opens it again."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -68,16 +68,16 @@ class Library:
     @contextmanager
     def _reading(self) -> Iterator[Database]:
         if self._database is None:
-            self._database, self._may_write = Database(self.path, create=False), False
+            self._database = Database(self.path, create=False)
         database = self._database
         with database.explained():
             yield database
 
     @contextmanager
     def _writing(self, command: str) -> Iterator[Database]:
-        if self._database is None or not self._may_write:
+        if self._database is None or self._database.read_only:
             self.close()
-            self._database, self._may_write = Database(self.path, create=True), True
+            self._database = Database(self.path, create=True)
         database = self._database
         with database.explained(), database.writing(command):
             yield database
@@ -91,18 +91,18 @@ class Library:
         jobs: int | None = None,
         observer: Observer | None = None,
     ) -> IndexReport:
-        """Hear what is new or changed in folders and files, follow what has moved.
+        """Hear the files that are new or have changed, and find those that have moved.
 
         Parameters
         ----------
         paths : sequence of str or path
             Folders and files; none for all that were indexed before.
         model : str or path, optional
-            Weights by name or file; None for those that samptag comes with.
+            The weights to hear them with; None for samptag's default.
         device, jobs
             As for `samptag.Tagger`.
         observer : Observer, optional
-            Who is told how it goes.
+            Callbacks that report progress.
 
         Raises
         ------
@@ -131,17 +131,17 @@ class Library:
             return IndexRun(database, roots, digest, make_tagger, observer or Observer()).run()
 
     def prune(self, paths: Sequence[str | os.PathLike[str]] = ()) -> int:
-        """Forget the songs below these folders (none: all) that the last `index` missed; how many they were."""
+        """Forget the missing songs below these folders, or all missing songs; return how many there were."""
         from samptag.library.indexing import prune
 
         with self._writing("index --prune") as database:
             return prune(database, paths)
 
     def status(self) -> dict[str, Any]:
-        """What the index holds, as JSON does: schema samptag.index/1.
+        """What the index holds, as in the JSON schema samptag.index/1.
 
         Keys: path, size (bytes), songs, duration (seconds), missing, broken (list of {path, error}), folders, weights
-        (list of {name, sha256, songs, words, cutoffs, decidable}), the weights that are used when none are named first.
+        (list of {name, sha256, songs, words, cutoffs, decidable}; the default ones come first).
         """
         with self._reading() as database:
             return _status(database)
@@ -156,20 +156,20 @@ class Library:
         per_artist: int | None = None,
         seed: int | None = None,
     ) -> list[Song]:
-        """The songs that an expression is true of.
+        """The songs that match an expression.
 
         Parameters
         ----------
         expression : str
-            Such as ``'piano > .2 and not "female vocals" and duration < 300'``; an empty one is true of all.
+            Such as ``'piano > .2 and not "female vocals" and duration < 300'``; an empty one matches every song.
         model : str or path, optional
-            Whose words they are.
+            The weights whose words the expression uses.
         sort : str, optional
-            A word (highest score first) or a field, with a minus in front for the other way round, or "random".
+            A word (highest score first) or a field, with a minus in front to reverse the order, or "random".
         limit, per_artist : int, optional
-            At most so many, and so many of one artist; songs that name none are not counted.
+            The most songs to return, in all and by one artist; songs without an artist are not limited by the latter.
         seed : int, optional
-            Of the random order.
+            Seed of the random order.
 
         Raises
         ------
@@ -182,9 +182,6 @@ class Library:
         ['/home/me/Music/Zeropage/Void Sensor.ogg', '/home/me/Music/Askyel/Combat 1.ogg']
         """
         import random
-
-        from samptag.library.query import parse
-        from samptag.library.songs import limit_artists, order_sql, select, song_of
 
         with self._reading() as database:
             weights = self.weights(model)
@@ -210,51 +207,50 @@ class Library:
         model: str | os.PathLike[str] | None = None,
         device: str = "auto",
     ) -> list[Song]:
-        """The songs of the index that sound most like some songs, or that lead from one to another.
+        """The songs of the index that sound most like the given ones, or that lead from one song to another.
 
         Parameters
         ----------
         songs : sequence of str or path
-            At least one file; what is not in the index is heard on the spot.
+            At least one file; a file that is not in the index is heard on the spot.
         unlike : sequence of str or path
-            Files to keep away from.
+            Files whose sound to avoid.
         path_to : str or path, optional
-            A song to end at: even steps from `songs`, which must then be one.
+            A song to lead to in even steps, from the only one of `songs`.
         n : int
-            At most so many songs; the given ones, their copies and near-identical recordings are not among them.
+            The most songs to return; the given ones, their copies and near-identical recordings are not among them.
         where : str
-            Only songs that this expression is true of, see `find`.
+            An expression that the songs must match, as for `find`.
         per_artist : int, optional
-            At most so many of one artist.
+            The most songs by one artist.
         model : str or path, optional
-            Whose embeddings.
+            The weights whose embeddings are compared.
         device : str
-            As for `samptag.Tagger`, for what is heard on the spot.
+            As for `samptag.Tagger`, for files that are heard on the spot.
 
         Returns
         -------
         list of Song
-            Best first, or in the order of the path; `similarity` is the cosine.
+            Most similar first, or in the order of the path; `similarity` is the cosine.
 
         Raises
         ------
         UsageError
-            The expression cannot be read, or the arguments do not go together.
+            The expression cannot be read, or the arguments contradict each other.
         AudioError
-            A song cannot be heard.
+            A song cannot be decoded.
 
         Examples
         --------
         >>> [song.label for song in library.similar(["song.mp3"], n=2)]  # doctest: +SKIP
         ['Zeropage - Ambiphonic', 'Askyel - Combat 1']
         """
-        from samptag.library.query import parse
         from samptag.library.similar import embedding_of, path_between, similar_songs
 
         if not songs:
             raise UsageError("name a song to compare with")
         if path_to is not None and (len(songs) != 1 or unlike or per_artist):
-            raise UsageError("a path leads from one song to one other: no further songs, and no limit by artist")
+            raise UsageError("a path leads from one song to one other; name no further songs and no limit per artist")
         with self._reading() as database:
             weights = self.weights(model)
             condition = parse(where, weights.vocabulary)
@@ -282,30 +278,30 @@ class Library:
         model: str | os.PathLike[str] | None = None,
         seed: int = 0,
     ) -> tuple[Lesson, Mapping[str, list[tuple[str, float]]]]:
-        """Learn words from songs that bear them, on what the index holds of these songs.
+        """Learn words from songs labelled with them, using the songs' embeddings in the index.
 
         Parameters
         ----------
         source : str or path
-            A folder of playlists, or of folders that are the words; a playlist; a table with the columns path and tag;
-            or "genre", "mood" or "grouping" for the files' own fields.
+            A folder of playlists, or of folders whose names are the words; a playlist; a table with the columns path
+            and tag; or "genre", "mood" or "grouping" for the files' own fields.
         name : str, optional
-            Install the result as weights of this name, and score every song of the index with it.
+            Install the result as weights of this name, and score every song of the index with them.
         force : bool
-            Replace weights of that name.
+            Replace existing weights of that name.
         suggest : int
-            For each word, so many songs whose label would help most.
+            For each word, suggest this many songs whose label would help most.
         model : str or path, optional
-            On whose embeddings.
+            The weights whose embeddings are used.
         seed : int
-            Of the folds of the examination.
+            Seed of the folds in which each word is examined.
 
         Returns
         -------
         Lesson
             How well each word was learned; `path` is where the weights are.
         mapping from str to list of (path, score)
-            The suggestions.
+            The suggestions by word.
 
         Raises
         ------
@@ -320,7 +316,6 @@ class Library:
         >>> [(word.word, round(word.roc_auc, 2)) for word in lesson.learned]  # doctest: +SKIP
         [('running', 0.91), ('sunday', 0.84)]
         """
-        import dataclasses
         import tempfile
 
         from samptag.fetch import file_sha256
@@ -369,19 +364,19 @@ class Library:
         paths : sequence of str or path
             Files and folders.
         fields : sequence of str
-            Of genre, mood, grouping, comment and samptag.
+            Any of genre, mood, grouping, comment and samptag.
         mode : {"empty", "add", "replace"}
             Fill empty fields, add to what is there, or replace it.
         records : str or path, optional
-            A file of ``samptag tag --format jsonl --top 0`` to take scores from; None for those of the index.
+            Output of ``samptag tag --format jsonl --top 0`` to take scores from; None for those of the index.
         split_links : bool
-            Write to files with several names (hard links) as well: the name becomes a new file's, the others keep the
+            Write to files with several names (hard links) as well: this name gets a new file, and the others keep the
             old one. Otherwise they are refused.
         unverified : bool
-            Write decided words that people's tags do not confirm, too: the models that taught them vouch for them
-            alone, or people's tags are too few or fit too badly. Otherwise the plan says which it left out.
+            Also write decided words that people's tags do not confirm: only the models that taught them vouch for them,
+            or people's tags are too few or agree too badly. Otherwise the plan says which words it left out.
         model : str or path, optional
-            Whose words.
+            The weights whose words are written.
 
         Raises
         ------
@@ -417,7 +412,7 @@ class Library:
         plan : WritePlan
             From `plan`; a file that changed since is left alone.
         touch : bool
-            Give the files the present time instead of their old one.
+            Set the files' modification time to now instead of keeping it.
 
         Yields
         ------
@@ -435,10 +430,10 @@ class Library:
             yield from write_plan(database, plan, touch=touch)
 
     def undo(self, run: int | None = None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
-        """Put back the fields that `run` (its number) of `write` changed, None for the last that is not undone.
+        """Put back the fields that run number `run` of `write` changed, or the last run that is not undone.
 
-        It yields what `write` does; a file that changed since has an error and stays as it is. `split_links` is as for
-        `plan`, for files that were given further names since. Where there is nothing to undo, it is a LibraryError.
+        It yields what `write` does; a file that has changed since then gets an error and stays as it is. `split_links`
+        is as for `plan`, for files that have been given further names. A LibraryError says that nothing is to be undone.
         """
         from samptag.library.writing import undo_run
 
@@ -454,16 +449,14 @@ class Library:
 
     def weights(self, model: str | os.PathLike[str] | None = None) -> Weights:
         """The weights that songs were heard with: by name or file, else those of the last `index`."""
-        from samptag.library.songs import choose_weights
-
         with self._reading() as database:
             return choose_weights(database, model)
 
     def heard(self, model: str | os.PathLike[str] | None = None) -> tuple[int, int]:
-        """How many songs of the index were heard with these weights, and how many there are, missing ones left out."""
+        """How many songs were heard with these weights, and how many the index holds; missing ones are not counted."""
         number = self.weights(model).id
         with self._reading() as database:
-            # Usually all was heard, which counting says in a third of the time of the join.
+            # Usually all songs were, and comparing counts shows that in a third of the time of the join.
             counts = database.rows(
                 "SELECT (SELECT count(*) FROM heard WHERE weights = ?) = (SELECT count(*) FROM audio), count(*) "
                 "FROM songs WHERE audio NOT NULL AND NOT missing",
@@ -479,9 +472,7 @@ class Library:
         return heard, songs
 
     def condition(self, expression: str, *, model: str | os.PathLike[str] | None = None) -> Condition:
-        """What an expression asks for: its words, and which count from their cut-offs; a UsageError as for `find`."""
-        from samptag.library.query import parse
-
+        """An expression as `find` understands it: its words, and those that are compared with their cut-offs."""
         return parse(expression, self.weights(model).vocabulary)
 
     def folders(self) -> list[str]:
@@ -491,15 +482,15 @@ class Library:
 
 
 def _checked(weights: Weights, model: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
-    """The name or file of weights of the index, once its content is known to be what the index was made with."""
+    """The name or file of weights of the index, after checking that it is the file the songs were heard with."""
     from samptag.fetch import file_sha256
     from samptag.pretrained import resolve
 
     named = weights.name if model is None else model
     if file_sha256(resolve(named)) != weights.digest:
         raise LibraryError(
-            f"the weights {named} are not those that the songs of the index were heard with: "
-            "embeddings of two models cannot be compared; index again, or name the old file with --model"
+            f"the weights {named} are not the ones that the songs of the index were heard with, and "
+            "embeddings of two models cannot be compared: index again, or name the old file with --model"
         )
     return named
 

@@ -1,4 +1,4 @@
-"""What would be written into music files: decided words, in fields that players read, beside what is there now."""
+"""What would be written into music files: decided words, in fields that players read, and what these hold now."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from samptag.library.words import Vocabulary, Word, fold
 from samptag.tagging.files import expand_inputs
 
 Mode: TypeAlias = Literal["empty", "add", "replace"]
-"""Which fields are written: those that are empty; all, beside what they have; or all, in place of it."""
+"""Fill only empty fields, add to all fields, or replace what they have."""
 
 WRITABLE = ("genre", "mood", "grouping", "comment", "samptag")
 PROFILES: Mapping[str, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
     "kodi": ("genre", "mood"),
     "rekordbox": ("genre", "comment"),
 }
-"""The fields that a player shows."""
+"""The fields that each player shows."""
 
 Scores: TypeAlias = Mapping[str, float]
 Record: TypeAlias = "array[float]"
@@ -39,7 +39,7 @@ _SPELLINGS = {"rnb": "R&B"}
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One field's values, now and afterwards."""
+    """The values of one field before and after."""
 
     field: str
     old: tuple[str, ...]
@@ -48,27 +48,27 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class FilePlan:
-    """What would become of one file: without changes nothing is decided, or every field is taken."""
+    """What would be done to one file; no changes if no word is decided, or all fields are filled."""
 
     path: str
     changes: tuple[Change, ...] = ()
-    left_out: tuple[str, ...] = ()  # decided words that would be written, were they verified
+    left_out: tuple[str, ...] = ()  # decided words that would be written if they were verified
     refused: str | None = None  # why it cannot be written
-    size: int = 0  # as `mtime_ns`, of the file planned for; one that differs when it is written is left alone
+    size: int = 0  # like `mtime_ns`, at the time of the plan; a file that has changed since then is left alone
     mtime_ns: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class WritePlan:
-    """What would become of many files."""
+    """What would be done to many files."""
 
     files: tuple[FilePlan, ...]
-    model: str  # whose words they are
-    digest: str  # of the weights; empty where it is not known
+    model: str  # name of the weights whose words are written
+    digest: str  # sha256 of these weights
     fields: tuple[str, ...]
     mode: Mode
-    split_links: bool = False  # files with several names are written to
-    unverified: bool = False  # words that people's tags do not confirm are written, too
+    split_links: bool = False  # whether files with several names are written to
+    unverified: bool = False  # whether words that people's tags do not confirm are written
 
     @property
     def changed(self) -> tuple[FilePlan, ...]:
@@ -77,7 +77,7 @@ class WritePlan:
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many files would get each word that is left out because it is not verified."""
+        """By word that is left out because it is not verified, how many files would get it."""
         return Counter(word for file in self.files for word in file.left_out)
 
 
@@ -92,7 +92,7 @@ def plan_writes(
     split_links: bool = False,
     unverified: bool = False,
 ) -> WritePlan:
-    """As `Library.plan`, with scores by absolute path as `records_of` gives them; None for those of the index."""
+    """As `Library.plan`; `records` are scores by absolute path from `records_of`, or None for those of the index."""
     need_mutagen()
     unknown = [field for field in fields if field not in WRITABLE]
     if unknown:
@@ -104,7 +104,7 @@ def plan_writes(
         if records is None:
             return _from_index(database, weights, path, status)
         if path not in records:
-            raise SamptagError(f"{path}: no record of it")
+            raise SamptagError(f"{path}: the records do not name it")
         return {tag: score for tag, score in zip(tags, records[path], strict=True) if not math.isnan(score)}
 
     def plan(path: str, error: SamptagError | None) -> FilePlan:
@@ -137,7 +137,8 @@ def plan_writes(
 def _verified(weights: Weights) -> frozenset[str]:
     """The words that people's tags confirm.
 
-    An index of an earlier version did not note them: then their file is asked if it is at hand, and else none is.
+    An index of an earlier version did not note them: then they are read from the weights file, or none are if that is
+    gone.
     """
     words = weights.vocabulary.words
     if any(word.verified is None for word in words):
@@ -153,13 +154,13 @@ def _verified(weights: Weights) -> frozenset[str]:
 
 
 def why_not(path: str, status: os.stat_result, *, split_links: bool) -> str | None:
-    """Why the file is left alone, whatever is to be written into it; None where nothing speaks against it."""
+    """Why the file must be left alone, whatever is to be written into it; None if it may be written to."""
     if not stat.S_IMODE(status.st_mode) & 0o222:
         return f"{path}: it is read-only and is left alone"
     if status.st_nlink > 1 and not split_links:
         return (
             f"{path}: it has {status.st_nlink} names (hard links) and is left alone: --split-links gives this name a "
-            "file of its own, and the others keep the old one"
+            "new file, and the other names keep the old one"
         )
     return None
 
@@ -167,8 +168,8 @@ def why_not(path: str, status: os.stat_result, *, split_links: bool) -> str | No
 def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str, Record]:
     """The scores in a file of records that ``samptag tag --format jsonl`` wrote, by absolute path.
 
-    For each word of the vocabulary a float64, in its order; NaN where a record does not name the word. A record may
-    name no other words.
+    They are float64, one for each word of the vocabulary in its order, and NaN if the record does not name the word. A
+    word that is not in the vocabulary is a UsageError.
     """
     import base64
 
@@ -182,7 +183,7 @@ def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str
                     scores = [(str(item["tag"]), float(item["score"])) for item in record["tags"]]
                     where = os.path.abspath(os.fsdecode(name))
                 except (ValueError, TypeError, KeyError):
-                    why = "no record of 'samptag tag --format jsonl'"
+                    why = "not a record of 'samptag tag --format jsonl'"
                     raise UsageError(f"{os.fspath(path)}, line {number}: {why}") from None
                 found[where] = array("d", [math.nan]) * len(vocabulary.words)
                 for tag, score in scores:
@@ -197,18 +198,18 @@ def _from_index(database: Database, weights: Weights, path: str, status: os.stat
     rows = select(database, weights, Condition(sql="s.path = ?", values=(name,)))
     known = database.rows("SELECT size, mtime_ns, error FROM songs WHERE path = ?", name)
     if known and known[0][2]:
-        raise SamptagError(f"{path}: it could not be heard")
+        raise SamptagError(f"{path}: it could not be decoded when it was indexed")
     if not rows:
         raise SamptagError(f"{path}: not in the index: run 'samptag index' first")
     if known[0][:2] != (status.st_size, status.st_mtime_ns):
-        raise SamptagError(f"{path}: it changed since it was indexed: run 'samptag index' first")
+        raise SamptagError(f"{path}: it has changed since it was indexed: run 'samptag index' first")
     return song_of(rows[0], weights).scores
 
 
 def _changes(
     path: str, scores: Scores, weights: Weights, verified: frozenset[str], fields: Sequence[str], mode: Mode
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
-    """What would change, and the words that it leaves out because they are not verified."""
+    """What would change, and the words that are left out because they are not verified."""
     vocabulary = weights.vocabulary
     decided = [word for word, _ in vocabulary.decided([scores.get(tag, 0.0) for tag in vocabulary.tags])]
     known = [word for word in decided if word.tag in verified]
@@ -223,7 +224,7 @@ def _changes(
                 left_out.update(word.tag for word in decided if word.tag not in verified and _belongs(field, word))
             changes.append(Change(field=field, old=tuple(old), new=tuple(new)))
     changes = [change for change in changes if change.new != change.old]
-    # What was written is explained beside it; by itself that is a reason to touch a file only where asked for.
+    # What is written is explained beside it; the explanation alone is written only if asked for.
     if changes or "samptag" in fields:
         rounded = {tag: round(score, 3) for tag, score in scores.items()}
         content = {"model": weights.name, "weights": weights.digest, "scores": rounded}
@@ -235,10 +236,10 @@ def _changes(
 
 
 def _wanted(field: str, decided: Sequence[Word]) -> list[str]:
-    """The values that decided words give a field."""
+    """The values of a field for these decided words."""
     words = [word.tag for word in decided if _belongs(field, word)]
     if field in ("genre", "mood"):
-        # As genres are written in files: "new age" as New Age; a word with capitals of its own stays.
+        # As genres are usually written in files: "new age" as New Age; a word that has capitals keeps them.
         return [_SPELLINGS.get(word, word.title() if word.islower() else word) for word in words]
     joined = "; ".join(words)
     return [joined if field == "grouping" else f"[MOOD: {joined}]"] if joined else []
@@ -262,7 +263,7 @@ def _merged(field: str, old: list[str], wanted: list[str], mode: Mode) -> list[s
 def words_of(plan: Iterable[FilePlan]) -> Counter[tuple[str, str]]:
     """How many files would get each value of genre and mood, by (field, value)."""
     changes = (change for file in plan for change in file.changes if change.field in ("genre", "mood"))
-    # In their order, not a set's: words of as many files are listed alike every time.
+    # In the order of the plan, not of a set: ties are then listed in the same order every time.
     return Counter(
         (each.field, value) for each in changes for value in dict.fromkeys(each.new) if value not in each.old
     )

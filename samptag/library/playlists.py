@@ -21,27 +21,27 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
-    """An extended M3U of the songs, UTF-8, with paths relative to the absolute folder that it will lie in.
+    """An extended M3U of the songs, in UTF-8, with paths relative to the absolute folder that it will be in.
 
-    A song on another drive keeps its whole path; names of other bytes stand as they are. A name that holds a line
-    break, which the format has no place for, is an OutputError.
+    A song on another drive keeps its whole path, and names that are not UTF-8 keep their bytes. A name with a line
+    break, which the format cannot hold, is an OutputError.
     """
     lines = ["#EXTM3U"]
     for song in songs:
         path = _relative(song.path, folder)
         if "\n" in path or "\r" in path:
-            raise OutputError(f"{song.path!r} holds a line break and cannot stand in a playlist: rename it")
+            raise OutputError(f"{song.path!r} contains a line break, which a playlist cannot hold: rename it")
         label = " ".join(song.label.split())
         lines += [f"#EXTINF:{round(song.duration)},{label}", f"./{path}" if path.startswith(("#", " ")) else path]
-    return os.fsencode("\n".join(lines) + "\n") if os.name != "nt" else ("\n".join(lines) + "\n").encode()
+    return os.fsencode("\n".join(lines) + "\n")
 
 
 def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comment: str) -> bytes:
-    """A smart playlist for Navidrome that holds these songs, by their paths below the indexed folders (absolute).
+    """A smart playlist for Navidrome of these songs, by their paths below the indexed `folders` (absolute).
 
-    Navidrome knows no scores, so that the songs found are listed. Its rule ``filepath`` is relative to its music
-    folder, which the folder that was indexed is taken to be. It sorts them by title, whatever their order here. A name
-    that is not Unicode cannot stand in JSON and is an OutputError.
+    Navidrome knows no scores, so the playlist lists the songs. Its rule ``filepath`` is relative to its music folder,
+    which the indexed folder is taken to be. Navidrome sorts by title, whatever the order here. A name that is not
+    Unicode, which JSON cannot hold, is an OutputError.
     """
     rules: list[dict[str, Any]] = []
     for song in songs:
@@ -50,7 +50,7 @@ def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comme
         try:
             path.encode()
         except UnicodeEncodeError:
-            raise OutputError(f"{song.path!r} is not Unicode and cannot stand in a Navidrome playlist") from None
+            raise OutputError(f"{song.path!r} is not Unicode, so a Navidrome playlist cannot hold it") from None
         rules.append({"is": {"filepath": path.replace(os.sep, "/")}})
     if len(rules) > _MOST_RULES:
         rules = [{"any": rules[start : start + _MOST_RULES]} for start in range(0, len(rules), _MOST_RULES)]
@@ -70,15 +70,15 @@ def _relative(path: str, folder: str) -> str:
 class Entry:
     """One line of a playlist."""
 
-    text: str  # as it stands there
-    path: str | None  # the file it means, absolute; None for an address, or a path of another system
+    text: str  # as written there
+    path: str | None  # the file it means, absolute; None for a URL, or a path of another system
 
 
 def read_m3u(path: Path) -> list[Entry]:
-    r"""The entries of an M3U playlist, relative ones taken from its folder; a UsageError where it cannot be read.
+    r"""The entries of an M3U playlist, relative ones resolved from its folder; a UsageError if it cannot be read.
 
-    It is UTF-8 or, as old ``.m3u`` files are, in the bytes of the file system or Windows' Latin alphabet. A path with
-    backslashes is tried with slashes; ``C:\`` and ``\\server`` mean nothing on other systems than Windows.
+    It is in UTF-8 or, as old ``.m3u`` files are, in the encoding of the file system or Windows-1252. A path with
+    backslashes is also tried with slashes; ``C:\`` and ``\\server`` mean nothing on systems other than Windows.
     """
     with os_errors_as(UsageError, f"cannot read the playlist {path}"):
         data = path.read_bytes()
@@ -91,11 +91,10 @@ def _file_of(line: str, playlist: Path) -> str | None:
         return _file_of_address(line)
     if _ADDRESS.match(line) or (os.name != "nt" and _OTHER_DRIVE.match(line)):
         return None
-    folder = os.path.dirname(os.path.abspath(playlist))
     spellings = [line, line.replace("\\", "/")]
     if not line.isprintable():  # bytes that are not UTF-8
         spellings += [os.fsencode(spelling).decode("cp1252", "replace") for spelling in spellings]
-    found = [os.path.abspath(os.path.join(folder, spelling)) for spelling in spellings]
+    found = [os.path.abspath(playlist.parent / spelling) for spelling in spellings]
     return next(filter(os.path.lexists, found), found[0])
 
 

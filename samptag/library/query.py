@@ -1,13 +1,13 @@
-"""The language of `samptag find`: an expression read by a parser, and made into a condition for SQL.
+"""The language of `samptag find`: an expression, parsed and turned into a condition in SQL.
 
 ::
 
-    piano > .2 and not "female vocals"    words compared with a score from 0 to 1; a word alone is past its cut-off
+    piano > .2 and not "female vocals"    words compared with a score from 0 to 1; a word alone means from its cut-off
     (rock or metal) and duration < 300    parentheses; seconds
-    artist = "Nina Simone"                fields: artist, title, album, path; upper and lower case are the same
+    artist = "Nina Simone"                fields: artist, title, album, path; case does not matter
     path ~ live and album !~ "best of"    ~ contains, !~ does not
 
-A word of several parts needs quotes only where a part is ``and``, ``or`` or ``not``.
+A word of several parts needs quotes only if a part is ``and``, ``or`` or ``not``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lark.lexer import Token
 
 FIELDS = ("artist", "title", "album", "path", "duration")
-_COMPARISONS = ("<", "<=", ">", ">=", "=", "!=")
 
 _GRAMMAR = r"""
 ?start: either
@@ -51,17 +50,17 @@ class Condition:
     """An expression as SQL over the tables songs (s), audio (a) and heard (h)."""
 
     sql: str = "1"  # a condition with question marks
-    values: tuple[Any, ...] = ()  # what stands for these
-    words: tuple[int, ...] = ()  # places of the words it asks for, in their order
-    bare: tuple[int, ...] = ()  # those of them that stand alone and count from their cut-offs
+    values: tuple[Any, ...] = ()  # the parameters for these
+    words: tuple[int, ...] = ()  # places in the vocabulary of the words it names, in their order
+    bare: tuple[int, ...] = ()  # those of them that are compared with their cut-offs
 
 
 def parse(expression: str, vocabulary: Vocabulary) -> Condition:
-    """The condition that `expression` (as in the module's head; an empty one is true of every song) means.
+    """The condition that `expression` means (see the module's docstring; an empty one holds for every song).
 
-    One that cannot be read, or names an unknown word, is a UsageError that says at which column and marks it with ^.
+    If it cannot be read, or names an unknown word, it is a UsageError that names the column and marks it with ^.
     """
-    from lark.exceptions import UnexpectedEOF, UnexpectedInput
+    from lark.exceptions import UnexpectedInput
 
     expression = unicodedata.normalize("NFC", expression)
     if not expression.strip():
@@ -69,12 +68,12 @@ def parse(expression: str, vocabulary: Vocabulary) -> Condition:
     try:
         tree = _parser().parse(expression)
     except UnexpectedInput as error:
-        at_end = isinstance(error, UnexpectedEOF) or getattr(getattr(error, "token", None), "type", "") == "$END"
+        at_end = getattr(getattr(error, "token", None), "type", "") == "$END"
         place = len(expression) if at_end else (error.pos_in_stream or 0)
         piece = next(iter(expression[place:].split()), expression[place:])
         compared = expression[:place].rstrip().endswith(("=", "~"))
-        in_quotes = ", a text with other signs than letters goes in quotes" if compared else ""
-        what = "it ends too early" if at_end else f"{piece!r} cannot stand here{in_quotes}"
+        in_quotes = "; put text with characters other than letters in quotes" if compared else ""
+        what = "unexpected end" if at_end else f"unexpected {piece!r}{in_quotes}"
         raise _error(expression, place, what) from None
     writer = _Writer(expression, vocabulary)
     sql = writer.write(tree)
@@ -83,7 +82,7 @@ def parse(expression: str, vocabulary: Vocabulary) -> Condition:
 
 
 def score_sql(place: int) -> str:
-    """The score of the word at `place` as SQL: two bytes that sort as the number does."""
+    """The score of the word at `place` as SQL: two bytes that sort as the numbers do."""
     return f"substr(h.scores, {2 * place + 1}, 2)"
 
 
@@ -117,11 +116,11 @@ class _Writer:
         is_field = not quoted and name.casefold() in FIELDS
         if node.data == "decided":
             if is_field:
-                raise _error(self.expression, column, f"{name!r} is a field: compare it with something")
+                raise _error(self.expression, column, f"{name!r} is a field: compare it with a value")
             place = self._place(name, column)
             cutoff = self.vocabulary.cutoff(place)
             if cutoff is None:
-                why = f"nothing says from which score on {name!r} holds: compare it, as in {name!r} > .2"
+                why = f"{name!r} has no cut-off: compare its score with a number, as in {name!r} > .2"
                 raise _error(self.expression, column, why)
             self.bare.append(place)
             return self._score(place, ">=", cutoff)
@@ -130,11 +129,11 @@ class _Writer:
         if is_field and name.casefold() != "duration":
             return self._compare_text(name.casefold(), operator, value, column)
         score_of = None if is_field else self._place(name, column)
-        if getattr(value_node.children[0], "type", "") != "NUMBER":
-            raise _error(self.expression, value_column, f"{name!r} is compared with a number, not {value!r}")
+        if value_node.children[0].type != "NUMBER":
+            raise _error(self.expression, value_column, f"{name!r} must be compared with a number, not {value!r}")
         number = float(value)
-        if operator not in _COMPARISONS:
-            raise _error(self.expression, column, f"{operator} is for texts, {name!r} is a number")
+        if operator in ("~", "!~"):
+            raise _error(self.expression, column, f"{operator} compares text, but {name!r} is a number")
         if score_of is None:
             self.values.append(number)
             return f"(ifnull(a.duration, 0) {operator} ?)"
@@ -155,7 +154,7 @@ class _Writer:
 
     def _compare_text(self, name: str, operator: str, value: str, column: int) -> str:
         if operator not in ("=", "!=", "~", "!~"):
-            raise _error(self.expression, column, f"{name} is a text: use =, !=, ~ (contains) or !~")
+            raise _error(self.expression, column, f"{name} is text: use =, !=, ~ (contains) or !~")
         self.values.append(fold(value))
         if operator in ("=", "!="):
             return f"(fold(s.{name}) {operator} ?)"
@@ -167,7 +166,7 @@ def _trees(node: Tree[Token]) -> list[Any]:
 
 
 def _text(node: Tree[Token]) -> tuple[str, bool, int]:
-    """The text of a name or value, whether it is quoted, and where it begins."""
+    """A name or value, whether it is quoted, and where it begins."""
     first: Any = node.children[0]
     if first.type == "QUOTED":
         return str(first)[1:-1], True, first.start_pos

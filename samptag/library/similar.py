@@ -1,6 +1,6 @@
-"""Songs that sound alike: the angle between embeddings, counted from the middle of the library.
+"""Songs that sound alike: the angle between embeddings, measured from their mean in the library.
 
-One pass over the table reads them as they come, so that memory does not grow with the library.
+One pass over the table reads them in batches, so that memory does not grow with the library.
 """
 
 from __future__ import annotations
@@ -29,51 +29,49 @@ if TYPE_CHECKING:
 Vectors: TypeAlias = NDArray[np.float32]
 
 NEAR = 0.995
-"""Cosine from which two recordings are taken for the same.
+"""Cosine from which two recordings are taken to be the same.
 
-Sixteen songs, 30 s each, against themselves as MP3 of 64 and 128 kbit/s, Vorbis, AAC of 96 and Opus of 32 kbit/s, at
-22.05, 44.1 or 48 kHz: .9954 at least. Of the 161 596 pairs among 569 tracks two lie above .995, each two parts of one
-song, and two more, one choir's chants, above .99. Half as loud, or begun half a second later, a song can be at .962 of
-itself (.985 in the middle), where other songs are as well (46 pairs above .97): those no threshold tells.
+Sixteen songs, 30 s each, compared with themselves as MP3 of 64 and 128 kbit/s, Vorbis, AAC of 96 and Opus of 32 kbit/s,
+at 22.05, 44.1 or 48 kHz, reach .9954 at least. Of the 161 596 pairs among 569 tracks two lie above .995, each two parts
+of one song, and two more, one choir's chants, above .99. A song that is half as loud or begins half a second later can
+fall to .962 (.985 on average), where different songs lie too (46 pairs above .97): no threshold separates those.
 """
 
 _SAMPLE = 2048  # songs that the mean is taken of
 _ROWS = 1024  # embeddings at once: half a megabyte in float32, which stays in cache
-_NOT_WEIGHT = 0.5  # what is to be unlike pushes half as hard as what is to be alike pulls
+_UNLIKE_WEIGHT = 0.5  # of the songs to avoid, where the songs to resemble have 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
     """A song that others are compared with."""
 
-    path: str
     vector: Vectors  # (size,), its embedding
-    audio: int | None  # number of its sound in the index; None where it was heard on the spot
+    audio: int | None  # id of its audio in the index; None if it was heard on the spot
 
 
 def embedding_of(
     database: Database, weights: Weights, path: str | os.PathLike[str], make_tagger: Callable[[], Tagger]
 ) -> Seed:
-    """The embedding of a song: from the index, by its name or else by its sound, or heard on the spot."""
+    """The embedding of a song: from the index, by its path or else by its audio, or heard on the spot."""
     name = os.path.abspath(path)
-    question = (
-        "SELECT e.audio, e.vector, s.size, s.mtime_ns FROM songs s JOIN embeddings e ON e.audio = s.audio "
-        "WHERE s.path = ? AND e.space = ?"
-    )
+    question = "SELECT e.audio, e.vector FROM embeddings e WHERE e.space = ? AND e.audio = "
+    by_path = question + "(SELECT audio FROM songs WHERE path = ? AND size = ? AND mtime_ns = ?)"
+    by_audio = question + "(SELECT id FROM audio WHERE digest = ?)"
     with os_errors_as(AudioError, f"cannot open {os.fspath(path)!r}"):
         status = os.stat(name)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a pipe would be waited for
-            raise AudioError(f"cannot compare with {os.fspath(path)!r}: it is no regular file")
-        for audio, vector, size, mtime_ns in database.rows(question, os.fsencode(name), weights.space):
-            if (size, mtime_ns) == (status.st_size, status.st_mtime_ns):
-                return Seed(path=name, vector=unpacked(vector)[0], audio=audio)
-        by_sound = "SELECT e.audio, e.vector FROM audio a JOIN embeddings e ON e.audio = a.id WHERE a.digest = ?"
-        for audio, vector in database.rows(by_sound + " AND e.space = ?", audio_digest(name), weights.space):
-            return Seed(path=name, vector=unpacked(vector)[0], audio=audio)
+            raise AudioError(f"cannot compare with {os.fspath(path)!r}: not a regular file")
+        facts = (os.fsencode(name), status.st_size, status.st_mtime_ns)
+        found = database.rows(by_path, weights.space, *facts) or database.rows(
+            by_audio, weights.space, audio_digest(name)
+        )
+    if found:
+        return Seed(vector=unpacked(found[0][1])[0], audio=found[0][0])
     result = make_tagger().tag(name)
     if result.embedding is None:
         raise AudioError(f"{os.fspath(path)!r} has no embedding")
-    return Seed(path=name, vector=result.embedding, audio=None)
+    return Seed(vector=result.embedding, audio=None)
 
 
 def similar_songs(
@@ -86,11 +84,11 @@ def similar_songs(
     condition: Condition | None = None,
     per_artist: int | None = None,
 ) -> list[Song]:
-    """The songs most like `seeds` and least like `unlike`, best first; see `Library.similar`."""
+    """The songs most like `seeds` and least like `unlike`, most similar first; see `Library.similar`."""
     search = _Search(database, weights, [*seeds, *unlike], condition)
     query = search.directions(seeds).mean(axis=0)
     if unlike:
-        query = query - _NOT_WEIGHT * search.directions(unlike).mean(axis=0)
+        query = query - _UNLIKE_WEIGHT * search.directions(unlike).mean(axis=0)
     query /= max(float(np.linalg.norm(query)), 1e-9)
     ids, cosines = search.cosines(query[None])
     songs = search.songs(ids, cosines[:, 0])
@@ -102,9 +100,9 @@ def similar_songs(
 def path_between(
     database: Database, weights: Weights, start: Seed, end: Seed, *, n: int = 25, condition: Condition | None = None
 ) -> list[Song]:
-    """Songs that lead from one to another in `n` even steps, neither of the two among them.
+    """Songs that lead from `start` to `end` in `n` even steps, without these two.
 
-    Each step is the song nearest to a point on the arc between the two embeddings that no step before it took.
+    Each step takes the song nearest to a point on the arc between the two embeddings, of those not taken yet.
     """
     search = _Search(database, weights, [start, end], condition)
     ends = search.directions([start, end])
@@ -122,7 +120,7 @@ def path_between(
 
 
 def all_embeddings(database: Database, space: int) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-    """Numbers of sounds, (k,), and their embeddings, (k, size), a thousand at a time."""
+    """Ids of audio, (k,), and their embeddings, (k, size), some thousand at a time."""
     for numbers, packed in packed_embeddings(database, space):
         yield numbers, unpacked(packed, len(numbers))
 
@@ -140,9 +138,9 @@ def packed_embeddings(database: Database, space: int) -> Iterator[tuple[NDArray[
 def unpacked(packed: bytes | NDArray[np.int16], rows: int = 1) -> Vectors:
     """Float16 numbers as float32, (rows, size).
 
-    By their bits: NumPy's own conversion took twenty times as long (100 000 embeddings: 1.0 s against 0.05 s), most of
-    the time of a whole search. The bits are moved to their places, all copies of the sign but one are cleared, and the
-    exponent's other origin is made up for by a factor, which is exact.
+    By their bits: NumPy's own conversion took up to twenty times as long (100 000 embeddings: 1.0 s against 0.05 s),
+    most of the time of a whole search. The bits are moved to their places, all copies of the sign but one are cleared,
+    and the different bias of the exponent is made up for by a factor, which is exact.
     """
     bits = np.frombuffer(packed, "<i2").reshape(rows, -1).astype(np.int32)
     bits <<= 13
@@ -153,7 +151,7 @@ def unpacked(packed: bytes | NDArray[np.int16], rows: int = 1) -> Vectors:
 
 
 class _Search:
-    """One search: the songs that may be given, less those asked about or given before, and what plays the same."""
+    """One search: the songs allowed, without the seeds, those returned before, and recordings that sound the same."""
 
     def __init__(
         self, database: Database, weights: Weights, seeds: Sequence[Seed], condition: Condition | None
@@ -167,30 +165,30 @@ class _Search:
         self._taken_directions = list(self.directions(seeds))
 
     def _mean_embedding(self) -> Vectors:
-        """The mean embedding of the library, of songs spread evenly over it where there are many."""
+        """The mean embedding of the library, or in a large one of a sample spread evenly over it."""
         ask, space = self._database.rows, self._weights.space
         count, last = ask("SELECT count(*), max(id) FROM embeddings WHERE space = ?", space)[0]
         if not count:
             where = f"the index {self._database.path}"
             raise LibraryError(f"{where} holds no embeddings of {self._weights.name}: index again")
         numbers = range(1, last + 1, max(1, last // _SAMPLE))
-        marks = ",".join(map(str, numbers)) if count > _SAMPLE else "SELECT id FROM embeddings"
-        rows = ask(f"SELECT vector FROM embeddings WHERE id IN ({marks}) AND space = ?", space)
+        chosen = ",".join(map(str, numbers)) if count > _SAMPLE else "SELECT id FROM embeddings"
+        rows = ask(f"SELECT vector FROM embeddings WHERE id IN ({chosen}) AND space = ?", space)
         mean: Vectors = unpacked(b"".join(vector for (vector,) in rows), len(rows)).mean(axis=0)
         return mean
 
     def directions(self, seeds: Sequence[Seed]) -> Vectors:
-        """Unit vectors from the middle of the library to songs, (songs, size)."""
+        """Unit vectors from the library's mean to songs, (songs, size)."""
         return directions(np.stack([seed.vector for seed in seeds]), self._mean)
 
     def cosines(self, units: Vectors) -> tuple[NDArray[np.int64], Vectors]:
-        """Numbers of all sounds, and the cosines of their centred embeddings with each of `units`: (n,), (n, units)."""
+        """Ids of all audio, and the cosines of their centred embeddings with each of `units`: (n,), (n, units)."""
         rows = [*units, self._mean]
         offset, mean_square = units @ self._mean, float(self._mean @ self._mean)
         ids, cosines = [], []
         for numbers, vectors in all_embeddings(self._database, self._weights.space):
-            # |x - m|^2 and (x - m)q from x itself: a pass over the vectors less than subtracting first
-            # by einsum: for so thin a product BLAS spent four times as long waking its threads
+            # |x - m|^2 and (x - m)q are computed from x itself, which saves the pass that subtracts, and by einsum:
+            # BLAS took four times as long for so thin a product, waking its threads.
             products = np.stack([np.einsum("ij,j->i", vectors, row) for row in rows], axis=1)
             squares = np.einsum("ij,ij->i", vectors, vectors) - 2 * products[:, -1] + mean_square
             ids.append(numbers)
@@ -198,7 +196,7 @@ class _Search:
         return np.concatenate(ids), np.concatenate(cosines)
 
     def songs(self, ids: NDArray[np.int64], near: Vectors) -> Iterator[Song]:
-        """The songs that are there and are new, one song a sound, the highest of `near` first."""
+        """The songs that are not missing and not taken yet, one for each audio, the highest of `near` first."""
         question = "SELECT vector FROM embeddings WHERE space = ? AND audio = ?"
         for place in np.argsort(-near, kind="stable"):
             audio = int(ids[place])

@@ -1,10 +1,10 @@
-"""Songs as the index has them, and the search for those that an expression is true of."""
+"""Songs as the index has them, and the search for those that match an expression."""
 
 from __future__ import annotations
 
-import json
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ _COLUMNS = "s.path, s.artist, s.title, s.album, a.duration, h.scores, h.audio"
 class Weights:
     """Weights that songs of the index were heard with."""
 
-    id: int  # their number in the index
+    id: int  # in the index
     name: str
     digest: str  # sha256 of the file
-    space: int  # the number of the weights whose embeddings theirs are
+    space: int  # id of the weights whose embeddings these share; their own id where they share none
     vocabulary: Vocabulary
 
 
@@ -35,26 +35,26 @@ class Song:
     """One song of the index."""
 
     path: str  # absolute; undecodable bytes of a name are surrogate escapes
-    artist: str | None  # this and the next two: what the file calls itself
+    artist: str | None  # this and the next two from the file's tags
     title: str | None
     album: str | None
     duration: float  # seconds
     model: str  # name of the weights
     scores: Mapping[str, float]  # every word with its score in [0, 1], kept in float16: three digits
-    audio: int  # number of its sound in the index: equal for files that play the same
-    similarity: float | None = None  # cosine in [-1, 1] to what was asked for, from `Library.similar`
+    audio: int  # id of its audio in the index: the same for files that play the same
+    similarity: float | None = None  # cosine in [-1, 1] to the query of `Library.similar`
 
     @property
     def label(self) -> str:
-        """Artist and title for people, or the file's name."""
+        """Artist and title, or the file's name, to be shown."""
         title = self.title or Path(self.path).stem
         return f"{self.artist} - {title}" if self.artist else title
 
 
 def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> Weights:
-    """Of the weights that songs were heard with those of that name or file; None: those of the last `index`.
+    """The weights of that name or file that songs were heard with, or those of the last `index`.
 
-    A LibraryError says that there are none, or not these.
+    A LibraryError says that no song was heard with these, or that there are no songs.
     """
     rows = database.rows("SELECT id, name, digest, space, tags FROM weights ORDER BY used DESC, id DESC")
     if not rows:
@@ -83,13 +83,13 @@ def choose_weights(database: Database, model: str | os.PathLike[str] | None) -> 
 
 
 def _weights(row: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Weights:
-    """The weights in one of the rows of the index; its words know of those of the other rows."""
+    """The weights in a row of the index; hints at unknown words come from the other rows and the default weights."""
     number, name, digest, space, tags = row
 
     def elsewhere(word: str) -> str:
         for other in rows:
-            if other[1] != name and Vocabulary.from_json(json.loads(other[4])).find(word) is not None:
-                return f"which {other[1]} knows: take --model {other[1]}"
+            if other[1] != name and Vocabulary.from_json(other[4]).find(word) is not None:
+                return f"which {other[1]} knows: use --model {other[1]}"
         from samptag.pretrained import DEFAULT, load_registry
 
         default = load_registry().entries.get(DEFAULT)
@@ -98,14 +98,14 @@ def _weights(row: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Weights:
             return f"which {DEFAULT} knows; the songs were heard with {name}: {advice}"
         return ""
 
-    vocabulary = Vocabulary.from_json(json.loads(tags), elsewhere=elsewhere)
+    vocabulary = Vocabulary.from_json(tags, elsewhere=elsewhere)
     return Weights(id=number, name=name, digest=digest, space=space, vocabulary=vocabulary)
 
 
 def select(
     database: Database, weights: Weights, condition: Condition, *, order: str = "s.path", limit: int | None = None
 ) -> list[tuple[Any, ...]]:
-    """The rows of the songs that are there and for which the condition holds."""
+    """The rows of the songs that are not missing and for which the condition holds."""
     at_most = "" if limit is None else f" LIMIT {limit:d}"
     return database.rows(
         f"SELECT {_COLUMNS} FROM heard h JOIN songs s ON s.audio = h.audio JOIN audio a ON a.id = h.audio "
@@ -132,19 +132,17 @@ def song_of(row: Sequence[Any], weights: Weights, *, similarity: float | None = 
 
 
 def limit_artists(songs: Iterable[Song], per_artist: int) -> Iterator[Song]:
-    """The songs without those that come after `per_artist` of the same artist; songs without an artist all stay."""
-    counts: dict[str, int] = {}
+    """The first `per_artist` songs of each artist, and all songs without an artist."""
+    counts: Counter[str] = Counter()
     for song in songs:
-        if song.artist:
-            artist = fold(song.artist)
-            counts[artist] = counts.get(artist, 0) + 1
-            if counts[artist] > per_artist:
-                continue
-        yield song
+        artist = fold(song.artist)
+        counts[artist] += 1
+        if not artist or counts[artist] <= per_artist:
+            yield song
 
 
 def song_record(song: Song) -> dict[str, Any]:
-    """The song as JSON: schema samptag.song/1; a path that is not Unicode has its bytes in base64 under path_bytes."""
+    """The song as a JSON record of schema samptag.song/1."""
     record: dict[str, Any] = {"schema": "samptag.song/1", **path_fields(song.path)}
     record.update(artist=song.artist, title=song.title, album=song.album, duration=round(song.duration, 3))
     record.update(model=song.model, scores={tag: round(score, 4) for tag, score in song.scores.items()})
@@ -154,7 +152,7 @@ def song_record(song: Song) -> dict[str, Any]:
 
 
 class _Scores(Mapping[str, float]):
-    """Scores by word, decoded when they are looked at: a search gives many songs whose scores nobody asks for."""
+    """Scores by word, decoded on access: a search returns many songs whose scores nobody asks for."""
 
     def __init__(self, tags: tuple[str, ...], packed: bytes) -> None:
         self._tags, self._packed = tags, packed
@@ -174,12 +172,9 @@ class _Scores(Mapping[str, float]):
     def items(self) -> Any:
         return self._values().items()
 
-    def values(self) -> Any:
-        return self._values().values()
-
 
 def order_sql(sort: str, vocabulary: Vocabulary) -> str:
-    """An order as SQL: by a word or a field, with a minus in front the other way round; equal ones by path."""
+    """An order as SQL: by a word or a field, reversed by a minus in front; ties are ordered by path."""
     name, backwards = (sort[1:], True) if sort.startswith("-") and vocabulary.find(sort) is None else (sort, False)
     place, field = vocabulary.find(name), name.casefold()
     if place is not None:

@@ -1,9 +1,10 @@
-"""What a weights file's words mean to a library: their category, and the score from which they count as decided."""
+"""The words of a weights file: their categories, and the scores from which they are decided."""
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from samptag.core.card import Evidence, ModelCard
 
 DEFAULT_CUTOFF = 0.5
-"""The cut-off of words whose weights store none at all: more likely to be right than to find all there is."""
+"""The cut-off of every word of weights that store no cut-offs: it favours precision over recall."""
 
 LEAST_ROC_AUC = 0.75
-"""The 95 % interval of a word's ROC-AUC on people's tags must begin here or above for them to confirm it."""
+"""People's tags confirm a word if the 95 % interval of its ROC-AUC on them begins here or above."""
 
-# For vocabularies whose weights do not sort their words: MagnaTagATune's and Last.FM's fifty. What is in neither set
-# (instruments, voices, pace, decades, opinions) is written to neither field.
+# Of vocabularies whose weights name no categories: MagnaTagATune's and Last.FM's fifty words. Words of neither list
+# (instruments, voices, pace, decades, opinions) are written to neither field.
 _GENRES = (
     "classical, techno, electronic, rock, indian, opera, pop, country, metal, dance, ambient, new age, new wave, "
     "choral, jazz, soul, punk, blues, folk, funk, house, electro, electronica, indie, alternative, experimental, "
@@ -35,15 +36,15 @@ class Word:
     """One tag of a vocabulary."""
 
     tag: str  # as the weights spell it
-    category: str | None = None  # "genre", "mood", "instrument", ...; None where nobody says
-    cutoff: float | None = None  # score from which it is decided; None where the weights store none for it
-    verified: bool | None = None  # confirmed by what people say, not by its teachers alone; None where nobody noted it
+    category: str | None = None  # "genre", "mood", "instrument", ...; None if unknown
+    cutoff: float | None = None  # score from which it is decided; None if the weights store none for it
+    verified: bool | None = None  # whether people's tags confirm it; None in an index that did not note it
 
 
 class Vocabulary:
     """The words of one weights file, in the order of its scores, and whether it stores any cut-off (`has_cutoffs`).
 
-    `elsewhere` says of a word that is not among them whose it is and how to use those, or "".
+    `elsewhere` gives a hint at other weights that know a word which these do not, or "".
     """
 
     def __init__(self, words: Sequence[Word], *, elsewhere: Callable[[str], str] = lambda word: "") -> None:
@@ -54,7 +55,7 @@ class Vocabulary:
 
     @classmethod
     def of_card(cls, card: ModelCard) -> Vocabulary:
-        """The words of a card: its categories and cut-offs, or where it has no categories those of well-known words."""
+        """The words of a card; where it has no categories, those of well-known words."""
         categories: Sequence[str | None] = card.tag_categories or tuple(
             _CATEGORIES.get(tag.casefold()) for tag in card.tags
         )
@@ -67,48 +68,43 @@ class Vocabulary:
         )
 
     @classmethod
-    def from_json(
-        cls,
-        values: Sequence[Mapping[str, str | float | bool | None]],
-        *,
-        elsewhere: Callable[[str], str] = lambda word: "",
-    ) -> Vocabulary:
-        """The words that `to_json` gave."""
-        return cls([Word(**value) for value in values], elsewhere=elsewhere)  # type: ignore[arg-type]
+    def from_json(cls, text: str, *, elsewhere: Callable[[str], str] = lambda word: "") -> Vocabulary:
+        """The words that `to_json` wrote."""
+        return cls([Word(**word) for word in json.loads(text)], elsewhere=elsewhere)
 
-    def to_json(self) -> list[dict[str, str | float | bool | None]]:
-        """The words as JSON holds them."""
-        return [asdict(word) for word in self.words]
+    def to_json(self) -> str:
+        """The words as a JSON array."""
+        return json.dumps([asdict(word) for word in self.words], ensure_ascii=False)
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The words alone."""
+        """The words as the weights spell them."""
         return tuple(word.tag for word in self.words)
 
     def find(self, name: str) -> int | None:
-        """The place of the word spelled `name`, in upper or lower case; None where there is none."""
+        """The place of the word `name`, whatever its case; None if it is not among them."""
         return self._places.get(fold(" ".join(name.split())))
 
     def place(self, name: str) -> int:
-        """As `find`, but a word that there is not is a UsageError with words like it."""
+        """As `find`, but an unknown word is a UsageError that names similar ones."""
         place = self.find(name)
         if place is None:
             raise UsageError(f"unknown word {name!r}, {self.hint(name)}")
         return place
 
     def hint(self, name: str, *, also: Sequence[str] = ()) -> str:
-        """Where the unknown word `name` is known, or else words and other names (`also`) that are like it."""
+        """Which weights know the unknown word `name`, or else similar words and names, `also` among them."""
         return self._elsewhere(name) or near(name, (*self.tags, *also))
 
     def cutoff(self, place: int) -> float | None:
         """The score from which a word is decided: what its weights store, or `DEFAULT_CUTOFF` where they store none.
 
-        None where they store others' but not this word's: it is never decided.
+        None if they store cut-offs but none for this word: it is never decided.
         """
         return self.words[place].cutoff if self.has_cutoffs else DEFAULT_CUTOFF
 
     def decided(self, scores: Sequence[float]) -> list[tuple[Word, float]]:
-        """The words past their cut-offs with their scores, highest first."""
+        """The words past their cut-offs, with their scores, highest first."""
         limits = [self.cutoff(place) for place in range(len(self.words))]
         known = zip(self.words, scores, limits, strict=True)
         past = [(word, score) for word, score, limit in known if limit is not None and score >= limit]
@@ -116,13 +112,13 @@ class Vocabulary:
 
 
 def _is_verified(evidence: Evidence | None) -> bool:
-    """Whether people's tags confirm a word: enough of them, and well enough, for its interval to be high and narrow."""
+    """Whether people's tags confirm a word: it takes enough of them and a good fit to lift the interval so high."""
     interval = None if evidence is None else evidence.roc_auc_interval
     return interval is not None and interval[0] >= LEAST_ROC_AUC
 
 
 def fold(value: str | bytes | None) -> str:
-    """The text or file name in a form in which upper and lower case, and ways to encode an accent, are the same."""
+    """The text or file name for comparison: without differences of case or of how accents are encoded."""
     if value is None:
         return ""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -130,5 +126,5 @@ def fold(value: str | bytes | None) -> str:
 
 
 def near(name: str, known: Sequence[str]) -> str:
-    """A hint at the known names that are like `name`, or a few of them where none is."""
-    return did_you_mean(name, known) or f"there is {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+    """A hint at known names that are similar to `name`, or at a few of them if none is."""
+    return did_you_mean(name, known) or f"choose from {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"

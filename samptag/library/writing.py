@@ -1,13 +1,13 @@
-"""Tags written into music files, so that no file is ever half-written and every run can be undone.
+"""Tags written into music files so that no file is ever half-written and every run can be undone.
 
-Each file is copied beside itself, the copy gets the tags, is read back and compared (the fields as planned, every other
-field and picture as before, the sound by its digest), flushed to the disk, and only then takes the file's name. The
-journal in the index knows of each step before it happens:
+Each file is copied beside itself; the copy gets the tags, is read back and compared (the fields as planned, every other
+field and picture as before, the audio by its digest), flushed to the disk, and only then takes the file's name. The
+journal in the index records each step before it is taken, by the state of the file:
 
     copying    the copy named there may exist; the file is the old one
-    ready      the copy is whole; the file is the old one, or the copy if its inode is the one named there
-    done       the file is the new one; what it was is under `old`
-    undoing, undo-ready, undone       the same for the way back
+    ready      the copy is complete; the file is the old one, or the copy if it has the inode named there
+    done       the file is the new one; its old fields are under `old`
+    undoing, undo-ready, undone       the same when the old fields are put back
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from samptag.library.plan import FilePlan, WritePlan, why_not
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one file; `error` says why it is as it was before."""
+    """What was done to one file; `error` says why it is unchanged."""
 
     path: str
     error: str | None = None
@@ -43,15 +43,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """One agreed-to run of `write`."""
+    """One run of `write` that wrote files."""
 
     id: int
     began: float  # seconds since 1970
-    weights: str  # their name
-    fields: str
+    weights: str  # name of the weights
+    fields: str  # separated by commas
     mode: str
     files: int  # how many it wrote
-    undone: int  # how many of them were set back
+    undone: int  # how many of them have been put back
 
 
 def write_plan(database: Database, plan: WritePlan, *, touch: bool = False) -> Iterator[tuple[int, Outcome]]:
@@ -73,10 +73,12 @@ def undo_run(database: Database, run: int | None, *, split_links: bool = False) 
     recover(database)
     known = [item for item in runs(database) if run in (None, item.id)]
     if not known:
-        raise LibraryError("nothing was written yet" if run is None else f"there is no run {run}: see --runs")
+        raise LibraryError("nothing has been written yet" if run is None else f"there is no run {run}: see --runs")
     open_runs = [item for item in known if item.undone < item.files]
     if not open_runs:
-        raise LibraryError("everything that was written is undone" if run is None else f"run {run} is undone already")
+        raise LibraryError(
+            "everything has been undone already" if run is None else f"run {run} has been undone already"
+        )
     number = open_runs[-1].id
     rows = database.rows("SELECT id, path FROM writes WHERE run = ? AND state = 'done' ORDER BY id DESC", number)
     for row, name in rows:
@@ -94,7 +96,7 @@ def runs(database: Database) -> list[Run]:
 
 
 def recover(database: Database) -> None:
-    """Bring the journal to what the files say, after a run that was killed or interrupted; its copies are removed."""
+    """Settle the journal by looking at the files, after a run that was killed or interrupted; remove its copies."""
     rows = database.rows("SELECT id, path, state, copy, copy_inode FROM writes WHERE state NOT IN ('done', 'undone')")
     for number, path, state, copy, inode in rows:
         try:
@@ -106,7 +108,7 @@ def recover(database: Database) -> None:
         except OSError:
             continue
         if found is None and not os.path.isdir(os.path.dirname(path)):
-            continue  # a drive that is not there: it is looked at when it is back
+            continue  # a drive that is not there: this entry waits until it is back
         undoing = state.startswith("undo")
         if state.endswith("ready") and found == inode:
             _settle(database, number, "undone" if undoing else "done", path)
@@ -123,7 +125,7 @@ def _attempt(path: str, action: Callable[[], None]) -> Outcome:
     except SamptagError as error:
         return Outcome(path=path, error=str(error))
     except OSError as error:
-        return Outcome(path=path, error=f"{path}: cannot be written: {error.strerror or error}; it is as it was")
+        return Outcome(path=path, error=f"{path}: cannot be written: {error.strerror or error}; it is unchanged")
     return Outcome(path=path)
 
 
@@ -153,7 +155,7 @@ def _write_file(database: Database, run: int, plan: WritePlan, file: FilePlan, t
 
 
 def _undo_file(database: Database, number: int, path: str, split_links: bool) -> None:
-    # One at a time: the scores among the values of a whole library's files would fill hundreds of megabytes.
+    # One at a time: with their scores, the values of a whole library's files would fill hundreds of megabytes.
     question = "SELECT old, new, size, mtime_ns FROM writes WHERE id = ?"
     old_text, new_text, size, mtime_ns = database.rows(question, number)[0]
     target = os.path.realpath(path)
@@ -161,7 +163,7 @@ def _undo_file(database: Database, number: int, path: str, split_links: bool) ->
     old, new = json.loads(old_text), json.loads(new_text)
     tags = TagFile(target, source=path)
     if any(tags.get(field) != values for field, values in new.items()):
-        raise SamptagError(f"{path}: it changed since it was written and is left alone")
+        raise SamptagError(f"{path}: it has changed since it was written and is left alone")
     wanted = {field: [(name, value) for name, value in raw] for field, raw in old["fields"].items()}
     step = "UPDATE writes SET state = 'undoing', copy = ? WHERE id = ?"
     database.connection.execute(step, (_copy_name(target), number))
@@ -193,7 +195,7 @@ def _replace(
     states: tuple[str, str],
     touch: bool,
 ) -> None:
-    """Put an altered copy of the file in its place, or leave everything as it was."""
+    """Put an altered copy in the file's place, or leave everything as it was."""
     ready, done = states
     copy = os.fsdecode(database.rows("SELECT copy FROM writes WHERE id = ?", number)[0][0])
     try:
@@ -205,7 +207,7 @@ def _replace(
         after = TagFile(copy, source=path)
         if not check(after) or after.others(fields) != others or audio_digest(copy) != sound:
             raise SamptagError(
-                f"{path}: what was written into a copy does not read back as it should; the file is untouched"
+                f"{path}: what was written into a copy does not read back as it should; the file is unchanged"
             )
         shutil.copystat(target, copy)
         if hasattr(os, "chown"):
@@ -225,29 +227,29 @@ def _replace(
         sync(os.path.dirname(target))
         _settle(database, number, done, os.fsencode(path))
     except BaseException:
-        with suppress(sqlite3.Error):  # then the next run finds out
+        with suppress(sqlite3.Error):  # then the next run does it
             recover(database)
         raise
 
 
 def _checked(path: str, target: str, size: int, mtime_ns: int, *, split_links: bool) -> os.stat_result:
-    """The file's status, if it is the expected one and may be replaced."""
+    """The file's status, if it is as expected and the file may be replaced."""
     status = os.stat(target)
     if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
-        raise SamptagError(f"{path}: it changed since and is left alone")
+        raise SamptagError(f"{path}: it has changed in the meantime and is left alone")
     if refused := why_not(path, status, split_links=split_links):
         raise SamptagError(refused)
     return status
 
 
 def _copy_name(target: str) -> bytes:
-    """A name beside the file that nothing else has: hidden, and with the suffix by which formats are told."""
+    """An unused name beside the file: hidden, and with its suffix, by which formats are recognised."""
     name = f".samptag-{secrets.token_hex(8)}{Path(target).suffix[:16]}"
     return os.fsencode(os.path.join(os.path.dirname(target), name))
 
 
 def _settle(database: Database, number: int, state: str, path: bytes) -> None:
-    """Note that the copy has taken the file's place, in the journal and among the songs."""
+    """Record in the journal and in the table of songs that the copy has taken the file's place."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE writes SET state = ?, size = copy_size, mtime_ns = copy_mtime_ns WHERE id = ?", (state, number)

@@ -107,7 +107,7 @@ def test_an_index_of_other_weights_says_whose_words_it_has_and_how_to_go_on(samp
     assert told[-1] == "samptag: 8 songs heard, 0 unchanged"
     assert samptag("find", "jazz >= 0", *to).stdout.count(b"\n") == 8
     refused = samptag("find", "female vocal > .1", *to, check=2).stderr.decode()
-    assert f"unknown word 'female vocal', which {old} knows: take --model {old}" in refused
+    assert f"unknown word 'female vocal', which {old} knows: use --model {old}" in refused
     assert samptag("find", "female vocal >= 0", "--model", old, *to).stdout.count(b"\n") == 8
     assert len(samptag("index", *to).stderr.splitlines()) == 1
 
@@ -350,11 +350,11 @@ def test_databases_that_cannot_be_used(index: Run, samptag: Run, music: Path, db
 
     assert "there is no index at" in error("find", "--db", db)
     db.write_bytes(b"no database at all, but long enough to be one" * 300)
-    assert "is damaged or no SQLite file" in error("find", "--db", db)
-    assert "is damaged or no SQLite file" in error("index", "--db", db, music)
+    assert "is damaged or not an SQLite file" in error("find", "--db", db)
+    assert "is damaged or not an SQLite file" in error("index", "--db", db, music)
     db.unlink()
     change(db, "CREATE TABLE x (y)")
-    assert "is no index of samptag's" in error("find", "--db", db)
+    assert "is not a samptag index" in error("find", "--db", db)
     db.unlink()
     index(music)
     data = db.read_bytes()
@@ -363,7 +363,7 @@ def test_databases_that_cannot_be_used(index: Run, samptag: Run, music: Path, db
     assert "made by a newer samptag" in error("index", "--db", db, music)
     db.write_bytes(data[: len(data) // 2])
     assert "damaged" in error("find", "--db", db, "--sort", "artist")
-    assert "read-only, or is a folder" in error("index", "--db", tmp_path, music)
+    assert "read-only, or it is a folder" in error("index", "--db", tmp_path, music)
 
 
 @needs_rights
@@ -465,6 +465,6 @@ def test_a_run_with_nothing_to_hear_loads_no_model(
 
 
 def test_usage(samptag: Run, db: Path, music: Path):
-    assert b"nothing was indexed before" in samptag("index", "--db", db, check=5).stderr
+    assert b"nothing has been indexed yet" in samptag("index", "--db", db, check=5).stderr
     assert b"--status only looks" in samptag("index", "--status", music, "--db", db, check=2).stderr
     assert b"cannot open" in samptag("index", "--db", db, music / "none", check=1).stderr

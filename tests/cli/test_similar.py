@@ -82,9 +82,9 @@ def test_what_is_no_file_is_not_waited_for(samptag: Any, library: Path, tmp_path
     os.mkfifo(tmp_path / "pipe.mp3")
     for arguments in (("similar", tmp_path / "pipe.mp3"), ("similar", "/dev/zero")):
         (line,) = samptag(*arguments, "--db", library, check=1).stderr.decode().splitlines()
-        assert line == f"samptag: error: cannot compare with {str(arguments[1])!r}: it is no regular file"
+        assert line == f"samptag: error: cannot compare with {str(arguments[1])!r}: not a regular file"
     done = samptag("index", "--db", shutil.copyfile(library, tmp_path / "own.db"), tmp_path / "pipe.mp3", check=1)
-    assert f"cannot index {str(tmp_path / 'pipe.mp3')!r}: it is no regular file" in done.stderr.decode()
+    assert f"cannot index {str(tmp_path / 'pipe.mp3')!r}: not a regular file" in done.stderr.decode()
 
 
 def test_several_seeds_and_songs_to_keep_away_from(similar: Any, library: Path):

@@ -141,7 +141,7 @@ def test_round_trip_of_every_format(write: Run, undo: Run, samptag: Run, db: Pat
     assert f"{len(before)} files set back, 0 left alone" in undo().stderr.decode()
     assert {path: everything(path) for path in music.iterdir()} == before
     assert all(np.array_equal(decoded(path), sound[path]) for path in before)
-    assert "everything that was written is undone" in error(undo(check=5))
+    assert "everything has been undone already" in error(undo(check=5))
 
 
 def test_names_of_fields_are_those_that_players_read(write: Run, music: Path):
@@ -308,7 +308,7 @@ def test_files_that_change_between_the_plan_and_their_turn(
     lines = done.stderr.decode()
     assert done.returncode == 1, lines
     assert f"samptag: error: {first}: it changed while it was being written and is left alone" in lines
-    assert f"samptag: error: {third}: it changed since and is left alone" in lines
+    assert f"samptag: error: {third}: it has changed in the meantime and is left alone" in lines
     assert "1 file written" in lines
     assert {path: path.read_bytes() for path in changed} == changed
     assert mutagen.File(second).tags["TCON"].text == ["Techno"]
@@ -333,7 +333,7 @@ def test_undo_by_number(write: Run, undo: Run, music: Path):
     undo("1")
     assert mutagen.File(music / "bay.wav").tags is None
     assert mutagen.File(music / "lava.opus")["genre"] == ["Techno"]
-    assert "run 1 is undone already" in error(undo("1", check=5))
+    assert "run 1 has been undone already" in error(undo("1", check=5))
     assert "there is no run 7" in error(undo("7", check=5))
     assert "takes the number of a run" in error(undo("x", check=2))
 
@@ -559,7 +559,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(write: Run, music: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     done = write(big, music / "bay.wav", "--yes", check=1, preexec_fn=limit)
-    assert "big.wav: cannot be written: File too large; it is as it was" in error(done)
+    assert "big.wav: cannot be written: File too large; it is unchanged" in error(done)
     assert big.read_bytes() == data
     assert mutagen.File(music / "bay.wav").tags["TCON"].text == ["Techno"]
     assert not list(music.glob(".samptag-*"))
@@ -589,7 +589,7 @@ def test_a_disk_without_room_for_the_copy(
     after = tmp_path / "after"
     done = on_a_full_disk(command, start=disk, after=after, free="160k", env=cli_environment)
     assert done.returncode == 1, done.stderr
-    assert "eastern-dreams.mp3: cannot be written: No space left on device; it is as it was" in error(done)
+    assert "eastern-dreams.mp3: cannot be written: No space left on device; it is unchanged" in error(done)
     assert (after / "eastern-dreams.mp3").read_bytes() == (MEDIA / "eastern-dreams.mp3").read_bytes()
     assert mutagen.File(after / "bay.wav").tags["TCON"].text == ["Techno"]
     assert not list(after.glob(".samptag-*"))
@@ -609,7 +609,7 @@ def test_a_read_only_folder(write: Run, music: Path):
         done = write(music / "bay.wav", "--yes", check=1, preexec_fn=give_up_override)
     finally:
         music.chmod(0o755)
-    assert "bay.wav: cannot be written: Permission denied; it is as it was" in error(done)
+    assert "bay.wav: cannot be written: Permission denied; it is unchanged" in error(done)
 
 
 @needs_rights
@@ -743,9 +743,10 @@ def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):
     assert "unknown profile 'plex'" in error(write(music, "--profile", "plex", check=2))
     assert "exclude each other" in error(write(music, "--add", "--replace", check=2))
     assert "nothing to write to" in error(samptag("write", "--db", db, check=2))
-    assert "nothing was written yet" in error(samptag("write", "--undo", "--db", db, check=5))
+    assert "nothing has been written yet" in error(samptag("write", "--undo", "--db", db, check=5))
     (tmp_path / "bad.jsonl").write_text('{"path": "x"}\n')
-    assert "line 1: no record" in error(samptag("write", "--db", db, "--from", tmp_path / "bad.jsonl", music, check=2))
+    done = samptag("write", "--db", db, "--from", tmp_path / "bad.jsonl", music, check=2)
+    assert "line 1: not a record" in error(done)
     (tmp_path / "other.jsonl").write_text('{"path": "x", "tags": [{"tag": "jazz", "score": 1}]}\n')
     done = samptag("write", "--db", db, "--from", tmp_path / "other.jsonl", music, check=2)
     assert "unknown word 'jazz'" in error(done)
@@ -811,7 +812,7 @@ while True:
                 if not begun:
                     begun = print("begun", flush=True) is None
         except samptag.LibraryError as error:
-            if "undone" not in str(error) and "nothing was written" not in str(error):
+            if "undone" not in str(error) and "nothing has been written" not in str(error):
                 raise
 """
 

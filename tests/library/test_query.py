@@ -80,20 +80,20 @@ def test_expressions(expression: str, letters: str | None):
     ("expression", "marked", "why"),
     [
         ("pinao", "^pinao", "did you mean 'piano'"),
-        ("piano >", "piano >^", "ends too early"),
-        ("piano > .5 annd 60s", "piano > .5 ^annd 60s", "'annd' cannot stand here"),
-        ("piano > rock", "piano > ^rock", "compared with a number"),
+        ("piano >", "piano >^", "unexpected end"),
+        ("piano > .5 annd 60s", "piano > .5 ^annd 60s", "unexpected 'annd'"),
+        ("piano > rock", "piano > ^rock", "must be compared with a number"),
         ("piano > 1.5", "piano > ^1.5", "from 0 to 1"),
         ('piano and genre = "Rock"', 'piano and ^genre = "Rock"', "unknown word 'genre'"),
-        ("piano ~ .5", "^piano ~ .5", "is for texts"),
-        ("artist > 3", "^artist > 3", "artist is a text"),
+        ("piano ~ .5", "^piano ~ .5", "~ compares text"),
+        ("artist > 3", "^artist > 3", "artist is text"),
         ("piano and artist", "piano and ^artist", "is a field"),
-        ("(piano", "(piano^", "ends too early"),
-        ("piano)", "piano^)", "cannot stand here"),
-        ('piano or "60s', 'piano or ^"60s', "cannot stand here"),
-        ("piano; drop table songs", "piano^; drop table songs", "cannot stand here"),
-        ("not", "not^", "ends too early"),
-        ("path ~ /live/", "path ~ ^/live/", "goes in quotes"),
+        ("(piano", "(piano^", "unexpected end"),
+        ("piano)", "piano^)", "unexpected ')'"),
+        ('piano or "60s', 'piano or ^"60s', "unexpected "),
+        ("piano; drop table songs", "piano^; drop table songs", "unexpected "),
+        ("not", "not^", "unexpected end"),
+        ("path ~ /live/", "path ~ ^/live/", "in quotes"),
     ],
 )
 def test_errors_mark_their_column(expression: str, marked: str, why: str):
@@ -118,5 +118,5 @@ def test_words_without_a_cutoff_count_from_one_half_only_where_no_word_has_one()
     assert [word.tag for word, _ in none.decided((0.7, 0.6))] == ["piano", "harp"]
     some = Vocabulary([Word(tag="piano", cutoff=0.3), Word(tag="harp")])
     assert [word.tag for word, _ in some.decided((0.7, 0.9))] == ["piano"]
-    with pytest.raises(UsageError, match=r"which score on 'harp' holds: compare it, as in 'harp' > \.2"):
+    with pytest.raises(UsageError, match=r"'harp' has no cut-off: compare its score with a number, as in 'harp' > \.2"):
         parse("harp", some)
