@@ -1,4 +1,4 @@
-"""A person's music: indexed once, then searched, gathered into playlists, learned from and written to.
+"""A person's music: indexed once, then searched, made into playlists, learned from and tagged.
 
 The names below are imported when first used: a search loads neither NumPy nor a network.
 """

@@ -158,7 +158,7 @@ class TagFile:
             raise SamptagError(f"{self.name}: its ID3v2.2 holds fields that ID3v2.3 has no place for; it is left alone")
         kept = id3v1_of(self.path)
         # Values are separated by NUL in 2.3 as well: with the customary "/" AC/DC would become two artists.
-        # mutagen would make a new ID3v1 of ID3v2, cutting what does not fit: it removes it, and the old one is put back.
+        # mutagen would make a new ID3v1 of ID3v2, cutting what does not fit: it only removes ID3v1, which is put back.
         ends = {"v1": 1 if kept is None else 0} if type(self._file).__module__ in _ID3_AT_ENDS else {}
         self._file.save(v2_version=self._version(), v23_sep=None, **ends)
         if kept is not None:

@@ -143,9 +143,10 @@ class IndexRun:
         self.heard = {audio for (audio,) in database.rows("SELECT audio FROM heard WHERE weights = ?", self.weights)}
         # Digests that the model has heard or hears in this run: the same audio under two names is heard once.
         self.claimed = {digest for digest, audio in self.audio.items() if audio in self.heard}
-        self.ready: deque[_Song] = deque()  # need not be heard; filled in the tagger's threads
-        self.doubles: list[_Song] = []  # have the audio of songs that are being heard, or that failed
         self.waiting: dict[str, _Song] = {}  # are being heard, by path
+        # Need not be heard, or have the same audio as a song that is; filled in the tagger's threads.
+        self.doubles: deque[_Song] = deque()
+        self.batch: list[tuple[_Song, TrackResult | None]] = []  # to be written next
         self.lock = threading.Lock()
         self.is_sound = True  # False during a transaction: until it ends, the database may not hold what is noted here
 
@@ -243,60 +244,57 @@ class IndexRun:
     def _take_in(self, songs: list[_Song]) -> None:
         to_hear = self._to_hear(songs)
         first = next(to_hear, None)
-        batch: list[tuple[_Song, TrackResult | None]] = []
         try:
             if first is not None:
                 tagger = self.make_tagger(sum(guessed_seconds(song.path, song.size) for song in songs))
-                self._hear(tagger, chain([first], to_hear), batch)
-                self._keep(batch)
+                self._hear(tagger, chain([first], to_hear))
+                self._keep()
                 if self.doubles:
-                    self._hear(tagger, self._doubles_to_hear(), batch)
+                    self._hear(tagger, self._doubles_to_hear())
         finally:
             if self.is_sound:
-                self._keep(batch)
+                self._keep()
 
-    def _hear(self, tagger: Tagger, inputs: Iterator[Input], batch: list[tuple[_Song, TrackResult | None]]) -> None:
+    def _hear(self, tagger: Tagger, inputs: Iterator[Input]) -> None:
         if self.weights is None:
             with self.database.transaction():
                 self.weights = remember_weights(self.database, self.digest, tagger.card)
         last = time.monotonic()
         for result in tagger.tag_many(inputs, taggram=False, on_seconds=self.observer.seconds):
             song = self.waiting.pop(result.path)
-            batch.append((song, result))
+            self.batch.append((song, result))
             for warning in result.warnings:
                 self.observer.warn(f"{song.path}: {warning}")
-            if len(batch) >= _BATCH_SONGS or time.monotonic() - last > _BATCH_SECONDS:
-                self._keep(batch)
+            if len(self.batch) >= _BATCH_SONGS or time.monotonic() - last > _BATCH_SECONDS:
+                self._keep()
                 last = time.monotonic()
             self.observer.done()
 
-    def _keep(self, batch: list[tuple[_Song, TrackResult | None]]) -> None:
+    def _keep(self) -> None:
         """Write the songs that were heard, and then those that have the same audio or need not be heard."""
-        self._store(batch)
-        while self.ready:
-            self.doubles.append(self.ready.popleft())
+        self._store()
         unheard: list[_Song] = []
-        for song in self.doubles:
+        while self.doubles:
+            song = self.doubles.popleft()
             if song.digest is not None and self.audio.get(song.digest) not in self.heard:
                 unheard.append(song)
                 continue
-            batch.append((song, None))
+            self.batch.append((song, None))
             self.observer.done()
-        self.doubles = unheard
-        self._store(batch)
+        self.doubles.extend(unheard)
+        self._store()
 
     def _doubles_to_hear(self) -> Iterator[Input]:
-        """The doubles of songs that failed, to be heard themselves; the rest become `ready`."""
-        doubles, self.doubles = self.doubles, []
-        for song in doubles:
+        """The doubles of songs that failed, to be heard themselves, unless one of them has been heard by then."""
+        for song in [self.doubles.popleft() for _ in range(len(self.doubles))]:
             if self.audio.get(song.digest or b"") in self.heard:
-                self.ready.append(song)
+                self.doubles.append(song)
             else:
                 self.waiting[song.path] = song
                 yield Input(path=song.path, source=song.path)
 
     def _to_hear(self, songs: Sequence[_Song]) -> Iterator[Input]:
-        """The songs that the model must hear; the rest become `ready`. It runs in the tagger's threads."""
+        """The songs that the model must hear; the rest become `doubles`. It runs in the tagger's threads."""
         for song in songs:
             try:
                 song.digest = audio_digest(song.path)
@@ -305,19 +303,19 @@ class IndexRun:
                 song.error = f"{song.path}: cannot be read: {error.strerror}"
             with self.lock:
                 if song.digest is None or song.digest in self.claimed:
-                    self.ready.append(song)
+                    self.doubles.append(song)
                     continue
                 self.claimed.add(song.digest)
                 self.waiting[song.path] = song
             yield Input(path=song.path, source=song.path)
 
-    def _store(self, batch: list[tuple[_Song, TrackResult | None]]) -> None:
-        """Write `batch` in one transaction, and empty it."""
+    def _store(self) -> None:
+        """Write the batch in one transaction, and empty it."""
         self.is_sound = False
         with self.database.transaction():
-            for song, result in batch:
+            for song, result in self.batch:
                 self._store_song(song, result)
-        batch.clear()
+        self.batch.clear()
         self.is_sound = True
 
     def _store_song(self, song: _Song, result: TrackResult | None) -> None:

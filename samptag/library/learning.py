@@ -120,7 +120,7 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
     the index are its "no". A LibraryError says that there are no labels, or that no labelled song is in the index.
     """
     if not labels.songs and not labels.not_in_index:
-        raise LibraryError("there are no labels to learn from: no song has a word there")
+        raise LibraryError("there are no labels to learn from: no song is labelled")
     wanted = set().union(*labels.songs.values()) if labels.songs else set()
     songs = _songs(database, weights, None if len(labels.songs) == 1 else wanted)
     if songs is None or not wanted & set(songs.paths):
@@ -214,10 +214,9 @@ def _examine(word: str, labelled: set[str], songs: _Songs, seed: int) -> Learned
     low, high = interval(drawn[0], estimate=roc)
     decided = cutoff(positive, scores, or_best=True)
     assert decided is not None  # there are songs
-    most = np.argsort(-np.abs(positive - scores), kind="stable")[:_WRONG]
-    wrong = [
-        (songs.paths[rows[i]], bool(positive[i]), float(scores[i])) for i in most if (scores[i] > 0.5) != positive[i]
-    ]
+    mistaken = (scores > 0.5) != positive
+    worst = np.argsort(-np.abs(positive - scores), kind="stable")[:_WRONG]
+    wrong = [(songs.paths[rows[i]], bool(positive[i]), float(scores[i])) for i in worst if mistaken[i]]
     return LearnedWord(
         **fact,
         refused=None if low > 0.5 else f"not told from other songs (ROC-AUC {roc:.2f}, {low:.2f} to {high:.2f})",
@@ -283,10 +282,9 @@ def remember_learned(database: Database, weights: Weights, lesson: Lesson, card:
     """Score every song of the index with the learned words, and forget older learned weights of the same name."""
     head = head_bytes(lesson.weight, lesson.bias)
     with database.transaction() as connection:
-        stale = "SELECT id FROM weights WHERE name = ? AND head NOT NULL AND digest != ?"
-        for (number,) in connection.execute(stale, (card.name, digest)).fetchall():
-            connection.execute("DELETE FROM heard WHERE weights = ?", (number,))
-            connection.execute("DELETE FROM weights WHERE id = ?", (number,))
+        older, names = "FROM weights WHERE name = ? AND head NOT NULL AND digest != ?", (card.name, digest)
+        connection.execute(f"DELETE FROM heard WHERE weights IN (SELECT id {older})", names)
+        connection.execute(f"DELETE {older}", names)
         number = remember_weights(database, digest, card, space=weights.space, head=head)
         for numbers, vectors in all_embeddings(database, weights.space):
             scores = head_scores(head, vectors)
@@ -297,19 +295,18 @@ def remember_learned(database: Database, weights: Weights, lesson: Lesson, card:
 def songs_to_label(
     database: Database, weights: Weights, lesson: Lesson, labels: Labels, *, n: int = 5
 ) -> Mapping[str, list[tuple[str, float]]]:
-    """For each learned word the `n` songs without any label whose scores are the least certain, with these."""
+    """For each learned word the `n` songs without any label whose scores are the nearest to .5, and the scores."""
     labelled = set().union(*labels.songs.values())
     paths: dict[int, str] = {}
     for audio, path in database.rows("SELECT audio, path FROM songs WHERE audio NOT NULL AND NOT missing"):
         paths.setdefault(audio, os.fsdecode(path))
+    paths = {audio: path for audio, path in paths.items() if path not in labelled}
     best: dict[str, list[tuple[str, float]]] = {word.word: [] for word in lesson.learned}
     head = head_bytes(lesson.weight, lesson.bias)
     for numbers, vectors in all_embeddings(database, weights.space):
         scores = head_scores(head, vectors).astype(np.float64)
         for column, word in enumerate(lesson.learned):
-            pairs = (
-                (paths.get(int(audio)), float(score)) for audio, score in zip(numbers, scores[:, column], strict=True)
-            )
-            new = [(path, score) for path, score in pairs if path is not None and path not in labelled]
+            pairs = zip(numbers.tolist(), scores[:, column].tolist(), strict=True)
+            new = [(paths[audio], score) for audio, score in pairs if audio in paths]
             best[word.word] = sorted(best[word.word] + new, key=lambda item: abs(item[1] - 0.5))[:n]
     return best

@@ -433,7 +433,7 @@ class Library:
         """Put back the fields that run number `run` of `write` changed, or the last run that is not undone.
 
         It yields what `write` does; a file that has changed since then gets an error and stays as it is. `split_links`
-        is as for `plan`, for files that have been given further names. A LibraryError says that nothing is to be undone.
+        is as for `plan`, for files that have been given further names. With nothing to undo it raises a LibraryError.
         """
         from samptag.library.writing import undo_run
 

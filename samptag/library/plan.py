@@ -137,8 +137,8 @@ def plan_writes(
 def _verified(weights: Weights) -> frozenset[str]:
     """The words that people's tags confirm.
 
-    An index of an earlier version did not note them: then they are read from the weights file, or none are if that is
-    gone.
+    An index made by an earlier version did not note them: then they are read from the weights file if it is at hand,
+    and otherwise there are none.
     """
     words = weights.vocabulary.words
     if any(word.verified is None for word in words):

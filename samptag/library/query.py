@@ -2,7 +2,7 @@
 
 ::
 
-    piano > .2 and not "female vocals"    words compared with a score from 0 to 1; a word alone means from its cut-off
+    piano > .2 and not "female vocals"    words compared with a score from 0 to 1; a word alone is past its cut-off
     (rock or metal) and duration < 300    parentheses; seconds
     artist = "Nina Simone"                fields: artist, title, album, path; case does not matter
     path ~ live and album !~ "best of"    ~ contains, !~ does not

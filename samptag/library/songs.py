@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,15 @@ class Song:
     album: str | None
     duration: float  # seconds
     model: str  # name of the weights
-    scores: Mapping[str, float]  # every word with its score in [0, 1], kept in float16: three digits
+    words: tuple[str, ...] = field(repr=False)  # of these weights
+    packed: bytes = field(repr=False)  # their scores as the index stores them, in big-endian float16
     audio: int  # id of its audio in the index: the same for files that play the same
     similarity: float | None = None  # cosine in [-1, 1] to the query of `Library.similar`
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Every word with its score in [0, 1], to three digits; decoded here, since most songs' scores are not used."""
+        return dict(zip(self.words, struct.unpack(f">{len(self.words)}e", self.packed), strict=True))
 
     @property
     def label(self) -> str:
@@ -125,7 +131,8 @@ def song_of(row: Sequence[Any], weights: Weights, *, similarity: float | None = 
         album=album,
         duration=duration or 0.0,
         model=weights.name,
-        scores=_Scores(weights.vocabulary.tags, scores),
+        words=weights.vocabulary.tags,
+        packed=scores,
         audio=audio,
         similarity=similarity,
     )
@@ -151,35 +158,13 @@ def song_record(song: Song) -> dict[str, Any]:
     return record
 
 
-class _Scores(Mapping[str, float]):
-    """Scores by word, decoded on access: a search returns many songs whose scores nobody asks for."""
-
-    def __init__(self, tags: tuple[str, ...], packed: bytes) -> None:
-        self._tags, self._packed = tags, packed
-
-    def __getitem__(self, tag: str) -> float:
-        return self._values()[tag]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tags)
-
-    def __len__(self) -> int:
-        return len(self._tags)
-
-    def _values(self) -> dict[str, float]:
-        return dict(zip(self._tags, struct.unpack(f">{len(self._tags)}e", self._packed), strict=True))
-
-    def items(self) -> Any:
-        return self._values().items()
-
-
 def order_sql(sort: str, vocabulary: Vocabulary) -> str:
     """An order as SQL: by a word or a field, reversed by a minus in front; ties are ordered by path."""
     name, backwards = (sort[1:], True) if sort.startswith("-") and vocabulary.find(sort) is None else (sort, False)
-    place, field = vocabulary.find(name), name.casefold()
+    place, column = vocabulary.find(name), name.casefold()
     if place is not None:
         return f"{score_sql(place)} {'ASC' if backwards else 'DESC'}, s.path"
-    if field not in FIELDS:
+    if column not in FIELDS:
         raise UsageError(f"cannot sort by {sort!r}, {vocabulary.hint(name, also=(*FIELDS, 'random'))}")
-    column = "a.duration" if field == "duration" else f"fold(s.{field})"
-    return f"{column} {'DESC' if backwards else 'ASC'}, s.path"
+    key = "a.duration" if column == "duration" else f"fold(s.{column})"
+    return f"{key} {'DESC' if backwards else 'ASC'}, s.path"

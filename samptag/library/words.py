@@ -42,13 +42,15 @@ class Word:
 
 
 class Vocabulary:
-    """The words of one weights file, in the order of its scores, and whether it stores any cut-off (`has_cutoffs`).
+    """The words of one weights file, in the order of its scores (`words`), and their spellings alone (`tags`).
 
-    `elsewhere` gives a hint at other weights that know a word which these do not, or "".
+    `has_cutoffs` says whether the file stores any cut-off. `elsewhere` is given a word that is not among them and
+    returns a hint at other weights that know it, or "".
     """
 
     def __init__(self, words: Sequence[Word], *, elsewhere: Callable[[str], str] = lambda word: "") -> None:
         self.words = tuple(words)
+        self.tags = tuple(word.tag for word in words)
         self._elsewhere = elsewhere
         self.has_cutoffs = any(word.cutoff is not None for word in words)
         self._places = {fold(word.tag): place for place, word in reversed(list(enumerate(self.words)))}
@@ -75,11 +77,6 @@ class Vocabulary:
     def to_json(self) -> str:
         """The words as a JSON array."""
         return json.dumps([asdict(word) for word in self.words], ensure_ascii=False)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """The words as the weights spell them."""
-        return tuple(word.tag for word in self.words)
 
     def find(self, name: str) -> int | None:
         """The place of the word `name`, whatever its case; None if it is not among them."""

@@ -1,4 +1,4 @@
-"""What samptag hears, to be looked at: the report page, heat maps of words against time, spectra of learned filters."""
+"""What samptag hears, in pictures: the report page, heat maps of words over time, spectra of learned filters."""
 
 from samptag.report.page import FEW_SONGS, N_NEIGHBOURS, Neighbour, Report
 

@@ -2,7 +2,7 @@
 (() => {
   const ROW = 56, WORD = 22, WAVE = 84, OVERSCAN = 6, BEST = 12, JUMP = 5;
   const $ = (id) => document.getElementById(id);
-  // Texts come from file names and are never markup: every element is made here, and nothing is parsed as HTML.
+  // Text comes from file names and is never markup: every element is created here, and nothing is parsed as HTML.
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
     element.append(...children);
@@ -20,7 +20,7 @@
     return tags.map((_, tag) => tag).sort((a, b) => scores[b] - scores[a]).slice(0, count);
   };
   const isDecided = (song, tag) => cutoffs !== null && cutoffs[tag] !== null && score(song, tag) >= cutoffs[tag];
-  // What a song is called by: the words that are decided, or where the weights decide nothing, the best.
+  // The words that describe a song: those that are decided, or the best ones if the weights store no cut-offs.
   const decidedTags = (song) => tags.map((_, tag) => tag).filter((tag) => isDecided(song, tag)).sort((a, b) => score(song, b) - score(song, a));
   const tellingTags = (song, count) => (cutoffs ? decidedTags(song).slice(0, count) : bestTags(song, count));
   const bestNames = (song) => tellingTags(song, 3).map((tag) => tags[tag]).join(" · ") || "unsure";
@@ -98,7 +98,7 @@
   }
 
   function sortBy(key, down) {
-    // A second click turns the order round, and a third gives back the order of the files.
+    // A second click reverses the order, and a third restores the order of the files.
     const first = typeof key === "number" || key === "seconds";
     if (down !== undefined || view.key !== key) [view.key, view.down] = [key, down ?? first];
     else if (view.down === first) view.down = !first;
@@ -148,7 +148,7 @@
   function addWord(tag) {
     if (!view.words.has(tag)) {
       view.words.set(tag, 0);
-      const least = make("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, ariaLabel: `Least score of ${tags[tag]}` });
+      const least = make("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, ariaLabel: `Minimum score for ${tags[tag]}` });
       const text = make("output", {}, "any");
       const remove = make("button", { type: "button", ariaLabel: `Remove ${tags[tag]}`, title: "Remove" }, "×");
       const chip = make("div", { className: "filter" }, make("b", {}, tags[tag]), least, text, remove);
@@ -235,7 +235,7 @@
     $("notices").replaceChildren(
       ...(failed ? [make("p", { className: "bad" }, failed)] : []),
       ...songs.warnings[song].map((text) => make("p", {}, text)),
-      ...(songs.padded[song] ? [make("p", {}, "Shorter than one segment: filled up with silence.")] : []));
+      ...(songs.padded[song] ? [make("p", {}, "Shorter than one segment: padded with silence.")] : []));
     for (const id of ["player", "words", "words-title"]) $(id).hidden = Boolean(failed);
     document.querySelector(".pair").hidden = Boolean(failed);
     $("play").classList.remove("playing");
@@ -262,12 +262,12 @@
       ...ranked.filter((tag) => group === null || categories[tag] === group).map((tag) => wordOf(song, tag)),
     ]));
     $("known").hidden = !evidence;
-    $("known").textContent = "Point at a word for what is known of it.";
+    $("known").textContent = "Point at a word to see what is known about it.";
   }
 
   function wordOf(song, tag) {
     const opens = nSongs > 1;
-    // Where it opens nothing it is a button all the same if there is evidence, which a finger or the keyboard then shows.
+    // Even where it opens nothing it is a button if there is evidence, so that touch and the keyboard can show that.
     const name = make(opens || evidence ? "button" : "b", { title: opens ? `Songs with ${tags[tag]}` : "" }, tags[tag]);
     if (opens) name.onclick = () => { location.hash = ""; addWord(tag); };
     const bar = meter(score(song, tag));
@@ -289,10 +289,10 @@
     const entry = (text, words, properties) =>
       make("li", {}, make(properties.href ? "a" : "div", properties, make("b", {}, text), make("span", {}, words)));
     $("alike").hidden = !elsewhere.length && !here.length;
-    $("whose").textContent = elsewhere.length ? "your index" : "these songs";
+    $("where").textContent = elsewhere.length ? "in your index" : "among these songs";
     $("neighbours").replaceChildren(...(elsewhere.length
       ? elsewhere.map((other) => entry(other.name, other.words || "unsure", other.song !== null ? { href: `#song-${other.song}` }
-        : other.address ? { href: other.address, target: "_blank", rel: "noopener", title: "Play the file in a tab of its own" } : {}))
+        : other.address ? { href: other.address, target: "_blank", rel: "noopener", title: "Play the file in a new tab" } : {}))
       : here.map((other) => entry(songs.name[other], bestNames(other), { href: `#song-${other}` }))));
   }
 
@@ -313,7 +313,7 @@
     probe.remove();
     return parts;
   };
-  // The heat map's 256 colours, in the theme of the moment.
+  // The heat map's 256 colours in the current theme.
   function ramp() {
     const stops = [0, 1, 2, 3, 4].map((stop) => colour(`ramp-${stop}`));
     return Array.from({ length: 256 }, (_, level) => {
@@ -396,7 +396,7 @@
     }
   }
 
-  // Put everything that depends on the position where it belongs.
+  // Update everything that depends on the position.
   function place() {
     if (!current) return;
     const share = current.position / current.seconds;
@@ -421,7 +421,7 @@
   function seek(seconds) {
     if (!current) return;
     current.position = Math.max(0, Math.min(seconds, current.seconds));
-    // Before its metadata are there, an element without a position takes it from here when it has one.
+    // Before the metadata is loaded there is no position to set: onloadedmetadata sets it then.
     if (audio.readyState >= HTMLMediaElement.HAVE_METADATA) audio.currentTime = Math.min(current.position, audio.duration || Infinity);
     place();
   }
@@ -444,7 +444,7 @@
     audio.onloadedmetadata = () => { if (current?.position) seek(current.position); };
     audio.onerror = () => {
       if (!current || !audio.hasAttribute("src")) return;
-      const why = songs.embedded[current.song] ? "This browser cannot play this kind of file." : "This browser cannot play the file: it has been moved, or is of a kind it does not know.";
+      const why = songs.embedded[current.song] ? "This browser does not support the format of this file." : "This browser cannot play the file: it has been moved, or its format is not supported.";
       $("notices").append(make("p", {}, why));
     };
     $("play").onclick = toggle;
@@ -510,7 +510,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
     const typing = event.target.matches("input, select");
-    // From what is being typed, Escape and the arrows lead to the songs.
+    // While something is being typed, Escape leads back to the songs, and so does the down arrow from the search box.
     if (typing && (event.key === "Escape" || (event.key === "ArrowDown" && event.target === $("search")))) return event.target.blur();
     if (typing) return;
     const onButton = event.target.matches("button");

@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds all it shows, and asks no network for anything."""
+"""The report: one HTML page that contains everything it shows and needs no network."""
 
 import base64
 import datetime
@@ -24,38 +24,38 @@ from samptag.tagging.alike import nearest
 from samptag.tagging.result import TrackResult
 from samptag.text import valid_text
 
-# All heat maps and waveforms together: a browser reads a page of this size from a disk in about a second.
+# All heat maps and waveforms together: a browser opens a page of this size from disk in about a second.
 PICTURE_BYTES = 24_000_000
 MIN_COLUMNS, MAX_COLUMNS, MAX_POINTS = 16, 2_000, 1_600
 POINTS_A_COLUMN = 4
-# More columns than this to a segment would repeat each other.
+# With more columns per segment, neighbouring ones would be alike.
 COLUMNS_A_SEGMENT = 4
 FEW_SONGS = 100
-"""Up to so many songs, all words are there over time; beyond, the best of each song."""
+"""The most songs for which the page shows all words over time; of more songs it shows the best words of each."""
 
 BEST_WORDS = 12
 N_NEIGHBOURS = 8
-"""Songs that are named beside one as sounding like it."""
+"""How many songs a song's page names as sounding like it."""
 
-# Among fewer songs, the nearest is one for want of others.
+# Among fewer songs, the nearest need not sound alike.
 LEAST_FOR_NEIGHBOURS = 2 * N_NEIGHBOURS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A song that is not of the page, or not only, and sounds like one that is."""
+    """A song, on the page or elsewhere, that sounds like one on the page."""
 
-    name: str  # for people
-    words: str  # what it sounds like, for people
+    name: str  # as shown
+    words: str  # that describe it, as shown
     path: str  # its file
 
 
 class Report:
-    """Collects results, and writes them as a page.
+    """Collects results and writes them as a page.
 
-    It keeps a few kilobytes a song, however long the song is. `card` has the weights' name, and their words with what
-    is known of each; `n_songs` says how many songs there will be: the more, the coarser the pictures of each, so that
-    the page stays of a size that a browser opens at once.
+    It keeps a few kilobytes per song, however long the song is. `card` has the weights' name, and their words with what
+    is known about each. `n_songs` is the number of songs to come: the more, the coarser the pictures of each, so that
+    the page stays small enough for a browser to open at once.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class Report:
     def listen(self, path: str, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass an input's blocks on unchanged and keep the outline of its waveform: the `transform` of `tag_many`.
 
-        Inputs are told apart by their paths, so a report may hold each only once.
+        Inputs are identified by their paths, so each may be in a report only once.
         """
         outline = Outline(self._points)
         for block in blocks:
@@ -94,9 +94,9 @@ class Report:
         self._outlines[path] = outline.finish()
 
     def add(self, result: TrackResult, *, alike: Sequence[Neighbour] = ()) -> None:
-        """Take in one result, with a taggram or an error, and the songs that sound `alike`, nearest first.
+        """Add one result, with a taggram or an error, and the songs that sound `alike`, nearest first.
 
-        Where there are none, the nearest of the page are shown.
+        If there are none, the nearest songs on the page are shown.
         """
         self._paths.append(result.path)
         self._alike.append(alike)
@@ -119,14 +119,13 @@ class Report:
     def write(self, out: BinaryIO, *, folder: Path, title: str, embed_below: int = 0) -> None:
         """Write the page to a binary file; its heading is `title`.
 
-        Audio is named by its path from `folder`, where the page will lie; audio files smaller than `embed_below` bytes
-        become part of the page, and one of these that cannot be read any more is an AudioError.
+        Links to audio files are relative to `folder`, where the page will be. Audio files smaller than `embed_below`
+        bytes become part of the page; if one of these can no longer be read, it is an AudioError.
         """
         embedded = [
             song["error"] is None and _size(path) < embed_below
             for song, path in zip(self._songs, self._paths, strict=True)
         ]
-        names = self._songs[0] if self._songs else {}
         library = {
             "title": title,
             "model": self._card.name,
@@ -136,7 +135,7 @@ class Report:
             "cutoffs": self._card.cutoffs and [self._card.cutoffs.get(tag) for tag in self._tags],
             "evidence": self._evidence(),
             "songs": {
-                **{name: [song[name] for song in self._songs] for name in names},
+                **{name: [song[name] for song in self._songs] for name in self._songs[0]},
                 "folder": _folders(self._paths),
                 "audio": [
                     mimetypes.guess_type(path)[0] or "application/octet-stream" if inside else _address(path, folder)
@@ -150,7 +149,7 @@ class Report:
         own = files("samptag.report")
         style, script = ((own / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
         page = Environment(loader=PackageLoader("samptag.report", "."), autoescape=True).get_template("page.html")
-        scores = np.round(np.stack(self._scores) * 65_535).astype("<u2") if self._scores else np.zeros(0, "<u2")
+        scores = np.round(np.stack(self._scores) * 65_535).astype("<u2")
         pieces = page.generate(
             title=title,
             style=style,
@@ -170,7 +169,7 @@ class Report:
             out.write(piece.encode("utf-8"))
 
     def _picture(self, result: TrackResult, outline: NDArray[np.uint8], scores: NDArray[np.float32]) -> bytes:
-        """Heat map and outline of one song, as the page's `Picture` reads them."""
+        """Heat map and outline of one song, as `pictureOf` in page.js reads them."""
         if result.taggram is None or result.starts is None:
             return b""
         edges = segment_edges(result.starts, duration=result.duration, segment_seconds=self._card.segment_seconds)
@@ -181,7 +180,7 @@ class Report:
         return head.tobytes() + np.round(means * 255).astype(np.uint8).tobytes() + outline.tobytes()
 
     def _evidence(self) -> list[str] | None:
-        """What is known of each word, in words; None where the weights say nothing of the kind."""
+        """What is known about each word, as text; None if the weights store nothing about them."""
         card = self._card
         if not (card.evidence or card.cutoffs):
             return None
@@ -196,7 +195,7 @@ class Report:
         return texts
 
     def _elsewhere(self, folder: Path, *, linked: bool) -> list[list[dict[str, Any]]]:
-        """The neighbours that were given: the number of a song of the page, else an address to open."""
+        """The neighbours given to `add`, with their number if they are on the page, else with a URL if `linked`."""
         places = {os.path.realpath(path): number for number, path in enumerate(self._paths)}
         return [
             [
@@ -222,17 +221,17 @@ class Report:
 
 
 def _folders(paths: list[str]) -> list[str]:
-    """The folder of each path as seen from the one that holds them all, which is nobody's business elsewhere."""
+    """The folder of each path, relative to the one that holds them all, which is private on a page sent elsewhere."""
     folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
     try:
         root = os.path.commonpath(folders)
-    except ValueError:  # several drives, or no songs
+    except ValueError:  # several drives
         return [valid_text(folder) for folder in folders]
     return [valid_text("" if folder == root else os.path.relpath(folder, root)) for folder in folders]
 
 
 def _address(path: str, folder: Path) -> str:
-    """The URL of a file, relative to the page's folder where the system has a way from one to the other."""
+    """The URL of a file, relative to the page's folder unless they are on different drives."""
     try:
         relative = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
     except ValueError:  # another drive
@@ -241,7 +240,7 @@ def _address(path: str, folder: Path) -> str:
 
 
 def _size(path: str) -> float:
-    """In bytes; a file that has gone since it was tagged is too large for everything."""
+    """The size in bytes; infinite for a file that has disappeared since it was tagged."""
     try:
         return os.path.getsize(path)
     except OSError:
@@ -258,5 +257,5 @@ def _base64(data: bytes) -> str:
 
 
 def _content_hash(text: str) -> str:
-    """How a Content-Security-Policy names an inline script or style sheet: no other of the page is obeyed."""
+    """The name of an inline script or style sheet in the Content-Security-Policy, which allows no other."""
     return f"sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}"

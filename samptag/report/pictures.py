@@ -1,4 +1,4 @@
-"""Pictures drawn with matplotlib (extra `plot`): words against time, and the spectra of learned filters."""
+"""Pictures drawn with matplotlib (extra `plot`): words over time, and the spectra of learned filters."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ INK, SOFT = "#16181d", "#5d6370"
 def draw_taggram(
     out: BinaryIO, result: TrackResult, *, words: Sequence[str], segment_seconds: float, kind: str
 ) -> None:
-    """Draw the scores of `words`, one a row from the top, over the time of one song, as "png" or "svg".
+    """Draw the scores of `words` over the time of one song, one row per word from the top, as "png" or "svg".
 
     `segment_seconds` is the length of the model's segment. A result without a taggram is a ValueError.
     """
@@ -40,7 +40,7 @@ def draw_taggram(
         axes = figure.add_subplot()
         borders = np.arange(len(words) + 1) - 0.5
         colours = LinearSegmentedColormap.from_list("samptag", RAMP)
-        # In an SVG a picture: a path for every cell would be megabytes of an hour.
+        # As an image even in an SVG: a path for every cell would take megabytes for an hour.
         mesh = axes.pcolormesh(edges, borders, rows, cmap=colours, vmin=0, vmax=1, rasterized=True)
         for border in borders[1:-1]:
             axes.axhline(border, color="white", linewidth=1.5)
@@ -62,17 +62,17 @@ def draw_taggram(
 
 
 def draw_message(out: BinaryIO, message: str, *, kind: str) -> None:
-    """Draw one line of text: why there is nothing else to see."""
+    """Draw one line of text that says why there is nothing else to see."""
     with _figure(out, width=10, height=1, kind=kind) as figure:
         figure.text(0.01, 0.5, valid_text(message), color=SOFT, va="center", parse_math=False)
 
 
 def draw_filters(out: BinaryIO, layers: Sequence["LayerSpectra"], *, title: str, kind: str) -> None:
-    """Draw the spectra of learned filters, a panel for each layer, after Lee 2017, as "png" or "svg".
+    """Draw the spectra of learned filters, one panel per layer, after Lee 2017, as "png" or "svg".
 
     Magnitudes A are compressed to log(1 + 10 A).
     """
-    # Coarser than the rest: a noisy picture is a megabyte at 150.
+    # Coarser than the others: a picture this noisy takes a megabyte at 150.
     with _figure(out, width=2.1 * len(layers) + 0.8, height=3.2, kind=kind, dots_per_inch=90) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
         for layer, axes in zip(layers, figure.subplots(1, len(layers), sharey=True, squeeze=False)[0], strict=True):
@@ -95,8 +95,8 @@ def draw_filters(out: BinaryIO, layers: Sequence["LayerSpectra"], *, title: str,
 
 @contextmanager
 def _figure(out: BinaryIO, *, width: float, height: float, kind: str, dots_per_inch: int = 150) -> Iterator[Any]:
-    """A figure of so many inches, written when the with block ends; the same bytes for the same picture."""
-    # matplotlib tells of font caches and of glyphs that its font lacks; neither helps anybody here.
+    """A figure, sized in inches, that is written when the with block ends; the same picture gives the same bytes."""
+    # matplotlib reports font caches and glyphs that its font lacks; neither helps anybody here.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

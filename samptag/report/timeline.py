@@ -1,4 +1,4 @@
-"""Sound against time: the stretch that each row of a taggram stands for, and the outline of a waveform."""
+"""A song over time: the stretch that each row of a taggram represents, and the outline of the waveform."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,12 +7,12 @@ FIRST_WIDTH = 64
 
 
 def segment_edges(starts: NDArray[np.float64], *, duration: float, segment_seconds: float) -> NDArray[np.float64]:
-    """The borders of the stretches that segments stand for, which cover the sound without gap or overlap.
+    """The borders of the stretches that segments represent, which cover the song without gaps or overlaps.
 
-    A border lies halfway between the centres of two neighbours: where segments touch, it is where they touch. `starts`
-    are the seconds at which segments start, (segments,), as in `TrackResult.starts`; `duration` is the length of the
-    sound and `segment_seconds` that of a segment. The borders are seconds, (segments + 1,), never falling, from 0 to
-    `duration`.
+    A border lies halfway between the centres of neighbouring segments; where segments touch, that is where they touch.
+    `starts` are the seconds at which segments start, (segments,), as in `TrackResult.starts`; `duration` is the length
+    of the song and `segment_seconds` that of a segment, in seconds. The borders are seconds, (segments + 1,),
+    non-decreasing, from 0 to `duration`.
 
     Examples
     --------
@@ -24,9 +24,9 @@ def segment_edges(starts: NDArray[np.float64], *, duration: float, segment_secon
 
 
 def column_means(taggram: NDArray[np.float32], edges: NDArray[np.float64], *, columns: int) -> NDArray[np.float64]:
-    """The mean score in [0, 1] of every tag in each of `columns` (at least 1) equal parts of the sound.
+    """The mean score in [0, 1] of every tag in each of `columns` (at least 1) equal parts of the song.
 
-    It is (n_tags, columns) of a taggram (segments, n_tags) and the `segment_edges`, (segments + 1,).
+    From a taggram (segments, n_tags) and its `segment_edges`, (segments + 1,), it makes an array (n_tags, columns).
     """
     areas = np.zeros((len(edges), taggram.shape[1]))
     np.cumsum(np.diff(edges)[:, None] * taggram, axis=0, out=areas[1:])
@@ -37,7 +37,7 @@ def column_means(taggram: NDArray[np.float32], edges: NDArray[np.float64], *, co
 
 
 def stretches(heard: NDArray[np.bool_], edges: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Where a tag is heard, as starts and ends in seconds, in order: neighbouring segments put together.
+    """Where a tag is heard, as starts and ends in seconds, in order; neighbouring segments are merged.
 
     `heard` is (segments,), and `edges` are the `segment_edges`, (segments + 1,).
 
@@ -53,13 +53,13 @@ def stretches(heard: NDArray[np.bool_], edges: NDArray[np.float64]) -> list[tupl
 class Outline:
     """The outline of a waveform of any length, in a fixed amount of memory.
 
-    It takes the blocks of a waveform one by one, and keeps the peak and the power of ever longer bins; it is to be
-    drawn with so many `points`, at least 1.
+    It takes the blocks of a waveform one by one, and keeps the peak and the power of ever longer bins. `points` is the
+    number of parts that the outline will have, at least 1.
     """
 
     def __init__(self, points: int) -> None:
         self._points = points
-        # An even number, so that the bins can be paired off whenever there is no room for more.
+        # An even number, so that bins can be merged in pairs whenever there is no room for more.
         self._room = 4 * points
         self._width = FIRST_WIDTH
         self._rest = np.zeros(0, dtype=np.float32)
@@ -67,7 +67,7 @@ class Outline:
         self._powers = np.zeros(0, dtype=np.float32)
 
     def push(self, block: NDArray[np.float32]) -> None:
-        """Take in the next samples, shape (n,), of a waveform in [-1, 1]."""
+        """Add the next samples, shape (n,), of a waveform in [-1, 1]."""
         samples = np.concatenate([self._rest, block])
         while len(samples) >= self._width:
             count = min(len(samples) // self._width, self._room - len(self._peaks))
@@ -87,7 +87,7 @@ class Outline:
         if not count:
             return np.zeros((2, self._points), dtype=np.uint8)
         firsts = np.arange(self._points) * count // self._points
-        # A part without a bin of its own shows the bin it lies in.
+        # A part in which no bin begins shows the bin it lies in.
         sizes = np.maximum(np.diff(firsts, append=count), 1)
         peaks = np.maximum.reduceat(self._peaks, firsts)
         powers = np.add.reduceat(self._powers, firsts) / sizes

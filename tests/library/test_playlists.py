@@ -13,7 +13,9 @@ from samptag.library.songs import Song
 
 
 def song(path: str, artist: str | None = None, title: str | None = None) -> Song:
-    return Song(path=path, artist=artist, title=title, album=None, duration=61.6, model="m", scores={}, audio=1)
+    return Song(
+        path=path, artist=artist, title=title, album=None, duration=61.6, model="m", words=(), packed=b"", audio=1
+    )
 
 
 def test_what_is_written_is_read_again(tmp_path: Path):
