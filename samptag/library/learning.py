@@ -138,7 +138,7 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
     return Lesson(
         words=tuple(examined),
         songs=len(songs.paths),
-        not_in_index=tuple(labels.not_in_index),
+        not_in_index=labels.not_in_index,
         category=labels.category,
         weight=weight.astype(np.float32),
         bias=bias.astype(np.float32),

@@ -144,7 +144,37 @@ class Library:
         (list of {name, sha256, songs, words, cutoffs, decidable}; the default ones come first).
         """
         with self._reading() as database:
-            return _status(database)
+            count, missing, seconds = database.rows(
+                "SELECT count(*), total(s.missing), total(a.duration) FROM songs s JOIN audio a ON a.id = s.audio"
+            )[0]
+            weights = database.rows(
+                "SELECT w.name, w.digest, (SELECT count(*) FROM heard h JOIN songs s ON s.audio = h.audio "
+                "WHERE h.weights = w.id), json_array_length(w.tags), "
+                "(SELECT count(*) FROM json_each(w.tags) WHERE json_extract(value, '$.cutoff') NOT NULL) "
+                "FROM weights w ORDER BY w.used DESC, w.id DESC"
+            )
+            broken = database.rows("SELECT path, error FROM songs WHERE error IS NOT NULL ORDER BY path")
+        return {
+            "schema": "samptag.index/1",
+            "path": valid_text(str(self.path)),
+            "size": self.path.stat().st_size,
+            "songs": count,
+            "duration": round(seconds, 3),
+            "missing": int(missing),
+            "broken": [{"path": valid_text(os.fsdecode(path)), "error": valid_text(error)} for path, error in broken],
+            "folders": list(map(valid_text, self.folders())),
+            "weights": [
+                {
+                    "name": name,
+                    "sha256": digest,
+                    "songs": songs,
+                    "words": words,
+                    "cutoffs": decidable == words,
+                    "decidable": decidable,
+                }
+                for name, digest, songs, words, decidable in weights
+            ],
+        }
 
     def find(
         self,
@@ -493,40 +523,3 @@ def _checked(weights: Weights, model: str | os.PathLike[str] | None) -> str | os
             "embeddings of two models cannot be compared: index again, or name the old file with --model"
         )
     return named
-
-
-def _status(database: Database) -> dict[str, Any]:
-    def text(path: bytes) -> str:
-        return valid_text(os.fsdecode(path))
-
-    count, missing, seconds = database.rows(
-        "SELECT count(*), total(s.missing), total(a.duration) FROM songs s JOIN audio a ON a.id = s.audio"
-    )[0]
-    weights = database.rows(
-        "SELECT w.name, w.digest, (SELECT count(*) FROM heard h JOIN songs s ON s.audio = h.audio "
-        "WHERE h.weights = w.id), json_array_length(w.tags), "
-        "(SELECT count(*) FROM json_each(w.tags) WHERE json_extract(value, '$.cutoff') NOT NULL) "
-        "FROM weights w ORDER BY w.used DESC, w.id DESC"
-    )
-    broken = database.rows("SELECT path, error FROM songs WHERE error IS NOT NULL ORDER BY path")
-    return {
-        "schema": "samptag.index/1",
-        "path": valid_text(str(database.path)),
-        "size": database.path.stat().st_size,
-        "songs": count,
-        "duration": round(seconds, 3),
-        "missing": int(missing),
-        "broken": [{"path": text(path), "error": valid_text(error)} for path, error in broken],
-        "folders": [text(path) for (path,) in database.rows("SELECT path FROM folders ORDER BY path")],
-        "weights": [
-            {
-                "name": name,
-                "sha256": digest,
-                "songs": songs,
-                "words": words,
-                "cutoffs": decidable == words,
-                "decidable": decidable,
-            }
-            for name, digest, songs, words, decidable in weights
-        ],
-    }

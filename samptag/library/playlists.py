@@ -68,7 +68,7 @@ def _relative(path: str, folder: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a playlist."""
+    """A song as a playlist or a table names it."""
 
     text: str  # as written there
     path: str | None  # the file it means, absolute; None for a URL, or a path of another system
