@@ -105,7 +105,7 @@ def remember_weights(
     words = Vocabulary.of_card(card).to_json()
     cursor = database.connection.execute(
         "INSERT INTO weights (digest, name, tags, space, used, head) VALUES (?, ?, ?, ?, ?, ?)",
-        # Learned weights never become the default; they have to be named.
+        # Learned weights have to be named: the default stays the weights that heard the songs.
         (digest, card.name, words, space or 0, time.time() if space is None else 0.0, head),
     )
     number = int(cursor.lastrowid or 0)
