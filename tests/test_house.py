@@ -127,6 +127,17 @@ def test_no_import_climbs(path: Path):
             assert {own, other} != {"core", "audio"}, f"{path}: core and audio do not know each other"
 
 
+def test_no_two_files_import_each_other():
+    """The `__init__` of packages left out: they only pass names on."""
+    names = {".".join(("samptag", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
+    imports = {
+        module: {other for name in imported(path) for other in (name, name.rpartition(".")[0]) if other in names}
+        for module, path in names.items()
+    }
+    pairs = {tuple(sorted((a, b))) for a in names for b in imports[a] if a != b and a in imports[b]}
+    assert not pairs
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_only_the_command_line_knows_terminals(path: Path):
     if room(path) == "cli":
