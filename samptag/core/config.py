@@ -44,15 +44,15 @@ _WORDS: dict[type, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
+    str: "a string",
     list: "a list",
     dict: "an object",
-    NoneType: "nothing",
+    NoneType: "null",
 }
 
 
 def check_kind(name: str, value: object, kind: Kind) -> None:
-    """Refuse a `value` that is not of `kind`: True and False are no numbers, a whole number will do for a fraction."""
+    """Refuse a `value` that is not of `kind`; True and False are not numbers, but a whole number is a float."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not any(_is_a(value, each) for each in kinds):
         words = [_WORDS[each] if isinstance(each, type) else repr(each) for each in kinds]
@@ -339,6 +339,6 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def check_segments(shape: Sequence[int], config: Config) -> None:
-    """Refuse a shape that is not (batch, input_length) of a network's segments."""
+    """Refuse a shape that is not (batch, input_length), that of the segments a network takes."""
     if len(shape) != 2 or shape[1] != config.input_length:
         raise ValueError(f"{config.name} takes waveforms of shape (batch, {config.input_length}), not {tuple(shape)}")

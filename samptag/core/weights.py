@@ -11,7 +11,7 @@ and bytes; a file altered in any of them is refused. torch is imported only wher
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Weights:
-    """What a weights file holds: card, tensors, as NumPy reads them each time they are asked for, and the digest."""
+    """What a weights file holds: its card, its tensors by name, and its digest."""
 
     card: ModelCard
     tensors: Tensors
@@ -50,8 +50,9 @@ class Weights:
         # On the meta device the network is only a list of shapes: no random weights are drawn that might stay.
         with torch.device("meta"):
             model = build_model(self.card.config)
+        # Copies, so that a module that is trained further leaves `tensors` as they are.
         state = {
-            name: torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
+            name: torch.from_numpy(array.astype(np.float32 if array.dtype == np.float16 else array.dtype))
             for name, array in self.tensors.items()
         }
         model.load_state_dict(state, assign=True)
@@ -80,14 +81,15 @@ def read_weights(path: Path) -> Weights:
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
     card, description, digest = read_metadata(path, (file.metadata() or {}).get(METADATA_KEY))
-    problem = _misfit(file, _shapes(card.config))
+    expected = _shapes(card.config)
+    problem = _misfit(file, expected)
     if problem is not None:
         raise WeightsError(f"{path} does not hold a {card.config.name}: {problem}")
-    tensors = _FileTensors(file)
+    tensors = {name: file.get_tensor(name) for name in expected}
     if _digest(description, tensors) != digest:
         raise WeightsError(f"{path} was altered: its content does not match its checksum; get the file again")
-    for name in tensors:
-        if not np.isfinite(tensors[name]).all():
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
             raise WeightsError(f"{path} holds values that are not finite, in {name}")
     return Weights(card, tensors, digest)
 
@@ -122,26 +124,6 @@ def model_tensors(model: Model) -> dict[str, NDArray[Any]]:
     """Every tensor of a module by its name, on the CPU, in float32 (the counters as they are)."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in state.items()}
-
-
-class _FileTensors(Mapping[str, NDArray[Any]]):
-    """The tensors of an open safetensors file, which stays mapped into memory and copies one when it is asked for."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._names = file, sorted(file.keys())
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        try:
-            tensor: NDArray[Any] = self._file.get_tensor(name)
-        except SafetensorError:
-            raise KeyError(name) from None
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def _shapes(config: Config) -> Mapping[str, tuple[int, ...]]:

@@ -302,7 +302,7 @@ class CpuModel:
         self._add_end(layers, outputs)
         # Whether the passes that numba makes faster are a part of the work that matters.
         self.compilable = self._winograd_rows >= COMPILABLE_ROWS
-        del self._filters  # with the file of weights, which it would keep open; the steps have their filters
+        del self._filters  # which keeps the tensors of the weights; the steps have what they need of them
 
     def __call__(self, segment: Floats) -> Floats:
         """The embedding of one segment, (embedding_size,), of samples, (input_length,); the next call overwrites it."""

@@ -13,7 +13,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.core.config import Config, ModelConfig
+from samptag.core.config import Config, ModelConfig, check_segments
 from samptag.core.device import available_cores
 from samptag.core.layout import layout
 from samptag.core.weights import Weights, model_tensors
@@ -80,18 +80,14 @@ class Predictor:
         self._head_bias = tensors["head.bias"].astype(np.float64)
 
     def __call__(self, segments: Floats) -> tuple[Floats, Floats]:
-        """Scores in [0, 1], (k, n_tags), and embeddings, (k, embedding_size), both float32, of segments.
+        """Scores in [0, 1], (k, n_tags), and embeddings, (k, embedding_size), both float32, of at least one segment.
 
-        Those are (k, input_length) float32; others are a ValueError. A device out of memory is a MemoryError.
+        `segments` is (k, input_length), float32; a ValueError for any other. A MemoryError when the device is out of
+        memory.
         """
-        if segments.ndim != 2 or segments.shape[1] != self._config.input_length or segments.dtype != np.float32:
-            raise ValueError(
-                f"{self._config.name} takes float32 segments of shape (k, {self._config.input_length}), "
-                f"not {segments.dtype} of shape {segments.shape}"
-            )
-        if not len(segments):
-            tags, size = self._config.n_tags, self._config.embedding_size
-            return np.empty((0, tags), np.float32), np.empty((0, size), np.float32)
+        if segments.dtype != np.float32:
+            raise ValueError(f"{self._config.name} takes float32 segments, not {segments.dtype}")
+        check_segments(segments.shape, self._config)
         # What overflows becomes a score that is not a number, which is told apart later.
         with one_thread(), np.errstate(all="ignore"):
             embeddings = self._backend.embed(segments)

@@ -127,7 +127,7 @@ def test_different_nets_have_different_names():
         ({"m": True}, "m must be a whole number, not True"),
         ({"multi_level": 1}, "multi_level must be true or false"),
         ({"front_end": "cqt"}, "front_end must be 'raw' or 'mel', not 'cqt'"),
-        ({"front_padding": "1"}, "front_padding must be a whole number or nothing"),
+        ({"front_padding": "1"}, "front_padding must be a whole number or null"),
         ({"dropout": "0.5"}, "dropout must be a number"),
     ],
 )

@@ -221,7 +221,7 @@ def test_tensors_that_do_not_fit(saved: Path, edit, message: str):
         ({"config": {**CONFIG.to_dict(), "m": 1}}, "m must be at least 2"),
         ({"config": 3}, "the config of its card must be an object"),
         ({"colour": "blue"}, "its card has the unknown field 'colour'"),
-        ({"licence": None}, "the licence of its card must be a text"),
+        ({"licence": None}, "the licence of its card must be a string"),
         ({"config": {**CONFIG.to_dict(), "n": 4}}, "does not hold a samplecnn-3-4-27"),
     ],
 )
