@@ -1,6 +1,6 @@
 """A stream of sample blocks in, segments out, in memory that does not grow with the stream."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,16 +17,11 @@ class Segmenter:
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:
-        if length < 1 or hop < 1:
-            raise ValueError(f"a segment and its hop must be at least 1 sample, not {length} and {hop}")
-        if tail not in get_args(Tail):
-            raise ValueError(f"unknown tail {tail!r}: it must be one of {', '.join(get_args(Tail))}")
         self.length, self.hop, self.tail = length, hop, tail
         self.n_samples = 0
         self.padded = False
         self._n_segments = 0
         self._last_start: int | None = None  # of the segment that the end of the stream makes
-        self._finished = False
         # The last `length` samples are always kept, for the segment that ends at the last one. Twice the room, so that
         # moving them to the front is paid for by the `length` samples that came in since.
         self._buffer = np.zeros(2 * length, np.float32)
@@ -37,15 +32,13 @@ class Segmenter:
         samples = np.asarray(block, np.float32)
         if samples.ndim != 1:
             raise ValueError(f"a block must have one dimension, not shape {samples.shape}")
-        if self._finished:
-            raise ValueError("the stream is finished: take a new Segmenter for the next one")
         total = self.n_samples + len(samples)
         complete = (total - self.length) // self.hop + 1 if total >= self.length else 0
         before = self._n_segments
         segments = np.empty((complete - before, self.length), np.float32)
         for start in range(0, len(samples), self.length):
             self._append(samples[start : start + self.length])
-            while self._n_segments < complete and self._next_start + self.length <= self.n_samples:
+            while self._next_start + self.length <= self.n_samples:
                 offset = self._next_start - (self.n_samples - self._filled)
                 segments[self._n_segments - before] = self._buffer[offset : offset + self.length]
                 self._n_segments += 1
@@ -54,19 +47,15 @@ class Segmenter:
     def finish(self) -> NDArray[np.float32]:
         """The segment the end of the stream makes, shape (1, length), or none, shape (0, length)."""
         covered = self._next_start - self.hop + self.length if self._n_segments else 0
-        all_heard = self._finished or covered >= self.n_samples
-        self._finished = True
-        if not all_heard:
-            if self.n_samples < self.length or (self.tail == "pad" and self._next_start < self.n_samples):
-                self.padded, self._last_start = True, self._next_start
-                rest = self._last(self.n_samples - self._next_start)
-                segment = np.zeros((1, self.length), np.float32)
-                segment[0, : len(rest)] = rest
-                return segment
-            if self.tail == "overlap":
-                self._last_start = self.n_samples - self.length
-                return self._last(self.length)[None]
-        return np.empty((0, self.length), np.float32)
+        tail = self.tail if self.n_samples >= self.length else "pad"
+        start = self._next_start if tail == "pad" else self.n_samples - self.length
+        rest = self.n_samples - start
+        if covered >= self.n_samples or tail == "drop" or rest <= 0:
+            return np.empty((0, self.length), np.float32)
+        self._last_start, self.padded = start, tail == "pad"
+        segment = np.zeros((1, self.length), np.float32)
+        segment[0, :rest] = self._buffer[self._filled - rest : self._filled]
+        return segment
 
     def starts(self) -> NDArray[np.int64]:
         """The first sample of every segment so far, shape (segments,)."""
@@ -85,7 +74,3 @@ class Segmenter:
         self._buffer[self._filled : self._filled + len(piece)] = piece
         self._filled += len(piece)
         self.n_samples += len(piece)
-
-    def _last(self, count: int) -> NDArray[np.float32]:
-        last: NDArray[np.float32] = self._buffer[self._filled - count : self._filled].copy()
-        return last
