@@ -1,4 +1,4 @@
-"""`python -m samptag`, also what torchrun starts."""
+"""`python -m samptag`, which is also what torchrun starts."""
 
 from samptag.cli.app import run
 

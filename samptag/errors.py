@@ -8,12 +8,12 @@
     ├── AudioError               1   an input that cannot be decoded or holds no sound
     ├── WeightsError             3   weights or a checkpoint that cannot be used
     │   └── DownloadError        3   weights or data that cannot be fetched
-    ├── DeviceError              4   a named device that is not there, or gave out
+    ├── DeviceError              4   a device that is missing, cannot be used or has run out of memory
     ├── DatasetError             5   a data set, manifest, cache or label that cannot be used
-    └── LibraryError             5   an index that is missing, damaged, held by another process or of other weights
+    └── LibraryError             5   an index that is missing, damaged, in use or made with other weights
 
-The number is the process's exit code. The message is one line that names the file or value and says what to do;
-the command line prints it as it stands.
+The number is the exit code of the process. The message is one line that names the file or value and says what to do;
+the command line prints it unchanged.
 """
 
 
@@ -50,7 +50,7 @@ class DownloadError(WeightsError):
 
 
 class DeviceError(SamptagError):
-    """A named device that is not there, or gave out."""
+    """A device that is missing, cannot be used or has run out of memory."""
 
     exit_code = 4
 
@@ -62,6 +62,6 @@ class DatasetError(SamptagError):
 
 
 class LibraryError(SamptagError):
-    """An index that is missing, damaged, held by another process or made with other weights."""
+    """An index that is missing, damaged, in use by another process or made with other weights."""
 
     exit_code = 5

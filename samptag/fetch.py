@@ -1,7 +1,7 @@
-"""One file from a URL, checked before it gets its name; what was fetched before a break is not fetched again.
+"""Downloads one file from a URL, resumes after an interruption, and checks the file before it gets its name.
 
-While it is fetched the file is called ``NAME.part``, and a later attempt continues where it ends. Size and checksums
-decide: a continued download that fails them may be two versions in one, so it is fetched once more from its first byte.
+Until then the file is called ``NAME.part``, and a later attempt resumes at its end. Size and checksums decide: a
+resumed download that fails them may be a mixture of two versions, so it is fetched once more from the first byte.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from samptag.files import os_errors_as, os_reason, sync
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes there will be (None: not known)."""
+"""Called with the number of bytes received so far and the number expected in all, None if unknown."""
 
-# It gives up after so many failures in a row without a byte gained between them. The pause after the first doubles
-# with every further one, and the timeout is the longest silence of the server.
+# How many failures in a row, without a byte gained in between, end the attempts; the pause after the first of them,
+# which doubles with each further one; and how long the server may be silent.
 ATTEMPTS, BACKOFF_SECONDS, TIMEOUT_SECONDS = 5, 1.0, 30.0
 
 _NETWORK_BLOCK = 1 << 16
@@ -41,14 +41,14 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 @dataclass(frozen=True, kw_only=True)
 class Checksums:
-    """The size and digests of a file, as far as they are known; digits are lower-case hexadecimal."""
+    """The size and digests of a file, as far as they are known; digests are in lower-case hexadecimal."""
 
     size: int | None = None  # bytes
     sha256: str | None = None
     git_blob_sha1: str | None = None  # git's name of a file: of "blob", a space, the size, a zero byte, and the bytes
 
     def problem(self, path: Path) -> str | None:
-        """What is wrong with the file at `path` in a few words, or None when all that is known of it agrees."""
+        """What is wrong with the file at `path`, in a few words; None if it matches everything that is known of it."""
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"it has {size} bytes instead of {self.size}"
@@ -73,7 +73,7 @@ def _hex_digest(path: Path, digest: Any) -> str:
 
 
 def unexpected_kind(path: Path) -> str | None:
-    """What the file at `path` is, if one of the usual things that come in place of a file; else None."""
+    """What the file at `path` is, if servers often send such a thing in place of a file; else None."""
     with path.open("rb") as file:
         head = file.read(256)
     if head.startswith(_LFS_POINTER):
@@ -84,20 +84,20 @@ def unexpected_kind(path: Path) -> str | None:
 
 
 class _PassingError(Exception):
-    """A failure that may be gone at the next attempt."""
+    """A failure that another attempt may overcome."""
 
 
 class _RefusedError(Exception):
-    """A failure that stays; the message is the reason alone."""
+    """A failure that no further attempt would overcome; the message is only the reason."""
 
 
 def offline_asked() -> bool:
-    """Whether ``SAMPTAG_OFFLINE`` forbids the network: set to anything but nothing, 0, false or no."""
+    """Whether ``SAMPTAG_OFFLINE`` forbids the network: it does unless it is unset, empty, 0, false or no."""
     return os.environ.get("SAMPTAG_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 
 
 def remote_size(url: str) -> int | None:
-    """The bytes that the server says the file at `url` has; None when it does not say or cannot be asked."""
+    """The size in bytes that the server gives for the file at `url`; None if it gives none or cannot be reached."""
     request = urllib.request.Request(url, method="HEAD", headers=_HEADERS)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
@@ -114,13 +114,13 @@ def fetch(
     offline: bool | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Put the file at `url` at `target`, complete and verified, or leave `target` as it is.
+    """Download the file at `url` to `target`, complete and verified, or leave `target` as it is.
 
-    The folder of `target` must exist. Two calls for one target must not run at the same time: hold a `files.locked`.
+    The folder of `target` must exist. Two calls for one target must not run at the same time: use `files.locked`.
     `offline` says whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
 
-    A DownloadError, which says how to do it by hand, when the network is forbidden; the server refuses, stays away for
-    `ATTEMPTS` attempts, or sends something else; or the disk is full.
+    Raises a DownloadError, which says how to get the file by hand, when the network is forbidden; when the server
+    refuses, fails `ATTEMPTS` times or sends something else; and when the file cannot be written.
     """
     checksums = checksums or Checksums()
     part = target.with_name(target.name + ".part")
@@ -147,9 +147,9 @@ def fetch(
                 break
             part.unlink()
             if restarted or not continued:
-                raise _RefusedError(f"what came is not the expected file: {problem}")
+                raise _RefusedError(f"the server sent something else, not the expected file: {problem}")
             restarted = True
-            logger.info("%s: the continued download is not the expected file (%s); starting again", url, problem)
+            logger.info("%s: the resumed download is not the expected file (%s); starting again", url, problem)
     except _RefusedError as error:
         advice = f"to do it by hand, fetch {url} and save it as {target}"
         raise DownloadError(f"cannot fetch {target.name}: {error}; {advice}") from error
@@ -159,7 +159,7 @@ def fetch(
 
 
 def _receive(url: str, part: Path, size: int | None, progress: Progress | None) -> bool:
-    """Append to the part until it has all its bytes; whether some of them came over an earlier connection."""
+    """Append to the part until it is complete; returns whether some of its bytes came over an earlier connection."""
     held = _held(part)
     if size is not None and held >= size:
         return True
@@ -170,7 +170,7 @@ def _receive(url: str, part: Path, size: int | None, progress: Progress | None) 
                 held = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
                 part.unlink()
-                raise _PassingError("the server continued somewhere else")
+                raise _PassingError("the server resumed at another byte than it was asked to")
             length = _content_length(response)
             total = size if length is None else held + length
             if total != size is not None:
@@ -202,7 +202,7 @@ def _append(response: Any, part: Path, held: int, total: int | None, progress: P
         file = part.open("ab" if held else "wb")
     with file:
         while block := response.read1(_NETWORK_BLOCK):
-            # Flushed at once: what was received must be there to continue from, whatever ends this process.
+            # Flushed at once, so that the next attempt can resume from here however this process ends.
             with os_errors_as(DownloadError, cannot_write):
                 file.write(block)
                 file.flush()

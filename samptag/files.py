@@ -1,4 +1,4 @@
-"""What every room does with files: write them whole, hold them alone, find the user's folders, say what failed."""
+"""What every room does with files: write them atomically, lock them, find the user's folders, report what failed."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from samptag.errors import SamptagError
 
 logger = logging.getLogger(__name__)
 
-# What is done under a lock mostly takes less; only a download or a long decoding is worth a word about waiting.
+# Most work under a lock takes less; only the wait for a download or for much decoding is worth mentioning.
 _QUIET_WAIT_SECONDS = 2.0
 
 
@@ -40,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> None:
-    """Put a file, or a folder's names, on the disk; systems that cannot open a folder leave it at that."""
+    """Flush a file, or a folder's list of names, to the disk; does nothing where the system cannot open a folder."""
     try:
         descriptor = os.open(path, flags)
     except OSError:
@@ -53,9 +53,10 @@ def sync(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> None:
 
 @contextmanager
 def locked(path: Path, *, waiting_for: str | None) -> Iterator[None]:
-    """Hold the lock file `path` alone among processes; one that ends in any way lets go.
+    """Hold the lock file `path`, as only one process can at a time; a process that ends in any way releases it.
 
-    Another process is waited for, which the log says with `waiting_for`; None: do not wait, raise BlockingIOError.
+    While another process holds it, wait, and log that the wait is for `waiting_for`; None raises a BlockingIOError
+    instead.
     """
     from filelock import FileLock, Timeout
 
@@ -75,7 +76,7 @@ def locked(path: Path, *, waiting_for: str | None) -> Iterator[None]:
 
 
 def cache_folder(name: str) -> Path:
-    """The folder `name` for what can be made again: under ``SAMPTAG_CACHE``, else under the user's cache folder."""
+    """The folder `name` for files that can be made again: in ``SAMPTAG_CACHE``, else in the user's cache folder."""
     from platformdirs import user_cache_path
 
     return (_moved() or user_cache_path("samptag", appauthor=False)) / name
@@ -94,15 +95,15 @@ def _moved() -> Path | None:
 
 
 def os_reason(error: BaseException) -> str:
-    """The system's words for what failed, without numbers and names: "No space left on device"."""
+    """What failed in the system's own words, without numbers and names: "No space left on device"."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 @contextmanager
 def os_errors_as(kind: type[SamptagError], what: str, *, advice: str | None = None) -> Iterator[None]:
-    """Raise an OSError of the block as a `kind` of one line: `what` failed, the system's reason, and what to do.
+    """Turn an OSError of the block into a `kind` of one line: `what` failed, the system's reason, and the `advice`.
 
-    A broken pipe passes: that its reader went away is told apart where the program ends.
+    A BrokenPipeError passes unchanged: it means that the reader went away, which is handled where the program ends.
 
     Examples
     --------

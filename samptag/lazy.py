@@ -1,4 +1,4 @@
-"""How what is imported late is imported: public names when first used, packages of an extra, and without collection."""
+"""Late imports: public names on first use, the packages of an extra, and imports without garbage collection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samptag.errors import UsageError
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of `package`, for names that live in other modules: {"Tagger": "samptag.tagging.tagger"}."""
+    """The ``__getattr__`` of `package` for names defined in other modules: {"Tagger": "samptag.tagging.tagger"}."""
 
     def load(name: str) -> Any:
         if name not in modules:
@@ -27,9 +27,9 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]
 
 
 def require_extra(extra: str, *, modules: tuple[str, ...], purpose: str) -> None:
-    """Refuse what needs packages that are not installed, before any work is done for it.
+    """Raise a UsageError if one of the `modules` is not installed, before any work is done.
 
-    The UsageError names the `extra`; `purpose` is the subject of its sentence: "a picture".
+    It tells the user to install the `extra`; `purpose` is the subject of its sentence: "a picture".
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
@@ -38,11 +38,11 @@ def require_extra(extra: str, *, modules: tuple[str, ...], purpose: str) -> None
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Keep the garbage collector still for the time of a with block, and away from what was made in it for good.
+    """Pause the garbage collector during a with block, and exempt what was made in the block for good.
 
-    For imports and networks, which live as long as the process. Looking through the objects that importing torch makes
-    again and again, and once more at an end that took the interpreter down, took 0.6 s of CPU of a command that tags
-    one clip in 0.3 s.
+    For imports and networks, which live as long as the process. Going through the objects that importing torch makes,
+    again and again and once more when the interpreter exits, took 0.6 s of CPU in a command that tags one clip in
+    0.3 s.
     """
     gc.disable()
     try:

@@ -1,7 +1,6 @@
 """Several processes on one job, started by torchrun: who am I, which part is mine, what do the others have.
 
-A process on its own is rank 0 of one, and the code that asks need not tell the two apart; only then is torch not
-imported.
+A process on its own is rank 0 of 1, so that callers need no special case; it does not import torch.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 Place = TypeVar("Place", bound="Ranks")
 
-# Results of one process that wait for the others': few enough that a run that is killed loses minutes, and memory
-# stays small; enough that no process waits long for one that has drawn a long file.
+# Results a process gathers before it exchanges them: few enough that a killed run loses only minutes and memory stays
+# small; enough that no process waits long for one that has a long file.
 _ROUND = 64
-# A process that dies is noticed at once, by its closed connections; one with a file of ten hours may be waited for.
+# A process that dies is noticed at once, by its closed connections; one with a file of ten hours is worth waiting for.
 _TIMEOUT = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The place of a process among those that torchrun started: rank 0 of all machines writes the result."""
+    """The place of a process among those that torchrun started, on all machines; rank 0 writes the result."""
 
     rank: int = 0
     world_size: int = 1
@@ -41,7 +40,7 @@ class Ranks:
 
     @classmethod
     def from_environment(cls: type[Place]) -> Place:
-        """What torchrun set, which must be numbers; rank 0 of one where there is nothing."""
+        """The place that torchrun's variables give; rank 0 of 1 without them, a UsageError if they are not numbers."""
         try:
             world_size = int(os.environ.get("WORLD_SIZE", "1"))
             rank = int(os.environ.get("RANK", "0"))
@@ -56,7 +55,7 @@ class Ranks:
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """The device for this process, of "auto" or "cuda": of several CUDA devices each local rank takes its own."""
+        """The device `name` for this process: for "auto" or "cuda", each local rank takes a CUDA device of its own."""
         if self.world_size > 1 and name in ("auto", "cuda"):
             import torch
 
@@ -68,10 +67,10 @@ class Ranks:
     def joined(
         self, *, backend: str = "gloo", timeout: timedelta = _TIMEOUT, advice: str = "its own message says why"
     ) -> Iterator[None]:
-        """Connects the processes; inside the with block `collect` and `spread` may be called.
+        """Connect the processes, so that `collect` and `spread` may be called inside the with block.
 
-        They stay connected until they end: a process that tears its connections down while the others do the same may
-        abort though all its work is done. That another has ended is a SamptagError with the `advice`.
+        They stay connected until they end: a process that closes its connections while the others do the same may
+        abort although all its work is done. If another one has ended, a SamptagError says so and gives the `advice`.
         """
         if self.world_size == 1:
             yield
@@ -88,13 +87,13 @@ class Ranks:
         except RuntimeError as error:
             words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "Broken pipe", "Timed out")
             lost = isinstance(error, dist.DistError) or any(word in str(error) for word in words)
-            # Another may end while this one is connecting with it; all else that fails before is for PyTorch to say.
+            # Another may end while this one is connecting to it; PyTorch reports all else that fails before.
             if not (lost if connected else "connectFullMesh" in str(error)):
                 raise
             raise SamptagError(f"another of the {self.world_size} processes has ended; {advice}") from error
 
     def collect(self, value: T) -> list[T]:
-        """`value` of every process, by rank, in every process; it travels pickled."""
+        """Every process's `value`, by rank; it is pickled on its way."""
         if self.world_size == 1:
             return [value]
         import torch.distributed as dist
@@ -104,17 +103,17 @@ class Ranks:
         return values
 
     def rows(self, first: int, last: int) -> slice:
-        """The part that this process has of the rows from `first` up to `last`: parts are equal up to one row."""
+        """The rows from `first` up to `last` that are this process's share; shares differ by at most one row."""
         n = last - first
         return slice(first + n * self.rank // self.world_size, first + n * (self.rank + 1) // self.world_size)
 
     def spread(
         self, items: Sequence[T], work: Callable[[Iterable[T]], Generator[R, None, None]], *, size: Callable[[T], float]
     ) -> Generator[R, None, None]:
-        """The results of `work` on all items of rank 0, in their order, in every process; each works on its share.
+        """The results of `work` on all items of rank 0, in order, in every process; each works on its share of them.
 
-        `work` makes of an iterable of items their results, one each, in order; `size` says what an item costs, in any
-        unit. Items are dealt in rounds of a few dozen a process, at whose ends all exchange what they have.
+        `work` turns an iterable of items into their results, one for each, in order; `size` says what an item costs, in
+        any unit. Items are dealt in rounds of a few dozen per process; after each round the results are exchanged.
         """
         if self.world_size == 1:
             yield from work(items)
@@ -131,7 +130,7 @@ class Ranks:
 
 
 def deal(sizes: Sequence[float], world_size: int) -> list[int]:
-    """Which process has each item: round by round, the largest first, to whoever has least so far."""
+    """Which process gets each item: round by round, the largest item first, to the process with the least so far."""
     load = [0.0] * world_size
     owners = [0] * len(sizes)
     step = _ROUND * world_size

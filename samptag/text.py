@@ -1,11 +1,11 @@
-"""Text for people and for machines: names that any terminal can print, lists cut short, and what a wrong name meant."""
+"""Text for people and for machines: names that any terminal can print, lists cut short, suggestions for typos."""
 
 import os
 from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
-    """The text on one line that moves no cursor: what cannot be printed or encoded becomes an escape."""
+    """The text on one line that moves no cursor: characters that cannot be printed or encoded become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -15,7 +15,7 @@ def valid_text(text: str) -> str:
 
 
 def path_fields(path: str) -> dict[str, str]:
-    """The path as a JSON record holds it; the bytes of one that is not Unicode are beside it, path_bytes, in base64."""
+    """The path as a JSON record holds it; if it is not valid Unicode, also its bytes in base64, as path_bytes."""
     import base64
 
     shown = valid_text(path)
@@ -36,7 +36,7 @@ def counted(number: int, what: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question that names the known words closest to `name`, upper and lower case alike; "" where none is close."""
+    """A question that suggests the known words closest to `name`, whatever their case; "" if none is close."""
     import difflib
 
     spelled = {word.casefold(): word for word in known}
@@ -45,12 +45,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def bytes_text(count: int) -> str:
-    """A number of bytes as people read it: "3.2 GB", "0.5 MB"."""
+    """A number of bytes for people: "3.2 GB", "0.5 MB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def clock(seconds: float) -> str:
-    """The duration as m:ss, or h:mm:ss from an hour on; tenths of a second below ten."""
+    """A duration as m:ss, from an hour on as h:mm:ss, and below ten seconds as "3.2 s"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
