@@ -1,1 +1,1 @@
-"""What every command shares: networks, segments, devices and model files; importing it loads none of its modules."""
+"""What every command shares: models, segments, devices and weights files; importing it loads none of its modules."""

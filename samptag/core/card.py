@@ -1,4 +1,4 @@
-"""What a weights file says about itself, and what is known of its words; no torch."""
+"""What a weights file says about itself, and how its tags were tested; reading it needs neither torch nor NumPy."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from samptag.files import os_errors_as
 
 SCHEMA = "samptag.weights/1"
 METADATA_KEY = "samptag"
-"""The key of a safetensors file's metadata under which the card lies."""
+"""The key of the card in the metadata of a safetensors file."""
 
-# A header of ours takes some 30 KB; what claims more than this is not one.
+# Our headers take some 30 KB; a file that claims more than this is not one of ours.
 _LONGEST_HEADER = 1 << 24
 
 Kept = TypeVar("Kept", bound="Record")
 
-# What each kind of evidence needs, and what it may have besides.
+# The fields that each kind of evidence needs, and those that it may have besides.
 _EVIDENCE = {
     "human": (("n", "of", "roc_auc", "data"), ("roc_auc_interval", "pr_auc", "pr_auc_interval")),
     "teachers": (("correlation", "tracks", "teachers"), ("segments", "published")),
     "none": ((), ()),
 }
-# The fields of all that is kept here, as JSON has them.
+# What each field of the classes below is in JSON.
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("name", "licence", "training_data", "description", "source", "citation"), str),
     **dict.fromkeys(("kind", "data", "published", "on"), str),
@@ -45,24 +45,24 @@ _KINDS: dict[str, Kind] = {
 
 
 class _Written:
-    """Goes into JSON: lists for tuples, and of what may be left out only what there is."""
+    """A record that goes into JSON, with lists for tuples, and without fields that have no value."""
 
     _always: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that have a value, as JSON holds them."""
+        """The fields as JSON holds them."""
         kept = {name: v for name, v in vars(self).items() if v not in (None, ()) or name in self._always}
         return {name: _plain(value) for name, value in kept.items()}
 
 
 class Record(_Written):
-    """What is kept of a word, or of several together."""
+    """What a card says of a tag, or of several tags together."""
 
     _where: ClassVar[str]
 
     @classmethod
     def from_dict(cls: type[Kept], name: str, values: Any) -> Kept:
-        """What JSON says of the word or concept `name`, which a ValueError names."""
+        """The record of the tag or concept `name`, from JSON; a ValueError, which names it, where it is wrong."""
         where = cls._where.format(name)
         given = _arguments(cls, where, values, kinds=_KINDS | {"evidence": dict})
         if "evidence" in given:
@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
 
 
 def _arguments(cls: type[Any], where: str, values: Any, *, kinds: Mapping[str, Kind] = _KINDS) -> dict[str, Any]:
-    """`values` from JSON as arguments of `cls`; refuses fields that are unknown, missing or of another kind."""
+    """`values` from JSON as arguments of `cls`; refuses fields that are unknown, missing or of the wrong kind."""
     check_kind(where, values, dict)
     known = {f.name: f for f in fields(cls)}
     for name, value in values.items():
@@ -97,26 +97,27 @@ def _arguments(cls: type[Any], where: str, values: Any, *, kinds: Mapping[str, K
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(Record):
-    """How a word, or a concept of several, was tested; a ValueError where a figure is missing, wrong or misplaced."""
+    """How a tag or a concept was tested; a ValueError where a figure is missing, wrong or does not belong here."""
 
     _where = "the evidence of {!r} in its card"
 
-    # "human": against people's tags; "teachers": by agreement with them, on music not learned from; "none": not at all.
+    # "human": against people's tags; "teachers": by agreement with its teachers, on music that was not trained on;
+    # "none": not at all.
     kind: str
     # Kind "human".
-    n: int | None = None  # tracks that people gave the word
-    of: int | None = None  # of so many
+    n: int | None = None  # tracks that people gave the tag
+    of: int | None = None  # tracks in all
     roc_auc: float | None = None
     roc_auc_interval: tuple[float, float] | None = None  # 95 %, low and high; may be missing
     pr_auc: float | None = None  # may be missing
     pr_auc_interval: tuple[float, float] | None = None
-    data: str | None = None  # which tracks, and whether anybody involved had heard them before
+    data: str | None = None  # which tracks, and whether the model or its teachers were trained on them
     # Kind "teachers".
     correlation: float | None = None  # with the teachers' scores, in [-1, 1]
-    tracks: int | None = None  # how much music that is of
+    tracks: int | None = None  # how many it was measured on
     segments: int | None = None  # may be missing
     teachers: tuple[str, ...] | None = None  # their names
-    published: str | None = None  # how well they themselves know the word, by their authors' figures; may be missing
+    published: str | None = None  # how well the teachers know the tag, as their authors published it; may be missing
 
     def __post_init__(self) -> None:
         if self.kind not in _EVIDENCE:
@@ -140,7 +141,7 @@ class Evidence(Record):
 
     @property
     def text(self) -> str:
-        """The figures in a person's words."""
+        """The figures in plain words."""
         if self.kind == "human":
             figures = _figure("ROC-AUC", self.roc_auc, self.roc_auc_interval)
             if self.pr_auc is not None:
@@ -154,13 +155,13 @@ class Evidence(Record):
 
     @property
     def source(self) -> str:
-        """Which tracks, or which teachers; empty where nothing was tested."""
+        """Which tracks, or which teachers, it was tested with; "" if it was not."""
         return self.data or ", ".join(self.teachers or ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concept(Record):
-    """What several words mean together, and how that was tested: "anyone sings", or "female" `against` "male"."""
+    """What several tags mean together, and how that was tested: "anyone sings", or "female" `against` "male"."""
 
     _where = "the concept {!r} in its card"
 
@@ -170,16 +171,16 @@ class Concept(Record):
 
     def __post_init__(self) -> None:
         if not self.tags:
-            raise ValueError("it has no words")
+            raise ValueError("it has no tags")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutoffEvidence(Record):
-    """How often a word is right from its cut-off on."""
+    """How often a tag is right when its score is past the cut-off."""
 
     _where = "the cut-off of {!r} in its card"
 
-    precision: float  # share, in [0, 1], of the tracks past the cut-off that have the word
+    precision: float  # share, in [0, 1], of the tracks past the cut-off that have the tag
     on: str  # who says so: "human" or "teachers"
 
     def __post_init__(self) -> None:
@@ -189,12 +190,12 @@ class CutoffEvidence(Record):
 
     @property
     def text(self) -> str:
-        """The figure in a person's words."""
+        """The figure in plain words."""
         return f"right in {self.precision:.0%} by {'people' if self.on == 'human' else 'its teachers'}"
 
 
 def _check_share(name: str, value: float | None, interval: tuple[float, ...] | None = None) -> None:
-    """Refuse what is not between 0 and 1, and an interval that is not two of them in order."""
+    """Refuse a value outside [0, 1], and an interval that is not two such values in order."""
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"the {name} {value} is not between 0 and 1")
     if interval is not None:
@@ -205,7 +206,7 @@ def _check_share(name: str, value: float | None, interval: tuple[float, ...] | N
 
 
 def _share(value: float | None) -> str:
-    """Two digits after the point, without a zero before it: .91."""
+    """The value with two decimals and no zero before the point: .91."""
     return f"{value:.2f}".replace("0.", ".", 1)
 
 
@@ -216,27 +217,27 @@ def _figure(name: str, value: float | None, interval: tuple[float, float] | None
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard(_Written):
-    """What a weights file says about itself; a ValueError where tags and network do not fit together."""
+    """What a weights file says about itself; a ValueError where its tags do not fit its model."""
 
     _always = ("split", "split_hash", "tag_categories")
 
     name: str  # of the weights, such as samplecnn-3-9-mtat50
-    config: Config  # the network they belong to; its sample rate is the one they were trained at
-    tags: tuple[str, ...]  # one name an output, in the order of the outputs; no name twice
+    config: Config  # the model they belong to; its sample rate is the one they were trained at
+    tags: tuple[str, ...]  # one for each output, in the order of the outputs; no tag twice in one category
     licence: str
     training_data: str
     description: str = ""  # a sentence
-    split: str | None = None  # named split that `metrics` were measured on
+    split: str | None = None  # the named split that `metrics` were measured on
     split_hash: str | None = None  # the first 16 hex digits of the sha256 of its list of clips
     metrics: Mapping[str, float | str] = field(default_factory=dict)  # measured scores by name
-    source: str = ""  # where they come from: an URL, or the recipe that made them
+    source: str = ""  # where they come from: a URL, or the recipe that made them
     citation: str = ""
-    # One category an output ("genre", "instrument", ...), for data sets that sort their tags.
+    # One for each output ("genre", "instrument", ...), if the data set sorts its tags.
     tag_categories: tuple[str, ...] | None = None
     cutoffs: Mapping[str, float] | None = None  # score from which a tag is decided; tags without one never are
-    cutoff_evidence: Mapping[str, CutoffEvidence] | None = None  # how often a tag is right from its cut-off on
-    evidence: Mapping[str, Evidence] | None = None  # what is known of each tag; tags left out are unverified
-    concepts: Mapping[str, Concept] | None = None  # what several tags mean together, by name ("anyone sings")
+    cutoff_evidence: Mapping[str, CutoffEvidence] | None = None
+    evidence: Mapping[str, Evidence] | None = None  # how each tag was tested; tags left out are unverified
+    concepts: Mapping[str, Concept] | None = None  # by name ("anyone sings")
 
     def __post_init__(self) -> None:
         if len(self.tags) != self.config.n_tags:
@@ -259,12 +260,12 @@ class ModelCard(_Written):
 
     @property
     def segment_seconds(self) -> float:
-        """How much of the sound the network hears at once."""
+        """Length of a segment in seconds."""
         return self.config.input_length / self.config.sample_rate
 
     @classmethod
     def from_dict(cls, values: Any) -> ModelCard:
-        """The card whose fields are `values`; a ValueError where one is missing, unknown or not what it should be."""
+        """The card with the fields `values`, from JSON; a ValueError where one is missing, unknown or wrong."""
         given = _arguments(cls, "its card", values)
         for name in ("tags", "tag_categories"):
             if not all(isinstance(tag, str) and tag for tag in given.get(name) or ()):
@@ -279,18 +280,18 @@ class ModelCard(_Written):
 
 
 def read_card(path: Path) -> ModelCard:
-    """What the weights file `path` says about itself; see `read_header`."""
+    """The card of the weights file `path`; see `read_header`."""
     return read_header(path)[0]
 
 
 def read_metadata(path: Path, text: str | None) -> tuple[ModelCard, Mapping[str, Any], str]:
-    """What a safetensors file has under `METADATA_KEY`: the card, its fields as they stand there, and the digest."""
+    """The card in a safetensors file's metadata `text`, the fields it was made from, and the digest."""
     if text is None:
         raise WeightsError(f"{path} is a safetensors file, but not one of samptag's")
     try:
         metadata = json.loads(text)
         schema, digest, description = metadata["schema"], str(metadata["sha256"]), metadata["card"]
-        canonical_json(description)  # Python reads NaN and 1e999, which JSON does not have
+        canonical_json(description)  # refuses NaN and 1e999, which Python reads although JSON does not have them
     except (ValueError, TypeError, KeyError, RecursionError):
         raise WeightsError(f"{path} has metadata that cannot be read; get the file again") from None
     if schema != SCHEMA:
@@ -302,12 +303,12 @@ def read_metadata(path: Path, text: str | None) -> tuple[ModelCard, Mapping[str,
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
-    """The one text of a JSON object, over which the digest is taken; a ValueError where a number is not finite."""
+    """A JSON object in the form that the digest is taken over; a ValueError where a number is not finite."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def header_if_any(path: Path | None) -> tuple[ModelCard | None, str | None]:
-    """What `read_header` gives; None for both where there is no file, or none that can be read."""
+    """As `read_header`, but None for both if there is no file or it cannot be read."""
     try:
         return (None, None) if path is None else read_header(path)
     except WeightsError:
@@ -315,7 +316,11 @@ def header_if_any(path: Path | None) -> tuple[ModelCard | None, str | None]:
 
 
 def read_header(path: Path) -> tuple[ModelCard, str]:
-    """The card of the weights file `path`, and the digest of its content, which is not compared; or a WeightsError."""
+    """The card of the weights file `path` and the digest it states, which is not compared with its content.
+
+    A WeightsError if the file is not one, or is truncated. Not through safetensors, which imports NumPy: the shell
+    waits for these tags when it completes a word.
+    """
     with os_errors_as(WeightsError, f"cannot read {path}"), path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _LONGEST_HEADER
@@ -328,6 +333,6 @@ def read_header(path: Path) -> tuple[ModelCard, str]:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is not a weights file, or is truncated") from error
     if expected != size:
-        raise WeightsError(f"{path} is truncated or longer than it says: {size} bytes instead of {expected}")
+        raise WeightsError(f"{path} has {size} bytes instead of {expected}; get the file again")
     card, _, digest = read_metadata(path, metadata)
     return card, digest

@@ -1,4 +1,4 @@
-"""What a network is, as one frozen description: the m^n family and its names, and networks over log-mel; no torch."""
+"""What a model is, as one frozen description: the m^n family with its names, and models over log-mel; no torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FrontEnd = Literal["raw", "mel"]
 Block = Literal["plain", "se", "res", "rese", "won-rese"]
 OddZero = Literal["front", "end"]
 Architecture = Literal["musicnn", "vgg", "won-musicnn", "won-fcn"]
-"""musicnn and vgg: the package musicnn (Pons, Serra 2019); won-*: musicnn and FCN of Won, Ferraro, Bogdanov, Serra
-(SMC 2020)."""
+"""musicnn and vgg are those of the package musicnn (Pons, Serra 2019); won-* are the musicnn and the FCN of Won,
+Ferraro, Bogdanov, Serra (SMC 2020)."""
 
 BASE_CHANNELS = 128
-# Segments of more than 12 minutes at 22 050 Hz are a slip of the pen (n is an exponent), not a network.
+# A segment of more than 12 minutes at 22 050 Hz is a typing error (n is an exponent).
 MAX_INPUT_LENGTH = 2**24
-# The paper's grid: m, samples in a segment, numbers of modules; the shorter segment first (Lee 2017).
+# The paper's grid (Lee 2017): m, samples in a segment, numbers of modules; the shorter segment of each m first.
 PAPER_GRID = (
     (2, 16_384, range(6, 14)),
     (2, 32_768, range(7, 15)),
@@ -34,11 +34,11 @@ PAPER_GRID = (
 # The segment of the paper's three-system comparison (Lee 2017).
 FRAME_LEVEL_M = 3
 FRAME_LEVEL_INPUT_LENGTH = 59_049
-# Samples at 16 kHz, 188 frames of 256, 3 s and 29 s; and the length of the vector that is classified.
+# Samples in a segment at 16 kHz (188 frames of 256, 3 s or 29 s), and the size of the embedding.
 _SIZES = {"musicnn": (48_128, 200), "vgg": (48_128, 256), "won-musicnn": (48_000, 200), "won-fcn": (464_000, 64)}
 
 Kind: TypeAlias = type | tuple[type | str, ...]
-"""What a value from a file may be, where JSON says nothing: a type, or a tuple of types and strings."""
+"""What a value from JSON may be: a type, or any of several types and strings."""
 
 _WORDS: dict[type, str] = {
     int: "a whole number",
@@ -71,7 +71,7 @@ Described = TypeVar("Described", bound="_Description")
 
 
 class _Description:
-    """Refuses values that its annotations do not allow, and goes into JSON and back."""
+    """Refuses values that its annotations do not allow; goes into JSON and comes back."""
 
     _kinds: ClassVar[Mapping[str, Kind]] = {}
 
@@ -88,7 +88,7 @@ class _Description:
 
     @classmethod
     def from_dict(cls: type[Described], values: Mapping[str, Any]) -> Described:
-        """The description whose fields are `values`; a ValueError where one is unknown, of another type or range."""
+        """The description with these fields; a ValueError where one is unknown, of the wrong type or out of range."""
         if unknown := sorted(set(values) - cls._kinds.keys()):
             raise ValueError(f"unknown model setting {unknown[0]!r}")
         return cls(**values)
@@ -96,22 +96,22 @@ class _Description:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(_Description):
-    """One network of the m^n family (Lee, Park, Kim, Nam 2017) or of its followers.
+    """A model of the m^n family (Lee, Park, Kim, Nam 2017) or one of its successors.
 
-    Every field has the value of the paper's best model, 3^9 on 59 049 samples.
+    The defaults are the paper's best model, 3^9 on 59 049 samples.
 
     Parameters
     ----------
     m : int
         Filter length and pooling length of the body modules, at least 2.
     n : int
-        Number of body modules, at least 3; the body sees ``m**n`` frames.
+        Number of body modules, at least 3; the body takes ``m**n`` frames.
     first_filter : int
         Length of the front end's filters (or of the mel window) in samples, at least `first_stride`.
     first_stride : int
-        Distance of the front end's frames in samples.
+        Distance between the starts of the front end's frames, in samples.
     n_tags, sample_rate : int
-        Number of outputs, and the sample rate in Hz of the waveforms the network is made for.
+        Number of outputs, and the sample rate in Hz of the waveforms the model is made for.
     front_end : {"raw", "mel"}
         A strided convolution over the waveform, or 128 log-mel bands.
     block : {"plain", "se", "res", "rese", "won-rese"}
@@ -121,7 +121,7 @@ class ModelConfig(_Description):
         Whether the global maxima of the last three modules, instead of the last one's output, are classified
         (Kim 2018).
     front_padding : int or None
-        Zeros on each side of the waveform before the front end. None pads as little as makes exactly ``m**n`` frames:
+        Zeros on each side of the waveform before the front end. None pads just enough for exactly ``m**n`` frames:
         ``first_filter - first_stride`` in total, the smaller half in front.
     dropout : float
         Share of the embedding dropped in training, in [0, 1).
@@ -130,13 +130,13 @@ class ModelConfig(_Description):
     bn_epsilon : float
         Added to the variance in batch normalisation: 1e-3 in Keras 2 (Kim 2018), 1e-5 in the Keras 1.1.0 of Lee 2017.
     odd_zero : {"end", "front"}
-        Where a 'same' convolution with an even filter has its odd zero: at the end as in TensorFlow, or in front as in
+        Where a 'same' convolution with an even filter puts its odd zero: at the end as in TensorFlow, or in front as in
         the Theano of Lee 2017. Odd filters have none.
 
     Raises
     ------
     ValueError
-        Where the numbers do not make a network; the message says which and why.
+        Where the numbers do not make a model; the message says which and why.
     """
 
     m: int = 3
@@ -162,7 +162,7 @@ class ModelConfig(_Description):
         if self.first_filter < self.first_stride:
             raise ValueError(
                 f"first_filter {self.first_filter} is shorter than first_stride {self.first_stride}: "
-                "samples between the filters would never be heard"
+                "samples between the filters would be skipped"
             )
         for name, fits, range_ in (
             ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
@@ -172,7 +172,7 @@ class ModelConfig(_Description):
         ):
             if not fits:
                 raise ValueError(f"{name} must be {range_}, not {getattr(self, name)}")
-        # The exponent first: m**n of a slip like n=10**9 would never come back.
+        # The exponent first: m**n with a typing error like n=10**9 would never finish.
         if self.n > 24 or self.input_length > MAX_INPUT_LENGTH:
             raise ValueError(
                 f"{self.m}^{self.n} frames of {self.first_stride} samples are more than the {MAX_INPUT_LENGTH} "
@@ -186,11 +186,11 @@ class ModelConfig(_Description):
                     f"{self.first_stride} apart, where the body needs {self.m}^{self.n} = {self.frames}"
                 )
         if self.block == "won-rese" and self.front_end == "mel":
-            raise ValueError("block 'won-rese' has a convolution of its own in front and takes no mel front end")
+            raise ValueError("block 'won-rese' starts with a convolution over the waveform and takes no mel front end")
 
     @property
     def frames(self) -> int:
-        """Number of frames the front end makes of a segment, ``m**n``."""
+        """Number of frames that the front end makes of a segment, ``m**n``."""
         return int(self.m**self.n)
 
     @property
@@ -200,18 +200,18 @@ class ModelConfig(_Description):
 
     @property
     def front_channels(self) -> int:
-        """Number of channels the front end makes (filters, or mel bands)."""
+        """Number of the front end's channels (filters, or mel bands)."""
         return BASE_CHANNELS
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Output channels of the n body modules: the first two as the front, the last 512, all between 256."""
+        """Output channels of the n body modules: 128 for the first two, 512 for the last, 256 for the others."""
         base = BASE_CHANNELS
         return (base, base, *[2 * base] * (self.n - 3), 4 * base)
 
     @property
     def embedding_size(self) -> int:
-        """Length of the vector that is classified: 512, or all channels that `multi_level` collects."""
+        """Length of the embedding: 512, or all channels that `multi_level` collects."""
         return sum(self.channels[-3:]) if self.multi_level else self.channels[-1]
 
     @property
@@ -229,7 +229,7 @@ class ModelConfig(_Description):
 
     @property
     def name(self) -> str:
-        """The name that `config_from_name` turns into the same layers, for the default tags and sample rate."""
+        """The name from which `config_from_name` makes the same layers."""
         body, front = f"-{self.m}-{self.n}", f"-{self.first_filter}-{self.first_stride}"
         if self.front_end == "raw" and self.first_filter == self.first_stride:
             on_grid = _grid_stride(self.m, self.n) == self.first_filter
@@ -252,10 +252,10 @@ _NAME_HELP = "names look like samplecnn-3-9, samplecnn-2-13-4, samplecnn-3-9-res
 
 
 def config_from_name(name: str, **overrides: Any) -> ModelConfig:
-    """The config a model name stands for, with other fields as they are given; a UsageError where that is no network.
+    """The config that a model name stands for, with `overrides` for other fields; a UsageError where that is no model.
 
-    Beyond the names of docs/training.md, ``frame-raw-M-N-W-H`` and ``frame-mel-M-N-W-H`` have any body, ``-padP`` has
-    P zeros on each side of the waveform, ``-oddfront`` for an `odd_zero` in front.
+    Beyond the names in docs/training.md, ``frame-raw-M-N-W-H`` and ``frame-mel-M-N-W-H`` have a body of any size,
+    ``-padP`` puts P zeros on each side of the waveform, and ``-oddfront`` puts the `odd_zero` in front.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -300,7 +300,7 @@ def _grid_stride(m: int, n: int) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramConfig(_Description):
-    """One of the published networks over 96 log-mel bands, all of them at 16 000 Hz."""
+    """One of the published models over 96 log-mel bands, all of them at 16 000 Hz."""
 
     architecture: Architecture
     n_tags: int = 50
@@ -311,7 +311,7 @@ class SpectrogramConfig(_Description):
         if self.n_tags < 1:
             raise ValueError(f"n_tags must be at least 1, not {self.n_tags}")
         if self.sample_rate != 16_000:
-            raise ValueError(f"{self.architecture} hears 16000 Hz, not {self.sample_rate}")
+            raise ValueError(f"{self.architecture} takes sound at 16000 Hz, not {self.sample_rate}")
 
     @property
     def name(self) -> str:
@@ -325,20 +325,20 @@ class SpectrogramConfig(_Description):
 
     @property
     def embedding_size(self) -> int:
-        """Length of the vector that is classified."""
+        """Length of the embedding."""
         return _SIZES[self.architecture][1]
 
 
 Config: TypeAlias = ModelConfig | SpectrogramConfig
-"""What describes a network that samptag can run."""
+"""What describes a model that samptag can run."""
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """The description whose fields are `values`; with an ``architecture`` among them, a `SpectrogramConfig`."""
+    """The description with the fields `values`; a `SpectrogramConfig` if ``architecture`` is one of them."""
     return (SpectrogramConfig if "architecture" in values else ModelConfig).from_dict(values)
 
 
 def check_segments(shape: Sequence[int], config: Config) -> None:
-    """Refuse a shape that is not (batch, input_length), that of the segments a network takes."""
+    """Refuse a shape other than (batch, input_length), which is what the model takes."""
     if len(shape) != 2 or shape[1] != config.input_length:
         raise ValueError(f"{config.name} takes waveforms of shape (batch, {config.input_length}), not {tuple(shape)}")

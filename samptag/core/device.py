@@ -1,4 +1,4 @@
-"""Where a network runs: the cores this process may use, and a device by name, found without torch where possible."""
+"""Where a model runs: the cores this process may use, and a device by name, found without torch if possible."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("samptag")
 
 # What a GPU costs before its first segment: importing torch takes 1.4 s (measured, CPU build), starting CUDA and
-# moving the weights about as much again (not measured here: no GPU was at hand).
+# moving the weights about as much again (estimated, for want of a GPU).
 GPU_START_SECONDS = 3.0
-# Seconds of music that one core tags in a second with 3^9 (225 on two cores, docs/benchmarks.md).
+# Seconds of music that one core tags per second with 3^9 (225 on two cores, docs/benchmarks.md).
 SECONDS_PER_CORE_SECOND = 100.0
 
-# Where drivers show themselves on Linux: NVIDIA's, and AMD's, whose torch calls its devices cuda, too.
+# Files that show a driver on Linux: NVIDIA's, or AMD's, whose devices torch calls cuda, too.
 _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-# Where a container finds the control group that it is in.
+# Where a container finds its control group.
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """The cores that this process may use: on Linux those it is bound to and has the time of, elsewhere all."""
+    """The number of cores that this process may use: on Linux, as its affinity and its control group allow."""
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), _granted_cores() or sys.maxsize)
     return os.cpu_count() or 1
 
 
 def _granted_cores() -> int | None:
-    """How many cores' time a container grants, as by ``docker run --cpus``, rounded up; None where it sets no limit."""
+    """The limit of cores that a container sets, as by ``docker run --cpus``, rounded up; None if it sets none."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2, version 1
         with suppress(OSError, ValueError):
             quota, period = map(int, " ".join((_CONTROL_GROUP / name).read_text() for name in names).split())
@@ -49,7 +49,7 @@ def _granted_cores() -> int | None:
 
 
 def gpu_possible() -> bool:
-    """Whether torch, which is not imported, might find a GPU: it is built for one, and a driver is there, or may be."""
+    """Whether torch, which is not imported, might find a GPU: it is built for one, and there may be a driver."""
     if (spec := find_spec("torch")) is None:
         return False
     if sys.platform == "darwin":
@@ -58,7 +58,7 @@ def gpu_possible() -> bool:
         return False
     if sys.platform == "linux" and not any(map(os.path.exists, _DRIVER_FILES)):
         return False
-    try:  # torch says of itself whether it knows CUDA and ROCm
+    try:  # this file says whether torch was built with CUDA or ROCm
         text = Path(spec.origin or "").with_name("version.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return True
@@ -67,14 +67,14 @@ def gpu_possible() -> bool:
 
 
 def worth_a_gpu(seconds: float | None) -> bool:
-    """Whether so much music would keep the CPU busy for longer than a GPU takes to start; None: it is not known."""
+    """Whether so many seconds of music keep the CPU busy longer than a GPU takes to start; None: unknown, so True."""
     return seconds is None or seconds / (SECONDS_PER_CORE_SECOND * available_cores()) > GPU_START_SECONDS
 
 
 def choose_device(name: str, *, seconds: float | None = None) -> str:
-    """The device for tagging that `name` stands for, as ``cpu``, ``cuda:N`` or ``mps``; errors as of `select_device`.
+    """The device for tagging that `name` stands for: ``cpu``, ``cuda:N`` or ``mps``; errors as in `select_device`.
 
-    torch is imported only for a GPU by name, or for ``auto`` where a GPU is possible and worth `seconds` of music.
+    torch is imported only for a GPU by name, or for ``auto`` if a GPU is possible and worth it for `seconds` of music.
     """
     if name == "cpu" or (name == "auto" and not (gpu_possible() and worth_a_gpu(seconds))):
         return "cpu"
@@ -90,7 +90,7 @@ def _devices_of_torch() -> tuple[str, ...]:
     import torch
 
     names = ["cpu"]
-    # A driver that is too old is a warning of torch's, with its source line.
+    # torch warns of a driver that is too old, with a source line.
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         if torch.cuda.is_available():
@@ -103,26 +103,26 @@ def _devices_of_torch() -> tuple[str, ...]:
 
 
 def select_device(name: str) -> torch.device:
-    """The torch device called `name`, for training; ``auto`` is CUDA, else MPS, else the CPU, and never fails."""
+    """The torch device `name`; ``auto`` is CUDA, else MPS, else the CPU. A DeviceError if a named one is unusable."""
     import torch
 
-    # Not `available_devices`: torch is imported now, and knows better than any file of a driver (Jetson has others).
+    # Not `available_devices`: torch is imported now, and knows better than the driver's files (Jetson has others).
     there = _devices_of_torch()
     if name == "auto":
         for best in sorted(there, key=lambda name: ("cuda" not in name, "mps" not in name)):
             if (problem := _problem_with(torch.device(best))) is None:
                 return torch.device(best)
-            logger.warning("device %s is there but cannot be used (%s)", best, problem)
+            logger.warning("device %s exists but cannot be used (%s)", best, problem)
     full = "cuda:0" if name == "cuda" else name
     if full not in there:
-        raise DeviceError(f"no device {name!r}: this machine has {', '.join(there)} (or say auto)")
+        raise DeviceError(f"no device {name!r}: this machine has {', '.join(there)} (or use auto)")
     if (problem := _problem_with(torch.device(full))) is not None:
-        raise DeviceError(f"device {name!r} is there but cannot be used: {problem}")
+        raise DeviceError(f"device {name!r} exists but cannot be used: {problem}")
     return torch.device(full)
 
 
 def _problem_with(device: torch.device) -> str | None:
-    """What keeps `device` from computing, in one line, or None."""
+    """What keeps `device` from computing, in one line; None if it computes."""
     if device.type == "cpu":
         return None
     import torch

@@ -1,4 +1,4 @@
-"""The layers of a network as data: what they are called in a weights file, and their shapes; no torch."""
+"""The layers of a model as data: their names in a weights file, and their shapes; no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from samptag.core.config import ModelConfig
 
-# Kim 2018: the excitation's hidden layer is 16 times as wide as its input. Won 2020's is as wide as it.
+# The excitation's hidden layer is 16 times as wide as its input in Kim 2018, and as wide as it in Won 2020.
 KIM_EXCITATION_RATIO = 16
 WON_EXCITATION_RATIO = 1
 # Kim 2018: dropout between the two convolutions of a residual block.
@@ -18,25 +18,25 @@ KIM_BLOCK_DROPOUT = 0.2
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution over time with the batch normalisation behind it."""
+    """A convolution over time, followed by batch normalisation."""
 
     name: str
     n_in: int  # channels
     n_out: int
-    kernel: int  # in frames; of the front end in samples
+    kernel: int  # in frames; in samples for the front end
     stride: int
     pads: tuple[int, int]  # zeros before and after its input
-    of_waveform: bool = False  # it convolves the samples, not another layer's frames
+    of_waveform: bool = False  # its input is the samples, not another layer's frames
 
     @property
     def norm(self) -> str:
-        """What its batch normalisation is called."""
+        """The name of its batch normalisation."""
         return self.name.replace("conv", "bn")
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer; `norm` names the batch normalisation behind it, if there is one."""
+    """A linear layer; `norm` is the name of the batch normalisation after it, if there is one."""
 
     name: str
     norm: str | None
@@ -74,7 +74,7 @@ Block: TypeAlias = Plain | Residual
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole network: the front end, n body modules, the layers over what they leave, and the classifier."""
+    """A whole model: the front end, n body modules, the layers over the frame they leave, and the classifier."""
 
     front: Block | None  # None: log-mel bands, which have no weights
     body: tuple[Block, ...]
@@ -96,7 +96,7 @@ class Layout:
 
 
 def layout(config: ModelConfig) -> Layout:
-    """The layers of the network that `config` describes."""
+    """The layers of the model that `config` describes."""
     widths = enumerate(pairwise((config.front_channels, *config.channels)))
     size = config.embedding_size
     has_hidden = config.multi_level or config.block == "won-rese"
@@ -133,7 +133,7 @@ def _top(config: ModelConfig) -> Block:
 
 
 def _block(name: str, n_in: int, n_out: int, m: int, config: ModelConfig) -> Block:
-    """A block of the config's kind, with `m` for its kernel and its pool."""
+    """A block of the config's kind, with `m` as its kernel and its pool."""
     won = config.block == "won-rese"
     excitation = _excitation(f"{name}.se", n_out, WON_EXCITATION_RATIO if won else KIM_EXCITATION_RATIO)
     if config.block in ("plain", "se"):

@@ -1,4 +1,4 @@
-"""The numbers of the mel front end: its window, its bands and its compression; no torch."""
+"""The constants of the mel front end: its window, its bands and its compression; no torch."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from samptag.core.config import ModelConfig
 
 # Magnitudes A are compressed to log(1 + 10 A), as is usual in music tagging.
 COMPRESSION = 10.0
-# Shorter windows are padded with zeros to this length, so that even the narrowest of 128 bands holds a bin of the FFT.
+# Shorter windows are padded with zeros to this length, so that even the narrowest of 128 bands has a bin of the FFT.
 MIN_FFT_LENGTH = 729
 
 # Slaney's mel scale: 200 mels to 3 kHz are linear below 1 kHz; above, 27 mels to every factor of 6.4.
@@ -38,7 +38,7 @@ def mel_filters(sample_rate: int, *, n_fft: int, n_bands: int) -> NDArray[np.flo
 
 
 def htk_filters(sample_rate: int, *, n_fft: int, n_bands: int) -> NDArray[np.float32]:
-    """As `mel_filters`, on HTK's scale, 2595 log10(1 + f / 700), every band of height 1: torchaudio's defaults."""
+    """As `mel_filters`, but on HTK's scale, 2595 log10(1 + f / 700), with bands of height 1: torchaudio's defaults."""
     mels = np.linspace(0, 2595 * np.log10(1 + sample_rate / 2 / 700), n_bands + 2)
     return _triangles(700 * (10 ** (mels / 2595) - 1), sample_rate, n_fft).astype(np.float32)
 

@@ -1,12 +1,12 @@
-"""The sample-level deep CNN (Lee, Park, Kim, Nam, SMC 2017) and its relatives: waveforms in, one logit a tag out.
+"""The sample-level deep CNN (Lee, Park, Kim, Nam, SMC 2017) and its relatives: waveforms in, one logit per tag out.
 
-The blocks of Kim, Lee, Nam (ICASSP 2018) and of Won, Ferraro, Bogdanov, Serra (SMC 2020) fit into the same frame: a
+The blocks of Kim, Lee, Nam (ICASSP 2018) and of Won, Ferraro, Bogdanov, Serra (SMC 2020) fit into the same plan: a
 front end that makes m^n frames of a segment, n modules that each pool m frames into one, a last layer over the single
-frame left, and a linear classifier.
+remaining frame, and a linear classifier.
 
-Between layers, activations have shape (batch, channels, 1, time): pictures of height one. Kept channels-last in memory
-they are (batch, time, channels), which is what CPU and CUDA convolve fastest, and what the front end's matrix product
-makes without a transposition. Weights keep the shape of a 1-D convolution, (out, in, kernel).
+Between layers, activations have shape (batch, channels, 1, time): images of height one. Channels-last in memory, they
+are (batch, time, channels), which CPU and CUDA convolve fastest, and which the front end's matrix product makes without
+a transposition. Weights have the shape of a 1-D convolution, (out, in, kernel).
 """
 
 from collections import OrderedDict
@@ -25,9 +25,9 @@ __all__ = ["Model", "ModelConfig", "SampleCNN", "build_model", "config_from_name
 
 
 class SampleCNN(nn.Module):
-    """A network of the m^n family; (batch, input_length) waveforms -> (batch, n_tags) logits.
+    """A model of the m^n family; (batch, input_length) waveforms -> (batch, n_tags) logits.
 
-    Freshly made it holds random weights: he_uniform convolutions, glorot_uniform linear layers, zero biases.
+    A new one has random weights: he_uniform convolutions, glorot_uniform linear layers, zero biases.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class SampleCNN(nn.Module):
     top : nn.Module or None
         The last layer, with a kernel of 1; None with multi-level features.
     hidden : nn.Module or None
-        The linear layer before the classifier that multi-level features and Won 2020's residual net have.
+        The linear layer before the classifier, with multi-level features and in Won 2020's residual model.
     head : nn.Linear
         The classifier.
     """
@@ -58,11 +58,11 @@ class SampleCNN(nn.Module):
         self.head = _linear(size, config.n_tags)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """The logits of every tag, (batch, n_tags), of float32 samples in [-1, 1]; their sigmoid is the score."""
+        """The tags' logits, (batch, n_tags), for float32 samples in [-1, 1]; their sigmoid is the score."""
         return self.classify(self.embed(waveforms))
 
     def embed(self, waveforms: Tensor) -> Tensor:
-        """The vectors that are classified, (batch, embedding_size), from segments, (batch, input_length)."""
+        """The embeddings, (batch, embedding_size), of segments, (batch, input_length)."""
         check_segments(waveforms.shape, self.config)
         x = self.front(waveforms)
         levels = []
@@ -77,22 +77,22 @@ class SampleCNN(nn.Module):
         return embedding
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """The logits, (batch, n_tags), of embeddings, (batch, embedding_size)."""
+        """The logits, (batch, n_tags), for embeddings, (batch, embedding_size)."""
         logits: Tensor = self.head(self.dropout(embedding))
         return logits
 
 
 Model: TypeAlias = SampleCNN | SpectrogramModel
-"""A network that samptag can run."""
+"""A model that samptag can run."""
 
 
 def build_model(config: Config) -> Model:
-    """The network that `config` describes, with random weights."""
+    """The model that `config` describes, with random weights."""
     return SpectrogramModel(config) if isinstance(config, SpectrogramConfig) else SampleCNN(config)
 
 
 def _linear(n_in: int, n_out: int) -> nn.Linear:
-    """A linear layer as Keras draws it: glorot_uniform weights, zero biases."""
+    """A linear layer as Keras initialises it: glorot_uniform weights, zero biases."""
     layer = nn.Linear(n_in, n_out)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -111,10 +111,10 @@ class Convolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(layer.n_out, layer.n_in, layer.kernel))
         self.bias = nn.Parameter(torch.zeros(layer.n_out))
         self.pads = layer.pads
-        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")  # as Kim 2018 draws them
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")  # as in Kim 2018
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolved activations, as many frames as came in."""
+        """The convolved activations, as many frames as the input has."""
         left, right = self.pads
         if left != right:
             x, left = F.pad(x, (left, right)), 0
@@ -140,7 +140,7 @@ class FrameConvolution(Convolution):
 class MelFrontEnd(nn.Module):
     """The front end of the paper's mel system: (batch, samples) -> (batch, 128, 1, m**n), log(1 + 10 |A|).
 
-    Its tables follow from the config (see `samptag.core.mel`), and are not saved.
+    Its window and bands follow from the config (see `samptag.core.mel`) and are not saved.
     """
 
     window: Tensor
@@ -151,14 +151,14 @@ class MelFrontEnd(nn.Module):
         self.length, self.hop, self.pads = config.first_filter, config.first_stride, config.front_pads
         window, self.n_fft = mel_window(config)
         filters = mel_filters(config.sample_rate, n_fft=self.n_fft, n_bands=config.front_channels)
-        # from_numpy makes real tensors even where a model file's reader builds the network without memory.
+        # from_numpy makes real tensors even on the meta device, where a model is built before its weights are loaded.
         self.register_buffer("window", torch.from_numpy(window), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """The compressed mel bands of the waveforms' frames."""
         frames = F.pad(waveforms, self.pads).unfold(1, self.length, self.hop)
-        # In float32 whatever the network computes in: half precision has no FFT of such lengths.
+        # In float32 whatever the model computes in: half precision has no FFT of such lengths.
         windowed = frames.float() * self.window.float()
         magnitudes = torch.fft.rfft(windowed, n=self.n_fft).abs()  # (batch, frames, bins)
         bands = torch.log1p(COMPRESSION * F.linear(magnitudes, self.filters.float())).to(waveforms.dtype)
@@ -179,7 +179,7 @@ def _convolution(layer: layout.Convolution) -> Convolution:
 
 
 class SqueezeExcitation(nn.Module):
-    """Weights in (0, 1) for each channel from the channels' means over time, multiplied in; shape is kept."""
+    """Multiplies each channel by a weight in (0, 1), made from all channels' means over time; keeps the shape."""
 
     def __init__(self, layers: layout.Excitation) -> None:
         super().__init__()
@@ -206,8 +206,7 @@ class PlainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The output of the block, with `pool_length` times fewer frames."""
-        # ReLU never changes which of several values is the largest, so it may follow the pooling: the same result for
-        # a third of the work at m = 3.
+        # ReLU keeps the order of values, so it may follow the pooling: the same result, a third of the work at m = 3.
         x = F.relu(pool(self.bn(self.conv(x)), self.pool_length))
         return x if self.se is None else self.se(x)
 

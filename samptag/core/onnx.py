@@ -1,4 +1,4 @@
-"""A model for other runtimes: the network and what its card says, in one ONNX file (extra `onnx`)."""
+"""A model for other runtimes, with its card, in one ONNX file (extra `onnx`)."""
 
 import json
 import logging
@@ -17,16 +17,16 @@ from samptag.core.weights import LoadedModel
 def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
     """Write a model in ONNX: one input, two outputs, any number of segments at once.
 
-    ``waveforms`` (batch, input_length) float32, mono samples in [-1, 1] at the card's sample rate, give ``scores``
-    (batch, n_tags), in [0, 1], and ``embedding`` (batch, embedding_size). The metadata hold ``tags`` (a JSON array, in
-    the order of the scores), ``sample_rate`` (Hz), ``input_length`` (samples), ``licence``, and the whole ``card`` (a
-    JSON object).
+    The input is ``waveforms`` (batch, input_length) float32, mono samples in [-1, 1] at the card's sample rate; the
+    outputs are ``scores`` (batch, n_tags), in [0, 1], and ``embedding`` (batch, embedding_size). The metadata are
+    ``tags`` (a JSON array, in the order of the scores), ``sample_rate`` (Hz), ``input_length`` (samples), ``licence``,
+    and the whole ``card`` (a JSON object).
     """
     card = loaded.card
     with _quiet_exporter():
         program: Any = torch.onnx.export(
             _ScoresAndEmbedding(loaded.model).eval(),
-            # Two, because an exporter takes a batch of one for a constant.
+            # Two, because the exporter would take a batch of one for a constant.
             (torch.zeros(2, card.config.input_length),),
             input_names=["waveforms"],
             output_names=["scores", "embedding"],
@@ -44,7 +44,7 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
     }
     model.graph.name = card.name
     for node in model.graph.node:
-        del node.metadata_props[:]  # where in which file of this machine the node comes from
+        del node.metadata_props[:]  # the source files of this machine that the node comes from
     for key, value in facts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
@@ -52,7 +52,7 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
 
 
 class _ScoresAndEmbedding(nn.Module):
-    """What goes out: the sigmoid belongs to the scores, and a runtime needs both outputs from one pass."""
+    """What is exported: scores, so with the sigmoid, and embeddings from the same pass."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _ScoresAndEmbedding(nn.Module):
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """A block in which PyTorch does not tell users what concerns its developers, torchvision's absence for one."""
+    """Hide what PyTorch says for its developers during a with block, such as that torchvision is missing."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

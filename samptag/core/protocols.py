@@ -1,14 +1,14 @@
-"""Which segments of a clip a published test procedure scores; evaluation and validation during training share it."""
+"""Which segments of a clip a published test procedure scores, for evaluation and for validation during training."""
 
 from typing import Literal
 
 Protocol = Literal["paper", "won", "all"]
-"""paper: Lee 2017; won: Won 2020; all: every segment of the file, as `samptag tag` takes them."""
+"""paper: Lee 2017; won: Won 2020; all: every segment of the file, as in `samptag tag`."""
 
 PUBLISHED: tuple[Protocol, ...] = ("paper", "won")
 
 # The authors cut MagnaTagATune's clips to 640 512 samples at 22 050 Hz and took int(640000 / first_stride) // m**n
-# segments of each (paper's script). Previews of up to 31 s count as such clips; longer ones are taken whole.
+# segments of each (the paper's script). Clips of up to 31 s count as such; longer ones are taken whole.
 _PAPER_RATE = 22_050
 _PAPER_CLIP = 640_512
 _PAPER_COUNTED = 640_000
@@ -17,16 +17,16 @@ _WON_SEGMENTS = 16  # the default batch size of their eval.py
 
 
 def paper_count(n_samples: int, *, length: int, sample_rate: int) -> int:
-    """How many segments of `length` samples, end to end from the first sample, the paper takes of a clip."""
+    """How many segments of `length` samples the paper takes of a clip, end to end from the first sample."""
     if sample_rate == _PAPER_RATE and _PAPER_CLIP <= n_samples <= _PAPER_LONGEST:
         n_samples = _PAPER_COUNTED
     return max(n_samples // length, 1)
 
 
 def segment_starts(n_samples: int, *, protocol: Literal["paper", "won"], length: int, sample_rate: int) -> list[int]:
-    """The first samples of the segments that a published procedure scores of one clip; a short clip is one, padded.
+    """Where the segments start that a published procedure scores of one clip, in samples; a short clip has one, padded.
 
-    "paper" takes `paper_count` segments end to end, "won" sixteen as get_tensor in the eval.py of Won 2020's code.
+    "paper" takes `paper_count` segments end to end, "won" takes sixteen, as get_tensor does in the eval.py of Won 2020.
     """
     if protocol == "paper":
         return [i * length for i in range(paper_count(n_samples, length=length, sample_rate=sample_rate))]

@@ -1,4 +1,4 @@
-"""A stream of sample blocks in, segments out, in memory that does not grow with the stream."""
+"""Blocks of samples in, segments out, in memory that does not grow with the stream."""
 
 from typing import Literal
 
@@ -9,11 +9,11 @@ Tail = Literal["overlap", "pad", "drop"]
 
 
 class Segmenter:
-    """Cuts one stream of samples into segments of `length` that start every `hop` samples, however it is chopped.
+    """Cuts one stream of samples into segments of `length` that start every `hop` samples, whatever its blocks are.
 
-    A stream shorter than one segment, whatever `tail` is, comes back as one segment with zeros appended, and `padded`
-    says so; one without samples has no segments. `tail` is what becomes of samples after the last whole segment: a
-    further segment that ends at the last sample, a further segment filled up with zeros, or nothing.
+    `tail` is what becomes of samples after the last whole segment: a further segment that ends at the last sample, a
+    further segment filled up with zeros, or nothing. A stream shorter than one segment becomes one segment with zeros
+    appended, whatever `tail` is; one without samples has no segments. `padded` says whether zeros were appended.
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:
@@ -21,14 +21,14 @@ class Segmenter:
         self.n_samples = 0
         self.padded = False
         self._n_segments = 0
-        self._last_start: int | None = None  # of the segment that the end of the stream makes
-        # The last `length` samples are always kept, for the segment that ends at the last one. Twice the room, so that
-        # moving them to the front is paid for by the `length` samples that came in since.
+        self._last_start: int | None = None  # of the segment that `finish` makes
+        # The last `length` samples are always kept, for the segment that ends at the last one. With room for twice as
+        # many, they are moved to the front only once in `length` samples.
         self._buffer = np.zeros(2 * length, np.float32)
         self._filled = 0
 
     def push(self, block: ArrayLike) -> NDArray[np.float32]:
-        """The segments, a copy of shape (k, length), that the stream's next samples, (n,), complete; any n, any k."""
+        """The segments, (k, length), that the stream's next samples, (n,), complete; k and n may be 0."""
         samples = np.asarray(block, np.float32)
         if samples.ndim != 1:
             raise ValueError(f"a block must have one dimension, not shape {samples.shape}")
@@ -45,7 +45,7 @@ class Segmenter:
         return segments
 
     def finish(self) -> NDArray[np.float32]:
-        """The segment the end of the stream makes, shape (1, length), or none, shape (0, length)."""
+        """The segment at the end of the stream, shape (1, length), or none, shape (0, length); to be called once."""
         covered = self._next_start - self.hop + self.length if self._n_segments else 0
         tail = self.tail if self.n_samples >= self.length else "pad"
         start = self._next_start if tail == "pad" else self.n_samples - self.length

@@ -1,7 +1,7 @@
-"""What the filters of a network on raw waveforms listen for, as spectra, after Lee 2017.
+"""What the filters of a model on raw waveforms respond to, as spectra, after Lee 2017.
 
-A filter of a deep layer has no spectrum of its own. As the paper does, the sound that makes its output largest is found
-by gradient ascent on the input, from noise, and that sound's spectrum is shown.
+A filter of a deep layer has no spectrum. As in the paper, gradient ascent on the input, starting from noise, finds the
+sound that makes its output largest, and that sound's spectrum is shown.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from torch import Tensor
 from samptag.core.config import ModelConfig
 from samptag.core.model import Model, PlainBlock, SampleCNN
 
-# The paper's choice for its 3^9 network: about the length of a usual analysis frame.
+# The paper's choice for its 3^9 model: about the length of a usual analysis frame.
 INPUT_SAMPLES = 729
-# Each step is half as loud as the sound, so that of the noise at the start less than a thousandth is left.
+# Each step is half as loud as the sound, so that less than a thousandth of the initial noise is left.
 STEPS = 20
 STEP_SIZE = 0.5
-# Of every sound on the way: root mean square of ordinary music.
+# Root mean square of every sound on the way: that of ordinary music.
 LOUDNESS = 0.1
 
 
@@ -31,23 +31,23 @@ class LayerSpectra:
 
     layer: int  # 1 for the front end, 2 for the first module after it, and so on
     frequencies: NDArray[np.float64]  # (bins,), Hz, from 0 to half the sample rate
-    magnitudes: NDArray[np.float32]  # (n_filters, bins), in [0, 1]: each filter's highest is 1
-    centres: NDArray[np.float64]  # (n_filters,), Hz at which each filter's spectrum is highest, never falling
+    magnitudes: NDArray[np.float32]  # (n_filters, bins), in [0, 1]: the highest of each filter is 1
+    centres: NDArray[np.float64]  # (n_filters,), Hz where each filter's spectrum is highest, ascending
 
 
 def filter_spectra(model: Model, *, progress: Callable[[int, int], None] | None = None) -> list[LayerSpectra]:
-    """The spectra of a model's filters, layer by layer, as far as a sound of 729 samples reaches.
+    """The spectra of a model's filters, layer by layer, up to the layer that takes 729 samples.
 
-    Those of 3^9 take most of a minute: `progress` is called with (layers done, layers in all). A ValueError where the
+    For 3^9 this takes most of a minute: `progress` is called with (layers done, layers in all). A ValueError if the
     front end has no filters.
     """
     if not isinstance(model, SampleCNN) or model.config.front_end != "raw":
-        raise ValueError(f"{model.config.name} has a mel spectrogram in front, whose bands are not learned")
+        raise ValueError(f"{model.config.name} starts with mel bands, which are not learned")
     config = model.config
     depth = round(np.log(INPUT_SAMPLES / config.first_stride) / np.log(config.m))
     layers = [model.front, *model.body][: max(depth, 1) + 1]
-    # As far as a filter of the layer hears, so that nothing of the noise is left beside what it wants to hear.
-    lengths = [_heard_samples(config, modules) for modules in range(len(layers))]
+    # No longer than what a filter of the layer takes, so that no noise is left beside it.
+    lengths = [_samples_taken(config, modules) for modules in range(len(layers))]
     sounds = []
     for number, length in enumerate(lengths, 1):
         if progress is not None:
@@ -56,8 +56,8 @@ def filter_spectra(model: Model, *, progress: Callable[[int, int], None] | None 
     return [_sorted_spectra(number, each, max(lengths), config.sample_rate) for number, each in enumerate(sounds, 1)]
 
 
-def _heard_samples(config: ModelConfig, modules: int) -> int:
-    """How many samples the filters after so many modules hear: all that the front end's frames for them are made of."""
+def _samples_taken(config: ModelConfig, modules: int) -> int:
+    """The samples that a filter after so many modules takes: all that the front end makes its frames of."""
     frames: int = config.m**modules
     while frames * config.first_stride < config.first_filter:
         frames *= config.m
@@ -67,7 +67,7 @@ def _heard_samples(config: ModelConfig, modules: int) -> int:
 def _loudest_inputs(layers: list[Any], samples: int) -> NDArray[np.float32]:
     """For each filter of the last of `layers`, the sound that makes its output largest, shape (n_filters, samples)."""
     last = layers[-1]
-    # Before the ReLU, so that a filter that the noise does not wake is still drawn to what would.
+    # Before the ReLU, so that a filter that does not respond to noise has a gradient, too.
     norm = last.bn if isinstance(last, PlainBlock) else last.bn2
     outputs: list[Tensor] = []
     hook = norm.register_forward_hook(lambda module, arguments, output: outputs.append(output))
@@ -78,8 +78,8 @@ def _loudest_inputs(layers: list[Any], samples: int) -> NDArray[np.float32]:
         x = sounds
         for layer in layers:
             x = layer(x)
-        # At one place: the mean over time is largest for sounds that repeat with every frame, whatever the filter.
-        # One sound a filter: in the diagonal each meets its own.
+        # At one place only: the mean over time is largest for sounds that repeat with every frame, whatever the filter.
+        # There is one sound for each filter; the diagonal pairs them.
         output = outputs.pop()
         activation = output[:, :, 0, output.shape[3] // 2].diagonal().sum()
         (gradient,) = torch.autograd.grad(activation, sounds)

@@ -1,8 +1,8 @@
-"""Published networks over log-mel spectrograms, written from the layer lists of their papers and packages.
+"""Published models over log-mel spectrograms, written from the layer lists of their papers and packages.
 
 musicnn and vgg are those of the package musicnn 0.1.0 (Pons, Serra: musicnn: Pre-trained convolutional neural networks
 for music audio tagging, 2019). won-musicnn and won-fcn are those of Won, Ferraro, Bogdanov, Serra: Evaluation of
-CNN-based Automatic Music Tagging Models, SMC 2020. Inside, everything is (batch, channels, bands, frames).
+CNN-based Automatic Music Tagging Models, SMC 2020. Activations have shape (batch, channels, bands, frames).
 """
 
 from itertools import pairwise
@@ -16,7 +16,7 @@ from samptag.core.config import SpectrogramConfig, check_segments
 from samptag.core.mel import htk_filters, mel_filters
 
 SAMPLE_RATE, N_FFT, HOP, BANDS = 16_000, 512, 256, 96
-# Filters of musicnn's front end: so many bands high and 7 frames long; then 1 band high and so many frames long.
+# Filters of musicnn's front end: _HEIGHTS bands high and 7 frames long, then 1 band high and _LENGTHS frames long.
 _TIMBRE_CHANNELS, _TEMPORAL_CHANNELS, _MIDDLE_CHANNELS = 204, 51, 64
 _HEIGHTS = {"musicnn": (38, 67), "won-musicnn": (67, 38)}
 _LENGTHS = {"musicnn": (128, 64, 32), "won-musicnn": (129, 65, 33)}
@@ -26,14 +26,14 @@ _POOLS = {
     "won-fcn": tuple((size, size) for size in ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))),
 }
 _WIDTHS = {"vgg": (1, 128, 128, 128, 128, 128), "won-fcn": (1, 64, 128, 128, 128, 64)}
-# The package's vgg hears one frame less than its musicnn.
+# The package's vgg takes one frame fewer than its musicnn.
 _VGG_FRAMES = 187
 
 
 class SpectrogramModel(nn.Module):
-    """A published network; (batch, input_length) waveforms at 16 kHz -> (batch, n_tags) logits.
+    """A published model; (batch, input_length) waveforms at 16 kHz -> (batch, n_tags) logits.
 
-    Freshly made it holds random weights. `head` is the classifier.
+    A new one has random weights. `head` is the classifier.
     """
 
     window: Tensor
@@ -56,22 +56,22 @@ class SpectrogramModel(nn.Module):
         return 1e-3 if self._of_package else 1e-5  # TensorFlow's and PyTorch's defaults
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """The logits of every tag, (batch, n_tags), of segments, (batch, input_length); their sigmoid is the score."""
+        """The tags' logits, (batch, n_tags), for segments, (batch, input_length); their sigmoid is the score."""
         return self.classify(self.embed(waveforms))
 
     def embed(self, waveforms: Tensor) -> Tensor:
-        """The vectors that are classified, (batch, embedding_size), from segments, (batch, input_length)."""
+        """The embeddings, (batch, embedding_size), of segments, (batch, input_length)."""
         check_segments(waveforms.shape, self.config)
         embedding: Tensor = self.body(self.input_bn(self.log_mel(waveforms)[:, None]))
         return embedding
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """The logits, (batch, n_tags), of embeddings, (batch, embedding_size)."""
+        """The logits, (batch, n_tags), for embeddings, (batch, embedding_size)."""
         logits: Tensor = self.head(embedding)
         return logits
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, 96, frames): log10(1 + 10 000 power), or decibels of at least -100 for won-*."""
+        """(batch, samples) -> (batch, 96, frames): log10(1 + 10 000 power), or for won-* decibels, at least -100."""
         ends = "constant" if self._of_package else "reflect"
         spectrum = torch.stft(waveforms, N_FFT, HOP, window=self.window, pad_mode=ends, return_complex=True)
         power = self.filters @ (spectrum.real.square() + spectrum.imag.square())
@@ -82,7 +82,7 @@ class SpectrogramModel(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A convolution with its ReLU and batch normalisation, the latter last in the package, first in Won's networks."""
+    """A convolution with ReLU and batch normalisation, which comes last in the package and first in Won's models."""
 
     def __init__(self, convolution: nn.Conv1d | nn.Conv2d, *, epsilon: float, norm_last: bool) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class _Layer(nn.Module):
 
 
 class _Musicnn(nn.Module):
-    """Filters for timbre and rhythm, three layers over time, and a hidden layer over their maxima and means."""
+    """Filters for timbre and rhythm, three layers over time, and a hidden layer over the maxima and means of all."""
 
     def __init__(self, architecture: str, *, epsilon: float) -> None:
         super().__init__()
@@ -136,14 +136,14 @@ class _Musicnn(nn.Module):
         return F.relu(self.hidden_bn(self.hidden(x)))
 
     def _temporal(self, layer: Any, x: Tensor) -> Tensor:
-        """A filter of one band's height over every band, of which the highest counts, or over the bands' mean."""
+        """A filter one band high: the maximum of its output over all bands, or its output for the bands' mean."""
         length = layer.conv.kernel_size[-1]
         y: Tensor = layer(F.pad(x, ((length - 1) // 2, length // 2)) if self._of_package else x.mean(2))
         return y.amax(2) if self._of_package else y
 
 
 class _Pools(nn.Module):
-    """Five layers of 3 x 3 filters, each with a max-pooling."""
+    """Five layers of 3 x 3 filters, each followed by max-pooling."""
 
     def __init__(self, architecture: str, *, epsilon: float) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class _Pools(nn.Module):
         self._pools = _POOLS[architecture]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, 1, 96, frames) -> (batch, what is left)."""
+        """(batch, 1, 96, frames) -> (batch, embedding_size)."""
         for layer, (size, stride) in zip(self.layers, self._pools, strict=True):
             x = F.max_pool2d(layer(x), size, stride)
         return x.flatten(1)

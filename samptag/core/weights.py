@@ -1,11 +1,11 @@
-"""One model file: safetensors, with everything the weights need to be used, and their checksum, in its metadata.
+"""The weights file: safetensors, with all that is needed to use the weights, and a checksum, in its metadata.
 
 The metadata key ``samptag`` holds JSON::
 
-    {"schema": "samptag.weights/1", "sha256": hex digest of what follows, "card": {"name": ..., "config": {...}, ...}}
+    {"schema": "samptag.weights/1", "sha256": hex digest, "card": {"name": ..., "config": {...}, ...}}
 
-The digest is taken over the canonical JSON of the card and, in order of their names, each tensor's name, type, shape
-and bytes; a file altered in any of them is refused. torch is imported only where a module is given or taken.
+The digest is taken over the canonical JSON of the card and, in the order of their names, each tensor's name, type,
+shape and bytes; a file in which any of them was altered is refused. torch is imported only for modules.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Weights:
     sha256: str
 
     def to_module(self) -> Model:
-        """The network as a torch module, in evaluation mode, on the CPU in float32."""
+        """The model as a torch module, in evaluation mode, on the CPU in float32."""
         import torch
 
         from samptag.core.model import build_model
 
-        # On the meta device the network is only a list of shapes: no random weights are drawn that might stay.
+        # On the meta device the model is only a list of shapes: no random weights are drawn that might stay.
         with torch.device("meta"):
             model = build_model(self.card.config)
         # Copies, so that a module that is trained further leaves `tensors` as they are.
@@ -59,24 +59,24 @@ class Weights:
         return model.eval()
 
     def loaded(self) -> LoadedModel:
-        """The network as a torch module, with its card."""
+        """The model as a torch module, with its card."""
         return LoadedModel(self.to_module(), self.card)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with its weights, in evaluation mode, on the CPU in float32; and what the file says about them."""
+    """A model with its weights, in evaluation mode, on the CPU in float32, and their card."""
 
     model: Model
     card: ModelCard
 
 
 def read_weights(path: Path) -> Weights:
-    """The weights in the file `path`; a WeightsError where they do not fit their digest or the network they name."""
+    """The weights in the file `path`; a WeightsError if they do not match their digest or the model they name."""
     path = Path(path)
     try:
         with os_errors_as(WeightsError, f"cannot read {path}"):
-            path.open("rb").close()  # for the reason the system gives, which safetensors does not pass on
+            path.open("rb").close()  # for the system's reason, which safetensors does not pass on
             file: Any = safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a weights file, or is truncated ({error})") from None
@@ -97,8 +97,9 @@ def read_weights(path: Path) -> Weights:
 def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DTypeLike = np.float32) -> None:
     """Write a model, or its tensors by name, and its card to one file, atomically, or raise an OutputError.
 
-    In `dtype`, float32 or float16, are only weights: biases and the statistics of batch normalisation, a hundredth of
-    the file, may need float32's range. A ValueError where the card is another model's, or a weight is not finite in it.
+    Only weights are stored as `dtype`, float32 or float16: biases and the statistics of batch normalisation, a
+    hundredth of the file, may need float32's range. A ValueError if the card is another model's, or if a weight is not
+    finite in `dtype`.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float16):
@@ -106,7 +107,7 @@ def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DT
     tensors = model if isinstance(model, Mapping) else model_tensors(model)
     same = isinstance(model, Mapping) or model.config == card.config
     if not same or {name: tensor.shape for name, tensor in tensors.items()} != _shapes(card.config):
-        raise ValueError(f"the card describes {card.config.name}, the model is another one")
+        raise ValueError(f"the card describes {card.config.name}, but the model is another one")
     arrays = {}
     with np.errstate(over="ignore"):
         for name, tensor in tensors.items():
@@ -127,10 +128,10 @@ def model_tensors(model: Model) -> dict[str, NDArray[Any]]:
 
 
 def _shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
-    """The shape of every tensor of the network that `config` describes, by its name."""
+    """The shape of every tensor of the model that `config` describes, by its name."""
     if isinstance(config, ModelConfig):
         return layout(config).shapes()
-    # These networks are torch modules and nothing else.
+    # The other models have no layout, only their torch modules.
     import torch
 
     from samptag.core.model import build_model
@@ -140,7 +141,7 @@ def _shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
 
 
 def _misfit(file: Any, expected: Mapping[str, tuple[int, ...]]) -> str | None:
-    """In what the file's tensors differ from the network's, or None."""
+    """How the file's tensors differ from the model's, or None."""
     if missing := sorted(expected.keys() - file.keys()):
         return f"{missing[0]} is missing"
     if more := sorted(file.keys() - expected.keys()):

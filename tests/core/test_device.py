@@ -55,8 +55,8 @@ def test_a_device_that_cannot_be_used_is_passed_over_by_auto_and_refused_by_name
     except RuntimeError:
         pass
     assert select_device("auto").type in {"cpu", "mps"}
-    assert "cuda:0 is there but cannot be used" in caplog.text
-    with pytest.raises(DeviceError, match="'cuda' is there but cannot be used"):
+    assert "cuda:0 exists but cannot be used" in caplog.text
+    with pytest.raises(DeviceError, match="'cuda' exists but cannot be used"):
         select_device("cuda")
 
 

@@ -104,7 +104,7 @@ def without(record, name):
         ("cutoff_evidence", {"guitar": {"precision": 80, "on": "human"}}, "the precision 80 is not between 0 and 1"),
         ("cutoff_evidence", {"guitar": {"precision": 0.8, "on": "me"}}, "on 'human' or 'teachers', not 'me'"),
         ("cutoff_evidence", {"guitar": {"precision": 0.8}}, "the cut-off of 'guitar' in its card has no on"),
-        ("concepts", {"x": {"tags": [], "evidence": {"kind": "none"}}}, "the concept 'x' in its card: it has no words"),
+        ("concepts", {"x": {"tags": [], "evidence": {"kind": "none"}}}, "the concept 'x' in its card: it has no tags"),
         ("concepts", {"x": {"tags": ["oboe"], "evidence": {"kind": "none"}}}, "evidence for 'oboe', which is none"),
         ("concepts", {"x": {"tags": ["guitar"]}}, "the concept 'x' in its card has no evidence"),
         ("concepts", {"x": {"tags": ["guitar"], "evidence": 3}}, "must be an object, not 3"),

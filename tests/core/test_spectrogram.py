@@ -66,7 +66,7 @@ def test_descriptions():
         ({"architecture": "crnn"}, "architecture"),
         ({"architecture": "vgg", "n_tags": 0}, "n_tags must be at least 1"),
         ({"architecture": "vgg", "n_tags": "50"}, "n_tags"),
-        ({"architecture": "vgg", "sample_rate": 22_050}, "vgg hears 16000 Hz, not 22050"),
+        ({"architecture": "vgg", "sample_rate": 22_050}, "vgg takes sound at 16000 Hz, not 22050"),
         ({"architecture": "vgg", "m": 3}, "unknown model setting 'm'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -249,7 +249,7 @@ def test_tensors_with_other_axes_are_named(key: str, shape: tuple[int, ...], exp
 
 
 def test_spectrogram_nets_hear_one_sample_rate():
-    with pytest.raises(WeightsError, match="a file of the layout sota-fcn: won-fcn hears 16000 Hz, not 22050"):
+    with pytest.raises(WeightsError, match="a file of the layout sota-fcn: won-fcn takes sound at 16000 Hz, not 22050"):
         convert(fcn_state(), layout="sota-fcn", n_tags=50, sample_rate=22_050, source="a file")
 
 
