@@ -1,1 +1,1 @@
-"""How this machine computes a model: in NumPy on a CPU, in torch on a GPU, behind one `Predictor`."""
+"""How this machine computes a model: on a CPU in NumPy, on a GPU in torch, both behind one `Predictor`."""

@@ -1,4 +1,4 @@
-"""One thread a matrix product, whatever else the process does with its BLAS: ours are too small to be split."""
+"""One thread for each matrix product, whatever else the process does with its BLAS: ours are too small to split."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-# What the BLAS libraries that NumPy's wheels are built with read when they are loaded; Accelerate, the last one, has no
-# other switch. Not MKL's, which would also bind torch.
+# What the BLAS libraries of NumPy's wheels read when they are loaded; Accelerate, the last one, has no other switch.
+# MKL's variable is left out, because it would restrict torch as well.
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 _lock = threading.Lock()
@@ -20,16 +20,16 @@ _threads_before: list[int] = []
 
 
 def one_thread_for_the_process() -> None:
-    """Let NumPy's BLAS, where it heeds this, start no threads for nothing; for a command, before it imports NumPy."""
+    """Keep NumPy's BLAS from starting threads that are not needed; called by a command before it imports NumPy."""
     if "numpy" not in sys.modules:
         os.environ.update(dict.fromkeys(_VARIABLES, "1"))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread a call for the time of a with block, in all threads; blocks may overlap.
+    """Limit BLAS to one thread a call during a with block, in all threads; blocks may overlap.
 
-    A limit that the program sets in the meantime is lost when the last block ends.
+    A limit that the program sets meanwhile is lost when the last block ends.
     """
     global _users
     with _lock:
@@ -48,7 +48,7 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _blas() -> list[Any]:
-    """The BLAS libraries of this process, as threadpoolctl controls them."""
+    """The BLAS libraries of this process, as threadpoolctl's controllers."""
     from threadpoolctl import ThreadpoolController
 
     libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
@@ -57,6 +57,6 @@ def _blas() -> list[Any]:
 
 def _set_threads(numbers: list[int]) -> None:
     for library, number in zip(_blas(), numbers, strict=True):
-        # Since 3.7 only the first thread that set a limit may set another, and the others' calls do nothing. Here one
+        # Since 3.7 only the thread that set the first limit may set another, and calls from others do nothing. Here one
         # thread makes a Tagger, and others use it.
         getattr(library, "_real_set_num_threads", library.set_num_threads)(number)

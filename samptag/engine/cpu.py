@@ -1,7 +1,7 @@
-"""A network on the CPU as NumPy's matrix products on buffers of their own; the same numbers as the torch module's.
+"""A model on the CPU as NumPy's matrix products on fixed buffers, with the same results as the torch module.
 
-One segment at a time, because its activations stay in the cache and a batch's do not; several threads work on several
-segments. A segment of 3^9 is some 150 calls that release the interpreter's lock while they compute.
+A thread computes one segment at a time, because its activations stay in the cache and a batch's do not; several threads
+work on several segments. A segment of 3^9 is some 150 calls, which release the interpreter's lock while they compute.
 
 Kernel and pooling of a body module have the same length m, which makes its convolution m products without any copying:
 phase j of the padded input, (time, channels), seen from frame j on as (time / m, m * channels), times the filters,
@@ -25,35 +25,34 @@ from samptag.core import layout
 from samptag.core.config import ModelConfig
 from samptag.core.mel import COMPRESSION, mel_filters, mel_window
 from samptag.engine import winograd
+from samptag.engine.winograd import Floats
 
-Floats = NDArray[np.float32]
 Weighted: TypeAlias = layout.Convolution | layout.Dense
 
-# Frames that go through the front end and the first module together: 729 of 128 channels are 0.4 MB, which the
-# second-level cache of most cores holds beside the filters.
+# Frames that go through the front end and the first module together: 729 of 128 channels are 0.4 MB, which fits most
+# cores' second-level cache beside the filters.
 MAX_CHUNK_FRAMES = 729
-# Rows of one product, so that its factors and its result stay in the cache: as many as a chunk's frames make after
-# pooling at m = 3.
+# Rows of one product, so that its factors and its result stay in the cache: a chunk's frames after pooling at m = 3.
 MAX_ROWS = 243
-# Tiles (two rows each) of Winograd's mixtures that fit the cache with this many channels; wider ones take fewer.
+# Tiles (two rows each) of Winograd's mixtures that fit the cache with WINOGRAD_CHANNELS; with more channels, fewer do.
 MAX_TILES = 122
 WINOGRAD_CHANNELS = 128
-# With fewer rows the passes around Winograd's products cost more than the products save.
+# With fewer rows, the passes around Winograd's products cost more than the products save.
 WINOGRAD_LEAST_ROWS = 81
-# With fewer rows the product is bound by reading its filters, so its phases are copied together to read them once.
+# With fewer rows, reading the filters limits a product, so its phases are copied together to read them once.
 STACKED_ROWS = 81
-# Frames of the mel front end that are transformed together, at most: 0.7 MB of windows at 729 samples.
+# The most frames of the mel front end that are transformed together: 0.7 MB of windows at 729 samples.
 MEL_FRAMES = 243
-# Rows of all Winograd layers from which on compiled passes are worth their start. The paper's mel system has 81, a
-# tenth of its work: in an hour of music they save less than numba takes to start.
+# The rows of all Winograd layers that make compiled passes worth their start. The paper's mel system has 81, a tenth of
+# its work: in an hour of music they save less than numba takes to start.
 COMPILABLE_ROWS = 729
 NO_PADS = (0, 0)
 
 
 def folded(weight: Any, bias: Any, gain: Any, shift: Any, mean: Any, variance: Any, *, epsilon: float) -> Any:
-    """Weights, (out, ...), and bias of one layer that does what a layer and the batch normalisation behind it do.
+    """Weights, (out, ...), and bias of one layer that does what a layer and the batch normalisation after it do.
 
-    NumPy's arrays or torch's tensors, in float64, so that folding adds no error of its own to the layers' float32.
+    NumPy arrays or torch tensors, in float64, so that folding adds no error to the layers' float32.
     """
     scale = gain / (variance + epsilon) ** 0.5
     return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), (bias - mean) * scale + shift
@@ -81,17 +80,17 @@ class Filters:
 
     @cached_property
     def weight(self) -> Floats:
-        """(kernel * in, out), float32. A front end's has the bias as a further row: its frames end in a one."""
+        """(kernel * in, out), float32. A front end's has the bias as another row, because its frames end in a one."""
         return self._take().reshape(-1, self.n_out).astype(np.float32)
 
     @cached_property
     def mixed(self) -> Floats:
-        """Winograd's mixtures of the taps, (8, in, out), float32; only this or `weight` is used of a layer."""
+        """Winograd's mixtures of the taps, (8, in, out), float32; a layer uses either this or `weight`."""
         mixtures = winograd.TAP_MIXTURES @ self._take().reshape(self.kernel, -1)
         return mixtures.astype(np.float32).reshape(-1, self.n_in, self.n_out)
 
     def _take(self) -> NDArray[np.float64]:
-        """The taps in float64, which are then forgotten."""
+        """The taps in float64, which are not kept."""
         taps = self._taps
         del self._taps
         return taps
@@ -100,7 +99,7 @@ class Filters:
 class Frames:
     """Activations of one layer, (time, channels), with room for the zeros that a 'same' convolution needs around them.
 
-    `inside` is the frames alone, `padded` has the zeros, `for_tiles` as many more as make whole tiles of 6 frames.
+    `inside` is the frames alone, `padded` includes the zeros, `for_tiles` has enough more to make whole tiles of 6.
     """
 
     def __init__(self, time: int, channels: int, *, pads: tuple[int, int]) -> None:
@@ -110,9 +109,9 @@ class Frames:
         self.inside = self.padded[left : left + time]
 
     def phases(self, kernel: int) -> Floats:
-        """The rows that make frames j, j + kernel, ..., for each j below `kernel` (the frames' own, or 1).
+        """For each j below `kernel`, the rows that make frames j, j + kernel, ... of the convolution.
 
-        A view of shape (kernel, time / kernel, kernel * channels).
+        A view of shape (kernel, time / kernel, kernel * channels); `kernel` is the one that the zeros are for, or 1.
         """
         if kernel == 1:
             return self.inside[None]
@@ -124,7 +123,7 @@ Step: TypeAlias = Callable[[], object]
 
 
 def pooled_convolution(source: Frames, filters: Filters, target: Floats) -> Iterator[Step]:
-    """Convolution, the maximum of every `kernel` frames, bias, ReLU: `source` to `target`, (time / kernel, out)."""
+    """Convolution, maximum of every `kernel` frames, bias and ReLU, from `source` to `target`, (time / kernel, out)."""
     phases = source.phases(filters.kernel)
     kernel, time, width = phases.shape
     if kernel > 1 and time < STACKED_ROWS:
@@ -168,7 +167,7 @@ def _biased(target: Floats, filters: Filters, *, rectify: bool) -> Iterator[Step
 
 
 def _excite(frames: Floats, mean: Floats, squeeze: tuple[Floats, Floats], excite: tuple[Floats, Floats]) -> None:
-    """Squeeze and excitation, by weight and bias of two layers, of `frames`, (time, channels), in place."""
+    """Squeeze and excitation of `frames`, (time, channels), in place, by the weights and biases of two layers."""
     hidden = np.asarray(mean @ frames @ squeeze[0] + squeeze[1], np.float32)
     winograd.relu(hidden)
     logits = hidden @ excite[0] + excite[1]
@@ -176,7 +175,7 @@ def _excite(frames: Floats, mean: Floats, squeeze: tuple[Floats, Floats], excite
 
 
 def winograd_suits(layer: layout.Convolution, target: Floats) -> bool:
-    """Whether `winograd_convolution` is a way to compute `target`, and a faster one than `pooled_convolution`."""
+    """Whether `winograd_convolution` can compute `target`, and faster than `pooled_convolution`."""
     return layer.kernel == 3 and len(target) >= WINOGRAD_LEAST_ROWS
 
 
@@ -210,7 +209,7 @@ def winograd_convolution(
 
 
 def winograd_scratch(widest: int) -> int:
-    """Numbers of scratch memory that Winograd's products of layers with at most `widest` output channels take."""
+    """How many numbers of scratch memory Winograd's products take for layers with at most `widest` output channels."""
     return (winograd.POINTS + 1) * MAX_TILES * (WINOGRAD_CHANNELS + widest)
 
 
@@ -218,7 +217,7 @@ def framing(config: ModelConfig, *, pads: tuple[int, int]) -> tuple[Floats, Fram
     """Where to put a segment's samples, (input_length,); the front end's frames of them; and the step between the two.
 
     A frame is a row of first_filter + 1 numbers, to convolve with a kernel of 1: the last one, a one, multiplies the
-    bias. Without it the rows for the zeros of the next layer's 'same' convolution stay zero through the front end.
+    bias. The rows for the zeros of the next layer's 'same' convolution have no one and stay zero through the front end.
     """
     left, right = config.front_pads
     waveform = np.zeros(left + config.input_length + right, np.float32)
@@ -232,8 +231,8 @@ def mel(config: ModelConfig, target: Floats) -> tuple[Floats, Step]:
     """Where to put a segment's samples, (input_length,), and the mel front end from there to `target`, (frames, bands).
 
     The Fourier transform of p * q samples is two matrix products (Cooley and Tukey 1965): over every q-th sample, and,
-    with the factors that turn each of these sums, over the q places they start at. Half of the sums are the conjugates
-    of the others and left out. With 729 = 27 * 27 samples the step takes 0.7 of the time of NumPy's transform.
+    with the factors that turn each of these sums, over the q places where they start. Half of the sums are the
+    conjugates of the others and left out. With 729 = 27 * 27 samples the step takes 0.7 of the time of NumPy's FFT.
     """
     left, right = config.front_pads
     hop, length = config.first_stride, config.first_filter
@@ -252,7 +251,7 @@ def mel(config: ModelConfig, target: Floats) -> tuple[Floats, Step]:
     first = np.stack([turned.real, turned.imag], 1).reshape(-1, p).astype(np.float32)
     turned = np.exp(-2j * np.pi / n_fft * (bins[..., None] * np.arange(q)))
     second = np.block([[turned.real, -turned.imag], [turned.imag, turned.real]]).astype(np.float32)
-    # Bins above half the sample rate mirror those below; what comes twice counts by half.
+    # Bins above half the sample rate mirror those below; those that occur twice count half.
     bins = np.minimum(bins, n_fft - bins).reshape(-1)
     bands = mel_filters(config.sample_rate, n_fft=n_fft, n_bands=config.front_channels)
     filters = np.ascontiguousarray((bands[:, bins] * (COMPRESSION / np.bincount(bins)[bins])).T, np.float32)
@@ -261,7 +260,7 @@ def mel(config: ModelConfig, target: Floats) -> tuple[Floats, Step]:
     sums = np.empty((len(each), 2 * q, count), np.float32)
     spectrum = np.empty((len(each), 2, q, count), np.float32)
     magnitudes = np.empty((len(bins), count), np.float32)
-    # One product a hop, of the same place of many frames: neighbours in memory once the hops are turned.
+    # One product a hop, of the same place in many frames: neighbours in memory once the hops are transposed.
     rows = [slice(row, min(row + hop, length)) for row in range(0, length, hop)]
     windows = [(window[part, None], samples[part]) for part in rows]
 
@@ -283,9 +282,9 @@ def mel(config: ModelConfig, target: Floats) -> tuple[Floats, Step]:
 
 
 class CpuModel:
-    """One thread's working memory for a network, and the steps from a segment to its embedding.
+    """One thread's working memory for a model, and the steps from a segment to its embedding.
 
-    `filters` gives a layer's `Filters`, one for all threads; a NotImplementedError where the network has no such form.
+    `filters` gives a layer's `Filters`, shared by all threads. A NotImplementedError if the model has no NumPy form.
     """
 
     def __init__(self, config: ModelConfig, layers: layout.Layout, filters: Callable[[Weighted], Filters]) -> None:
@@ -300,12 +299,12 @@ class CpuModel:
         for block, (source, output) in zip(layers.body[1:], pairwise(outputs), strict=True):
             self._add_block(block, source, output.inside)
         self._add_end(layers, outputs)
-        # Whether the passes that numba makes faster are a part of the work that matters.
+        # Whether the passes that numba makes faster are a large enough part of the work.
         self.compilable = self._winograd_rows >= COMPILABLE_ROWS
         del self._filters  # which keeps the tensors of the weights; the steps have what they need of them
 
     def __call__(self, segment: Floats) -> Floats:
-        """The embedding of one segment, (embedding_size,), of samples, (input_length,); the next call overwrites it."""
+        """The embedding, (embedding_size,), of one segment, (input_length,); the next call overwrites it."""
         np.copyto(self._segment, segment)
         for step in self._steps:
             step()
@@ -327,7 +326,7 @@ class CpuModel:
         self._add_block(first, spectrum, target)
 
     def _add_chunks(self, front: layout.Plain, first: layout.Plain, target: Floats) -> None:
-        """The front end and the first module, on as many frames at a time as stay in the cache between the two."""
+        """The front end and the first module, on as many frames at a time as stay in the cache."""
         rows = m = self._config.m
         while rows * m <= min(MAX_CHUNK_FRAMES, self._config.frames):
             rows *= m
@@ -355,7 +354,7 @@ class CpuModel:
         self._add_excitation(block.excitation, target)
 
     def _add_pooled(self, block: layout.Plain, source: Frames, target: Floats, *, rectify: bool = False) -> None:
-        """The convolution and pooling of `block`; with `rectify`, its input has ReLU still before it."""
+        """The convolution and pooling of `block`; with `rectify`, after ReLU on its input."""
         if block.pool != block.convolution.kernel:
             raise NotImplementedError(f"pooling of {block.pool} frames has no form beside {block.convolution}")
         filters = self._filters(block.convolution)
@@ -405,7 +404,7 @@ class CpuModel:
 
 
 def _pads_into(block: layout.Block | None) -> tuple[int, int]:
-    """The zeros that `block` wants around its input."""
+    """The zeros that `block` needs around its input."""
     if isinstance(block, layout.Residual):
         return block.first.pads
     return block.convolution.pads if isinstance(block, layout.Plain) else NO_PADS

@@ -1,4 +1,4 @@
-"""The passes of `samptag.engine.winograd`, its only importer, as numba's loops, which round as NumPy does."""
+"""The passes of `samptag.engine.winograd`, which alone imports this, as numba's loops, which round as NumPy does."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _unmix(products: Floats, bias: Floats, target: Floats) -> None:
 
 @numba.njit(inline="always")
 def _relu(x: Any) -> Any:
-    """ReLU; not "x if x > 0", which would hide a NaN."""
+    """ReLU; not "x if x > 0 else 0", which would hide a NaN."""
     return np.float32(0) if x < np.float32(0) else x
 
 
@@ -65,10 +65,10 @@ def _larger(x: Any, y: Any) -> Any:
 
 
 def compile_passes(cache: str | None) -> Passes:
-    """The passes, compiled or read from the folder `cache`, where they are kept for the next process; None: nowhere."""
-    settings: Any = numba.config  # it has its names from the environment, which no type checker sees
+    """The passes, compiled, or read from the folder `cache`, where they are kept unless it is None."""
+    settings: Any = numba.config  # its names come from the environment, which no type checker sees
     if settings.DISABLE_JIT:
-        raise RuntimeError("numba is told not to compile: the loops would run in Python, hundreds of times slower")
+        raise RuntimeError("numba is set not to compile; in Python the loops would be hundreds of times slower")
     before, settings.CACHE_DIR = settings.CACHE_DIR, cache or ""
     try:
         return Passes(

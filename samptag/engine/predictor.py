@@ -1,50 +1,47 @@
-"""Segments in, scores and embeddings out: the network as fast as the device computes it."""
+"""Segments in, scores and embeddings out, as fast as the device computes them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import numpy as np
-from numpy.typing import NDArray
 
 from samptag.core.config import Config, ModelConfig, check_segments
 from samptag.core.device import available_cores
 from samptag.core.layout import layout
-from samptag.core.weights import Weights, model_tensors
+from samptag.core.weights import Tensors, Weights, model_tensors
 from samptag.engine import winograd
 from samptag.engine.blas import one_thread
 from samptag.engine.cpu import CpuModel, Filters
+from samptag.engine.winograd import Floats
 
 if TYPE_CHECKING:
     from samptag.core.model import Model
     from samptag.engine.torch_model import TorchModel
 
-Floats = NDArray[np.float32]
-
-# Segments a caller should offer at a time on the CPU: at the end of a call threads wait for each other. Half an hour of
+# Segments a caller should pass at a time on the CPU: at the end of a call, threads wait for each other. Half an hour of
 # MP3 on 2 cores took 3 % less time with 24 than with 8, at the cost of 15 MB.
 SEGMENTS_PER_THREAD = 4
 LEAST_SEGMENTS = 24
 
 
 def default_threads() -> int:
-    """Threads to compute with on the CPU: as many as cores, or fewer where ``OMP_NUM_THREADS`` says so."""
+    """Threads to compute with on the CPU: as many as cores, or fewer if ``OMP_NUM_THREADS`` says so."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(available_cores(), int(asked)) if asked.isdecimal() and int(asked) else available_cores()
 
 
 class Predictor:
-    """A copy of a network, ready to score segments on one device.
+    """A copy of a model, ready to score segments on one device.
 
-    On the CPU `threads` (None: `default_threads`) each compute segments of their own in NumPy. Elsewhere, and for
-    networks that have no NumPy form, the torch module runs on batches of `batch_size` (None: what suits the device), on
-    CUDA in half precision. The plain module's scores are reproduced within 1e-5 in float32 and 1e-3 in half precision.
+    On the CPU, each of `threads` (None: `default_threads`) computes its own segments in NumPy. Elsewhere, and for a
+    model that has no NumPy form, the torch module runs on batches of `batch_size` (None: what suits the device), on
+    CUDA in half precision. Scores differ from the plain module's by at most 1e-5 in float32 and 1e-3 in half precision.
     Many `expected_segments` are worth compiling for. The attribute `batch_size` is how many keep the device busy.
     """
 
@@ -72,7 +69,7 @@ class Predictor:
 
             module = model.to_module() if isinstance(model, Weights) else model
             self._backend = torch_model.TorchModel(module, device, batch_size=batch_size)
-            # Two passes are offered at a time, so that the second is queued while the first is computed.
+            # Callers pass two batches at a time, so that the second is queued while the first is computed.
             self.batch_size = 2 * self._backend.batch_size
         # In float64 the scores of a segment do not depend on how many others came with it: a product of another shape
         # rounds differently, but far below what float32 keeps.
@@ -88,15 +85,15 @@ class Predictor:
         if segments.dtype != np.float32:
             raise ValueError(f"{self._config.name} takes float32 segments, not {segments.dtype}")
         check_segments(segments.shape, self._config)
-        # What overflows becomes a score that is not a number, which is told apart later.
+        # An overflow becomes a score that is not a number, which the Tagger reports.
         with one_thread(), np.errstate(all="ignore"):
             embeddings = self._backend.embed(segments)
             logits = embeddings.astype(np.float64) @ self._head_weight + self._head_bias
             return np.exp(-np.logaddexp(0, -logits)).astype(np.float32), embeddings
 
 
-def _numpy_models(config: Config, tensors: Mapping[str, NDArray[Any]], threads: int) -> list[CpuModel] | None:
-    """A model for every thread, or None where the network has no NumPy form."""
+def _numpy_models(config: Config, tensors: Tensors, threads: int) -> list[CpuModel] | None:
+    """A model for every thread, or None if there is no NumPy form."""
     if not isinstance(config, ModelConfig):
         return None
     try:
@@ -109,7 +106,7 @@ def _numpy_models(config: Config, tensors: Mapping[str, NDArray[Any]], threads: 
 
 
 class _Threads:
-    """As many threads as models, which take a segment after the other with whichever model is idle."""
+    """As many threads as models, each of which takes one segment after another to whichever model is idle."""
 
     def __init__(self, models: list[CpuModel], *, long_job: bool) -> None:
         self._models, self._long_job = models, long_job
@@ -117,7 +114,7 @@ class _Threads:
         _alive.add(self)
 
     def start(self) -> None:
-        """Have threads; a forked process, which inherits none, calls this again."""
+        """Start the threads; called again in a forked process, which inherits none."""
         self._pool = ThreadPoolExecutor(len(self._models), "samptag-model")
         self._idle: SimpleQueue[CpuModel] = SimpleQueue()
         for model in self._models:

@@ -1,4 +1,4 @@
-"""A network as its torch module, in batches: on GPUs, and on the CPU where there is no NumPy form."""
+"""A model as its torch module, in batches: on GPUs, and on the CPU if it has no NumPy form."""
 
 from __future__ import annotations
 
@@ -11,30 +11,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samptag.core.layout import layers, layout
 from samptag.core.model import Model, SampleCNN, build_model
 from samptag.engine.cpu import folded
+from samptag.engine.winograd import Floats
 
 # Segments in one pass. On the CPU one is best, because its activations stay in the cache (Conv2d of height one,
-# channels-last, 2 cores: 71 segments/s at 1, 49 at 8). On CUDA 64 segments of half precision take about 1 GB in the
-# widest layer, which small cards still have. Not measured on a GPU.
+# channels-last, 2 cores: 71 segments/s at 1, 49 at 8). On CUDA 64 segments in half precision take about 1 GB in the
+# widest layer, which even small cards have. Not measured on a GPU.
 BATCH = {"cpu": 1, "cuda": 64, "mps": 16}
 
-# Largest sample that half precision is trusted with. Music decodes to [-1, 1] and a little beyond; files of floats may
-# hold anything. Eight times full scale keeps the default weights' scores within 1e-3 (docs/benchmarks.md), some
-# thousand times overflows.
+# The largest sample that is computed in half precision. Music decodes to [-1, 1] and a little beyond; files of floats
+# may hold anything. At eight times full scale the default weights' scores stay within 1e-3 (docs/benchmarks.md), at
+# some thousand times it overflows.
 HALF_PEAK = 8.0
-
-Floats = NDArray[np.float32]
 
 
 class TorchModel:
-    """A copy of the module with its batch normalisations folded in, ready to score batches on one device.
+    """A copy of the module with its batch normalisations folded in, ready to embed batches on one device.
 
-    In half precision a segment that is too loud for it, or whose embedding overflows, is computed again in float32, so
+    A segment that is too loud for half precision, or whose embedding overflows in it, is computed again in float32, so
     that every device has a score wherever the CPU has one. `dtype` None is float16 on CUDA (its 11 significant bits
     keep scores within 1e-3 of float32, bfloat16's 8 do not) and float32 elsewhere (on the CPU bfloat16 measured slower
     even with AVX-512, and MPS gains little).
@@ -49,7 +47,7 @@ class TorchModel:
         dtype = dtype or (torch.float16 if half else torch.float32)
         self.batch_size = batch_size or BATCH[place.type]
         with memory_errors():
-            # Folding shares the tensors that it does not change.
+            # A copy, because folding shares the tensors that it does not change.
             self._exact = copy.deepcopy(fold(model)).to(place)
             self._half = None if dtype == torch.float32 else copy.deepcopy(self._exact).to(dtype)
         self._move: Callable[[Tensor], Tensor] = _Staging(place) if place.type == "cuda" else lambda x: x.to(place)
@@ -68,14 +66,14 @@ class TorchModel:
         embeddings = torch.cat(half).cpu()
         doubtful = ~embeddings.isfinite().all(dim=1)
         if doubtful.any():
-            # Twice the bytes a number, half the segments.
+            # Numbers take twice the bytes, so there is room for half the segments.
             batches = torch.split(waveforms[doubtful], max(1, self.batch_size // 2))
             embeddings[doubtful] = self._embed_exactly(batches)
         return embeddings
 
     @staticmethod
     def _embed_in_half(model: Model, batch: Tensor) -> Tensor:
-        """Embeddings in float32, NaN where half precision may not be trusted."""
+        """Embeddings in float32, NaN for segments that are too loud for half precision."""
         loud = ~(batch.abs().amax(dim=1, keepdim=True) <= HALF_PEAK)
         return model.embed(batch.to(model.head.weight.dtype)).float().masked_fill(loud, torch.nan)
 
@@ -87,11 +85,11 @@ class TorchModel:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Raise as a MemoryError what PyTorch raises when memory gives out."""
+    """Turn what PyTorch raises when memory runs out into a MemoryError."""
     try:
         yield
     except RuntimeError as error:
-        # The allocators of the CPU, of MPS and of pinned memory have no exception of their own.
+        # The allocators of the CPU, of MPS and of pinned memory raise a plain RuntimeError.
         words = ("allocate memory", "not enough memory", "out of memory")
         if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words):
             raise MemoryError(str(error)) from error
@@ -101,8 +99,8 @@ def memory_errors() -> Iterator[None]:
 class _Staging:
     """Moves batches to a CUDA device while it computes the one before.
 
-    Two pinned buffers take turns, and a stream of their own carries them over. The host waits for the event behind the
-    last copy from a buffer before it overwrites it, the kernels' stream for the same before it reads the batch, and
+    Two pinned buffers take turns, and a stream apart from the kernels' copies them. The host waits for the last copy
+    from a buffer before it overwrites it, the kernels' stream waits for the same copy before it reads the batch, and
     `record_stream` keeps the batch's memory from the copying stream until the kernels have read it.
     """
 
@@ -127,7 +125,7 @@ class _Staging:
 
 
 class _Buffer:
-    """Pinned memory, and the event behind the last copy from it."""
+    """Pinned memory, and the event at the end of the last copy from it."""
 
     def __init__(self) -> None:
         self.pinned = torch.empty(0)
@@ -142,7 +140,7 @@ def folded_filters(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def fold(model: Model) -> Model:
-    """A copy of `model` for evaluation alone, on its device, whose batch normalisations are folded away."""
+    """A copy of `model` for evaluation only, on its device, with its batch normalisations folded into other layers."""
     with torch.device("meta"):
         plain = build_model(model.config)
     plain.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)

@@ -1,14 +1,14 @@
-"""Convolution and pooling of length 3 with 4 products in place of 9: Winograd's minimal filtering F(6, 3).
+"""Convolution and pooling of length 3 with 4 products instead of 9: Winograd's minimal filtering F(6, 3).
 
-Six neighbouring frames of a convolution with three taps are a polynomial product, and a polynomial is known by its
-values at 8 points. So 8 mixtures of the 8 input frames are multiplied, each with one mixture of the 3 taps, and 6
-mixtures of the results are the 6 frames; the maxima of the first three and of the last three are what the pooling
-keeps. The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity (Lavin, Gray: Fast Algorithms for Convolutional Neural
+Six neighbouring frames of a convolution with three taps are a polynomial product, and the polynomial is determined by
+its values at 8 points. So 8 mixtures of the 8 input frames are multiplied, each with one mixture of the 3 taps, and 6
+mixtures of the results are the 6 frames; the pooling keeps the maxima of the first three and of the last three. The
+points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity (Lavin, Gray: Fast Algorithms for Convolutional Neural
 Networks, 2016). F(3, 3), with 5 products for three frames, took 1.1 times as long on 3^9.
 
 The passes around the products are written twice: here for NumPy, operation by operation, and in
-`samptag.engine.kernels` for numba, as one loop. Both round in the same places, so that no digit shows which of them
-computed a segment. Long jobs fetch the compiled ones in a thread, while the first segments are computed without.
+`samptag.engine.kernels` for numba, as one loop. Both round in the same places, so no digit depends on which of them
+computed a segment. Long jobs compile numba's in a thread while the first segments are computed with NumPy's.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ Floats = NDArray[np.float32]
 
 _ROWS = [[90, 0, 0], [-20, -20, -20], [-20, 20, -20], [1, 2, 4], [1, -2, 4], [64, 32, 16], [64, -32, 16], [0, 0, 90]]
 TAP_MIXTURES = np.array(_ROWS) / 90
-"""What takes three taps to their polynomial's values at the 8 points, (8, 3), scaled as the frames' mixtures need."""
+"""The matrix, (8, 3), from three taps to their polynomial's values at the 8 points, scaled for the frames' mixtures."""
 POINTS = len(TAP_MIXTURES)
-# numba and the kernels take 0.4 to 0.6 s of one core from the cache and 1.3 s the first time; they save half of 35 ms
-# that a segment takes, two threads at work. A job that has come this far has about as much left to save.
+# numba and the kernels take 0.4 to 0.6 s of one core from the cache and 1.3 s the first time; they save half of the
+# 35 ms that a segment takes with two threads. A job that has come this far has about as much left to save.
 AFTER_SEGMENTS = 96
 
 
 class Passes(NamedTuple):
     """The element-wise work around the products of one block of tiles; a tile is 6 frames that become 2."""
 
-    # (frames) -> ReLU in place, unless `mix` sees to it; what goes into the mixtures is not negative.
+    # (frames) -> ReLU in place, or nothing if `mix` does it; only numbers that are not negative are mixed.
     rectify: Callable[[Floats], None]
     # (padded, start, mixed) -> the 8 mixtures of the tiles in `padded`, (time, n_in), from frame `start` on, 8 frames
-    # each and 6 apart, written to `mixed`, (9, tiles, n_in), whose last is a spare.
+    # long and 6 apart, written to `mixed`, (9, tiles, n_in), whose last plane is a spare.
     mix: Callable[[Floats, int, Floats], None]
-    # (products, bias, target) -> the pooled frames of `products`, (9, tiles, n_out), which are used up, plus `bias`,
-    # (n_out,), through ReLU, written to `target`, (time, n_out), time twice the number of tiles or one less.
+    # (products, bias, target) -> the pooled frames of `products`, (9, tiles, n_out), which is overwritten, plus `bias`,
+    # (n_out,), through ReLU, written to `target`, (time, n_out); time is twice the number of tiles, or one less.
     unmix: Callable[[Floats, Floats, Floats], None]
 
 
 def relu(frames: Floats) -> None:
-    """Put zeros in the place of negative numbers."""
+    """Replace negative numbers by zeros, in place."""
     np.maximum(frames, 0, out=frames)
 
 
@@ -67,7 +67,7 @@ def _mix(padded: Floats, start: int, mixed: Floats) -> None:
     np.multiply(m1, 5.25, out=m1)
     np.subtract(d7, d1, out=m7)
     np.add(m7, m1, out=m7)
-    # The other points come in pairs of opposite sign: what is even in the point, plus and minus what is odd.
+    # The other points come in pairs of opposite sign: their mixtures are the even terms plus and minus the odd ones.
     np.multiply(d4, 4.25, out=spare)
     np.add(d2, d6, out=m2)
     np.subtract(m2, spare, out=m2)
@@ -135,7 +135,7 @@ def _scaled_sum(first: Floats, *others: tuple[Floats, float], out: Floats) -> No
 
 
 NUMPY = Passes(relu, _mix, _unmix)
-"""The passes as NumPy operations: there at once, at half as much again of the whole model's time."""
+"""The passes as NumPy operations: ready at once, but the whole model takes half as long again with them."""
 
 passes = NUMPY  # those in use
 _lock = threading.Lock()
@@ -144,24 +144,24 @@ _begun = False
 
 
 def worth_compiling(segments: float | None) -> bool:
-    """Whether a job of so many segments is known to be long enough for the compiled passes; None: it is not known."""
+    """Whether a job of so many segments is long enough for the compiled passes; None: unknown, so False."""
     return segments is not None and segments > 2 * AFTER_SEGMENTS
 
 
 def count_segments(segments: int, *, long_job: bool) -> None:
-    """Count computed segments; fetch the compiled passes once: when they are worth it, in a `long_job` at once."""
+    """Count computed segments, and get the compiled passes once they are worth it; in a `long_job`, at once."""
     global _seen, _begun
     with _lock:
         _seen += segments
         if _begun or (_seen < AFTER_SEGMENTS and not long_job):
             return
         _begun = True
-    # A daemon: a command that is done must not wait for what it no longer needs.
+    # A daemon, so that a finished command does not wait for it.
     threading.Thread(target=fetch_compiled, name="samptag-compile", daemon=True).start()
 
 
 def fetch_compiled() -> None:
-    """Use the compiled passes from now on, in all threads, in the middle of a segment too; not if numba fails."""
+    """Use the compiled passes from now on, in all threads, even in the middle of a segment; unless numba fails."""
     global passes
     try:
         from samptag.engine.kernels import compile_passes
@@ -173,7 +173,7 @@ def fetch_compiled() -> None:
 
 
 def _ours_alone(folder: Path) -> bool:
-    """Whether `folder`, which is made if need be, is writable by this user alone: reading numba's pickles runs them."""
+    """Whether only this user can write to `folder`, which is made if need be: reading numba's pickles runs code."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
