@@ -1,1 +1,1 @@
-"""From a path to a result: inputs in order, decode workers feeding one model, frozen results."""
+"""From paths to results: inputs in order, decode workers that feed one model, frozen results."""

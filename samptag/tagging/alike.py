@@ -1,7 +1,7 @@
-"""What it means that two songs sound alike: the angle between their embeddings, counted from the middle of many songs.
+"""What it means that two songs sound alike: a small angle between their embeddings, seen from the mean of many songs.
 
 The embeddings of all music point much the same way. What all songs of a collection share says nothing about which two
-are alike; taken from their mean, embeddings tell songs apart (figures in docs/results.md).
+are alike; once their mean is subtracted, embeddings tell songs apart (figures in docs/results.md).
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 256
 def directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """Unit vectors, (n, size), from the collection's mean, (size,), to embeddings, (n, size), all float32.
 
-    The product of two is the cosine by which songs are compared; an embedding that is the mean gives zeros.
+    The dot product of two is the cosine by which songs are compared; an embedding equal to the mean gives zeros.
     """
     centred = embeddings - mean
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
@@ -21,9 +21,9 @@ def directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> ND
 
 
 def nearest(embeddings: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:
-    """The `count` nearest other rows of each row, by the cosine of embeddings from which their mean has been taken.
+    """The `count` nearest other rows of each row, by the cosine of embeddings after their mean is subtracted.
 
-    Of embeddings (n, size), float32, row numbers (n, count), nearest first; `count` is at least 1 and below n.
+    For embeddings (n, size), float32, row numbers (n, count), nearest first; `count` is at least 1 and less than n.
     """
     units = directions(embeddings, embeddings.mean(axis=0))
     found = np.empty((len(units), count), dtype=np.intp)

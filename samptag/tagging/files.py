@@ -1,4 +1,4 @@
-"""Arguments, folders and lists of names made into one ordered list of inputs."""
+"""Makes one ordered list of inputs from arguments, folders and lists of names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samptag.errors import AudioError, UsageError
 from samptag.files import os_reason
 
 STDIN = "-"
-# Of an MP3 of 128 kbit/s, and of a FLAC of a CD.
+# An MP3 of 128 kbit/s, and a FLAC of a CD.
 _BYTES_A_SECOND = {False: 16_000, True: 100_000}
 _LOSSLESS = (".flac", ".wav", ".aif", ".aiff", ".caf", ".w64", ".rf64", ".au")
 
@@ -23,13 +23,13 @@ _LOSSLESS = (".flac", ".wav", ".aif", ".aiff", ".caf", ".w64", ".rf64", ".au")
 class Input:
     """One thing to tag."""
 
-    path: str  # what the result calls it; "-" for standard input
+    path: str  # its name in the result; "-" for standard input
     source: str | BinaryIO  # what is opened
-    error: AudioError | None = None  # why there is nothing to open, e.g. a folder that may not be listed
+    error: AudioError | None = None  # why there is nothing to open, e.g. a folder that cannot be listed
 
     @property
     def size(self) -> int:
-        """Bytes of the file, by which several processes share their work; 1 where there is none to be seen."""
+        """Bytes of the file, by which several processes share their work; 1 if it cannot be known."""
         try:
             return os.stat(self.source).st_size if isinstance(self.source, str) else 1
         except OSError:
@@ -37,18 +37,18 @@ class Input:
 
 
 def guessed_seconds(path: str, size: int) -> float:
-    """About how long a file of so many bytes plays, by its suffix; enough to tell a song from a library."""
+    """Roughly how long a file of so many bytes plays, by its suffix; enough to tell a song from a library."""
     return size / _BYTES_A_SECOND[path.lower().endswith(_LOSSLESS)]
 
 
 def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
     """The inputs behind the arguments (files, folders, or "-"), in order.
 
-    A file is taken as it is named, whatever its suffix, as often as it is named; so is "-", standard input, which can
-    be read only once. A folder is walked: every file below it whose suffix is one of `samptag.audio.decode.SUFFIXES`,
-    in byte order of the names level by level, hidden files and folders (a leading dot) left out. Links are followed,
-    but what is found both by its own name and by a link, or by two links, is taken once. A folder that cannot be
-    listed or holds no audio, and a link in a folder that leads nowhere, are inputs with an error.
+    A file is taken whatever its suffix, as often as it is named; "-" is standard input, which can be named only once. A
+    folder gives every file below it whose suffix is one of `samptag.audio.decode.SUFFIXES`, in byte order of the names
+    level by level, without hidden files and folders (a leading dot). Links are followed, but a file that is found by
+    its own name and by a link, or by two links, is taken once. A folder that cannot be listed or holds no audio, and a
+    broken link in a folder, are inputs with an error.
     """
     inputs: list[Input] = []
     for argument in arguments:
@@ -65,7 +65,7 @@ def expand_inputs(arguments: Iterable[str | os.PathLike[str]]) -> list[Input]:
 
 
 def read_list(data: bytes, *, null: bool = False) -> list[str]:
-    """The names in a list, one a line or, with `null`, one before each NUL (`find -print0`); blank lines are left out.
+    """The names in a list, one per line or, with `null`, each ended by a NUL (`find -print0`), without empty ones.
 
     Names may hold any bytes; those that cannot be decoded become surrogate escapes.
     """
@@ -100,5 +100,5 @@ def _error(item: Found) -> AudioError | None:
         return None
     what, reason = "list the folder" if item.is_folder else "open", os_reason(item.error)
     if item.is_link:
-        reason = f"a link that leads nowhere ({reason})"
+        reason = f"a broken link ({reason})"
     return AudioError(f"cannot {what} {item.path!r}: {reason}")

@@ -1,11 +1,11 @@
-"""Decode workers that feed one model through a bounded queue, and results in the order of the inputs.
+"""Decode workers that feed one model through a bounded queue; results come in the order of the inputs.
 
 ::
 
     inputs --claim--> [decode worker] --segments--> queue --batches--> [model thread] --> finished tracks, in order
                       [decode worker]
 
-Three things are bounded, so that memory does not depend on the length or the number of the inputs: segments in the
+Three things are bounded, so that memory depends neither on the length nor on the number of inputs: segments in the
 queue, inputs begun ahead of the one whose result is due, and bytes kept by tracks that are finished but not yet due.
 """
 
@@ -35,18 +35,18 @@ Floats = NDArray[np.float32]
 Predict = Callable[[Floats], tuple[Floats, Floats]]
 Decode = Callable[["Track"], Generator[Floats, None, None]]
 
-# How far decoding may run ahead of the result that is due: one file of ten hours (13 440 segments) takes as long as
-# some 120 songs, so nothing waits for it before that. A waiting track without its taggram is a few kilobytes.
+# How far decoding may run ahead of the result that is due: a file of ten hours (13 440 segments) takes as long as some
+# 120 songs, so nothing needs to wait for it. A waiting track without its taggram is a few kilobytes.
 AHEAD_TRACKS = 1024
 AHEAD_BYTES = 64 * 2**20
-# Waits end now and then so that Ctrl-C is seen on systems where a lock cannot be interrupted.
+# Waits end now and then, so that Ctrl-C works on systems where a lock cannot be interrupted.
 PATIENCE_SECONDS = 0.5
 JOIN_SECONDS = 5.0
 
 
 @dataclass(eq=False)
 class Track:
-    """One input on its way: its figures, filled in by one decode worker and by the thread that scores."""
+    """One input on its way to a result, filled in by one decode worker and by the thread that scores."""
 
     input: Input
     _: KW_ONLY
@@ -55,7 +55,7 @@ class Track:
     sample_rate: int = 0
     padded: bool = False
     warnings: list[str] = field(default_factory=list)
-    starts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    starts: NDArray[np.float64] | None = None
     error: Exception | None = None
     decoded: bool = False
     pushed: int = 0
@@ -69,20 +69,20 @@ class Track:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more will come: the input is decoded, and every segment of it is scored."""
+        """Whether the input is decoded and all its segments are scored."""
         return self.decoded and self.scored == self.pushed
 
     @property
     def kept_bytes(self) -> int:
-        """Size of what waits until it is the track's turn, bytes."""
+        """Size in bytes of what is kept until it is the track's turn."""
         return sum(rows.nbytes for rows in self._rows)
 
     def add(self, scores: Floats, embeddings: Floats) -> None:
-        """Take in what the model made of the next segments: (k, n_tags) scores and (k, embedding_size) embeddings."""
+        """Add the scores, (k, n_tags), and the embeddings, (k, embedding_size), of the next segments."""
         if self._score_sum is None or self._embedding_sum is None:
             self._score_sum = np.zeros(scores.shape[1])
             self._embedding_sum = np.zeros(embeddings.shape[1])
-        # Row by row: a sum over an axis rounds differently for different numbers of rows.
+        # Row by row, because a sum over an axis rounds differently for different numbers of rows.
         for row, embedding in zip(scores, embeddings, strict=True):
             self._score_sum += row
             self._embedding_sum += embedding
@@ -91,7 +91,7 @@ class Track:
         self.scored += len(scores)
 
     def result(self, *, card: ModelCard, weights_sha256: str | None = None) -> TrackResult:
-        """The result of the finished track; with `error` where decoding failed, or the model gave no numbers."""
+        """The result of the finished track; with `error` if decoding failed or a score is not a number."""
         if self.error is None and self._score_sum is not None and not np.isfinite(self._score_sum).all():
             self.error = AudioError(f"{self.input.path}: the weights {card.name!r} gave scores that are not numbers")
         result = partial(
@@ -116,13 +116,13 @@ class Track:
                 for tag, score, category in zip(card.tags, mean, categories, strict=True)
             ),
             taggram=np.concatenate(self._rows) if self.keep_taggram else None,
-            starts=self.starts if self.keep_taggram else None,
+            starts=self.starts,
             embedding=(self._embedding_sum / self.scored).astype(np.float32),
         )
 
 
 def _describe(error: Exception, path: str) -> TrackError:
-    """The error as a record; one that samptag did not raise on purpose keeps its own type, and its traceback a log."""
+    """The error as a record; an unexpected one keeps its own type, and its traceback is logged."""
     if isinstance(error, SamptagError):
         return TrackError(type(error).__name__, str(error))
     if isinstance(error, MemoryError):
@@ -133,25 +133,25 @@ def _describe(error: Exception, path: str) -> TrackError:
 
 @dataclass(eq=False)
 class Pipeline:
-    """Runs inputs through decode workers and one thread that scores; one use, by iterating over `tracks`.
+    """Runs inputs through decode workers and one thread that scores; used once, by iterating over `tracks`.
 
     `decode` turns a track into an iterator over its segments, each item of shape (k, input_length), and fills in the
-    track's figures; it is called in the decode workers. `predict` turns segments (k, input_length) into scores (k,
-    n_tags) and embeddings (k, embedding_size).
+    track's fields; the decode workers call it. `predict` turns segments (k, input_length) into scores (k, n_tags) and
+    embeddings (k, embedding_size).
     """
 
-    inputs: Iterable[Input]  # taken from one at a time, by the decode workers, as they become free
+    inputs: Iterable[Input]  # the decode workers take one at a time, as they become free
     _: KW_ONLY
     decode: Decode
     predict: Predict
     jobs: int  # number of decode workers
-    batch_size: int  # most segments in one call of `predict`
-    fill_batches: bool  # wait for a full batch while anything is being decoded: for devices slow on small ones
+    batch_size: int  # the most segments in one call of `predict`
+    fill_batches: bool  # wait for full batches while anything is being decoded: for devices slow on small ones
     keep_taggram: bool  # tracks keep the scores of every segment
 
     def __post_init__(self) -> None:
         self._inputs = iter(self.inputs)
-        # Room for the batch being gathered and the next one; a worker may overshoot by what one block gave it.
+        # Room for the batch being gathered and the next one; a worker may exceed it by the segments of one block.
         self._queue_limit = 2 * self.batch_size
         self._claim_lock = threading.Lock()
         self._changed = threading.Condition()  # guards everything below
@@ -165,7 +165,7 @@ class Pipeline:
         self._failure: BaseException | None = None
 
     def tracks(self) -> Generator[Track, None, None]:
-        """The finished tracks in the order of the inputs; what `predict` or the inputs raised is raised here."""
+        """The finished tracks in the order of the inputs; raises what `predict` or the inputs raise."""
         work = [("model", self._score_all), *((f"decode-{n}", self._decode_all) for n in range(self.jobs))]
         threads = [threading.Thread(target=target, name=f"samptag-{name}", daemon=True) for name, target in work]
         try:
@@ -208,7 +208,7 @@ class Pipeline:
                 self._changed.notify_all()
 
     def _claim(self) -> Track | None:
-        """The next input as a track; waits while too much is ahead of the result that is due."""
+        """The next input as a track, or None at the end; waits while too much is ahead of the result that is due."""
         with self._claim_lock:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or self._may_claim())
@@ -243,7 +243,7 @@ class Pipeline:
             self._changed.notify_all()
 
     def _put(self, track: Track, segments: Floats) -> bool:
-        """Whether the segments could be queued; False once the pipeline is stopped."""
+        """Queue the segments, if the pipeline is not stopped; returns whether it is not."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._queued < self._queue_limit)
             if len(segments) and not self._stopped:
@@ -257,17 +257,17 @@ class Pipeline:
 
     def _score_all(self) -> None:
         try:
-            # For the whole run: a BLAS that gets its threads back between two calls keeps the cores busy with waiting,
-            # which took a third of the speed.
+            # For the whole run: a BLAS that gets its threads back between two calls keeps the cores busy waiting, which
+            # cost a third of the speed.
             with one_thread():
                 while batch := self._take_batch():
                     scores, embeddings = self.predict(np.concatenate([segments for _, segments in batch]))
                     self._hand_back(batch, scores, embeddings)
-        except BaseException as error:  # it belongs to the thread that iterates
+        except BaseException as error:  # it belongs to the caller
             self._stop(error)
 
     def _take_batch(self) -> list[tuple[Track, Floats]]:
-        """Up to `batch_size` segments with their tracks; empty when there will be none any more."""
+        """Up to `batch_size` segments with their tracks; empty when no more will come."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._batch_is_ready() or self._workers == 0)
             if self._stopped:

@@ -1,4 +1,4 @@
-"""What tagging gives back: frozen dataclasses, and the JSON record made from them."""
+"""The results of tagging: frozen dataclasses, and the JSON record made from them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class TagScore:
     score : float
         Sigmoid of the logit, averaged over the segments, in [0, 1].
     category : str or None
-        "genre", "mood", "instrument", ...; None where the weights do not sort their tags.
+        "genre", "mood", "instrument", ...; None if the weights do not sort their tags.
     cutoff : float or None
-        Score from which the tag is decided; None where the weights store none for it.
+        Score from which the tag is decided; None if the weights store none for it.
     """
 
     tag: str
@@ -41,7 +41,7 @@ class TagScore:
 
     @property
     def decided(self) -> bool | None:
-        """Whether the score is past the cut-off; None where there is none."""
+        """Whether the score is past the cut-off; None if there is none."""
         return None if self.cutoff is None else self.score >= self.cutoff
 
 
@@ -60,29 +60,29 @@ class TrackResult:
     Attributes
     ----------
     path : str
-        The input as it was given or found; undecodable bytes of a name are surrogate escapes, as everywhere in Python.
+        The input as it was given or found; bytes of a name that cannot be decoded are surrogate escapes.
     duration : float
-        Seconds that were decoded.
+        Seconds of sound that were decoded.
     sample_rate : int
-        The input's own rate, Hz; 0 where it could not be read.
+        The input's own rate, Hz; 0 if it could not be read.
     model : str
         Name of the weights.
     weights_sha256 : str or None
-        Digest of the weights file's content, as it holds it; None for a model that no file is behind.
+        Digest of the weights file's content, as the file states it; None for a model that is not from a file.
     segments : int
-        Number of segments the scores are the mean of.
+        Number of segments, of which the scores are the mean.
     padded : bool
-        True when the input was shorter than one segment, or `tail="pad"` filled up the last one, with zeros.
+        Whether the input was shorter than one segment, or `tail="pad"` filled up the last one, with zeros.
     scores : tuple of TagScore
-        Every tag of the model, in the model's own order; empty where `error` is set.
+        Every tag of the model, in the order of its outputs; empty if `error` is set.
     taggram : ndarray, shape (segments, n_tags), float32, or None
-        Scores per segment, where asked for.
+        Scores of every segment, if asked for.
     starts : ndarray, shape (segments,), float64, or None
-        Second at which each segment starts, beside a taggram.
+        Where each segment starts, in seconds; only with a taggram.
     embedding : ndarray, shape (embedding_size,), float32, or None
-        Mean over segments of the vector before the classifier, where asked for.
+        Mean of the segments' embeddings, if there are scores.
     warnings : tuple of str
-        What was odd but did not stop the tagging, e.g. a truncated file.
+        Problems that did not stop the tagging, e.g. a truncated file.
     error : TrackError or None
         Why there are no scores.
     """
@@ -114,13 +114,13 @@ class TrackResult:
         Parameters
         ----------
         k : int or None
-            At most so many; None for all.
+            At most this many; None for all.
         threshold : float, optional
-            Only scores of at least this, in [0, 1].
+            Only tags with at least this score, in [0, 1].
         tags : collection of str, optional
             Only these tags.
         decided : bool
-            Only tags past their cut-offs: none where the weights store no cut-offs.
+            Only tags past their cut-offs; none if the weights store no cut-offs.
         """
         chosen = [
             item
@@ -140,13 +140,13 @@ class TrackResult:
         tags: Collection[str] | None = None,
         decided: bool = False,
     ) -> dict[str, Any]:
-        """The JSON record of schema samptag.tag/1, of the tags that `top` selects.
+        """The JSON record of schema samptag.tag/1, with the tags that the method `top` selects.
 
         Keys: schema, path, duration (seconds decoded), sample_rate (Hz, the input's own), model, weights ({name,
-        sha256}), segments, padded, tags (list of {tag, score}, best first, with category and decided where the weights
-        say so), warnings (list of str), error (null or {type, message}), version (samptag's).
-        A path that is not valid Unicode stands with U+FFFD for each byte that is not, and the key path_bytes, present
-        only then, has the name's exact bytes in base64.
+        sha256}), segments, padded, tags (list of {tag, score}, best first, with category and decided if the weights
+        have them), warnings (list of str), error (null or {type, message}), version (samptag's).
+        In a path that is not valid Unicode, U+FFFD replaces each byte that cannot be decoded, and the key path_bytes,
+        present only then, has the exact bytes in base64.
         """
         return {
             "schema": SCHEMA,

@@ -24,7 +24,7 @@ from samptag.tagging.result import TrackResult
 
 Source = str | os.PathLike[str] | BinaryIO | Input
 Transform = Callable[[str, Iterable[NDArray[np.float32]]], Iterable[NDArray[np.float32]]]
-"""An input's path and its decoded blocks to the blocks that are tagged: as many samples, in any division."""
+"""Makes the blocks to be tagged from an input's path and its decoded blocks: as many samples, divided in any way."""
 
 
 class Tagger:
@@ -33,29 +33,28 @@ class Tagger:
     Parameters
     ----------
     loaded : Weights or LoadedModel
-        What `samptag.pretrained.load_weights` or `samptag.load_model` gives.
+        What `samptag.pretrained.load_weights` or `samptag.load_model` returns.
     device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps". "auto" takes a GPU where there is one and `expected_seconds` of music
-        are worth starting it; without a GPU, torch is not imported.
+        "auto", "cpu", "cuda", "cuda:N" or "mps". "auto" takes a GPU if there is one and `expected_seconds` of music
+        make it worth starting; without a GPU, torch is not imported.
     hop_seconds : float, optional
-        Distance between the starts of segments, seconds; None for segments that touch.
+        Distance between the starts of segments, seconds; None for segments end to end.
     tail : {"overlap", "pad", "drop"}
         What becomes of the samples after the last whole segment: a further segment that ends at the last sample, one
         filled up with zeros, or nothing. An input shorter than one segment is always padded.
     batch_size : int, optional
-        Segments in one pass of a GPU; None for what suits it. A CPU computes them one by one, as many at a time as it
-        has cores.
+        Segments in one pass of a GPU; None for what suits it. On a CPU, each core computes one segment at a time.
     jobs : int, optional
         Inputs decoded at the same time; None for what suits the device and the cores.
     expected_seconds : float, optional
-        Length of the music that will be tagged, where it is known.
+        Length of the music that will be tagged, if it is known.
 
     Raises
     ------
     DeviceError
-        When the device is not there, or has no memory left for the model.
+        When the device is missing or cannot be used, or has no memory left for the model.
     UsageError
-        When a number is out of its range.
+        When a number is out of range.
 
     Examples
     --------
@@ -85,8 +84,7 @@ class Tagger:
         if hop_seconds is not None:
             self.hop = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
             if self.hop < 1:
-                sample = f"one sample, 1/{self.sample_rate} s"
-                raise UsageError(f"the hop must be at least {sample}, not {hop_seconds} s")
+                raise UsageError(f"the hop must be at least one sample, 1/{self.sample_rate} s, not {hop_seconds} s")
         if tail not in get_args(Tail):
             raise UsageError(f"unknown tail {tail!r}; choose {', '.join(get_args(Tail))}")
         self.tail: Tail = tail
@@ -112,21 +110,14 @@ class Tagger:
         jobs: int | None = None,
         expected_seconds: float | None = None,
     ) -> Tagger:
-        """A Tagger with weights from the registry or from a file.
+        """A Tagger with weights by name, from the registry or the user's imports, or from the path of a file.
 
-        Parameters
-        ----------
-        name_or_path : str or path
-            A registry name, or the path of a weights file.
-        device, hop_seconds, tail, batch_size, jobs, expected_seconds
-            As for the class.
+        The other parameters and errors are those of the class.
 
         Raises
         ------
         WeightsError
             When there are no such weights, or they cannot be used.
-        DeviceError, UsageError
-            As for the class.
         """
         from samptag.pretrained import load_weights
 
@@ -151,7 +142,7 @@ class Tagger:
         Parameters
         ----------
         source : str, path or binary file object
-            The audio, in any format, rate and number of channels that can be decoded.
+            The audio, in any format, with any rate and number of channels, that can be decoded.
 
         Raises
         ------
@@ -172,27 +163,27 @@ class Tagger:
         on_seconds: Callable[[float], None] | None = None,
         transform: Transform | None = None,
     ) -> Generator[TrackResult, None, None]:
-        """The results of many inputs, in their order, each as soon as it is ready; a bad input never ends the run.
+        """The results of many inputs, in order, each as soon as it is ready; a bad input never ends the run.
 
-        Peak memory depends neither on how many inputs there are nor on how long they are (but for the taggrams of
-        what is being tagged: 200 bytes a segment with 50 tags). Closing the iterator ends the workers.
+        Peak memory depends neither on the number nor on the length of inputs, except for the taggrams of those in
+        progress: 200 bytes a segment with 50 tags. Closing the iterator ends the workers.
 
         Parameters
         ----------
         sources : iterable
-            As for `tag`; taken from one at a time, in other threads, as work gets done.
+            As for `tag`; taken one at a time, in other threads, as they are needed.
         taggram : bool
             Whether results keep the scores of every segment.
         on_seconds : callable, optional
-            Called, from other threads, with the further seconds of audio that have been decoded.
+            Called, from other threads, with the seconds of audio that have been decoded since the last call.
         transform : callable, optional
-            Changes an input's mono waveform at the model's rate on its way to the model: called, in other threads, with
-            the input's path and an iterable of blocks, it gives an iterable of blocks.
+            Changes an input's mono waveform, at the model's rate, before it is tagged: called, in other threads, with
+            the input's path and an iterable of blocks, it returns an iterable of blocks.
 
         Yields
         ------
         TrackResult
-            With `error` set where an input could not be tagged.
+            With `error` set if the input could not be tagged.
 
         Raises
         ------
@@ -226,9 +217,9 @@ class Tagger:
     def _segments(
         self, track: Track, on_seconds: Callable[[float], None] | None, transform: Transform | None
     ) -> Generator[NDArray[np.float32], None, None]:
-        """The segments of a track's input, a few at a time, while the track's figures are filled in."""
+        """The segments of a track's input, a few at a time; fills in the track's fields on the way."""
         segmenter = Segmenter(self.length, hop=self.hop, tail=self.tail)
-        # With a short hop one block of samples is many segments; a step gives at most a batch of them.
+        # With a short hop, one block of samples makes many segments; a step makes at most a batch of them.
         step = self.hop * self._predictor.batch_size
         track.warnings = []
         with open_audio(track.input.source, sample_rate=self.sample_rate) as stream:
@@ -256,7 +247,7 @@ class Tagger:
 
 @contextmanager
 def _memory_of(device: str) -> Iterator[None]:
-    """Raise a DeviceError with advice where the memory of `device` gives out."""
+    """Turn a MemoryError on `device` into a DeviceError with advice."""
     try:
         yield
     except MemoryError as error:
@@ -275,7 +266,7 @@ def _as_input(source: Source) -> Input:
 
 
 def _default_jobs(device: str) -> int:
-    # Decoding took 0.11 of the CPU time that the 3^9 model takes for the same music (44.1 kHz stereo MP3), so half the
-    # cores never let it wait; two workers keep a slow file from holding up the rest.
+    # Decoding took 0.11 of the CPU time that the 3^9 model takes for the same music (44.1 kHz stereo MP3), so workers
+    # for half the cores never keep it waiting; two of them keep a slow file from holding up the rest.
     cores = available_cores()
     return max(2, cores // 2 if device == "cpu" else cores)
