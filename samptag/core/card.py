@@ -121,7 +121,7 @@ class Evidence(Record):
 
     def __post_init__(self) -> None:
         if self.kind not in _EVIDENCE:
-            raise ValueError(f"evidence is of the kind {', '.join(map(repr, _EVIDENCE))}, not {self.kind!r}")
+            raise ValueError(f"the kind of evidence must be {' or '.join(map(repr, _EVIDENCE))}, not {self.kind!r}")
         given, (needed, possible) = self.to_dict(), _EVIDENCE[self.kind]
         for name in needed:
             if name not in given:
@@ -135,7 +135,7 @@ class Evidence(Record):
             raise ValueError(f"the correlation {self.correlation} is not between -1 and 1")
         counts = (self.n, self.of, self.tracks, self.segments)
         if any(count is not None and count < 1 for count in counts) or (self.n or 0) > (self.of or 0):
-            raise ValueError("its numbers of tracks and segments are not at least 1, or a part is more than the whole")
+            raise ValueError("its counts must be at least 1, and 'n' at most 'of'")
         if not all(isinstance(name, str) and name for name in self.teachers or ()):
             raise ValueError("its teachers must be names")
 
@@ -181,12 +181,12 @@ class CutoffEvidence(Record):
     _where = "the cut-off of {!r} in its card"
 
     precision: float  # share, in [0, 1], of the tracks past the cut-off that have the tag
-    on: str  # who says so: "human" or "teachers"
+    on: str  # by whose tags: "human" or "teachers"
 
     def __post_init__(self) -> None:
         _check_share("precision", self.precision)
         if self.on not in ("human", "teachers"):
-            raise ValueError(f"a cut-off is set on 'human' or 'teachers', not {self.on!r}")
+            raise ValueError(f"its 'on' must be 'human' or 'teachers', not {self.on!r}")
 
     @property
     def text(self) -> str:
@@ -241,7 +241,7 @@ class ModelCard(_Written):
 
     def __post_init__(self) -> None:
         if len(self.tags) != self.config.n_tags:
-            raise ValueError(f"it lists {len(self.tags)} tags for a network of {self.config.n_tags} outputs")
+            raise ValueError(f"it lists {len(self.tags)} tags for a model with {self.config.n_tags} outputs")
         if self.tag_categories is not None and len(self.tag_categories) != len(self.tags):
             raise ValueError(f"it lists {len(self.tag_categories)} tag categories for {len(self.tags)} tags")
         for tag, cutoff in (self.cutoffs or {}).items():
@@ -253,7 +253,7 @@ class ModelCard(_Written):
         concepts = (self.concepts or {}).values()
         for tag in (*(self.evidence or {}), *(t for concept in concepts for t in (*concept.tags, *concept.against))):
             if tag not in self.tags:
-                raise ValueError(f"it has evidence for {tag!r}, which is none of its tags")
+                raise ValueError(f"it has evidence for {tag!r}, which is not one of its tags")
         outputs = Counter(zip(self.tag_categories or self.tags, self.tags, strict=True))
         if twice := sorted(tag for (_, tag), count in outputs.items() if count > 1):
             raise ValueError(f"it lists the tag {twice[0]!r} twice")

@@ -109,7 +109,7 @@ def select_device(name: str) -> torch.device:
     # Not `available_devices`: torch is imported now, and knows better than the driver's files (Jetson has others).
     there = _devices_of_torch()
     if name == "auto":
-        for best in sorted(there, key=lambda name: ("cuda" not in name, "mps" not in name)):
+        for best in (*there[1:], "cpu"):
             if (problem := _problem_with(torch.device(best))) is None:
                 return torch.device(best)
             logger.warning("device %s exists but cannot be used (%s)", best, problem)

@@ -102,8 +102,6 @@ def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DT
     finite in `dtype`.
     """
     dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float16):
-        raise ValueError(f"weights are stored as float32 or float16, not {dtype}")
     tensors = model if isinstance(model, Mapping) else model_tensors(model)
     same = isinstance(model, Mapping) or model.config == card.config
     if not same or {name: tensor.shape for name, tensor in tensors.items()} != _shapes(card.config):
@@ -145,7 +143,7 @@ def _misfit(file: Any, expected: Mapping[str, tuple[int, ...]]) -> str | None:
     if missing := sorted(expected.keys() - file.keys()):
         return f"{missing[0]} is missing"
     if more := sorted(file.keys() - expected.keys()):
-        return f"{more[0]} has no place in it"
+        return f"{more[0]} does not belong in it"
     for name, shape in expected.items():
         tensor = file.get_slice(name)
         if tuple(tensor.get_shape()) != shape:

@@ -47,8 +47,7 @@ class TorchModel:
         dtype = dtype or (torch.float16 if half else torch.float32)
         self.batch_size = batch_size or BATCH[place.type]
         with memory_errors():
-            # A copy, because folding shares the tensors that it does not change.
-            self._exact = copy.deepcopy(fold(model)).to(place)
+            self._exact = fold(model).to(place)
             self._half = None if dtype == torch.float32 else copy.deepcopy(self._exact).to(dtype)
         self._move: Callable[[Tensor], Tensor] = _Staging(place) if place.type == "cuda" else lambda x: x.to(place)
         self._one_at_a_time = Lock()
@@ -143,7 +142,7 @@ def fold(model: Model) -> Model:
     """A copy of `model` for evaluation only, on its device, with its batch normalisations folded into other layers."""
     with torch.device("meta"):
         plain = build_model(model.config)
-    plain.load_state_dict({name: tensor.detach() for name, tensor in model.state_dict().items()}, assign=True)
+    plain.load_state_dict({name: tensor.detach().clone() for name, tensor in model.state_dict().items()}, assign=True)
     plain.to(model.head.weight.device)
     for each in layers(layout(plain.config)) if isinstance(plain, SampleCNN) else ():
         if each.norm is not None:

@@ -74,10 +74,10 @@ def without(record, name):
 @pytest.mark.parametrize(
     ("field", "record", "message"),
     [
-        ("evidence", {"oboe": {"kind": "none"}}, "it has evidence for 'oboe', which is none of its tags"),
+        ("evidence", {"oboe": {"kind": "none"}}, "it has evidence for 'oboe', which is not one of its tags"),
         ("evidence", {"guitar": "good"}, "the evidence of 'guitar' in its card must be an object"),
         ("evidence", {"guitar": {}}, "the evidence of 'guitar' in its card has no kind"),
-        ("evidence", {"guitar": {"kind": "hearsay"}}, "evidence is of the kind 'human', 'teachers', 'none'"),
+        ("evidence", {"guitar": {"kind": "hearsay"}}, "the kind of evidence must be 'human' or 'teachers' or 'none'"),
         ("evidence", {"guitar": {"kind": "none", "colour": 1}}, "has the unknown field 'colour'"),
         ("evidence", {"guitar": {"kind": "none", "n": 3}}, "evidence of the kind 'none' has no 'n'"),
         *(
@@ -88,8 +88,8 @@ def without(record, name):
             ("evidence", {"guitar": without(TEACHERS, name)}, f"evidence of the kind 'teachers' needs '{name}'")
             for name in ("correlation", "tracks", "teachers")
         ),
-        ("evidence", {"guitar": {**HUMAN, "n": 64}}, "a part is more than the whole"),
-        ("evidence", {"guitar": {**HUMAN, "n": 0}}, "not at least 1"),
+        ("evidence", {"guitar": {**HUMAN, "n": 64}}, "'n' at most 'of'"),
+        ("evidence", {"guitar": {**HUMAN, "n": 0}}, "must be at least 1"),
         ("evidence", {"guitar": {**HUMAN, "n": True}}, "must be a whole number"),
         ("evidence", {"guitar": {**HUMAN, "roc_auc": 91}}, "the roc_auc 91 is not between 0 and 1"),
         ("evidence", {"guitar": {**HUMAN, "roc_auc": float("nan")}}, "is not between 0 and 1"),
@@ -102,10 +102,14 @@ def without(record, name):
         ("evidence", {"guitar": {**TEACHERS, "teachers": "one"}}, "must be a list"),
         ("cutoff_evidence", {"piano": {"precision": 0.8, "on": "human"}}, "for a cut-off of 'piano', but no such"),
         ("cutoff_evidence", {"guitar": {"precision": 80, "on": "human"}}, "the precision 80 is not between 0 and 1"),
-        ("cutoff_evidence", {"guitar": {"precision": 0.8, "on": "me"}}, "on 'human' or 'teachers', not 'me'"),
+        (
+            "cutoff_evidence",
+            {"guitar": {"precision": 0.8, "on": "me"}},
+            "its 'on' must be 'human' or 'teachers', not 'me'",
+        ),
         ("cutoff_evidence", {"guitar": {"precision": 0.8}}, "the cut-off of 'guitar' in its card has no on"),
         ("concepts", {"x": {"tags": [], "evidence": {"kind": "none"}}}, "the concept 'x' in its card: it has no tags"),
-        ("concepts", {"x": {"tags": ["oboe"], "evidence": {"kind": "none"}}}, "evidence for 'oboe', which is none"),
+        ("concepts", {"x": {"tags": ["oboe"], "evidence": {"kind": "none"}}}, "evidence for 'oboe', which is not one"),
         ("concepts", {"x": {"tags": ["guitar"]}}, "the concept 'x' in its card has no evidence"),
         ("concepts", {"x": {"tags": ["guitar"], "evidence": 3}}, "must be an object, not 3"),
         (
