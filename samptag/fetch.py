@@ -32,8 +32,8 @@ ATTEMPTS, BACKOFF_SECONDS, TIMEOUT_SECONDS = 5, 1.0, 30.0
 
 _NETWORK_BLOCK = 1 << 16
 _DISK_BLOCK = 1 << 20
-_WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 _RANGE_REFUSED = 416
+_WORTH_ANOTHER_TRY = {408, _RANGE_REFUSED, 425, 429, 500, 502, 503, 504}
 # A compressed answer could not be continued, and its length would not be the file's.
 _HEADERS = {"User-Agent": f"samptag/{samptag.__version__}", "Accept-Encoding": "identity"}
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -180,8 +180,8 @@ def _receive(url: str, part: Path, size: int | None, progress: Progress | None) 
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == _RANGE_REFUSED:
-            part.unlink()
-        passing = error.code in (_RANGE_REFUSED, *_WORTH_ANOTHER_TRY)
+            part.unlink(missing_ok=True)
+        passing = error.code in _WORTH_ANOTHER_TRY
         raise (_PassingError if passing else _RefusedError)(f"the server says {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         trusted = not isinstance(error.reason, ssl.SSLCertVerificationError)

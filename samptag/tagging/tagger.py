@@ -251,7 +251,7 @@ def _memory_of(device: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        advice = "use a smaller --batch-size" if device != "cpu" else "OMP_NUM_THREADS=1 needs the least"
+        advice = "use a smaller --batch-size" if device != "cpu" else "set OMP_NUM_THREADS=1 to need less"
         raise DeviceError(f"out of memory on {device}; {advice}") from error
 
 

@@ -113,7 +113,7 @@ def test_a_model_that_does_not_fit_says_so_too(tiny_model, monkeypatch):
         np.empty(1 << 50)
 
     monkeypatch.setattr("samptag.tagging.tagger.Predictor", greedy)
-    with pytest.raises(DeviceError, match="out of memory on cpu; OMP_NUM_THREADS=1"):
+    with pytest.raises(DeviceError, match="out of memory on cpu; set OMP_NUM_THREADS=1"):
         Tagger(tiny_model, device="cpu")
 
 
