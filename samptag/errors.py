@@ -2,15 +2,15 @@
 
 ::
 
-    SamptagError                 1   one input failed, or any error below
-    ├── UsageError               2   an argument or option that cannot be used
-    ├── OutputError              2   an output file that cannot be written
-    ├── AudioError               1   an input that cannot be decoded or holds no sound
-    ├── WeightsError             3   weights or a checkpoint that cannot be used
-    │   └── DownloadError        3   weights or data that cannot be fetched
-    ├── DeviceError              4   a device that is missing, cannot be used or has run out of memory
-    ├── DatasetError             5   a data set, manifest, cache or label that cannot be used
-    └── LibraryError             5   an index that is missing, damaged, in use or made with other weights
+    SamptagError             1
+    ├── UsageError           2
+    ├── OutputError          2
+    ├── AudioError           1
+    ├── WeightsError         3
+    │   └── DownloadError    3
+    ├── DeviceError          4
+    ├── DatasetError         5
+    └── LibraryError         5
 
 The number is the exit code of the process. The message is one line that names the file or value and says what to do;
 the command line prints it unchanged.
