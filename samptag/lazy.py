@@ -40,7 +40,7 @@ def require_extra(extra: str, *, modules: tuple[str, ...], purpose: str) -> None
 def without_collection() -> Iterator[None]:
     """Pause the garbage collector during a with block, and exempt what was made in the block for good.
 
-    For imports and networks, which live as long as the process. Going through the objects that importing torch makes,
+    For imports and models, which live as long as the process. Going through the objects that importing torch makes,
     again and again and once more when the interpreter exits, took 0.6 s of CPU in a command that tags one clip in
     0.3 s.
     """

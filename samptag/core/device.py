@@ -91,13 +91,13 @@ def _devices_of_torch() -> tuple[str, ...]:
 
     names = ["cpu"]
     # torch warns of a driver that is too old, with a source line.
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if torch.cuda.is_available():
             names += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         if torch.backends.mps.is_available():
             names.append("mps")
-    for warning in told:
+    for warning in caught:
         logger.warning("%s", " ".join(str(warning.message).split()))
     return tuple(names)
 
