@@ -54,7 +54,6 @@ class Predictor:
         batch_size: int | None = None,
         expected_segments: float | None = None,
     ) -> None:
-        self.device = device
         if isinstance(model, Weights):
             self._config, tensors = model.card.config, model.tensors
         else:
