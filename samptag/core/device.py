@@ -33,7 +33,7 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """The number of cores that this process may use: on Linux, as its affinity and its control group allow."""
+    """How many cores this process may use: on Linux as its affinity and control group allow, elsewhere all."""
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), _granted_cores() or sys.maxsize)
     return os.cpu_count() or 1
