@@ -15,7 +15,7 @@ from samptag.training.recipe import Augmentation
 EDGE_SHARE = 0.1
 # Width of each edge of the stopped band, in octaves.
 EDGE_OCTAVES = 0.2
-# Of the equaliser's bands: an octave apart up to 16 kHz.
+# The equaliser's bands are an octave apart, up to 16 kHz.
 LOWEST_BAND_HZ, BANDS = 62.5, 9
 
 Rows = NDArray[np.int64]
@@ -24,7 +24,7 @@ Rows = NDArray[np.int64]
 def augment(
     waveforms: Tensor, labels: Tensor, *, how: Augmentation, length: int, sample_rate: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The varied batch, (segments, length), and its labels: speed, gain and polarity, mixup, noise, and filters.
+    """The augmented batch, (segments, length), and its labels: speed, gain, polarity, mixup, noise, and filters.
 
     `waveforms`, float32, (segments, how.reach(length)), may be overwritten; `labels` are float32 in [0, 1], (examples,
     tags). Mixup is drawn for whole examples, whose segments follow one another, everything else for every segment, from
@@ -43,11 +43,10 @@ def augment(
     stop_hz = _even_octaves(rng, how.band_stop_hz, batch)
     octaves = rng.uniform(0, how.band_stop_octaves, batch)
 
+    whole, waveforms = waveforms, waveforms[:, :length].contiguous()
     rows = np.flatnonzero(faster < how.speed_probability)
-    played = _played(waveforms[rows], speed[rows], length=length) if len(rows) else None
-    waveforms = waveforms[:, :length].contiguous()
-    if played is not None:
-        waveforms[rows] = played
+    if len(rows):
+        waveforms[rows] = _played(whole[rows], speed[rows], length=length)
     factor = 10 ** ((2 * gain - 1) * how.gain_db / 20) * np.where(flip < how.polarity, -1, 1)
     waveforms.mul_(_column(factor, waveforms))
     mixed = np.flatnonzero(mix[::each] < how.mixup_probability)
@@ -55,10 +54,9 @@ def augment(
         shares = np.maximum(share, 1 - share)[::each][mixed]
         waveforms, labels = _mix(waveforms, labels, mixed, partner[mixed], shares)
     rows = np.flatnonzero(noisy < how.noise_probability)
-    if len(rows):
-        chosen = waveforms[rows]
-        level = chosen.square().mean(dim=1, keepdim=True).sqrt_() * _column(10 ** (-snr_db[rows] / 20), waveforms)
-        waveforms[rows] = chosen + torch.randn_like(chosen) * level
+    chosen = waveforms[rows]
+    level = chosen.square().mean(dim=1, keepdim=True).sqrt_() * _column(10 ** (-snr_db[rows] / 20), waveforms)
+    waveforms[rows] = chosen + torch.randn_like(chosen) * level
     filters = (
         (limited < how.band_limit_probability, partial(_band_limit, cutoff_hz)),
         (equalised < how.equaliser_probability, partial(_equaliser, bands_db)),
@@ -78,7 +76,7 @@ def _column(values: NDArray[np.float64], like: Tensor) -> Tensor:
 
 
 def _played(waveforms: Tensor, speed: NDArray[np.float64], *, length: int) -> Tensor:
-    """The first `length` samples of `waveforms` played at about `speed`: what their spectra say at other times."""
+    """The first `length` samples of `waveforms` played at about `speed`, resampled by way of their spectra."""
     lengths = _quick_lengths(length, waveforms.shape[1])
     heard = lengths[np.abs(np.log(lengths / (length * speed[:, None]))).argmin(axis=1)].tolist()
     spectra = (torch.fft.rfft(waveform[:n], norm="forward") for waveform, n in zip(waveforms, heard, strict=True))
@@ -87,9 +85,9 @@ def _played(waveforms: Tensor, speed: NDArray[np.float64], *, length: int) -> Te
 
 @cache
 def _quick_lengths(length: int, longest: int) -> NDArray[np.int64]:
-    """From as far below `length` up to `longest`: `length` itself, and what has no prime factor above 7.
+    """Lengths up to `longest`, and as far below `length`: `length` itself, and those with no prime factor above 7.
 
-    Those are 21 lengths for 3^9 and a speed of up to 6 %. Fourier transforms of other ones took three times as long.
+    There are 21 of them for 3^9 and a speed of up to 6 %. Fourier transforms of other lengths took three times as long.
     """
     found = np.arange(length * length // longest, longest + 1)
     rest = found.copy()
@@ -113,11 +111,11 @@ def _mix(
 
 
 Filter = tuple[NDArray[np.bool_], Callable[[Rows, Tensor], Tensor]]
-"""Which segments it is for, and its response (rows, frequencies) for rows of those, at frequencies in Hz."""
+"""The segments it applies to, and its response, (rows, frequencies), for some of these rows at frequencies in Hz."""
 
 
 def _filtered(waveforms: Tensor, filters: tuple[Filter, ...], *, sample_rate: int) -> Tensor:
-    """`waveforms` after all the filters that are for them; may be overwritten."""
+    """`waveforms` after the filters that apply to them; may be overwritten."""
     rows = np.flatnonzero(np.any([chosen for chosen, _ in filters], axis=0))
     if len(rows):
         length = waveforms.shape[1]
@@ -132,20 +130,20 @@ def _filtered(waveforms: Tensor, filters: tuple[Filter, ...], *, sample_rate: in
 
 
 def _band_limit(cutoff_hz: NDArray[np.float64], rows: Rows, hz: Tensor) -> Tensor:
-    """Nothing above the cut-off, with a raised-cosine edge."""
+    """The response of a low-pass at the cut-off, with a raised-cosine edge."""
     cutoff = _column(cutoff_hz[rows], hz)
     position = ((hz - cutoff) / (EDGE_SHARE * cutoff)).clamp_(0, 1)
     return 0.5 + 0.5 * torch.cos(math.pi * position)
 
 
 def _band_stop(centre_hz: NDArray[np.float64], octaves: NDArray[np.float64], rows: Rows, hz: Tensor) -> Tensor:
-    """Nothing in a band so many octaves wide, with raised-cosine edges outside it."""
+    """The response that removes a band so many octaves wide, with raised-cosine edges outside it."""
     apart = (_octave(hz) - torch.log2(_column(centre_hz[rows], hz))).abs_() - _column(octaves[rows] / 2, hz)
     return 0.5 - 0.5 * torch.cos(math.pi * (apart / EDGE_OCTAVES).clamp_(0, 1))
 
 
 def _equaliser(bands_db: NDArray[np.float64], rows: Rows, hz: Tensor) -> Tensor:
-    """The gains of a graphic equaliser: a level for each band, and straight lines between them in dB over octaves."""
+    """The response of a graphic equaliser: a level for each band, and between them straight lines, dB over octaves."""
     place = (_octave(hz) - math.log2(LOWEST_BAND_HZ)).clamp_(0, BANDS - 1)
     weights = (1 - (place - torch.arange(BANDS, device=hz.device)[:, None]).abs_()).clamp_(min=0)
     levels = torch.from_numpy(bands_db[rows].astype(np.float32)).to(hz.device)
@@ -153,5 +151,5 @@ def _equaliser(bands_db: NDArray[np.float64], rows: Rows, hz: Tensor) -> Tensor:
 
 
 def _octave(hz: Tensor) -> Tensor:
-    """The binary logarithm, of 0 Hz as of 1 Hz."""
+    """The binary logarithm; 0 Hz counts as 1 Hz."""
     return torch.log2(hz.clamp(min=1))

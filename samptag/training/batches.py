@@ -1,4 +1,4 @@
-"""What a training hears: its clips and their audio, the segments of an epoch, and how they come to the device."""
+"""A training's clips and their audio, the segments of an epoch, and how they are loaded onto the device."""
 
 import logging
 import time
@@ -46,10 +46,10 @@ Places = NDArray[np.int64]
 class Segments:
     """A list of segments of a cache; arrays have shape (n,)."""
 
-    clips: Places  # row of the clip in the list of clips that was asked about
+    clips: Places  # row of the clip in the list of clips that was asked for
     starts: Places  # first sample, counted as in `AudioCache.starts`
-    lengths: Places  # samples there are; zeros follow up to `width`
-    width: int  # samples of each, as they are handed on
+    lengths: Places  # samples of music; zeros follow up to `width`
+    width: int  # samples of each segment, zeros included
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -62,7 +62,7 @@ class Segments:
 def consecutive_segments(
     cache: AudioCache, clips: Places, *, model: ModelConfig, per_clip: int | None = None
 ) -> Segments:
-    """The segments of `clips`, places in the cache, end to end; of each clip at most `per_clip`, evenly spaced."""
+    """The segments of `clips`, places in the cache, end to end; at most `per_clip` of each clip, evenly spaced."""
     count = partial(paper_count, length=model.input_length, sample_rate=model.sample_rate)
     counts = np.array([count(n_samples) for n_samples in cache.lengths[clips].tolist()], dtype=np.int64)
     kept = counts if per_clip is None else np.minimum(counts, per_clip)
@@ -74,7 +74,7 @@ def consecutive_segments(
 
 
 def _numbered(counts: Places) -> Places:
-    """0, 1, ... up to each of `counts`, one after another."""
+    """0, 1, ..., count - 1 for each of `counts`, one run after another."""
     numbers: Places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return numbers
 
@@ -82,7 +82,7 @@ def _numbered(counts: Places) -> Places:
 def _starts(
     every: Segments, cache: AudioCache, clips: Places, *, how: str, width: int, rng: np.random.Generator
 ) -> Places:
-    """Where the segments of an epoch start, as `Recipe.segments` says: every one stays inside its clip."""
+    """Where the segments of an epoch start, as `Recipe.segments` says; each stays inside its clip."""
     starts = every.starts
     first, room = cache.starts[clips][every.clips], np.maximum(cache.lengths[clips][every.clips] - width, 0)
     if how == "random":  # one in each of as many equal parts of the clip
@@ -96,7 +96,7 @@ def _starts(
 
 
 def _examples(clips: Places, *, each: int, rng: np.random.Generator) -> Places:
-    """Rows of the segments of every example, (examples, each): all of one clip, none twice as far as they go."""
+    """Rows of the segments of every example, (examples, each), all of one clip; repeated only where it has too few."""
     if each == 1:
         return np.arange(len(clips))[:, None]
     order = rng.permutation(len(clips))
@@ -111,7 +111,7 @@ def _examples(clips: Places, *, each: int, rng: np.random.Generator) -> Places:
 def epoch_segments(
     cache: AudioCache, clips: Places, *, model: ModelConfig, recipe: Recipe, seed: int, epoch: int
 ) -> Segments:
-    """The segments of an epoch in their order, by seed and epoch alone; those of an example follow one another."""
+    """The segments of an epoch in order, which depends on seed and epoch alone; those of an example are adjacent."""
     rng = np.random.default_rng([seed, epoch])
     segments = consecutive_segments(cache, clips, model=model, per_clip=recipe.segments_per_clip)
     width = recipe.augmentation.reach(model.input_length)
@@ -129,13 +129,12 @@ def epoch_segments(
 
 
 def batch_bounds(n_examples: int, *, batch_size: int) -> list[tuple[int, int]]:
-    """First and last example of every batch; a rest of less than half a batch joins the batch before it.
+    """First and last example of every batch; a remainder of less than half a batch joins the batch before it.
 
     A batch of one or two segments has no batch statistics worth the name, and could not be shared among processes.
     """
-    n = max(1, (n_examples + batch_size // 2) // batch_size) if batch_size > 1 else n_examples
-    bounds = [batch_size * i for i in range(n)] + [n_examples]
-    return list(pairwise(bounds))
+    n = max(1, (n_examples + batch_size // 2) // batch_size)
+    return list(pairwise([*range(0, n * batch_size, batch_size), n_examples]))
 
 
 Load: TypeAlias = Callable[[Segments], Tensor]
@@ -158,7 +157,7 @@ def mapped_source(cache: AudioCache, *, device: torch.device) -> Load:
 
 
 def resident_source(cache: AudioCache, clips: Places, *, width: int, device: torch.device) -> Load:
-    """Waveforms at most `width` wide, gathered from a copy of some `clips` in the device's own memory."""
+    """Waveforms, at most `width` samples each, gathered from a copy of `clips` in the device's own memory."""
     lengths, cached = cache.lengths[clips], cache.starts[clips]
     ends = np.cumsum(lengths)
     samples = torch.zeros(int(ends[-1]) + width, dtype=torch.int16, device=device)
@@ -182,13 +181,13 @@ def resident_source(cache: AudioCache, clips: Places, *, width: int, device: tor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Taught:
-    """What a model says about segments."""
+    """A model's output for segments."""
 
     scores: NDArray[np.float32]  # (segments, n), of tags, in [0, 1]; or embeddings
     starts: Places  # (segments,), where they start, counted as in `AudioCache.starts`, ascending
 
     def __call__(self, segments: Segments) -> NDArray[np.float32]:
-        """What was said, (n, ...), of the segments heard that start nearest to these."""
+        """The scores, (n, ...), of the known segments that start nearest to these."""
         after = np.searchsorted(self.starts, segments.starts).clip(max=len(self.starts) - 1)
         before = np.maximum(after - 1, 0)
         is_before = segments.starts - self.starts[before] <= self.starts[after] - segments.starts
@@ -199,7 +198,7 @@ class Taught:
 def embedded_source(
     segments: Segments, load: Load, *, model: SampleCNN, device: torch.device, processes: Processes
 ) -> Load:
-    """Embeddings of `segments`, which are all that will be asked for, computed once, each process's share by itself."""
+    """Embeddings of `segments`, all that will ever be asked for, computed once; each process computes its share."""
     predict = Predictor(model, device=str(device))
     mine = segments.take(processes.rows(0, len(segments)))
     parts = [mine.take(slice(i, i + predict.batch_size)) for i in range(0, len(mine), predict.batch_size)]
@@ -211,7 +210,7 @@ def embedded_source(
 
 
 def prefetched(load: Load, batches: Sequence[Segments]) -> Iterator[tuple[Segments, Tensor, float]]:
-    """Every batch with its waveforms, loaded ahead by a thread, and the seconds that were waited for all so far."""
+    """Every batch with its waveforms, loaded ahead by a thread, and the seconds spent waiting for them so far."""
     thread, waited = ThreadPoolExecutor(1, "samptag-batches"), 0.0
     try:
         loading = deque(thread.submit(load, batch) for batch in batches[:AHEAD])
@@ -238,15 +237,15 @@ class Splits:
     valid: Places
     train_labels: NDArray[np.float32]  # (clips, tags), in [0, 1]; zeros where teachers give the labels
     valid_labels: NDArray[np.float32]
-    # Who gives the labels: names of networks, and their digests; empty where the data set has labels.
+    # Names and digests of the teachers; empty where the data set has labels.
     teachers: Mapping[str, str] = field(default_factory=dict)
-    # What they say about all these clips; about those of the validation alone where there is `live`.
+    # The teachers' scores of all these clips; with `live`, of the validation clips alone.
     taught: Taught | None = None
-    # Augmented waveforms of training segments, (n, samples) -> what the teachers say about them, (n, tags).
+    # Augmented waveforms of training segments, (n, samples) -> the teachers' scores of them, (n, tags).
     live: Callable[[Tensor], Tensor] | None = None
 
     def epoch(self, number: int, *, seed: int) -> Segments:
-        """The training segments of an epoch in their order; their `clips` are rows of `train_labels`."""
+        """The training segments of an epoch in order; their `clips` are rows of `train_labels`."""
         return epoch_segments(self.cache, self.train, model=self.model, recipe=self.recipe, seed=seed, epoch=number)
 
     def consecutive(self, clips: Places) -> Segments:
@@ -255,15 +254,15 @@ class Splits:
 
     @property
     def clips(self) -> Places:
-        """Places of all these clips."""
+        """Places of all these clips, training clips first."""
         return np.concatenate([self.train, self.valid])
 
     def targets(self, segments: Segments, labels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What a model should say about segments, (n, tags): what teachers say, else `labels` of their clips."""
+        """What a model should say about segments, (n, tags): the teachers' scores, else `labels` of their clips."""
         return labels[segments.clips] if self.taught is None else self.taught(segments)
 
     def source(self, device: torch.device, *, resident: bool | None) -> Load:
-        """Where waveforms come from; None: the device's memory when it is CUDA's with room."""
+        """Where waveforms come from; with None, the device's memory on CUDA where there is room."""
         if resident is None:
             needed = 2 * int(self.cache.lengths[self.clips].sum())
             resident = device.type == "cuda" and needed < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
@@ -280,19 +279,18 @@ class Splits:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What is unusual about the split: an empty part, counts other than the published, few clips, and the like."""
-        # What teachers say is compared on the validation clips: nobody waits for figures of a test part.
+        """What is unusual about the split: an empty subset, clip counts other than the published ones, few clips."""
+        # Agreement with the teachers is measured on the validation clips: nobody expects figures of a test subset.
         untested = self.teachers and not self.dataset.counts()["test"]
         unusual = [problem for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
         lines = [each.message for each in unusual if not untested or (each.kind, each.path) != ("split", "test")]
         if len(self.valid) < FEW_VALID_CLIPS:
-            few = "validation clips are few: which epoch they call the best means little, and their figures less"
-            lines.append(f"{len(self.valid)} {few}")
+            lines.append(f"only {len(self.valid)} validation clips: which epoch is best, and its figures, mean little")
         return tuple(lines)
 
     @property
     def short_clips(self) -> int:
-        """How many training clips are shorter than a segment; zeros fill them up."""
+        """How many training clips are shorter than a segment, and padded with zeros."""
         return int((self.cache.lengths[self.train] < self.model.input_length).sum())
 
     @property
@@ -309,7 +307,7 @@ def decode(
     teachers: Mapping[str, str],
     progress: Callable[[int, int], None] | None,
 ) -> Splits:
-    """The data set's audio at the model's rate, and its labels; `teachers`, if any, have still to hear it."""
+    """The data set's audio at the model's rate, and its labels; any `teachers` have not heard it yet."""
     splits = ("train", "valid")
     for split in splits:
         dataset.select(split)  # refuses an empty one, before anything is decoded
@@ -328,11 +326,12 @@ def decode(
     train_labels, valid_labels = (
         np.stack([dataset.clips[place].labels for place in clips]).astype(np.float32) for clips in (train, valid)
     )
-    silent = [tag for tag, count in zip(dataset.tags, train_labels.sum(axis=0), strict=True) if count == 0]
-    if not teachers and len(silent) == len(dataset.tags):
-        raise DatasetError(f"{dataset.root}: no training clip has any of the {len(silent)} tags")
-    if not teachers and silent:
-        logger.warning("no training clip has %s: these tags cannot be learned", ", ".join(silent))
+    counts = zip(dataset.tags, train_labels.sum(axis=0), strict=True)
+    absent = [] if teachers else [tag for tag, count in counts if count == 0]
+    if len(absent) == len(dataset.tags):
+        raise DatasetError(f"{dataset.root}: no training clip has any of the {len(absent)} tags")
+    if absent:
+        logger.warning("no training clip has %s: these tags cannot be learned", ", ".join(absent))
     return Splits(
         dataset=dataset,
         cache=cache,

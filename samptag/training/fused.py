@@ -2,15 +2,15 @@
 
 The paper's module is matrix products without any copying, forward and backward, as `samptag.engine.cpu` explains.
 
-What else makes it fast, with the same values and gradients as the modules one after another (but for rounding):
+Four more things make it fast, with the same values and gradients as the modules one after another (but for rounding):
 
-- work goes through in pieces that stay in the cache between the product and everything done to its result;
-- pooling before the affine map of the batch norm and ReLU, which are monotone once the filter's sign is that of gamma;
+- work is done in pieces that stay in the cache between the product and everything done to its result;
+- pooling comes before the affine map of the batch norm and ReLU, which are monotone once the filter has gamma's sign;
 - the convolution's bias, which the batch norm subtracts again, is only added to the running mean; its gradient is zero;
-- statistics, affine maps and sums of gradients by PyTorch's batch norm kernels, which read their input once.
+- statistics, affine maps and sums of gradients use PyTorch's batch norm kernels, which read their input once.
 
-In bfloat16 every operation computes in float32 and rounds what it stores, but for statistics, sums of gradients and the
-parameters, which stay in float32.
+In bfloat16 every operation computes in float32 and rounds its results, but statistics, sums of gradients and parameters
+stay in float32.
 """
 
 import math
@@ -36,32 +36,25 @@ T = TypeVar("T")
 Reduce = Callable[[Tensor], None]
 """Adds up a float64 tensor over all processes, in place."""
 Moments = tuple[int, Tensor, Tensor]
-"""Count, mean and sum of squared deviations, each an (out,) tensor but the first."""
+"""Count, mean and sum of squared deviations; the last two are (out,) tensors."""
 
 # Bytes of a piece's result. From 0.5 to 4 MB made no difference on cores with 2 MB of cache of their own (measured).
 PIECE_BYTES = 2 << 20
 
 
 class Buffers:
-    """Memory kept from step to step, by name: fetching 300 MB of fresh pages a layer took a tenth of a step."""
+    """Memory by name, kept from step to step: fetching 300 MB of fresh pages a layer took a tenth of a step."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}
 
     def get(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
-        """A contiguous tensor of this shape; what it holds is left over from anything."""
+        """A contiguous tensor of this shape, with undefined contents."""
         size = math.prod(shape)
         tensor = self._kept.get(name)
         if tensor is None or tensor.numel() < size or tensor.dtype != dtype:
             tensor = self._kept[name] = torch.empty(size, dtype=dtype)
         return tensor[:size].view(shape)
-
-    def zeros_at_first(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
-        """A tensor of this shape: zeros, or what was last written to it if it had the same shape."""
-        tensor = self._kept.get(name)
-        if tensor is None or tensor.shape != shape or tensor.dtype != dtype:
-            tensor = self._kept[name] = torch.zeros(shape, dtype=dtype)
-        return tensor
 
 
 class Workers:
@@ -79,7 +72,7 @@ class Workers:
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:
-        """Keep PyTorch from starting threads of its own inside each operation."""
+        """Keep PyTorch from using several threads inside each operation."""
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -103,7 +96,7 @@ class Piece:
 
     @property
     def rows(self) -> int:
-        """How many rows it has over all its segments."""
+        """The number of rows, over all its segments."""
         return (self.last - self.first) * (self.stop - self.start)
 
     def inside(self, tensor: Tensor, pad: int = 0) -> Tensor:
@@ -132,7 +125,7 @@ def _moments(values: Tensor, dtype: torch.dtype) -> Moments:
 
 
 def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance over all pieces (Chan, Golub, LeVeque 1979), and over all processes; how many rows they are."""
+    """Mean, variance (Chan, Golub, LeVeque 1979) and number of rows, over all pieces and all processes."""
     counts = torch.tensor([count for count, _, _ in parts], dtype=torch.float64)
     means = torch.stack([mean for _, mean, _ in parts]).double()
     squares = torch.stack([square for _, _, square in parts]).double()
@@ -152,9 +145,9 @@ def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tenso
 class FusedLayer:
     """One convolution + batch norm + max-pooling + ReLU, trained in place of the modules of `block`, a `PlainBlock`.
 
-    Only one backward pass may follow each forward pass, and no second forward pass may come between them. `pads` are
-    rows of zeros around the output, for the next layer's 'same' convolution. A `frozen` layer normalises by its running
-    statistics, and no gradient goes through it.
+    Only one backward pass may follow each forward pass, with no other forward pass in between. `pads` are the numbers
+    of zero rows before and after the output, for the next layer's 'same' convolution. A `frozen` layer normalises by
+    its running statistics and passes no gradient on.
     """
 
     def __init__(
@@ -171,7 +164,7 @@ class FusedLayer:
         self.workers, self.reduce, self.precision, self.frozen = workers, reduce, precision, frozen
         self.kernel: int = block.conv.weight.shape[2]  # rows of the input that a filter sees
         self.hop = block.conv.stride if isinstance(block.conv, FrameConvolution) else 1  # from one frame to the next
-        self.phases: int = block.pool_length  # frames to a maximum
+        self.phases: int = block.pool_length  # frames for each maximum
         self.buffers = Buffers()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -184,7 +177,7 @@ class FusedLayer:
         return result
 
     def _frozen(self, x: Tensor) -> Tensor:
-        """The output by the running statistics, without what a backward pass would need."""
+        """The output with the running statistics, without keeping what a backward pass would need."""
         filters, bias = folded_filters(self.convolution, self.norm)
         bias = bias.to(x.dtype)
         columns = filters.transpose(1, 2).reshape(len(filters), -1).t().contiguous().to(x.dtype)
@@ -210,8 +203,12 @@ class FusedLayer:
 
     def output(self, x: Tensor, n_out: int) -> Tensor:
         """The buffer of the output for the input `x`, with zeros in its pads."""
-        rows = self.pads[0] + self.pooled_rows(x) + self.pads[1]
-        return self.buffers.zeros_at_first("out", len(x), rows, n_out, dtype=x.dtype)
+        left, right = self.pads
+        end = left + self.pooled_rows(x)
+        out = self.buffers.get("out", len(x), end + right, n_out, dtype=x.dtype)
+        out[:, :left] = 0
+        out[:, end:] = 0
+        return out
 
     def matrix(self, x: Tensor, phase: int, piece: Piece) -> Tensor:
         """The input rows of one phase's product, (segments, rows, kernel * channels): a view of `x`."""
@@ -291,7 +288,7 @@ class _Pass:
         return self.layer.workers.run(work, len(self.shares))
 
     def _result(self, piece: Piece) -> Tensor:
-        """What the convolution gave for a piece, (phases, rows, out)."""
+        """The convolution's result for a piece, (phases, rows, out)."""
         phases = self.layer.phases
         first = phases * (piece.first * self.pooled.shape[1] + piece.start)
         return self.results[first : first + phases * piece.rows].view(phases, piece.rows, -1)
@@ -305,7 +302,7 @@ class _Pass:
         )  # fmt: skip
 
     def _convolve(self, part: int) -> list[Moments]:
-        """Fill in the convolution and its pooled values for one worker's segments; the moments of each piece."""
+        """Fill in the convolution and its pooled values for one worker's segments; return the moments of each piece."""
         found = []
         columns = self.filters.to(self.x.dtype).t()
         for piece in self.shares[part]:
@@ -336,7 +333,7 @@ class _Pass:
             torch.clamp_min(normalised.view(inner.shape), 0, out=inner)
 
     def _sums(self, grad: Tensor, active: Tensor, part: int) -> Tensor:
-        """Fill in the gradient where ReLU let through; its sum, and that times normalised values, (2, out) float64."""
+        """Fill in the gradient behind ReLU; return its sum and that of it times normalised values, (2, out) float64."""
         left, epsilon = self.layer.pads[0], self.norm.eps
         sums = torch.zeros(2, grad.shape[2], dtype=torch.float64)
         inverse_deviation = torch.rsqrt(self.variance + epsilon)
@@ -353,7 +350,7 @@ class _Pass:
     def _backpropagate(
         self, active: Tensor, line: tuple[Tensor, Tensor], filters: Tensor, grad_x: Tensor | None, part: int
     ) -> Tensor:
-        """The gradient of the filters from one worker's segments; fill in the input's. Uses up the results."""
+        """Fill in the input's gradient for one worker's segments; return the filters'. Overwrites the results."""
         scratch, pieces = self.layer.workers.scratch[part], self.shares[part]
         grad_filters = torch.zeros_like(self.filters)
         product = scratch.get("product", *filters.shape, dtype=filters.dtype)
@@ -371,9 +368,9 @@ class _Pass:
 
 
 def _route(grad: Tensor, result: Tensor, background: Callable[[Tensor], None], buffers: Buffers) -> None:
-    """Make the phases' values their gradients: `background` of them, and `grad` for the first of the largest values.
+    """Replace the phases' values by their gradients: `background` of them, plus `grad` at the first largest value.
 
-    `grad` is used up: it becomes the share of the first phase.
+    `grad` is overwritten: the first phase's share is left in it.
     """
     best = [result[0]]
     for phase in range(1, len(result) - 1):
@@ -402,7 +399,7 @@ def training_forward(
 ) -> Callable[[Tensor], Tensor]:
     """Waveforms (batch, input_length), or embeddings of a frozen encoder, -> logits (batch, n_tags), for training.
 
-    The model's batch norms are replaced where several processes share a batch, its filters laid out anew on CUDA.
+    The model's batch norms are replaced where several processes share a batch, and its filters laid out anew on CUDA.
     """
     if device.type == "cuda":
         _lay_out_channels_last(model)
@@ -417,7 +414,7 @@ def training_forward(
 
 
 def _multiplies_bfloat16() -> bool:
-    """Whether this processor has Intel's AMX; docs/training.md says what that gains."""
+    """Whether this CPU has Intel's AMX; docs/training.md says what that gains."""
     supported: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return supported()
 
@@ -425,7 +422,7 @@ def _multiplies_bfloat16() -> bool:
 def _lay_out_channels_last(model: SampleCNN) -> None:
     """Store the filters in the activations' layout, so that no step has to rearrange them; shapes and values stay.
 
-    ``Module.to(memory_format=...)`` passes over them: it knows filters of four dimensions only.
+    ``Module.to(memory_format=...)`` skips them, because it handles filters of four dimensions only.
     """
     for module in model.modules():
         if isinstance(module, Convolution):
@@ -436,7 +433,7 @@ def _lay_out_channels_last(model: SampleCNN) -> None:
 class FusedForward:
     """The forward pass of a plain or squeeze-and-excitation model by fused layers, on the CPU.
 
-    `frozen_modules` of the body are kept as they are, with the front end; None: not even that is.
+    The front end and the lowest `frozen_modules` of the body are kept as they are; None: nothing is.
     """
 
     def __init__(
@@ -456,7 +453,7 @@ class FusedForward:
         self.front = None
         if not isinstance(model.front, MelFrontEnd):
             self.front = fuse(model.front, self.pads, frozen=frozen_modules is not None)
-        # What squeeze and excitation multiplies must not be padded yet, nor what leaves the body.
+        # The input of squeeze and excitation must not be padded yet, nor the body's output.
         pads = [(0, 0) if config.block == "se" or i == config.n - 1 else self.pads for i in range(config.n)]
         self.body = [fuse(model.body[i], pads[i], frozen=i < (frozen_modules or 0)) for i in range(config.n)]
         self.top = None if model.top is None else fuse(model.top, precision=dtype)
@@ -469,7 +466,7 @@ class FusedForward:
         for number, (layer, block) in enumerate(zip(self.body, model.body, strict=True)):
             x = layer(x)
             if block.se is not None:
-                x = _excite(x.to(dtype), block.se)
+                x = block.se(x.to(dtype).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
                 if number + 1 < len(self.body):
                     x = F.pad(x, (0, 0, *self.pads))
             if self.top is None and number + 3 >= len(self.body):
@@ -487,9 +484,3 @@ class FusedForward:
             return F.pad(frames, (0, 0, *self.pads))
         pads = self.model.config.front_pads
         return self.front((F.pad(waveforms, pads) if any(pads) else waveforms).unsqueeze(2))
-
-
-def _excite(x: Tensor, excitation: Any) -> Tensor:
-    """Squeeze and excitation over (batch, time, channels)."""
-    weights = torch.sigmoid(excitation.dense2(F.relu(excitation.dense1(x.mean(dim=1)))))
-    return x * weights[:, None, :]

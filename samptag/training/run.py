@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class TrainResult:
     """How the training in the folder `out` ended."""
 
     out: Path
-    model_path: Path  # the exported model of the best epoch; there once an epoch is done
+    model_path: Path  # the exported model of the best epoch; it exists once an epoch is done
     epochs: int  # how many were trained
     steps: int
     best: Mapping[str, Any] | None  # the best epoch's record, as in metrics.jsonl
@@ -55,16 +56,16 @@ def train(
     out : str or Path
         Folder for checkpoints, metrics.jsonl, curves and model.safetensors.
     resume : bool
-        Go on from the checkpoint in `out`; options left out are those it was started with.
+        Go on from the checkpoint in `out`; options that are left out keep their values.
     listener : callable, optional
         Called with `Prepared`, `StepDone` and `EpochDone` of `samptag.training` as they happen.
     preparing : callable, optional
-        Called with (what is done, done, in all) while audio is decoded and teachers hear it.
+        Called with (activity, done, total) while audio is decoded and teachers hear it.
     **options
         Fields of `TrainConfig`, with ``recipe`` and ``model`` by name if you like, and ``batch_size`` (segments a step
         over all processes), ``segments_per_clip`` (at most so many in an epoch), ``segments_per_example`` (so many of
         a clip learn its labels together) and ``learning_rate`` (the recipe's first or highest; the others keep their
-        ratio to it). None counts as not given.
+        ratio to it). None means not given.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(writing_alone(folder, resume=resume))
         if not resume and (folder / LAST).exists():
-            raise UsageError(f"{folder} already holds a training: go on with it by --resume, or choose another --out")
+            raise UsageError(f"{folder} already holds a training: continue it with --resume, or choose another --out")
         state = load_checkpoint(folder / LAST) if resume else None
         before = None if state is None else TrainConfig.from_dict(state["config"])
         config = settle({**options, "data": data}, stored=before)
@@ -103,7 +104,7 @@ def train(
             name, n = model.config.name, model.config.n
             raise UsageError(f"--freeze-modules {config.freeze_modules}: {name} has {n} modules")
         names = {} if teachers is None else dict(zip(teachers.names, teachers.digests, strict=True))
-        progress = _telling(preparing, "decoding audio")
+        progress = preparing and partial(preparing, "decoding audio")
         splits = decode(dataset, config, model=model.config, teachers=names, progress=progress)
         if state is not None and before is not None:
             stored, now = before.to_dict() | state["facts"], config.to_dict() | splits.facts
@@ -117,7 +118,7 @@ def train(
                 per_clip=config.recipe.segments_per_clip,
                 device=device,
                 processes=processes,
-                progress=_telling(preparing, "hearing the teachers"),
+                progress=preparing and partial(preparing, "running the teachers"),
             )
             live = teachers.live(model=model.config, device=device) if config.live_teachers else None
             splits = replace(splits, taught=taught, live=live)
@@ -165,7 +166,7 @@ def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainC
     loaded = load_model(config.init_from)
     if not isinstance(loaded.model, SampleCNN):
         name = loaded.card.config.name
-        raise UsageError(f"{config.init_from} is a {name}, which samptag does not train; it can teach: --teacher")
+        raise UsageError(f"{config.init_from} is a {name}, which samptag cannot train, only use as a --teacher")
     theirs = replace(loaded.model.config, n_tags=len(tags))
     if wanted is not None and not _alike(wanted, theirs):
         held, asked = (f"{net.name} at {net.sample_rate} Hz" for net in (theirs, wanted))
@@ -183,7 +184,7 @@ def _alike(one: ModelConfig, other: ModelConfig) -> bool:
 
 
 def initialise(model: SampleCNN, how: str) -> None:
-    """Draw the convolutions of `model` anew as a recipe has them; "he_uniform" they are when it is new.
+    """Draw the convolutions of a new `model`, which are "he_uniform", again as a recipe has them.
 
     "keras-1.1.0": Lee 2017's ``he_uniform``, whose fan-in that version of Keras takes to be in x out channels, so that
     filters start 6.5 to 22.6 times smaller. "resemul": as in the code of Kim 2018, where the shortcuts' convolutions
@@ -199,7 +200,3 @@ def initialise(model: SampleCNN, how: str) -> None:
                 nn.init.uniform_(module.weight, -bound, bound)
             elif name.endswith("shortcut.conv") or name == "top.conv":
                 nn.init.xavier_uniform_(module.weight)
-
-
-def _telling(preparing: Callable[[str, int, int], None] | None, what: str) -> Callable[[int, int], None] | None:
-    return None if preparing is None else lambda done, total: preparing(what, done, total)

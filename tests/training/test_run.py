@@ -55,9 +55,7 @@ def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, li
     assert (len(splits.train), len(splits.valid), prepared.segments_per_epoch) == (14, 6, 140)
     assert prepared.config.model == splits.model
     assert splits.left_out == 0
-    assert splits.cautions == (
-        "6 validation clips are few: which epoch they call the best means little, and their figures less",
-    )
+    assert splits.cautions == ("only 6 validation clips: which epoch is best, and its figures, mean little",)
     assert prepared.fast_path
     assert isinstance(events[-1], EpochDone)
     assert all(isinstance(event, StepDone | EpochDone) for event in events[1:])
@@ -197,7 +195,7 @@ def test_a_full_disk_ends_it_with_one_line_and_nothing_is_lost(tmp_path: Path, s
 
 
 def test_a_folder_in_use_is_not_overwritten(trained: tuple[Path, list[Event]], small_set: Path, cache_dir: Path):
-    with pytest.raises(UsageError, match="already holds a training: go on with it by --resume"):
+    with pytest.raises(UsageError, match="already holds a training: continue it with --resume"):
         samptag.train(small_set, out=trained[0], cache=cache_dir)
 
 
