@@ -1,4 +1,4 @@
-"""What survives: checkpoints, the folder that one training writes to, and the wish to stop."""
+"""Checkpoints, the folder that only one training writes to, and signals that stop it."""
 
 import io
 import random
@@ -25,7 +25,7 @@ LOCK = ".training.lock"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state`, which ``torch.load(weights_only=True)`` must be able to read, to `path`, atomically."""
+    """Write `state`, which ``torch.load(weights_only=True)`` must be able to read, to `path` atomically."""
     content = io.BytesIO()
     torch.save({"schema": SCHEMA, "version": __version__, **state}, content)
     with os_errors_as(OutputError, f"cannot write the checkpoint {path}"), atomic_write(path) as file:
@@ -33,9 +33,9 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote to `path`, on the CPU; a WeightsError where there is no whole one."""
+    """The state that `save_checkpoint` wrote to `path`, on the CPU; a WeightsError where it is missing or broken."""
     if not path.exists():
-        raise WeightsError(f"{path}: there is no checkpoint to resume from; start without --resume")
+        raise WeightsError(f"{path}: no checkpoint to resume from; start without --resume")
     with os_errors_as(WeightsError, f"cannot read the checkpoint {path}"):
         content = path.read_bytes()
     try:
@@ -43,7 +43,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises whatever its readers meet: zip, pickle and runtime errors
         hint = f"; {BEST} beside it can take its place" if path.name == LAST else ""
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise WeightsError(f"{path} is not a whole checkpoint ({reason}){hint}") from None
+        raise WeightsError(f"{path} is not a complete checkpoint ({reason}){hint}") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise WeightsError(f"{path} is not a checkpoint of samptag {__version__}")
     return state
@@ -62,7 +62,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the generators back to where `random_state` was taken."""
+    """Set the generators to what `random_state` returned."""
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -74,12 +74,12 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
-    """While entered, no other training writes to `folder`, which is made for a new one and rid of leftovers.
+    """Keep other trainings from writing to `folder`, which is made for a new training and rid of leftovers.
 
     Of the processes that torchrun started, the first holds it for all.
     """
     if not Ranks.from_environment().leads or (resume and not folder.is_dir()):
-        yield  # without a folder there is nothing to resume, which the checkpoint's reader says
+        yield  # without a folder there is nothing to resume; `load_checkpoint` will say so
         return
     with ExitStack() as stack:
         with os_errors_as(OutputError, f"cannot write to the folder {folder}"):
@@ -88,7 +88,7 @@ def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
             except BlockingIOError:
                 advice = "wait for it or stop it, or choose another --out"
                 raise UsageError(f"another training is writing to {folder}: {advice}") from None
-            # What a process that was killed was about to write; its files are the old ones, and whole.
+            # What a killed process was about to write; the files themselves are the old ones, and complete.
             for name in (LAST, BEST, MODEL, METRICS, CURVES):
                 for leftover in folder.glob(f".{name}.*.tmp"):
                     leftover.unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is noted; a second one acts as it did before."""
+    """Inside the with block, notes the first SIGINT or SIGTERM; a second one acts as usual."""
 
     def __init__(self) -> None:
         self.received = 0  # its number

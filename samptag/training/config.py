@@ -1,4 +1,4 @@
-"""What a training is asked for: one frozen config, and whether a checkpoint is of the same training."""
+"""The settings of a training: one frozen config, and whether a checkpoint belongs to the same training."""
 
 import math
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from samptag.training.recipe import DISTIL, MODERN, TUNE, Recipe, recipe_named
 
 _BUDGET = ("epochs", "max_steps", "max_minutes")
 _OF_THE_RECIPE = ("batch_size", "learning_rate", "segments_per_clip", "segments_per_example")
-# How the result is computed, not what it is: no part of a checkpoint's own settings.
-_SAID_ANEW = ("device", "jobs", "resident", "compiled", "save_every_minutes")
-# Clips are compared by the split's name and hash, teachers by their digests, vocabularies by their words; the weights
-# to start from are in the checkpoint.
+# How the result is computed, not what it is: each run has its own, whatever the checkpoint says.
+_PER_RUN = ("device", "jobs", "resident", "compiled", "save_every_minutes")
+# Clips are compared by the split's name and hash, teachers by their digests, vocabularies by their words. The
+# checkpoint holds the weights, wherever they started.
 _MAY_DIFFER = (
     *("data", "format", "split", "subset", "teacher", "vocabulary", "init_from", "cache", "name", "licence"),
     *_BUDGET,
-    *_SAID_ANEW,
+    *_PER_RUN,
 )
-# In the order of comparison: each may change those that follow.
+# These are compared first, in this order: a difference in one may cause those in the next.
 _WORDS = {
     "freeze_encoder": "--freeze-encoder",
     "freeze_modules": "--freeze-modules",
@@ -36,9 +36,9 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything a training is asked for: the command fills it, the trainer reads it, the checkpoint stores it.
+    """All settings of a training: the command fills it, the trainer reads it, the checkpoint stores it.
 
-    A resumed training must have the same value of every field that is in none of the lists above this class.
+    A resumed training must have the same value of every field that is not in one of the lists above this class.
     """
 
     data: str  # folder or manifest; see `samptag.data.formats.open_dataset`, also for the next three
@@ -46,26 +46,26 @@ class TrainConfig:
     split: str | None = None
     subset: str | None = None
     teacher: str | None = None  # names or paths of weights, between commas, whose scores are learned in place of labels
-    # Table of the words to learn and of the teachers' tags that they are made of; see `samptag.training.vocabulary`.
-    # None: the teachers' tags.
+    # Table of the words to learn and the teachers' tags they are made of; see `samptag.training.vocabulary`. None: the
+    # teachers' tags.
     vocabulary: str | None = None
-    # The teachers hear every training segment as the student does, augmented, in place of the music once; on CUDA
-    # unless told otherwise, but for a frozen encoder.
+    # Whether the teachers score every training segment as it is augmented, instead of the music once. The default with
+    # teachers on CUDA, but not with a frozen encoder.
     live_teachers: bool = False
     # None: that of `init_from`, else samplecnn-3-9. Its number of tags is the data set's.
     model: ModelConfig | None = None
     recipe: Recipe = MODERN  # by name: "modern" is the default, with `init_from` "tune", with `teacher` "distil"
     init_from: str | None = None  # name or path of weights to start from; a classifier for other tags starts anew
     freeze_encoder: bool = False  # train the classifier alone, on embeddings that are computed once
-    # Keep the front end and so many of the lowest modules as `init_from` has them: most of a step's cost on the CPU.
+    # Keep the front end and so many of the lowest modules as `init_from` has them; most of a step's cost is in these.
     freeze_modules: int | None = None
     # Weight of positives in the loss; "balanced": negatives / positives of each tag, at most 100.
     pos_weight: float | str | None = None
     # Same seed, data, number of threads and kind of CPU, and a budget that is not wall-clock time: the same weights,
     # bit for bit.
     seed: int = 0
-    # The budget; what is reached first ends the training. Without any, the recipe's epochs. Minutes are wall-clock time
-    # from the first step on, validation and checkpoints included, over all runs of a resumed training.
+    # The budget: the first limit reached ends the training; with none, the recipe's epochs do. Minutes are wall-clock
+    # time from the first step on, validation and checkpoints included, over all runs of a resumed training.
     epochs: int | None = None
     max_steps: int | None = None
     max_minutes: float | None = None
@@ -80,7 +80,7 @@ class TrainConfig:
     save_every_minutes: float = 10.0  # a checkpoint is also written so often inside an epoch
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for checkpoints; paths are absolute, since a training may be resumed from another folder."""
+        """Plain data for checkpoints; paths are absolute, since a training may be resumed from another folder."""
         plain = {**asdict(self), "recipe": self.recipe.to_dict()}
         for name in ("data", "cache", "vocabulary"):
             plain[name] = None if plain[name] is None else str(Path(plain[name]).absolute())
@@ -88,40 +88,40 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The config that `to_dict` wrote; a WeightsError where it has settings that are unknown here."""
+        """The config that `to_dict` wrote; a WeightsError where it has unknown settings."""
         try:
             model = None if values["model"] is None else ModelConfig.from_dict(values["model"])
             return cls(**{**values, "model": model, "recipe": Recipe.from_dict(values["recipe"])})
         except (TypeError, ValueError) as error:
-            reason = f"the checkpoint is another samptag's ({error}); start anew with another --out"
-            raise WeightsError(reason) from None
+            advice = "start anew with another --out"
+            raise WeightsError(f"the checkpoint is of another version of samptag ({error}); {advice}") from None
 
     def spent(self, *, steps: int, seconds: float, steps_per_epoch: int) -> float | None:
-        """The share of the budget that is spent, 1 and more when it is used up; None where nothing bounds it."""
+        """The share of the budget that is spent, 1 or more when it is used up; None where there is no limit."""
         limits = ((steps, 1, self.max_steps), (steps, steps_per_epoch, self.epochs), (seconds, 60, self.max_minutes))
         return max((done / (unit * limit) for done, unit, limit in limits if limit is not None), default=None)
 
 
 def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConfig:
-    """The config from the options of `samptag.train`, else what the checkpoint holds (`stored`), else the defaults."""
+    """The config from the options of `samptag.train`, else from the checkpoint (`stored`), else from the defaults."""
     values = {name: value for name, value in given.items() if value is not None}
     changed = {name: values.pop(name) for name in _OF_THE_RECIPE if name in values}
     before: dict[str, Any] = {}
     if stored is not None:
-        dropped = {*_SAID_ANEW, *(_BUDGET if values.keys() & set(_BUDGET) else ())}
+        dropped = {*_PER_RUN, *(_BUDGET if values.keys() & set(_BUDGET) else ())}
         before = {f.name: getattr(stored, f.name) for f in fields(stored) if f.name not in dropped}
     settled = before | values
     if "data" not in settled:
-        raise UsageError("no data set: say --data DIR")
+        raise UsageError("no data set: give --data DIR")
     for name in ("data", "cache", "init_from", "vocabulary"):
         settled[name] = None if settled.get(name) is None else str(settled[name])
     settled["pos_weight"] = _pos_weight(settled.get("pos_weight"))
     _check_teaching(settled)
     if settled.get("freeze_modules") is not None:
         if settled["init_from"] is None:
-            raise UsageError("--freeze-modules keeps what weights have learned: give them with --init-from")
+            raise UsageError("--freeze-modules needs weights to keep: give them with --init-from")
         if settled.get("freeze_encoder"):
-            raise UsageError("--freeze-encoder keeps all modules: leave out --freeze-modules")
+            raise UsageError("--freeze-encoder already keeps all modules: leave out --freeze-modules")
     default = DISTIL if settled.get("teacher") else TUNE if settled["init_from"] else MODERN
     named = settled.setdefault("recipe", default)
     settled["recipe"] = recipe_named(named) if isinstance(named, str) else named
@@ -137,7 +137,7 @@ def settle(given: Mapping[str, Any], *, stored: TrainConfig | None) -> TrainConf
 
 
 def _check_teaching(settled: dict[str, Any]) -> None:
-    """Refuse what makes no sense with or without teachers; make paths of teachers absolute."""
+    """Refuse options that make no sense with or without teachers; make the teachers' paths absolute."""
     if settled.get("teacher") is None:
         if settled["vocabulary"] is not None:
             raise UsageError("--vocabulary says what teachers' tags mean: give --teacher too")
@@ -145,7 +145,7 @@ def _check_teaching(settled: dict[str, Any]) -> None:
             raise UsageError("--live-teachers says how teachers hear: give --teacher too")
         return
     if settled["pos_weight"] is not None:
-        raise UsageError("--pos-weight weighs labels, and with --teacher there are none: leave it out")
+        raise UsageError("--pos-weight weights labels, and with --teacher there are none: leave it out")
     if settled.get("live_teachers") and settled.get("freeze_encoder"):
         raise UsageError("--freeze-encoder computes embeddings once: leave out --live-teachers")
     names = [name.strip() for name in str(settled["teacher"]).split(",")]
@@ -164,7 +164,7 @@ def _pos_weight(value: Any) -> float | str | None:
 
 
 def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: Any) -> Recipe:
-    """`recipe` with other numbers, and its learning rates scaled so that the first is `learning_rate`."""
+    """`recipe` with the given numbers, its learning rates scaled so that the first is `learning_rate`."""
     recipe = replace(recipe, **numbers)
     if "batch_size" in numbers:
         recipe = replace(recipe, msd_batch_size=None)
@@ -175,7 +175,7 @@ def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: A
 
 
 def check_batches(recipe: Recipe, *, processes: int) -> None:
-    """Refuse batches that are no whole examples, or of which a process may get none: the last may be half of one."""
+    """Refuse batches that are not whole examples, or so few that a process may get none of the last, half batch."""
     batch, each = recipe.batch_size, recipe.segments_per_example
     if each < 1 or batch % each:
         advice = "change --batch-size or --segments-per-example"
@@ -187,7 +187,7 @@ def check_batches(recipe: Recipe, *, processes: int) -> None:
 
 
 def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse the checkpoint `path` where its config and facts (of the splits) are other ones, and name what differs."""
+    """Refuse the checkpoint `path` where its config or facts (of the splits) differ from those now, and say which."""
     for key in (*_WORDS, *now):
         if key not in _MAY_DIFFER and stored[key] != now[key]:
             word = _WORDS.get(key, f"--{key.replace('_', '-')}")

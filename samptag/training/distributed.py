@@ -14,24 +14,24 @@ from torch.autograd.function import once_differentiable
 from samptag.core.device import select_device
 from samptag.ranks import Ranks
 
-# A process that is silent for longer than any validation or checkpoint takes is taken for dead.
+# A process that is silent for longer than any validation or checkpoint takes is considered dead.
 TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Processes(Ranks):
-    """A process among those of a training; gradients and figures are added up over all of them."""
+    """One of the processes of a training; gradients and figures are added up over all of them."""
 
     def training_device(self, name: str) -> torch.device:
-        """The device called `name`; CUDA without a number means each process its own GPU."""
+        """The device called `name`; CUDA without a number gives each process its own GPU."""
         device = select_device(self.device(name))
         if device.type == "cuda":
             torch.cuda.set_device(device)
         return device
 
     def training_on(self, device: torch.device) -> AbstractContextManager[None]:
-        """As `joined`, for a training on `device`."""
-        # Flags and figures travel between processors, whatever device trains.
+        """As `joined`, with the settings for a training on `device`."""
+        # Flags and figures travel between CPUs, whatever device trains.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         return self.joined(backend=backend, timeout=TIMEOUT, advice="start the training again with --resume")
 
@@ -41,7 +41,7 @@ class Processes(Ranks):
             dist.all_reduce(tensor)
 
     def highest(self, values: Sequence[float]) -> list[float]:
-        """The largest value any process has in each place."""
+        """The largest of all processes' values in each place."""
         if self.world_size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -60,7 +60,7 @@ class Processes(Ranks):
 
 
 def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.device) -> None:
-    """Give `model` batch norms whose statistics are those of all processes together; its state dict stays the same."""
+    """Give `model` batch norms with the statistics of all processes together; its state dict stays the same."""
     if processes.world_size == 1:
         return
     if device.type == "cuda":
@@ -73,7 +73,7 @@ def synchronise_norms(model: nn.Module, processes: Processes, *, device: torch.d
 
 
 class CrossProcessNorm(nn.Module):
-    """What PyTorch's `SyncBatchNorm` is on CUDA, on the CPU; in place of `norm`, whose tensors it uses."""
+    """PyTorch's `SyncBatchNorm`, which exists for CUDA alone, for the CPU; it replaces `norm` and uses its tensors."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -87,7 +87,7 @@ class CrossProcessNorm(nn.Module):
         self.eps, self.momentum, self.processes = norm.eps, norm.momentum or 0.0, processes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (batch, channels, ...) is kept."""
+        """The normalised activations; the shape, (batch, channels, ...), is kept."""
         if not self.training:
             parts = (self.running_mean, self.running_var, self.weight, self.bias)
             return nn.functional.batch_norm(x, *parts, eps=self.eps)

@@ -1,4 +1,4 @@
-"""What a training reports: events for its caller, and metrics.jsonl, curves.png and TensorBoard events to read."""
+"""Reports of a training: events for its caller, and metrics.jsonl, curves.png and TensorBoard events as files."""
 
 import json
 import logging
@@ -20,9 +20,9 @@ logger = logging.getLogger("samptag")
 METRICS, CURVES, EVENTS = "metrics.jsonl", "curves.png", "tensorboard"
 _FIGURES = ("valid_roc_auc", "valid_pr_auc", "valid_agreement")
 _SCALARS = ("train_loss", "valid_loss", *_FIGURES, "learning_rate", "segments_per_second")
-# The curves are drawn at most this often, and at the end: with a frozen encoder an epoch takes less than a picture.
+# The curves are drawn at most this often, and at the end: with a frozen encoder an epoch is shorter than a drawing.
 DRAW_SECONDS = 15.0
-# A run whose steps wait longer than this share of their time for segments says so; the first ones always wait.
+# A run that spends more than this share of its time waiting for segments says so; its first steps always wait.
 WAIT_SHARE, LEAST_SECONDS = 0.15, 2.0
 
 
@@ -30,15 +30,15 @@ WAIT_SHARE, LEAST_SECONDS = 0.15, 2.0
 class Prepared:
     """Everything is ready; the first step comes next."""
 
-    config: TrainConfig  # with the model and the recipe that were settled on
-    splits: Splits  # the clips that will be trained on and validated with
+    config: TrainConfig  # with the model and recipe that were chosen
+    splits: Splits  # the clips to train and validate on
     device: str
     parameters: int
     fast_path: bool  # whether the fused CPU layers train
     segments_per_epoch: int
     steps_per_epoch: int
-    epoch: int  # where the training goes on: epochs done
-    step: int  # and steps done in the epoch that is open
+    epoch: int  # where the training starts or goes on: epochs done
+    step: int  # and steps done in the open epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ class StepDone:
 
     epoch: int  # from 1
     step: int  # in the epoch, from 1
-    steps: int  # that the epoch has
+    steps: int  # in the whole epoch
     loss: float  # mean of the epoch so far
     learning_rate: float  # the classifier's
     segments_per_second: float  # of the epoch so far, in this run, over all processes
     progress: float | None  # share of the budget spent; None without a budget
-    remaining_seconds: float | None  # until the budget is spent; None while it is not known
+    remaining_seconds: float | None  # until the budget is spent; None while that is unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ Callback = Callable[[Event], None]
 
 
 class TrainingLog:
-    """The log of one training in its folder, a record an epoch; brought back to `records` where one is resumed."""
+    """The log of one training in its folder, a record an epoch; a resumed training starts from its `records`."""
 
     def __init__(self, folder: Path, *, records: Sequence[Mapping[str, Any]] = ()) -> None:
         self.folder, self.records = folder, [dict(record) for record in records]
@@ -93,13 +93,13 @@ class TrainingLog:
             self._draw()
 
     def close(self) -> None:
-        """Draw what has not been drawn, and let go of the event file."""
+        """Draw what has not been drawn, and close the event file."""
         if self._events is not None:
             self._events.close()
         self._draw()
 
     def _draw(self) -> None:
-        """Draw the learning curves as they are now, where matplotlib is installed."""
+        """Draw the learning curves where they have changed and matplotlib is installed."""
         if self._drawn == len(self.records) or find_spec("matplotlib") is None:
             return
         from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ class TrainingLog:
         self._drawn, self._drawn_at = len(self.records), time.monotonic()
 
     def _write(self) -> None:
-        # Whole each time: a kill between the log and the checkpoint then never leaves an epoch in it twice.
+        # The whole file each time: a kill between log and checkpoint then never leaves an epoch in it twice.
         lines = "".join(json.dumps(json_record(record), ensure_ascii=False) + "\n" for record in self.records)
         path = self.folder / METRICS
         with os_errors_as(OutputError, f"cannot write {path}"), atomic_write(path) as file:
@@ -130,25 +130,25 @@ class TrainingLog:
 
 
 def json_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` with null where JSON has no number."""
+    """`record` with None for numbers that JSON cannot hold."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in record.items()}
 
 
 class Pace:
-    """The speed of the open epoch in this run, over all processes, and the share of its time that waited for audio."""
+    """The speed of the open epoch in this run, over all processes, and the share of its time spent on waiting."""
 
     def __init__(self) -> None:
         self.segments_per_second, self.wait_share = math.nan, 0.0  # NaN before the first step
         self._seconds, self._warned = 0.0, False
 
     def measure(self, segments: int, *, waited: float, seconds: float) -> None:
-        """Take in that so many segments took so many seconds, of which some were waited."""
+        """Note how many segments the epoch has done, its seconds so far, and how many of those were spent waiting."""
         self.segments_per_second, self.wait_share = segments / seconds, waited / seconds
         self._seconds = seconds
 
     def warn_of_waiting(self, share: float) -> None:
-        """Warn, once, when the audio does not keep up with the training; `share` is the largest of all processes."""
+        """Warn once that the audio does not keep up with the training; `share` is the largest of all processes."""
         if share > WAIT_SHARE and self._seconds > LEAST_SECONDS and not self._warned:
             self._warned = True
             advice = "a faster disk for --cache, or a GPU with room for the audio (--resident), would help"
-            logger.warning("%.0f %% of the time went by waiting for audio from the cache: %s", 100 * share, advice)
+            logger.warning("%.0f %% of the time was spent waiting for audio from the cache: %s", 100 * share, advice)

@@ -1,4 +1,4 @@
-"""What moves a model's weights: the loss on labels, the optimiser, the learning rates, and the moving average."""
+"""How a model's weights are updated: the loss on labels, the optimiser, the learning rates, and the moving average."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from samptag.core.model import SampleCNN
 from samptag.training.recipe import Recipe
 
-# A tag with one positive in a thousand would outweigh everything else.
+# Otherwise a tag with one positive in a thousand would outweigh everything else.
 HIGHEST_BALANCED_WEIGHT = 100.0
 
 
@@ -38,7 +38,7 @@ def balanced_weights(labels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def make_optimiser(model: SampleCNN, recipe: Recipe) -> torch.optim.Optimizer:
-    """A fresh optimiser over the parameters that are trained; each group has its ``rate_share`` of every rate."""
+    """A fresh optimiser of the parameters that are trained; each group has its ``rate_share`` of every rate."""
     head = {id(p) for p in model.head.parameters()}
     groups: list[dict[str, Any]] = []
     for share, inside in ((recipe.encoder_rate, False), (1.0, True)):
@@ -57,7 +57,7 @@ def make_optimiser(model: SampleCNN, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Have a fresh `optimiser` continue where ``state_dict`` was taken, on whatever kind of device that was."""
+    """Have a fresh `optimiser` continue from `state`, which may be of another kind of device."""
     optimiser.load_state_dict(dict(state))
     # Moments come back in the layout of the device they were saved from. A fused step reads parameter and moments side
     # by side in memory, whatever their strides say.
@@ -70,7 +70,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
 class MovingAverage:
     """The exponential moving average of a model's state dict: its weights and batch-norm statistics.
 
-    A step keeps `decay` of it; less in the first ones, (1 + t) / (10 + t), so that the random start is soon forgotten.
+    A step keeps the share `decay` of it; the first ones keep less, (1 + t) / (10 + t), to forget the random start soon.
     """
 
     def __init__(self, state: Mapping[str, Tensor], *, decay: float) -> None:
@@ -91,8 +91,8 @@ class MovingAverage:
 class NormWarmUp:
     """Lets the running statistics of batch normalisation follow fast at first.
 
-    In step t, from 1, a batch weighs ``steps / (steps + t - 1)`` in them, until that has come down to the model's
-    momentum. The norms keep their momentum, which torch.compile takes for a constant.
+    In step t, from 1, a batch has the weight ``steps / (steps + t - 1)`` in them, until that falls to the model's
+    momentum. The norms keep their own momentum, which torch.compile takes for a constant.
     """
 
     def __init__(self, model: SampleCNN, *, steps: int) -> None:
@@ -101,7 +101,7 @@ class NormWarmUp:
 
     @contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Enter around the forward and backward pass of step `number`; the backward pass needs the statistics too."""
+        """Enclose the forward and backward pass of step `number`; the backward pass needs the statistics too."""
         weight = self.steps and self.steps / (self.steps + number - 1)
         if weight <= self.momentum:
             yield
@@ -109,7 +109,7 @@ class NormWarmUp:
         before = [statistic.clone() for statistic in self.statistics]
         torch._foreach_zero_(self.statistics)
         yield
-        # From zero, the norms have come to momentum times the batch's statistics.
+        # Having started from zero, they are momentum times the batch's statistics.
         for old, statistic in zip(before, self.statistics, strict=True):
             statistic.copy_(old.lerp_(statistic / self.momentum, weight))
 
@@ -125,7 +125,7 @@ class EpochVerdict:
 
 @dataclass
 class _Schedule:
-    """What decides the learning rate: the recipe, and plain numbers, which go into checkpoints."""
+    """The state that decides the learning rate: the recipe, and plain numbers, which checkpoints store."""
 
     recipe: Recipe
 
@@ -145,8 +145,8 @@ class _Schedule:
 class StagedSchedule(_Schedule):
     """The paper's schedule: a falling list of learning rates, each kept until the validation loss stops falling.
 
-    `patience` is as Keras 1.1.0 and 2.0.5 count it: so many epochs in a row may bring no new lowest loss, and the one
-    after them ends the stage.
+    `patience` is counted as in Keras 1.1.0 and 2.0.5: so many epochs in a row may bring no new lowest loss, and the
+    next one without ends the stage.
     """
 
     stage: int = 0
@@ -155,7 +155,7 @@ class StagedSchedule(_Schedule):
     waited: int = 0  # epochs in a row without a lower one
 
     def learning_rate(self, progress: float = 0.0) -> float:
-        """The next step's, whatever the `progress`: the stage's / (1 + iteration_decay * iterations of the stage)."""
+        """The next step's: the stage's / (1 + iteration_decay * iterations of the stage), whatever the `progress`."""
         return self.recipe.learning_rates[self.stage] / (1.0 + self.recipe.iteration_decay * self.iteration)
 
     def step_done(self) -> None:
@@ -178,7 +178,7 @@ class StagedSchedule(_Schedule):
 
 @dataclass
 class CosineSchedule(_Schedule):
-    """Linear warm-up over a share of the budget in [0, 1), then half a cosine down to zero at its end."""
+    """Linear warm-up over a share of the budget, in [0, 1), then half a cosine down to zero at the budget's end."""
 
     stage: ClassVar[int] = 0
     best: tuple[float, float] = (-math.inf, -math.inf)
@@ -202,5 +202,5 @@ class CosineSchedule(_Schedule):
 
 
 def schedule_for(recipe: Recipe) -> StagedSchedule | CosineSchedule:
-    """The schedule `recipe` asks for, at its start."""
+    """The schedule that `recipe` asks for, at its start."""
     return StagedSchedule(recipe) if recipe.schedule == "stages" else CosineSchedule(recipe)

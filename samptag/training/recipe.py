@@ -14,28 +14,28 @@ CLASSIFIER_EPOCHS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How every segment of every batch is varied; frequencies and speeds are drawn evenly on a logarithmic scale."""
+    """How the segments of a batch are augmented; frequencies and speeds are drawn evenly on a logarithmic scale."""
 
     gain_db: float = 0.0  # the gain is uniform in [-gain_db, gain_db] decibels
     polarity: float = 0.0  # probability that the waveform's sign is flipped
-    # That a segment is mixed with another of its batch, by a share from Beta(alpha, alpha), as its labels are (Zhang et
-    # al. 2018, mixup).
+    # Probability that a segment and its labels are mixed with another of the batch, by a share from Beta(alpha, alpha)
+    # (Zhang et al. 2018, mixup).
     mixup_probability: float = 0.0
     mixup_alpha: float = 1.0
-    noise_probability: float = 0.0  # of added white noise
+    noise_probability: float = 0.0  # that white noise is added
     noise_snr_db: tuple[float, float] = (10.0, 40.0)  # lowest and highest, relative to the segment's own power
     band_limit_probability: float = 0.0  # that everything above a cut-off is removed, as a low-rate codec does
     band_limit_hz: tuple[float, float] = (3_000.0, 10_000.0)  # lowest and highest cut-off
-    speed_probability: float = 0.0  # that it is played faster or slower, which moves pitch and tempo together
+    speed_probability: float = 0.0  # that it is played faster or slower, which changes pitch and tempo together
     speed: float = 0.06  # the factor is between 1 / (1 + speed) and 1 + speed
-    equaliser_probability: float = 0.0  # of an equaliser with a random level for each octave
+    equaliser_probability: float = 0.0  # that it goes through an equaliser with a random level for each octave
     equaliser_db: float = 8.0  # the levels are uniform in [-equaliser_db, equaliser_db] decibels
     band_stop_probability: float = 0.0  # that a band is removed, as SpecAugment does (Park et al. 2019)
-    band_stop_octaves: float = 1.0  # it is up to so many octaves wide, its edges not counted
-    band_stop_hz: tuple[float, float] = (100.0, 8_000.0)  # lowest and highest middle of the band
+    band_stop_octaves: float = 1.0  # the band is up to so many octaves wide, without its edges
+    band_stop_hz: tuple[float, float] = (100.0, 8_000.0)  # lowest and highest centre of the band
 
     def reach(self, length: int) -> int:
-        """Samples of the music that a segment of `length` samples can be made of."""
+        """The most samples of music that a segment of `length` samples can be made of."""
         return length if not self.speed_probability else math.ceil(length * (1 + self.speed))
 
 
@@ -49,13 +49,13 @@ class Recipe:
     segments: Literal["all", "random", "shifted"]
     # At most so many segments of one clip in an epoch, and in its validation (there evenly spaced); None: all.
     segments_per_clip: int | None = None
-    # The mean of the logits of so many segments of a clip is held against the clip's labels, which say what is in the
-    # clip, not in every segment of it. Validation hears segments one by one.
+    # The mean of the logits of so many segments of a clip is compared with the clip's labels, which say what is in the
+    # clip, not in every segment of it. Validation scores segments one by one.
     segments_per_example: int = 1
     batch_size: int = 23  # segments a step, over all processes
-    msd_batch_size: int | None = None  # the same for the Million Song Dataset; None: no other
-    # Segments that do not fill a batch are dropped for the epoch (of each subset); False: a rest of less than half a
-    # batch joins the batch before it, and a larger one is a batch of its own.
+    msd_batch_size: int | None = None  # the same for the Million Song Dataset; None: no difference
+    # Segments (of each subset) that do not fill a batch are dropped for the epoch; False: a remainder of less than half
+    # a batch joins the batch before it, and a larger one is another batch.
     full_batches: bool = False
     # Segments are shuffled inside this many interleaved subsets of the clips, one subset after another; fewer on data
     # sets that do not fill a hundred batches a subset.
@@ -63,11 +63,11 @@ class Recipe:
     # How a new model's convolutions are drawn; see `samptag.training.run.initialise`.
     initialisation: Literal["he_uniform", "keras-1.1.0", "resemul"] = "he_uniform"
     dropout: float | None = None  # share of the embedding dropped in training; None: what the model says
-    # What a new model has of these fields of `ModelConfig` (`odd_zero` where m is even); None: what it says itself.
+    # Values of these fields of `ModelConfig` for a new model (`odd_zero` where m is even); None: the model's own.
     bn_epsilon: float | None = None
     odd_zero: OddZero | None = None
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    learning_rates: tuple[float, ...] = (0.01,)  # one a stage with "stages"; the peak alone with "cosine"
+    learning_rates: tuple[float, ...] = (0.01,)  # one for each stage with "stages"; the peak with "cosine"
     encoder_rate: float = 1.0  # learning rate of everything below the classifier, as a share of the classifier's
     schedule: Literal["stages", "cosine"] = "stages"  # those of `samptag.training.optimise`
     momentum: float = 0.9  # Nesterov's, of SGD
@@ -79,20 +79,20 @@ class Recipe:
     # Decay a step of the exponential moving average of weights and batch-norm statistics that is validated and
     # exported; None: the weights themselves are.
     ema_decay: float | None = None
-    # The more, the longer the batch norms' running statistics follow faster than by the model's momentum (as
-    # `samptag.training.optimise.NormWarmUp` says): at 0.01 the first hundreds of steps would validate on statistics
-    # that still are half the random start's. 0: never.
+    # The more, the longer the batch norms' running statistics follow faster than the model's momentum lets them (see
+    # `samptag.training.optimise.NormWarmUp`). With a momentum of 0.01 alone, validations in the first hundreds of steps
+    # would use statistics that are still half the random start's. 0: never.
     norm_warmup_steps: int = 0
-    # What the best epoch is chosen by: lowest segment validation loss, highest macro ROC-AUC of validation clips, or
-    # highest agreement with the teachers (of equal ones the lower loss).
+    # How the best epoch is chosen: by the lowest validation loss of segments, the highest macro ROC-AUC of validation
+    # clips, or the highest agreement with the teachers (of equal ones, the lower loss).
     monitor: Literal["loss", "roc_auc", "agreement"] = "loss"
-    epochs: int | None = None  # when the user names no budget; None: until the schedule ends by itself
+    epochs: int | None = None  # without a budget from the user; None: until the schedule ends by itself
     # bfloat16 where it is safe: on CUDA, and in convolutions on CPUs that multiply it in hardware.
     mixed_precision: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def adapt(self, config: ModelConfig) -> ModelConfig:
-        """`config` with what the recipe's new models have."""
+        """`config` as the recipe's new models have it."""
         config = self.drop(config)
         if self.odd_zero is not None and config.m % 2 == 0:
             config = replace(config, odd_zero=self.odd_zero)
@@ -103,7 +103,7 @@ class Recipe:
         return config if self.dropout is None else replace(config, dropout=self.dropout)
 
     def for_format(self, name: str) -> "Recipe":
-        """The recipe as it is for data sets of this format."""
+        """The recipe for data sets of this format."""
         return self if name != "msd" or not self.msd_batch_size else replace(self, batch_size=self.msd_batch_size)
 
     def for_classifier(self) -> "Recipe":
@@ -189,9 +189,9 @@ TUNE = replace(
     MODERN, name="tune", learning_rates=(1e-3,), encoder_rate=0.1, warmup_fraction=0.1, norm_warmup_steps=0, epochs=10
 )
 
-# A teacher's scores are softer than labels, and there are many of them: less dropout, less decay. All of the music is
-# heard, close to what the teachers heard: musicnn's 3 s hold a segment of 3^9 that is moved by a sixteenth. Noise and
-# band limits stay rare, because teachers that hear the music once have not heard them.
+# A teacher's scores are softer than labels, and there are many of them: less dropout, less decay. The student hears all
+# of the music, close to where the teachers heard it: musicnn's 3 s hold a segment of 3^9 that is moved by a sixteenth.
+# Noise and band limits stay rare, because teachers that hear the music once have not heard them.
 DISTIL = replace(
     MODERN,
     name="distil",
@@ -207,7 +207,7 @@ RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER, KIM, TUNE, DISTIL)}
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe called `name`; a UsageError where there is none."""
+    """The recipe called `name`; a UsageError where no recipe is."""
     if name not in RECIPES:
-        raise UsageError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
+        raise UsageError(f"no recipe is called {name!r}; the recipes are {', '.join(RECIPES)}")
     return RECIPES[name]

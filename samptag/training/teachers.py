@@ -1,10 +1,10 @@
-"""Networks that teach: what they say about every segment of the music, heard once and kept beside the decoded audio.
+"""Networks that teach: their scores of every segment of the music, computed once and kept beside the decoded audio.
 
-On a GPU they may hear every segment of a training anew instead, as it is augmented (`Teachers.live`).
+On a GPU they may score every segment again as it is augmented (`Teachers.live`).
 
 A teacher hears the sound that the student hears: a window of its own length around the middle of the student's segment,
-at its own sample rate. What it says is kept clip by clip, under the digest of its weights, so other students, other
-vocabularies and runs that were killed find it again.
+at its own sample rate. Its logits are kept clip by clip, under the digest of its weights, so that other students, other
+vocabularies and resumed runs find them again.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from samptag.training.vocabulary import read_vocabulary, side_by_side
 Floats = NDArray[np.float32]
 
 # Samples in one pass. On the CPU two windows of musicnn's 3 s stay in the cache: with eight, a window took 1.4 times as
-# long, without huge pages 1.6 times (one thread). A GPU wants more; not measured.
+# long, without huge pages 1.6 times (one thread). A GPU needs more; not measured.
 BATCH_SAMPLES = {"cpu": 2 * 48_128, "cuda": 64 * 48_128}
 GPU_THREADS = 4
-# A teacher that hears more than this many segments at once hears windows half its length apart, and a segment is given
-# the nearest: one that hears 29 s would otherwise cost eleven times as much.
+# A teacher whose window is longer than this many segments hears windows half its length apart; a segment is given
+# the nearest one: windows of 29 s would otherwise cost eleven times as much.
 LONG = 2
-# The loss: how much the logits weigh beside the cross-entropy of the scores; the lowest score that has a logit; and the
-# least spread of a tag's logits, because a tag that hardly moves would outweigh all others.
+# The loss: the weight of the logits relative to the cross-entropy of the scores; the lowest score whose logit is taken;
+# and the least spread of a tag's logits, because a tag that hardly varies would outweigh all others.
 LOGIT_SHARE = 0.125
 LEAST_SCORE = 1e-4
 LEAST_SPREAD = 0.1
@@ -58,9 +58,9 @@ LEAST_SPREAD = 0.1
 class Teachers:
     """The networks that teach, by names or paths of weights, and the words they teach.
 
-    `vocabulary` is a table of words (see `samptag.training.vocabulary`); None: the teachers' tags side by side. `names`
-    becomes what their weights files call them; `digests` are the sha256 of their networks and tensors, whatever else
-    the files say; `tags` and `categories` are the words', the latter None where there are none.
+    `vocabulary` is a table of words (see `samptag.training.vocabulary`); None: the teachers' tags side by side. The
+    attribute `names` has the names inside the weights files; `digests` are the sha256 of networks and tensors alone,
+    whatever else the files say; `tags` and `categories` are the words', the latter None where there are none.
     """
 
     def __init__(self, names: Sequence[str], *, vocabulary: str | Path | None = None) -> None:
@@ -70,15 +70,15 @@ class Teachers:
         if len(set(self.digests)) < len(names):
             raise UsageError(f"--teacher {','.join(names)}: a teacher is named twice")
         if len(set(self.names)) < len(names):
-            advice = "give each its own (samptag train --name), by which its words are known"
-            raise UsageError(f"--teacher {','.join(names)}: two of them bear the same name inside; {advice}")
+            advice = "give each its own (samptag train --name), since vocabularies refer to it"
+            raise UsageError(f"--teacher {','.join(names)}: two of these have the same name inside; {advice}")
         known = {weights.card.name: weights.card.tags for weights in self._weights}
         words = side_by_side(known) if vocabulary is None else read_vocabulary(Path(vocabulary))
         self._merge = words.merger(known)
         self.tags, self.categories = words.tags, words.categories
 
     def relabel(self, dataset: Dataset) -> Dataset:
-        """`dataset` with the taught words for tags, and without labels."""
+        """`dataset` with the taught words as its tags, and without labels."""
         nothing = np.zeros(len(self.tags), dtype=np.float32)
         clips = tuple(replace(clip, labels=nothing) for clip in dataset.clips)
         return replace(dataset, tags=self.tags, tag_categories=self.categories, clips=clips)
@@ -94,10 +94,10 @@ class Teachers:
         processes: Processes,
         progress: Callable[[int, int], None] | None = None,
     ) -> Taught:
-        """What the teachers say about the `consecutive_segments` of `clips`; what the cache lacks is heard first.
+        """The teachers' scores of the `consecutive_segments` of `clips`; those not in the cache are computed first.
 
-        `model` is the student's. Each process hears its share of the clips; `progress` is called with (done, total),
-        counted in clips times teachers. A DatasetError where the cache cannot be written or read.
+        `model` is the student's. Each process computes its share; `progress` is called with (done, total), counted in
+        clips times teachers. A DatasetError where the cache cannot be written or read.
         """
         segments = consecutive_segments(cache, clips, model=model, per_clip=per_clip)
         ends = np.cumsum(np.bincount(segments.clips, minlength=len(clips)))
@@ -107,20 +107,20 @@ class Teachers:
             for place, starts in zip(clips.tolist(), parts, strict=True)
             for teacher, digest in enumerate(self.digests)
         ]
-        # Shared before asking what is there: processes ask at different times.
+        # Divided before looking what is there: processes look at different times.
         mine = wanted[processes.rank :: processes.world_size]
         missing = [each for each in mine if not each.file.exists()]
         if missing:
             self._hear(missing, cache, model=model, device=device, done=len(mine) - len(missing), progress=progress)
-        processes.collect(len(missing))  # all have written theirs
+        processes.collect(len(missing))  # waits until all have written theirs
         scores = [self._merged(wanted[i : i + len(self.names)]) for i in range(0, len(wanted), len(self.names))]
         order = np.argsort(segments.starts)
         return Taught(scores=np.concatenate(scores)[order], starts=segments.starts[order])
 
     def live(self, *, model: ModelConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Teachers that hear waveforms as a student does, augmented and all: (n, samples) -> scores (n, words).
+        """Teachers that hear waveforms as a student does, augmented: (n, samples) -> scores (n, words).
 
-        They hear the student's segment alone, repeated where their window is longer, at its sample rate.
+        They hear the student's segment alone, resampled, and repeated where their window is longer.
         """
         nets: list[tuple[Any, Config]] = [
             (weights.to_module().to(device).requires_grad_(False), weights.card.config) for weights in self._weights
@@ -134,8 +134,8 @@ class Teachers:
         return hear
 
     def _merged(self, said: Sequence[_Wanted]) -> Floats:
-        """What all teachers said about one clip, as scores of the words."""
-        with os_errors_as(DatasetError, "cannot read what the teachers said"):
+        """The words' scores of one clip, from the logits that all teachers gave it."""
+        with os_errors_as(DatasetError, "cannot read the teachers' logits"):
             logits = [np.load(each.file).astype(np.float32) for each in said]
         return self._merge({name: 1 / (1 + np.exp(-each)) for name, each in zip(self.names, logits, strict=True)})
 
@@ -149,10 +149,10 @@ class Teachers:
         done: int,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Let the teachers hear what is missing, and keep what they say."""
+        """Compute the missing logits, and write them to their files."""
         listeners = [_listener(weights, student=model, device=device) for weights in self._weights]
         rates = [weights.card.config.sample_rate for weights in self._weights]
-        resampling = threading.Lock()  # so that a clip is resampled once for all teachers, who come one after another
+        resampling = threading.Lock()  # so that a clip is resampled once for all teachers, who follow one another
 
         @functools.lru_cache(maxsize=2 * len(set(rates)))
         def sound(place: int, rate: int) -> Floats:
@@ -165,8 +165,8 @@ class Teachers:
             with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
                 np.save(file, logits.astype(np.float16))
 
-        # On the CPU every thread computes alone: a pass spread over all cores waits for itself. Before a GPU a few of
-        # them keep it busy while others resample.
+        # On the CPU every thread computes alone, because threads that share a pass wait for each other. A GPU is kept
+        # busy by a few of them while others resample.
         threads = available_cores() if device.type == "cpu" else min(available_cores(), GPU_THREADS)
         with ThreadPoolExecutor(threads, "samptag-teacher", lambda: torch.set_num_threads(1)) as pool:
             try:
@@ -182,8 +182,8 @@ class TeacherLoss:
     """How far a student is from its teachers, in scores and in logits.
 
     The cross-entropy of the scores says little where they are close to zero, and ranking songs by a rare tag depends
-    on exactly those: so the squared distance of the logits is added, each tag's in units of its spread.
-    `taught` are the teachers' scores, (segments, tags), which give the spread.
+    on exactly those scores. So the squared distance of the logits is added, each tag's in units of its spread, which
+    is that of the teachers' scores `taught`, (segments, tags).
     """
 
     def __init__(self, taught: Floats) -> None:
@@ -209,9 +209,9 @@ class _Wanted:
 
 
 def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -> Callable[[Floats, Places], Floats]:
-    """A teacher that hears a clip, (samples,), at its own sample rate, and gives its logits, (n, tags).
+    """A teacher as a function from a clip, (samples,) at the teacher's sample rate, to its logits, (n, tags).
 
-    They are of the student's segments that start at so many samples at the student's rate.
+    They are those of the student's segments, whose starts are counted in samples at the student's rate.
     """
     config = weights.card.config
     model: Any = weights.to_module().to(device).requires_grad_(False)
@@ -239,7 +239,7 @@ def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -
 
 
 def _fitted(waveforms: Tensor, *, student: ModelConfig, teacher: Config) -> Tensor:
-    """A student's segments at a teacher's sample rate, of its length: repeated, or their middle."""
+    """A student's segments at a teacher's sample rate and of its length: repeated, or their middle."""
     length = round(waveforms.shape[1] * teacher.sample_rate / student.sample_rate)
     if length != waveforms.shape[1]:  # the spectrum cut off, or continued by zeros
         waveforms = torch.fft.irfft(torch.fft.rfft(waveforms), n=length) * (length / waveforms.shape[1])
@@ -257,6 +257,5 @@ def _digest(weights: Weights) -> str:
 
 def _kept(cache: AudioCache, place: int, model: ModelConfig, n_segments: int, digest: str) -> Path:
     audio = cache.files[place]
-    if audio is None:
-        raise ValueError(f"clip {place} of the cache is left out")
+    assert audio is not None, "a clip that is left out has no segments"
     return audio.with_name(f"{audio.stem}-{model.input_length}-{n_segments}-{digest[:16]}.npy")

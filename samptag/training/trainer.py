@@ -31,7 +31,7 @@ from samptag.training.teachers import TeacherLoss
 
 # Steps are reported at most this often; on a GPU each time costs a synchronisation.
 REPORT_SECONDS = 0.25
-# Before a validation the state is saved when the last checkpoint is older than this.
+# The state is saved before a validation if the last checkpoint is older than this.
 SAVE_BEFORE_VALIDATION_SECONDS = 60.0
 
 
@@ -40,20 +40,20 @@ class Validation:
     """How well a model does on the validation clips."""
 
     loss: float  # mean over segments and tags of the training loss
-    # Macro means over the tags that have both kinds of clips, NaN when none has; soft labels above 0 are positive, as
-    # `samptag.evaluate` has them by default.
+    # Macro means over the tags with positive and negative clips, NaN when there is none; soft labels above 0 are
+    # positive, as in `samptag.evaluate` by default.
     roc_auc: float = math.nan
     pr_auc: float = math.nan
-    # With teachers, whose targets leave no labels to rank by: the correlation of scores and targets over the segments,
-    # mean over tags. NaN without.
+    # With teachers, because their scores are no labels to rank by: the correlation of scores and teachers' scores over
+    # the segments, mean over tags. NaN without.
     agreement: float = math.nan
 
 
 class Stepper:
     """A model on `device` in training with its optimiser, schedule and moving average.
 
-    `objective` gives the loss, summed, of logits and labels, both (examples, tags); `live`, if any, augmented
-    waveforms' labels, (segments, tags), in place of those they came with. With `fast_path` the fused CPU layers train.
+    `objective` gives the summed loss of logits and labels, both (examples, tags); `live`, if given, the labels of
+    augmented waveforms, (segments, tags), in place of their own. With `fast_path` the fused CPU layers train.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class Stepper:
     def step(
         self, waveforms: Tensor, labels: Tensor, *, batch_size: int, spent: float, number: int, rng: np.random.Generator
     ) -> Tensor:
-        """Move the weights by one batch; the loss, summed over this process's examples and all tags, not waited for.
+        """Update the weights by one batch; the loss, summed over this process's examples and all tags, not waited for.
 
         `waveforms`, (segments, samples), or embeddings for a frozen encoder, are on the device, those of an example one
         after another; `labels` are (examples, tags). `batch_size` counts the examples of all processes, `number` the
-        steps of the training from 1; `spent` is the share of the budget, in [0, 1].
+        steps of the training from 1; `spent` is the spent share of the budget, in [0, 1].
         """
         recipe = self.recipe
         if not self._hears_embeddings:
@@ -103,7 +103,7 @@ class Stepper:
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * group["rate_share"]
         self._optimiser.zero_grad(set_to_none=True)
-        if self._compiled:  # batches differ in size, and each size would be compiled for anew
+        if self._compiled:  # batches differ in size, and each size would be compiled again
             torch._dynamo.mark_dynamic(waveforms, 0)
         mixed = recipe.mixed_precision and self.device.type == "cuda"
         precision = torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext()
@@ -116,8 +116,8 @@ class Stepper:
                 loss = self.loss(_by_example(logits.float(), labels), labels)
                 torch.autograd.backward(loss / (batch_size * labels.shape[1]))
         except MemoryError:
-            need = f"too little memory for {len(waveforms)} segments a step"
-            raise DeviceError(f"{self.device} has {need}; lower --batch-size") from None
+            fault = f"{self.device} has too little memory for {len(waveforms)} segments a step"
+            raise DeviceError(f"{fault}; lower --batch-size") from None
         self.processes.add_gradients(self.parameters)
         if recipe.clip_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip_gradient_norm)
@@ -128,24 +128,24 @@ class Stepper:
         return loss.detach()
 
     def prepare(self) -> None:
-        """Put the model in training mode, but for what is frozen."""
+        """Put the model in training mode, except for what is frozen."""
         self.model.train()
         for module in self._frozen:
             module.eval()
 
     def threads(self) -> AbstractContextManager[None]:
-        """Who may use the processor's cores during steps: the fused layers' workers, or each operation."""
+        """What decides who may use the CPU's cores during steps: the fused layers' workers, or each operation."""
         return self.workers.in_charge() if self.fast_path else nullcontext()
 
     def weights(self) -> Mapping[str, Tensor]:
-        """The weights to validate and export: the moving average's where there is one."""
+        """The weights to validate and export: those of the moving average where there is one."""
         return self.model.state_dict() if self._average is None else self._average.state
 
     def verdict(self, validation: Validation) -> optimise.EpochVerdict:
         """What the schedule makes of an epoch's validation."""
         loss, monitor = validation.loss, self.recipe.monitor
         score = math.nan if monitor == "loss" else getattr(validation, monitor)
-        # A ranking needs positives and negatives of some tag, agreement a teacher; without, the loss has to do.
+        # A ranking needs positives and negatives of some tag, agreement a teacher; without them the loss has to do.
         return self.schedule.epoch_done(loss, score=-loss if math.isnan(score) else score)
 
     def start_stage(self, weights: Mapping[str, Tensor]) -> None:
@@ -154,7 +154,7 @@ class Stepper:
         self._optimiser = optimise.make_optimiser(self.model, self.recipe)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers from which `load_state_dict` continues."""
+        """Tensors and plain numbers for checkpoints."""
         return {
             "model": self.model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -175,13 +175,13 @@ class Stepper:
 
 
 def _by_example(values: Tensor, labels: Tensor) -> Tensor:
-    """The mean of the segments' `values` for each example in `labels`; both (..., tags)."""
+    """The mean of the segments' `values`, (segments, tags), of each example in `labels`, (examples, tags)."""
     return values.view(len(labels), -1, labels.shape[1]).mean(dim=1)
 
 
 @dataclass
 class Position:
-    """Where a training is; part of every checkpoint."""
+    """How far a training has come; part of every checkpoint."""
 
     epoch: int = 0  # done
     step: int = 0  # done in the open epoch
@@ -192,9 +192,9 @@ class Position:
 
 
 class Trainer:
-    """Takes a model, on `device` with the weights to start from, through the epochs that a settled config asks for.
+    """Takes a model, on `device` with the weights to start from, through the epochs that the config asks for.
 
-    `best` holds weights and record of the best epoch (of the stage, with the "stages" schedule).
+    `best` holds the weights and record of the best epoch (of the stage, with the "stages" schedule).
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Trainer:
         self.position = Position()
         self.segments_per_epoch = len(splits.epoch(0, seed=config.seed))
         self.steps_per_epoch = len(self._bounds(self.segments_per_epoch))
-        # The open epoch's loss over this process's segments, and how many numbers it is the sum of.
+        # The open epoch's loss over this process's segments, and how many values it is the sum of.
         precision = torch.float32 if device.type == "mps" else torch.float64  # which MPS does not have
         self._loss, self._loss_count = torch.zeros((), dtype=precision, device=device), 0
         self._pace = Pace()
@@ -232,7 +232,7 @@ class Trainer:
         self._saved_at = self._resumed_at = time.monotonic()
 
     def run(self) -> int:
-        """Train until schedule or budget end it, or a signal stops it; the signal's number, 0 without one."""
+        """Train until the schedule or budget ends, or a signal stops it; the signal's number, 0 without one."""
         prepared = Prepared(
             config=self.config,
             splits=self.splits,
@@ -255,7 +255,7 @@ class Trainer:
             stack.enter_context(self._signals)
             if not self._over():
                 self.save(checkpoints.LAST)
-            # An open epoch whose budget is spent was killed before its validation.
+            # An epoch that is open though the budget is spent was killed before its validation.
             while self.position.step or not self._over():
                 stopped_by = self._train_epoch() or self._close_epoch(log)
                 if stopped_by:
@@ -307,7 +307,7 @@ class Trainer:
         p.step, p.total_steps = p.step + 1, number
 
     def _close_epoch(self, log: TrainingLog | None) -> int:
-        """Validate the epoch just trained and act on it; the number of the signal that broke it off, or 0."""
+        """Validate the epoch just trained and act on the result; the number of the signal that interrupted it, or 0."""
         # Clocks differ, and saving is done by all processes or by none.
         if self.processes.highest([time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS])[0]:
             self.save(checkpoints.LAST)
@@ -343,7 +343,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self) -> Validation | None:
-        """The figures of the eval model, over all processes; None when a signal breaks it off."""
+        """The figures of the eval model, over all processes; None when a signal interrupts it."""
         predict = self._eval_model.classify if self.config.freeze_encoder else self._eval_model
         splits, batch_size, loss = self.splits, self.config.recipe.batch_size, self.stepper.loss
         segments, labels = splits.consecutive(splits.valid), splits.valid_labels
@@ -357,7 +357,7 @@ class Trainer:
             wanted.append(splits.targets(part, labels))
             summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
             said.append(torch.sigmoid(logits).cpu().numpy())
-            # One process may give up in the middle; several would wait for each other.
+            # A single process may stop in the middle; several would wait for each other.
             if self._signals.received and self.processes.world_size == 1:
                 return None
         collect = self.processes.collect
@@ -378,9 +378,9 @@ class Trainer:
         return Validation(total, macro(roc), macro(pr))
 
     def _agree(self) -> tuple[int, bool]:
-        """The signal to stop by, 0 for none, and whether to save, in which all processes agree: each has its own clock.
+        """The signal to stop for, 0 for none, and whether to save; all processes agree, though each has its own clock.
 
-        So they do on the share of the budget that is spent, which decides the learning rate: weights would drift apart.
+        They also agree on the spent share of the budget, which decides the learning rate: weights would drift apart.
         """
         save_due = time.monotonic() - self._saved_at > 60 * self.config.save_every_minutes
         steps, seconds = self.position.total_steps, self._seconds()
@@ -390,14 +390,14 @@ class Trainer:
         return int(stop), bool(save)
 
     def _over(self) -> bool:
-        """Whether schedule or budget are at their end; a larger budget reopens a training."""
+        """Whether the schedule or the budget has ended; a larger budget reopens a training."""
         return self.position.finished or (self._spent or 0.0) >= 1.0
 
     def _seconds(self) -> float:
         return self.position.seconds + time.monotonic() - self._resumed_at
 
     def state(self) -> dict[str, Any]:
-        """Everything the training continues from; all processes call it at once."""
+        """Everything that `restore` needs to continue; all processes call it at once."""
         mine = {"random": checkpoints.random_state(), "loss": float(self._loss), "loss_count": self._loss_count}
         return {
             "config": self.config.to_dict(),
@@ -409,7 +409,7 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`, which is of the same model, data and recipe."""
+        """Continue from the `state` of a training with the same model, data and recipe."""
         self.stepper.load_state_dict(state["stepper"])
         self.best = state["best"]
         self.position = Position(**state["position"])
@@ -431,11 +431,11 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def _report(self) -> None:
-        """Report the step; raise a SamptagError when the loss is not finite any more."""
+        """Report the step; raise a SamptagError when the loss is no longer finite."""
         p, spent, rate = self.position, self._spent, self.stepper.rate
         loss = float(self._loss) / max(self._loss_count, 1)
         if not math.isfinite(loss):
-            advice = f"lower the learning rate (--learning-rate, last {rate:.3g})"
+            advice = f"lower the learning rate (--learning-rate; it was {rate:.3g})"
             raise SamptagError(f"the loss is {loss} in epoch {p.epoch + 1}: the training has diverged; {advice}")
         done = StepDone(
             epoch=p.epoch + 1,

@@ -1,7 +1,7 @@
-"""Which words a student learns, and what its teachers' tags say about each of them.
+"""Which words a student learns, and how its teachers' scores become scores of these words.
 
-docs/training.md has the file. A source is ``TEACHER:tag``; tags of one TEACHER are synonyms: the word holds where any
-of them does. Several TEACHERs are opinions: the word's logit is the mean of theirs.
+docs/training.md describes the file. A source is ``TEACHER:tag``; tags of one TEACHER are synonyms, so the word applies
+where any of them does. Several TEACHERs are opinions, and the word's logit is the mean of theirs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,37 +27,37 @@ _LEAST = 1e-6
 class TaughtWord:
     """A word and the tags that it is made of.
 
-    `sources` is TEACHER -> its tags that mean it. Beside what a file may say, TEACHER may be whole names joined by "+".
+    `sources` is TEACHER -> its tags that mean the word. Unlike in a file, TEACHER may be full names joined by "+".
     """
 
     word: str
     category: str = ""  # where the vocabulary has none
     sources: Mapping[str, tuple[str, ...]]
-    line: int = 0  # of its file; 0 for none
+    line: int = 0  # in its file; 0 where there is no file
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Merger:
-    """A vocabulary made ready for certain teachers, whose scores stand side by side in the order of `teachers`."""
+    """Turns the scores of certain teachers, side by side in the order of `teachers`, into scores of words."""
 
     teachers: tuple[str, ...]
-    average: _Matrix  # (tags of all teachers, sources), the mean over the teachers that a source stands for
+    average: _Matrix  # (tags of all teachers, sources), the mean over the teachers that a source names
     synonyms: _Matrix  # (sources, opinions), 1 where a source is one of the tags that make an opinion
     share: _Matrix  # (opinions, words), the share of an opinion in a word
 
     def __call__(self, scores: Mapping[str, npt.NDArray[np.floating]]) -> _Matrix:
-        """What the teachers' scores (n, tags), in [0, 1], say about every word: (n, words), in [0, 1]."""
+        """The scores of every word, (n, words), from the teachers' scores, (n, tags); all in [0, 1]."""
         side_by_side = np.concatenate([scores[name].astype(np.float32) for name in self.teachers], axis=1)
         merged: _Matrix = self.merge(torch.from_numpy(side_by_side)).numpy()
         return merged
 
     def merge(self, scores: Tensor) -> Tensor:
-        """The same of all teachers' scores side by side, (n, tags of all), on any device."""
+        """The same for all teachers' scores side by side, (n, tags of all), on any device."""
         average, synonyms, share = (
             torch.from_numpy(each).to(scores.device) for each in (self.average, self.synonyms, self.share)
         )
         sources = (scores @ average).clamp(_LEAST, 1 - _LEAST)
-        no_synonym = torch.log1p(-sources) @ synonyms  # the logarithm of 1 - p, where p is that any tag holds
+        no_synonym = torch.log1p(-sources) @ synonyms  # log(1 - p), where p is the score of any tag applying
         return torch.sigmoid((torch.log(-torch.expm1(no_synonym)) - no_synonym) @ share)
 
 
@@ -70,7 +70,7 @@ class Vocabulary:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The words alone."""
+        """The words themselves."""
         return tuple(word.word for word in self.words)
 
     @property
@@ -79,9 +79,9 @@ class Vocabulary:
         return tuple(word.category for word in self.words) if self.words[0].category else None
 
     def merger(self, tags: Mapping[str, Sequence[str]]) -> Merger:
-        """How these teachers' scores become those of the words; `tags`: a teacher's name -> those of its scores.
+        """What turns these teachers' scores into those of the words; `tags` maps a teacher's name to its tags.
 
-        A DatasetError where a source names a teacher or a tag that there is not, or a teacher is no word's source.
+        A DatasetError where a source names an unknown teacher or tag, or a teacher is not a source of any word.
         """
         columns = [(teacher, tag) for teacher, known in tags.items() for tag in known]
         averages: list[_Matrix] = []
@@ -92,8 +92,8 @@ class Vocabulary:
                 nets = teachers_called(teacher, tags)
                 if not nets:
                     raise DatasetError(
-                        f"{self._where(word)}: no teacher is called {teacher!r} or ends in '-{teacher}'; "
-                        f"there is {', '.join(tags)}"
+                        f"{self._where(word)}: no teacher's name is {teacher!r} or ends in '-{teacher}'; "
+                        f"the teachers are {', '.join(tags)}"
                     )
                 for name in names:
                     averages.append(np.zeros(len(columns), dtype=np.float32))
@@ -108,7 +108,7 @@ class Vocabulary:
         average = np.array(averages, dtype=np.float32).reshape(-1, len(columns)).T.copy()
         for name in tags:
             if not average[[each == name for each, _ in columns]].any():
-                raise DatasetError(f"{self.name}: no word has a source of the teacher {name}; leave it out")
+                raise DatasetError(f"{self.name}: no word has {name} as a source; leave that teacher out")
         synonyms = np.eye(len(shares), dtype=np.float32)[opinions]
         return Merger(teachers=tuple(tags), average=average, synonyms=synonyms, share=np.array(shares))
 
@@ -117,7 +117,7 @@ class Vocabulary:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary in a CSV file; a DatasetError where a column is missing, or a row is not a word with sources."""
+    """The vocabulary in a CSV file; a DatasetError where a column is missing or a row is no word with sources."""
     needed = ("word", "category", "sources")
     header, rows = read_table(path, delimiter=",", needed=needed, empty=f"the first row should be {','.join(needed)}")
     words = tuple(_parse(path, line, dict(zip(header, map(str.strip, fields), strict=True))) for line, fields in rows)
@@ -134,7 +134,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 def side_by_side(tags: Mapping[str, Sequence[str]]) -> Vocabulary:
     """Every tag of every teacher as a word, in the order in which they first appear.
 
-    Teachers that have the very same tags are averaged ("a+b"), and a tag that several lists share is one word.
+    Teachers with exactly the same tags are averaged ("a+b"), and a tag that several lists share is one word.
     """
     lists: dict[frozenset[str], list[str]] = {}
     for name, known in tags.items():
@@ -163,5 +163,5 @@ def _parse(path: Path, line: int, row: Mapping[str, str]) -> TaughtWord:
 
 
 def teachers_called(name: str, teachers: Collection[str]) -> list[str]:
-    """The teachers that a TEACHER stands for."""
+    """Those of `teachers` that the TEACHER `name` refers to."""
     return [teacher for teacher in teachers if teacher in name.split("+") or teacher.endswith(f"-{name}")]

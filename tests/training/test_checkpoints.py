@@ -50,7 +50,7 @@ def test_checkpoints_that_cannot_be_used_are_told_in_one_line(tmp_path: Path):
         load_checkpoint(path)
     save_checkpoint(path, {"large": torch.rand(10_000)})
     path.write_bytes(path.read_bytes()[:20_000])
-    with pytest.raises(WeightsError, match=r"last.pt is not a whole checkpoint \(.*best.pt beside it") as caught:
+    with pytest.raises(WeightsError, match=r"last.pt is not a complete checkpoint \(.*best.pt beside it") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
     torch.save({"model": 1}, path)
@@ -69,6 +69,6 @@ class _Payload:
 def test_a_poisoned_checkpoint_runs_nothing(tmp_path: Path):
     path, marker = tmp_path / "last.pt", tmp_path / "executed"
     torch.save({"schema": "samptag.checkpoint/2", "payload": _Payload(marker)}, path)
-    with pytest.raises(WeightsError, match="not a whole checkpoint"):
+    with pytest.raises(WeightsError, match="not a complete checkpoint"):
         load_checkpoint(path)
     assert not marker.exists()

@@ -316,7 +316,7 @@ def test_two_teachers_of_one_name_are_refused(tmp_path: Path, unlabelled: Path, 
     tensors = {name: tensor * (2 if name == "head.bias" else 1) for name, tensor in weights.tensors.items()}
     save_model(tmp_path / "other.safetensors", tensors, card=weights.card)
     teachers = f"{TEACHER},{tmp_path / 'other.safetensors'}"
-    with pytest.raises(UsageError, match="two of them bear the same name"):
+    with pytest.raises(UsageError, match="two of these have the same name"):
         samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", teacher=teachers)
 
 

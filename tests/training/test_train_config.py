@@ -19,7 +19,7 @@ def test_it_comes_back_from_a_checkpoint():
 
 def test_a_checkpoint_with_settings_unknown_here_is_one_line():
     for values in (STORED.to_dict() | {"warp": 9}, STORED.to_dict() | {"recipe": {**MODERN.to_dict(), "warp": 9}}):
-        with pytest.raises(WeightsError, match=r"another samptag's \(.*warp"):
+        with pytest.raises(WeightsError, match=r"another version of samptag \(.*warp"):
             TrainConfig.from_dict(values)
 
 

@@ -108,8 +108,8 @@ def test_a_file_that_is_no_vocabulary(tmp_path):
     ("source", "message"),
     [
         ("msd50:rok", r"line 2: musicnn-msd50 has no tag 'rok'; did you mean 'rock'\?"),
-        ("mtat:rock", "line 2: no teacher is called 'mtat' or ends in '-mtat'; there is musicnn-mtat50, vgg-mtat50"),
-        ("mtat50:rock", "no word has a source of the teacher musicnn-msd50; leave it out"),
+        ("mtat:rock", "line 2: no teacher's name is 'mtat' or ends in '-mtat'; the teachers are musicnn-mtat50,"),
+        ("mtat50:rock", "no word has musicnn-msd50 as a source; leave that teacher out"),
     ],
 )
 def test_teachers_that_do_not_fit(tmp_path, source, message):

@@ -19,4 +19,4 @@ def test_waiting_is_told_once_and_only_when_it_matters(caplog: pytest.LogCapture
         pace.warn_of_waiting(pace.wait_share)
         pace.warn_of_waiting(pace.wait_share)
     assert pace.segments_per_second == 10.0
-    assert [record.getMessage()[:42] for record in caplog.records] == ["40 % of the time went by waiting for audio"]
+    assert [record.getMessage()[:44] for record in caplog.records] == ["40 % of the time was spent waiting for audio"]
