@@ -95,22 +95,17 @@ def writing_alone(folder: Path, *, resume: bool) -> Iterator[None]:
         yield
 
 
-class StopSignals:
+class StopSignals(ExitStack):
     """Inside the with block, notes the first SIGINT or SIGTERM; a second one acts as usual."""
 
-    def __init__(self) -> None:
-        self.received = 0  # its number
-        self._restore = ExitStack()
+    received = 0  # its number
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._restore.callback(signal.signal, number, signal.signal(number, self._note))
+                self.callback(signal.signal, number, signal.signal(number, self._note))
         return self
-
-    def __exit__(self, *error: object) -> None:
-        self._restore.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self._restore.close()
+        self.close()  # puts the former handlers back

@@ -465,8 +465,9 @@ class FusedForward:
         maxima, dtype = [], model.head.weight.dtype
         for number, (layer, block) in enumerate(zip(self.body, model.body, strict=True)):
             x = layer(x)
-            if block.se is not None:
-                x = block.se(x.to(dtype).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+            excitation: Any = block.se
+            if excitation is not None:
+                x = excitation(x.to(dtype).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
                 if number + 1 < len(self.body):
                     x = F.pad(x, (0, 0, *self.pads))
             if self.top is None and number + 3 >= len(self.body):

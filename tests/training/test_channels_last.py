@@ -38,20 +38,12 @@ PICTURES = ("convolution", "batch_norm", "max_pool2d", "constant_pad", "threshol
 
 
 class LayoutWatch(TorchDispatchMode):
-    """Notes the layout of every picture that enters an operation on pictures, forward and backward, weights included.
-
-    Attributes
-    ----------
-    seen : set of str
-        The operations met.
-    wrong : list of str
-        Operation and argument of every picture that is not channels-last.
-    """
+    """Notes the layout of every picture that enters an operation on pictures, forward and backward, weights too."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: set[str] = set()
-        self.wrong: list[str] = []
+        self.seen: set[str] = set()  # the operations met
+        self.wrong: list[str] = []  # operation and argument of every picture that is not channels-last
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
@@ -140,13 +132,7 @@ def stepper(device: torch.device) -> Stepper:
     """A training on this machine's processor that lays its weights out as `device` would have them."""
     model, _ = network("samplecnn-3-4-9-won-rese")
     config = TrainConfig(data="songs", recipe=replace(MODERN, mixed_precision=False))
-    return Stepper(
-        without_dropout(model),
-        config,
-        device=device,
-        processes=Processes(),
-        objective=SUMMED,
-    )
+    return Stepper(without_dropout(model), config, device=device, processes=Processes(), objective=SUMMED)
 
 
 def take_step(training: Stepper, number: int) -> None:

@@ -35,13 +35,7 @@ def training(recipe: Recipe, *, compiled: bool) -> Stepper:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     config = TrainConfig(data="songs", recipe=recipe, compiled=compiled)
-    return Stepper(
-        model,
-        config,
-        device=torch.device("cpu"),
-        processes=Processes(),
-        objective=SUMMED,
-    )
+    return Stepper(model, config, device=torch.device("cpu"), processes=Processes(), objective=SUMMED)
 
 
 def test_one_graph_for_all_steps_and_batch_sizes(monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """The fused layers give the values, gradients and running statistics of the modules they stand in for."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,13 @@ NAMES = [
 ]
 
 
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    pair = Workers(2)
+    yield pair
+    pair.close()
+
+
 def segments(media: Path, *, length: int, n: int = 5) -> torch.Tensor:
     """Consecutive segments of real music, at its own rate, from a loud place on."""
     samples, _ = soundfile.read(media / "eastern-dreams.mp3", dtype="float32", always_2d=True)
@@ -62,14 +70,15 @@ def pair(name: str, dtype: torch.dtype) -> tuple[SampleCNN, SampleCNN]:
     ("name", "piece_bytes"),
     [*((name, 20_000) for name in NAMES), *((name, fused.PIECE_BYTES) for name in NAMES[0::3])],
 )
-def test_fused_step_is_the_models_own(name: str, piece_bytes: int, media: Path, monkeypatch: pytest.MonkeyPatch):
+def test_fused_step_is_the_models_own(
+    name: str, piece_bytes: int, media: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+):
     """In parts of one segment, and with pieces as large as usual in several whole segments."""
     monkeypatch.setattr(fused, "PIECE_BYTES", piece_bytes)
     # float64, so that rounding never decides which of two nearly equal frames is the largest of its pool
     model, twin = pair(name, torch.float64)
     x = segments(media, length=model.config.input_length).double()
     labels = torch.rand(len(x), 7, dtype=torch.float64)
-    workers = Workers(2)
     forward = FusedForward(model, processes=Processes(), workers=workers)
     # twice: the second pass works in the first one's buffers, and with fewer segments
     for batch in (x, x[:3]):
@@ -85,26 +94,22 @@ def test_fused_step_is_the_models_own(name: str, piece_bytes: int, media: Path, 
                 torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9, msg=key)
         for (key, ours), (_, theirs) in zip(model.named_buffers(), twin.named_buffers(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12, msg=key)
-    workers.close()
 
 
-def test_fused_values_in_float32_are_the_models_own(media: Path):
+def test_fused_values_in_float32_are_the_models_own(media: Path, workers: Workers):
     model, _ = pair("samplecnn-3-5-9", torch.float32)
     _, twin = pair("samplecnn-3-5-9", torch.float64)
     x = segments(media, length=model.config.input_length)
-    workers = Workers(2)
     ours = FusedForward(model, processes=Processes(), workers=workers)(x)
     theirs = twin(x.double())
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
-    workers.close()
 
 
-def test_silence_gives_its_gradient_to_one_frame_of_the_pool(media: Path):
+def test_silence_gives_its_gradient_to_one_frame_of_the_pool(media: Path, workers: Workers):
     """Where all frames are equal, max-pooling passes the gradient to the first; passing it to all would triple it."""
     model, twin = pair("samplecnn-3-4-9", torch.float32)
     x = segments(media, length=model.config.input_length)
     x[1:3] = 0
-    workers = Workers(1)
     for net, run in ((model, FusedForward(model, processes=Processes(), workers=workers)), (twin, twin)):
         F.binary_cross_entropy_with_logits(
             run(x), torch.rand(5, 7, generator=torch.Generator().manual_seed(2))
@@ -113,28 +118,24 @@ def test_silence_gives_its_gradient_to_one_frame_of_the_pool(media: Path):
     # rounding decides which of equal frames is largest; the size of the gradient does not depend on it
     ours, theirs = model.front.conv.weight.grad.norm(), twin.front.conv.weight.grad.norm()
     assert abs(ours / theirs - 1) < 0.02
-    workers.close()
 
 
-def test_same_step_twice_is_the_same_bit_for_bit(media: Path):
+def test_same_step_twice_is_the_same_bit_for_bit(media: Path, workers: Workers):
     gradients = []
     for _ in range(2):
         model, _ = pair("samplecnn-3-5-9", torch.float32)
         x = segments(media, length=model.config.input_length)
-        workers = Workers(2)
         FusedForward(model, processes=Processes(), workers=workers)(x).square().sum().backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-        workers.close()
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("config", ENDS_OF_THE_GRID, ids=lambda config: config.name)
-def test_the_ends_of_the_grid_learn(config: ModelConfig, media: Path):
+def test_the_ends_of_the_grid_learn(config: ModelConfig, media: Path, workers: Workers):
     torch.manual_seed(0)
     model = SampleCNN(replace(config, n_tags=3, dropout=0.0))
     x = segments(media, length=config.input_length, n=3)
     labels = torch.rand(len(x), 3).round()
-    workers = Workers(2)
     forward = FusedForward(model, processes=Processes(), workers=workers)
     optimiser = torch.optim.SGD(model.parameters(), 1e-4)
     losses = []
@@ -145,7 +146,6 @@ def test_the_ends_of_the_grid_learn(config: ModelConfig, media: Path):
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
-    workers.close()
     assert losses[-1] < losses[0]
     assert all(
         parameter.grad is not None and parameter.grad.any() for parameter in model.parameters() if parameter.ndim > 1
@@ -153,21 +153,19 @@ def test_the_ends_of_the_grid_learn(config: ModelConfig, media: Path):
 
 
 @pytest.mark.parametrize("name", ["samplecnn-3-4-9-res", "samplecnn-3-4-9-rese-multi", "samplecnn-3-4-9-won-rese-pad1"])
-def test_other_blocks_train_by_their_own_forward_pass(name: str, media: Path):
+def test_other_blocks_train_by_their_own_forward_pass(name: str, media: Path, workers: Workers):
     model = SampleCNN(config_from_name(name, n_tags=3))
-    workers = Workers(1)
     config = TrainConfig(data="", recipe=PAPER)
     forward = training_forward(model, config, device=torch.device("cpu"), processes=Processes(), workers=workers)
     assert forward is model
     forward(segments(media, length=model.config.input_length)).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-    workers.close()
 
 
 @pytest.mark.parametrize(
     "name", ["samplecnn-3-4-9", "samplecnn-2-6-4-oddfront", "samplecnn-3-4-9-se-multi", "frame-mel-3-4-256-128"]
 )
-def test_frozen_modules_give_what_they_give_when_tagging(name: str, media: Path):
+def test_frozen_modules_give_what_they_give_when_tagging(name: str, media: Path, workers: Workers):
     """In the precision of the model to rounding, in bfloat16 to its eight bits."""
     model, twin = pair(name, torch.float64)
     x = segments(media, length=model.config.input_length).double()
@@ -177,7 +175,6 @@ def test_frozen_modules_give_what_they_give_when_tagging(name: str, media: Path)
     frozen = [model.front, *model.body[:3]]
     for module in frozen:
         module.eval().requires_grad_(False)
-    workers = Workers(2)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     exact = FusedForward(model, processes=Processes(), workers=workers, frozen_modules=3)
     result = exact(x)
@@ -193,24 +190,21 @@ def test_frozen_modules_give_what_they_give_when_tagging(name: str, media: Path)
         model.float(), processes=Processes(), workers=workers, frozen_modules=3, precision=torch.bfloat16
     )
     assert 0 < (rough(x.float()) - expected).abs().max() < 0.15 * expected.abs().max()
-    workers.close()
 
 
 @pytest.mark.parametrize("name", ["samplecnn-3-4-9", "samplecnn-3-4-9-se", "frame-mel-3-4-256-128"])
-def test_gradients_in_bfloat16_are_as_close_to_float32s_as_those_of_autocast(name: str, media: Path):
+def test_gradients_in_bfloat16_are_as_close_to_float32s_as_those_of_autocast(name: str, media: Path, workers: Workers):
     """Eight bits often decide otherwise which frame of a pool is the largest; PyTorch's own layers err as much."""
     exact, ours = pair(name, torch.float32)
     _, theirs = pair(name, torch.float32)
     x = segments(media, length=exact.config.input_length, n=16)
     labels = torch.rand(len(x), 7, generator=torch.Generator().manual_seed(2))
-    workers = Workers(2)
     for net, precision in ((exact, None), (ours, torch.bfloat16)):
         forward = FusedForward(net, processes=Processes(), workers=workers, precision=precision)
         F.binary_cross_entropy_with_logits(forward(x), labels).backward()
     with torch.autocast("cpu", torch.bfloat16):
         logits = theirs(x)
     F.binary_cross_entropy_with_logits(logits.float(), labels).backward()
-    workers.close()
     likeness: dict[str, list[float]] = {"ours": [], "theirs": []}
     for key, parameter in exact.named_parameters():
         if parameter.grad is None:

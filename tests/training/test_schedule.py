@@ -131,7 +131,7 @@ def test_paper_recipe_is_the_table():
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
 def test_recipes_survive_json(recipe: Recipe):
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
-    with pytest.raises(ValueError, match="learning_rat"):
+    with pytest.raises(TypeError, match="learning_rat"):
         Recipe.from_dict(recipe.to_dict() | {"learning_rat": 1})
     with pytest.raises(UsageError, match=r"'papre'.*modern, paper, kim"):
         recipe_named("papre")
