@@ -69,7 +69,7 @@ def test_what_is_none_is_refused_with_the_forms(text):
         ("lowpass:11025", RATE, "nothing above 11025 Hz"),
         ("mp3:33k", RATE, "one of 8, 16, 24, 32"),
         ("mp3:320k", RATE, "160 kbit/s"),
-        ("mp3:32k", 20_000, "no sample rate of 20000 Hz"),
+        ("mp3:32k", 20_000, "cannot have the model's sample rate, 20000 Hz"),
     ],
 )
 def test_what_the_models_rate_does_not_allow(text, rate, message):
