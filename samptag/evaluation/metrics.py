@@ -1,8 +1,8 @@
 """Ranking measures of multi-label tagging: ROC-AUC, average precision, agreement; and their bootstrap intervals.
 
-The definitions are scikit-learn's (``roc_auc_score``, ``average_precision_score``). A resample of tracks is a whole
-number of times that every clip counts, which turns the measures into weighted ones: each tag is sorted once, and all
-resamples are then scored together by sums over that order. scikit-learn in a loop needs minutes for what takes seconds.
+The definitions are scikit-learn's (``roc_auc_score``, ``average_precision_score``). A resample of tracks gives every
+clip a whole number as its weight. Each tag is sorted once, and all resamples are then scored together by sums over that
+order, which takes seconds where scikit-learn in a loop takes minutes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +15,18 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-# 128 draws of 4 332 clips: 2 MB of weights, which stay in cache while 50 tags read them. Of 100 000 songs they would be
-# 51 MB, and 200 with what is summed up from them.
+# 128 draws of 4 332 clips are 2 MB of weights, which stay in cache while 50 tags read them. 100 000 songs would make 51
+# MB of them, and 200 MB with the sums over them.
 _DRAWS_AT_ONCE, _WEIGHTS_AT_ONCE = 128, 1 << 21
 
 
 def present(labels: npt.ArrayLike, *, positive_above: float = 0.0) -> BoolArray:
-    """Which labels, 0 and 1 or soft ones in between, count as positive: those greater than `positive_above`."""
+    """Which labels, in [0, 1], count as positive: those greater than `positive_above`."""
     return np.asarray(labels) > positive_above
 
 
 def rankable(positives: BoolArray) -> BoolArray:
-    """Which tags of (clips, tags) have a positive and a negative clip, without which no ranking can be judged."""
+    """Which tags of (clips, tags) have a positive and a negative clip, without which no ranking can be measured."""
     count = positives.sum(axis=0)
     return np.asarray((count > 0) & (count < len(positives)))
 
@@ -60,7 +60,7 @@ def macro(per_tag: npt.ArrayLike) -> float:
 class Agreement:
     """How alike two taggers score the same clips."""
 
-    # Mean over tags of the Pearson correlation over clips, in [-1, 1]. A tag that one of the two scores alike in every
+    # Mean over tags of the Pearson correlation over clips, in [-1, 1]. A tag that one of them scores the same in every
     # clip has none; NaN when no tag has one.
     correlation: float
     top_overlap: float  # mean over clips of the share of the `top` best tags that both name, in [0, 1]
@@ -68,7 +68,7 @@ class Agreement:
 
 
 def agreement(scores: npt.ArrayLike, *, reference: npt.ArrayLike, top: int = 5) -> Agreement:
-    """How alike two sets of predictions (clips, tags) are; of equal scores, the first tag's is the better one.
+    """How alike two sets of predictions (clips, tags) are; of tags with equal scores, the first counts as the better.
 
     A ValueError when the shapes differ, a score is not finite, or `top` is not in [1, tags].
     """
@@ -109,17 +109,17 @@ def _per_tag(measure: Callable[..., Any], labels: npt.ArrayLike, scores: npt.Arr
 def cutoff(
     positive: npt.ArrayLike, scores: npt.ArrayLike, *, precision: float = 0.8, right: int = 4, or_best: bool = False
 ) -> tuple[float, float] | None:
-    """The lowest score from which on scores are right often enough, and how often; None where there is none.
+    """The lowest cut-off above which scores are right often enough, and the share that is; None where there is none.
 
-    Of the clips, (clips,), whose scores in [0, 1] are past it, at least the share `precision` is positive, and at least
-    `right`, as fewer are luck; else, with `or_best`, it is that of the best F1. It lies halfway to the next lower
-    score, so that nothing hangs on a last digit.
+    Of the clips, (clips,), with scores in [0, 1] above it, at least the share `precision` is positive, and at least
+    `right` clips, since fewer are luck. Otherwise, with `or_best`, it is the cut-off of the best F1. It lies halfway to
+    the next lower score, so that nothing depends on a last digit.
     """
     values = np.asarray(scores, dtype=np.float64)
     order = np.argsort(-values, kind="stable")
     ranked, hits = values[order], np.cumsum(np.asarray(positive, dtype=bool)[order])
     shares = hits / np.arange(1, len(order) + 1)
-    ends = np.append(ranked[1:] < ranked[:-1], True)  # clips of the same score are past a cut-off together
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # clips of the same score are on one side of a cut-off
     sure = np.flatnonzero(ends & (shares >= precision) & (hits >= right))
     if len(sure):
         last = int(sure[-1])
@@ -137,7 +137,7 @@ def resample(
     """Macro ROC-AUC and PR-AUC, (2, resamples), of draws of `groups`, (clips,), from finite scores (clips, tags).
 
     They are means over the tags that can be ranked in that resample, NaN when none can. Two calls with the same groups,
-    resamples and seed see the same draws, so their difference is a paired one.
+    resamples and seed use the same draws, so their difference is a paired one.
     """
     names, group_of_clip = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     tags = np.flatnonzero(rankable(positives))
@@ -149,18 +149,16 @@ def resample(
     for counts in _draws(len(names), resamples, seed, at_once):
         weights = counts[:, group_of_clip.ravel()].T
         areas = np.stack([_areas(ranking, weights) for ranking in rankings])  # (tags, 2, draws)
-        defined = ~np.isnan(areas)
-        count = defined.sum(axis=0)
-        total = np.where(defined, areas, 0.0).sum(axis=0)
-        macros.append(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+        with np.errstate(invalid="ignore"):  # 0 / 0 in a draw that leaves no tag to rank
+            macros.append(np.nansum(areas, axis=0) / (~np.isnan(areas)).sum(axis=0))
     return np.concatenate(macros, axis=1)
 
 
 def interval(values: FloatArray, *, estimate: float, level: float = 0.95) -> tuple[float, float]:
     """The central percentile interval of bootstrap `values`, moved so that their mean is the `estimate` on the data.
 
-    It is of the measure's mean over test sets of this size: docs/evaluation.md says why, and of what it is none. Values
-    that are NaN are left out; both ends are NaN when every value is.
+    It is an interval of the measure's mean over test sets of this size: docs/evaluation.md says why, and what it is
+    not. Values that are NaN are left out; both ends are NaN when every value is.
     """
     defined = values[~np.isnan(values)]
     if not defined.size:
@@ -226,7 +224,7 @@ def _areas(ranking: _Ranking, weights: npt.NDArray[np.floating]) -> tuple[FloatA
 
 
 def _draws(n_groups: int, resamples: int, seed: int, at_once: int) -> Iterator[npt.NDArray[np.float32]]:
-    """How often each group is drawn, (draws, n_groups) at a time, `resamples` draws in all; the same for any pieces."""
+    """How often each group is drawn, (draws, n_groups) at a time, `resamples` in all; the same whatever `at_once`."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, at_once):
         drawn = rng.integers(n_groups, size=(min(at_once, resamples - start), n_groups))

@@ -1,6 +1,6 @@
-"""Degraded sound: noise, gain, MP3 coding and band-limiting of a clip's waveform on its way to the model.
+"""Degraded sound: noise, gain, MP3 coding and low-pass filtering of a clip's waveform on its way to the model.
 
-Every perturbation works block by block, in memory that does not grow, and gives back as many samples as it got.
+Every perturbation works block by block, in memory that does not grow, and returns as many samples as it gets.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ _FORMS = "noise:SNRdB, gain:dB, mp3:KBITSk or lowpass:Hz, e.g. noise:20dB, gain:
 _WRITTEN = {"noise": "noise:{:g}dB", "gain": "gain:{:+g}dB", "mp3": "mp3:{:g}k", "lowpass": "lowpass:{:g}Hz"}
 
 _MP3_DELAY = 576 + 529  # samples in front: LAME's encoder delay and the decoder's; a LAME "Info" frame removes both
-# LAME turns the level down before it codes (measured at every rate on 50 to 1000 Hz: .945 to .950 from 16 to
-# 160 kbit/s, .970 at 192, .980 at 224, 1.000 above); what a lower level does is for `gain` to show.
+# LAME lowers the level before it codes (measured at every rate on 50 to 1000 Hz: .945 to .950 from 16 to 160 kbit/s,
+# .970 at 192, .980 at 224, 1.000 above), which is undone here: the effect of a lower level is for `gain` to show.
 _LAME_SCALE, _LAME_SCALES = 0.95, {192: 0.97, 224: 0.98, 256: 1.0, 320: 1.0}
 _STOP_BAND_DB = 80.0
 _BLOCK = 1 << 16  # samples read back at a time
@@ -39,7 +39,7 @@ _BLOCK = 1 << 16  # samples read back at a time
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One way to make a clip sound worse; docs/evaluation.md says what each does."""
+    """One way to make a clip sound worse; docs/evaluation.md describes them."""
 
     kind: Literal["noise", "gain", "mp3", "lowpass"]
     amount: float  # dB of noise (below the clip's RMS) and gain, kbit/s, or Hz of the low-pass
@@ -57,7 +57,7 @@ class Perturbation:
         if self.kind == "mp3":
             rates = bit_rates(sample_rate)
             if not rates:
-                raise UsageError(f"{option}: MP3 knows no sample rate of {sample_rate} Hz, the model's")
+                raise UsageError(f"{option}: an MP3 cannot have the model's sample rate, {sample_rate} Hz")
             if self.amount not in rates:
                 known = ", ".join(map(str, rates))
                 raise UsageError(f"{option}: at {sample_rate} Hz an MP3 has one of {known} kbit/s")
@@ -94,7 +94,7 @@ def _noisy(blocks: Iterable[Block], snr_db: float, rng: np.random.Generator) -> 
         for block in blocks:
             energy += float(np.square(block, dtype=np.float64).sum())
             n_samples += len(block)
-            spool.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+            spool.write(block.tobytes())
         level = np.float32(np.sqrt(energy / max(n_samples, 1)) * 10 ** (-snr_db / 20))
         spool.seek(0)
         while data := spool.read(_BLOCK * 4):
@@ -120,7 +120,7 @@ def _through_mp3(blocks: Iterable[Block], kbits: int, sample_rate: int) -> Itera
 
 
 def _write_mp3(file: IO[bytes], blocks: Iterable[Block], kbits: int, sample_rate: int) -> int:
-    """How many samples went into `file`, a mono MP3 of `kbits` a second."""
+    """Encode `blocks` into `file`, a mono MP3 of `kbits` a second; the number of samples."""
     import soundfile
 
     low, *_, high = bit_rates(sample_rate)
@@ -135,7 +135,7 @@ def _write_mp3(file: IO[bytes], blocks: Iterable[Block], kbits: int, sample_rate
 
 
 def _lowpass_taps(cutoff_hz: float, sample_rate: int) -> npt.NDArray[np.float64]:
-    """Taps of a Kaiser-windowed sinc, odd in number, unit gain at 0 Hz (length and shape: Kaiser 1974)."""
+    """Taps of a Kaiser-windowed sinc, an odd number, with unit gain at 0 Hz (length and shape: Kaiser 1974)."""
     width = 2 * np.pi * (cutoff_hz / 8) / sample_rate  # radians a sample from pass band to stop band
     half = int(np.ceil((_STOP_BAND_DB - 7.95) / (2.285 * width) / 2))
     n = np.arange(-half, half + 1)

@@ -1,4 +1,4 @@
-"""Tables of clips by tags on file, as docs/evaluation.md has them; read with errors that name file, row and column."""
+"""CSV tables of clips by tags, as docs/evaluation.md describes them; errors name file, row and column."""
 
 import csv
 import hashlib
@@ -22,28 +22,28 @@ _GROUP, _PROTOCOL = "group", "protocol"
 class ScoreTable:
     """Predictions: one score for each clip and tag."""
 
-    name: str  # what the scores come from: weights, or the file's name
+    name: str  # of the weights or the file that the scores come from
     keys: tuple[str, ...]  # the clips' paths, each unique
     tags: tuple[str, ...]  # each unique
     values: npt.NDArray[np.floating]  # (clips, tags), finite; any range, since only the order within a tag counts
-    protocol: str = ""  # which segments of each clip the scores are the mean of; "" where nobody says
-    weights_sha256: str | None = None  # of the weights that made the predictions; None for those of a file
+    protocol: str = ""  # which segments of each clip the scores are the mean of; "" where that is not known
+    weights_sha256: str | None = None  # of the weights that made the predictions; None where a file holds them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
-    """What is known of each clip."""
+    """The labels and groups of clips."""
 
     keys: tuple[str, ...]
     tags: tuple[str, ...]
     labels: npt.NDArray[np.floating]  # (clips, tags), in [0, 1]
     groups: tuple[str, ...]  # the track or artist of each clip
-    split_name: str  # the data set's named split; for a file its name
-    split_hash: str  # the split's hash; for a file one of its rows' paths
-    part: str = ""  # "train", "valid" or "test"; "" for a file, which is taken whole
+    split_name: str  # the data set's named split, or the file's name
+    split_hash: str  # the split's hash, or a hash of the paths in the file
+    part: str = ""  # "train", "valid" or "test"; "" for a file, all of which counts
 
     def restricted(self, keys: Sequence[str], tags: Sequence[str]) -> "Truth":
-        """What is known of the given clips and tags only."""
+        """The truth of the given clips and tags only."""
         row_of = {key: row for row, key in enumerate(self.keys)}
         rows = [row_of[key] for key in keys]
         labels = self.labels[np.ix_(rows, [self.tags.index(tag) for tag in tags])]
@@ -57,7 +57,7 @@ def read_scores(path: str | Path) -> ScoreTable:
 
 
 def read_truth(path: str | Path) -> Truth:
-    """The labels in a CSV file, with its ``group`` column where it has one; otherwise each row is its own group."""
+    """The labels in a CSV file, and its ``group`` column; without one, each row is a group."""
     table, groups = _read(Path(path), lambda number: None if 0 <= number <= 1 else "is not in [0, 1]")
     digest = hashlib.sha256("\0".join(sorted(table.keys)).encode("utf-8")).hexdigest()
     return Truth(
@@ -80,7 +80,7 @@ def read_groups(path: str | Path) -> dict[str, str]:
 
 
 def scores_to_csv(scores: ScoreTable) -> str:
-    """The predictions as CSV text that `read_scores` reads: float32 in its shortest exact decimals."""
+    """The predictions as CSV that `read_scores` reads: float32 in the shortest decimals that give it back."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", *scores.tags, _PROTOCOL])

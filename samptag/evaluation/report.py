@@ -1,4 +1,4 @@
-"""What an evaluation finds: macro and per-tag measures, intervals, differences; and its JSON ``samptag.eval/1``."""
+"""The report of an evaluation: macro and per-tag measures, intervals, differences; its JSON, ``samptag.eval/1``."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ SCHEMA = "samptag.eval/1"
 INTERVALS_OF = "the macro means over test sets of this size"
 """What a 95 % interval is an interval of; see `samptag.evaluation.metrics.interval`."""
 
-_DECIMALS = 6  # the intervals are ten thousand times wider
+_DECIMALS = 6  # intervals are ten thousand times wider
 _TOP = 5  # tags that `samptag tag` shows
 
 Interval = tuple[float, float]
@@ -39,7 +39,7 @@ class Scoring:
     """How predictions are scored."""
 
     positive_above: float = 0.0  # a label counts as positive when it is greater than this
-    min_positives: int = 1  # tags with fewer positive clips are excluded, and named
+    min_positives: int = 1  # tags with fewer positive clips are excluded and named
     resamples: int = 1000  # bootstrap draws of tracks
     seed: int = 0  # decides the draws, and the noise of a perturbation
 
@@ -56,7 +56,7 @@ class TagMeasures:
 
 @dataclass(frozen=True)
 class Macro:
-    """Means over tags with their 95 % bootstrap intervals by track; an interval is None where there is one track."""
+    """Means over tags with their 95 % bootstrap intervals by track; the intervals are None where there is one track."""
 
     roc_auc: float
     pr_auc: float
@@ -79,7 +79,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another system on the same clips and tags; differences are the report's minus it."""
+    """Another system on the same clips and tags; differences are the report's figures minus its."""
 
     model: str
     macro: Macro
@@ -102,7 +102,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Degradation:
-    """The same system on clips under a `perturbation` such as ``noise:20dB``; a loss is clean minus degraded."""
+    """The same system on clips with a `perturbation` such as ``noise:20dB``; a loss is clean minus degraded."""
 
     perturbation: str
     macro: Macro
@@ -130,16 +130,16 @@ class FailedClip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationReport:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     split_name: str  # the named split, or the truth file's name
-    split_hash: str  # of the split's clips without the `failed` ones, or of the paths of the truth file's rows
+    split_hash: str  # of the split's clips without the `failed` ones, or of the paths in the truth file
     part: str  # "train", "valid" or "test"; "" for a truth file
     clips: int  # how many were scored
     groups: int  # how many tracks (or artists) they come from
     model: str  # the weights, or the file with the scores
     # Which segments of each clip the scores are the mean of: "paper", "won", "all (hop 2.678 s, tail overlap)"; "" for
-    # predictions on file that do not say.
+    # a file that does not say.
     protocol: str
     macro: Macro
     tags: tuple[TagMeasures, ...]  # in the data set's order
@@ -188,7 +188,7 @@ def _differences(word: str, roc: Difference, pr: Difference) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A flat dataclass, a number or a tuple of them for JSON, which has no NaN."""
+    """A dataclass, a number or a tuple of these for JSON, which has no NaN."""
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
@@ -246,7 +246,7 @@ def make_report(
 
 
 def _doubts(truth: Truth, scores: ScoreTable, other: ScoreTable | None) -> Iterator[str]:
-    """What of predictions the truth does not hold, and whether two systems were given the same segments."""
+    """A warning for rows that the truth does not have, and for systems that scored different segments."""
     for table in filter(None, (scores, other)):
         if rows := len(set(table.keys) - set(truth.keys)):
             yield f"{table.name}: {rows} of {len(table.keys)} rows are not in the truth and were left out"
@@ -264,7 +264,7 @@ class _Scored(NamedTuple):
 
 
 def _rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
-    """The tags that can be measured: enough positive clips, and a negative one; a DatasetError where there is none."""
+    """The tags with enough positive clips and a negative one; a DatasetError where there is none."""
     positives = present(truth.labels, positive_above=scoring.positive_above)
     kept = rankable(positives) & (positives.sum(axis=0) >= scoring.min_positives)
     if not kept.any():
@@ -275,7 +275,7 @@ def _rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
 
 
 def _measure(values: FloatArray, *, truth: Truth, scoring: Scoring) -> _Scored:
-    """The measures of one system's scores (clips, tags) of the clips and tags of `truth`, all of them rankable."""
+    """The measures of one system's scores, (clips, tags), for the clips and tags of `truth`, which are rankable."""
     positives = present(truth.labels, positive_above=scoring.positive_above)
     roc, pr = roc_auc(positives, values), pr_auc(positives, values)
     drawn = None
@@ -302,7 +302,7 @@ def _ci95(drawn: FloatArray | None, estimates: Sequence[float]) -> list[Interval
 
 
 def _verdict(names: Sequence[str], gaps: Sequence[Difference], *, groups: int) -> str:
-    """Whether the gaps of two systems, first minus second in ROC-AUC and in PR-AUC, mean anything: a sentence each."""
+    """A sentence each on whether the gaps, first minus second in ROC-AUC and PR-AUC, mean anything."""
     first, second = names
     sentences = []
     for name, gap in zip(("ROC-AUC", "PR-AUC"), gaps, strict=True):

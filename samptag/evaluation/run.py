@@ -1,4 +1,4 @@
-"""Evaluations from end to end: a model on a data set, or anyone's predictions against a truth."""
+"""Complete evaluations: a model on a data set, or any system's predictions against a truth."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from samptag.core.protocols import PUBLISHED, Protocol, segment_starts
 from samptag.core.segmenter import Tail
 from samptag.data.dataset import Clip, Dataset, split_hash
 from samptag.data.formats import open_dataset
 from samptag.errors import AudioError, DatasetError, UsageError
-from samptag.evaluation.perturb import Perturbation, parse_perturbation
+from samptag.evaluation.perturb import Block, Perturbation, parse_perturbation
 from samptag.evaluation.predictions import ScoreTable, Truth, read_groups, read_scores, read_truth
 from samptag.evaluation.report import EvaluationReport, FailedClip, Scoring, make_report
 from samptag.pretrained import DEFAULT, load_registry
@@ -23,9 +22,8 @@ from samptag.ranks import Ranks
 from samptag.tagging.files import Input
 from samptag.tagging.tagger import Tagger
 
-_Block = npt.NDArray[np.float32]
 _SPOOL_BYTES = 1 << 24  # four minutes at 16 kHz wait in memory, longer clips in a file
-# Data sets on which people publish scores, as the names of their splits begin.
+# Data sets on which people publish scores; the names of their splits begin with these words.
 _PUBLIC = ("mtat", "msd", "jamendo")
 
 
@@ -48,7 +46,7 @@ def evaluate(
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
-    """How well a model ranks the tags of a data set: clip scores are means over the segments of each clip.
+    """How well a model ranks the tags of a data set; a clip's scores are means over its segments.
 
     The data set's tags are matched to the model's by name. Clips that cannot be read are left out, and named; the
     split's hash is then that of the others, as in a training on the same files.
@@ -64,20 +62,20 @@ def evaluate(
     format, split, subset : str or None
         As for `samptag.data.formats.open_dataset`: the data set's layout, named split and subset.
     protocol : {"paper", "won", "all"} or None
-        Which segments of a clip are scored: a published procedure (see `samptag.core.protocols.segment_starts`), or
+        Which segments of a clip are scored: a published procedure's (see `samptag.core.protocols.segment_starts`), or
         those of `samptag tag`. None for "all" where `hop_seconds` or `tail` is given, else `default_protocol`.
     hop_seconds, tail
         As for the Tagger, with the protocol "all".
     group : str or Path
         What the bootstrap draws: "track" for the data set's own groups, "clip", or a CSV file of path and group.
     against : str, Path, ScoreTable or None
-        Another system's predictions of the same clips, e.g. a CSV file; the report then says what differs.
+        Another system's predictions for the same clips, e.g. a CSV file; the report then has the differences.
     perturbations : sequence of str or Perturbation
         Degradations under which the clips are scored again, e.g. ``"noise:20dB"``; see `parse_perturbation`.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps"; ignored when `model` is a Tagger, as are hop and tail.
     ranks : Ranks
-        The place among processes that share the clips, `Ranks.joined`; each of them gets the whole report.
+        The place among processes that share the clips, `Ranks.joined`; each of them returns the whole report.
     progress : callable or None
         Called with the number of clips scored so far and the number in all; a perturbation counts each clip again.
 
@@ -86,7 +84,7 @@ def evaluate(
     DatasetError
         When the data set cannot be used, shares no tag with the model, or no clip of it can be read.
     AudioError
-        When a clip that can be read clean cannot be read degraded: a loss is of the same clips or of none.
+        When a clip that can be read clean cannot be read degraded, since a loss must be of the same clips.
     WeightsError, DeviceError, UsageError
         When the model, the device, the protocol or a perturbation cannot be used.
 
@@ -98,7 +96,7 @@ def evaluate(
     wanted = [each if isinstance(each, Perturbation) else parse_perturbation(each) for each in perturbations]
     spaced = hop_seconds is not None or tail is not None
     if protocol in PUBLISHED and spaced:
-        raise UsageError(f"the protocol {protocol!r} says which segments are scored: leave out --hop and --tail")
+        raise UsageError(f"the protocol {protocol!r} decides which segments are scored: leave out --hop and --tail")
     dataset = data if isinstance(data, Dataset) else open_dataset(data, format=format, split=split, subset=subset)
     truth = _regrouped(truth_of(dataset, part=part), group)
     other = read_scores(against) if isinstance(against, str | Path) else against
@@ -132,7 +130,7 @@ def evaluate(
         done = len(clips) + turn * len(readable)
         table, lost = score(readable, perturbation=perturbation, progress=step(done))
         if lost:
-            raise AudioError(f"{lost[0].path} can be read clean but not under {perturbation.name}: {lost[0].error}")
+            raise AudioError(f"{lost[0].path} can be read clean but not with {perturbation.name}: {lost[0].error}")
         degraded.append((perturbation.name, table))
     scored = split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in unread)
     known = truth.restricted(clean.keys, [tag for tag in truth.tags if tag not in missing])
@@ -155,8 +153,8 @@ def evaluate_scores(
 ) -> EvaluationReport:
     """How well any system's predictions rank the tags of a truth; loads no model and no torch.
 
-    Both may be files, as docs/evaluation.md has them; the rest is as for `evaluate`. A DatasetError where one cannot be
-    used, or rows or tags of the truth are missing from the predictions.
+    Both may be files, as docs/evaluation.md describes them; the rest is as for `evaluate`. A DatasetError where one
+    cannot be used, or rows or tags of the truth are missing from the predictions.
     """
     known = read_truth(truth) if isinstance(truth, str | Path) else truth
     table = read_scores(scores) if isinstance(scores, str | Path) else scores
@@ -165,7 +163,7 @@ def evaluate_scores(
 
 
 def truth_of(dataset: Dataset, *, part: str = "test") -> Truth:
-    """The labels of one part ("train", "valid" or "test") of a data set."""
+    """The labels and groups of one part ("train", "valid" or "test") of a data set."""
     clips = dataset.select(part)
     return Truth(
         keys=tuple(clip.key for clip in clips),
@@ -205,11 +203,11 @@ def score_clips(
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ScoreTable, tuple[FailedClip, ...]]:
-    """The scores, float32 in [0, 1], of the readable clips in their order under one condition, and the other clips."""
+    """The scores, float32 in [0, 1], of the readable clips in order under one condition, and the unreadable clips."""
     if protocol in PUBLISHED and tagger.hop != tagger.length:
         raise UsageError(f"the protocol {protocol!r} needs a Tagger whose segments touch: leave out hop_seconds")
 
-    def changed(key: str, blocks: Iterable[_Block]) -> Iterable[_Block]:
+    def changed(key: str, blocks: Iterable[Block]) -> Iterable[Block]:
         if perturbation is not None:
             blocks = perturbation.apply(blocks, sample_rate=tagger.sample_rate, key=key, seed=seed)
         if protocol == "all":
@@ -241,20 +239,20 @@ def score_clips(
 
 
 def _published_segments(
-    blocks: Iterable[_Block], protocol: Literal["paper", "won"], length: int, sample_rate: int
-) -> Iterator[_Block]:
-    """The segments that a protocol takes of a clip, end to end; which ones shows when the clip has ended."""
+    blocks: Iterable[Block], protocol: Literal["paper", "won"], length: int, sample_rate: int
+) -> Iterator[Block]:
+    """The segments that a protocol takes of a clip, end to end; they depend on the length, known when the clip ends."""
     size = np.dtype(np.float32).itemsize
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
         for block in blocks:
-            spool.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+            spool.write(block.tobytes())
         for start in segment_starts(spool.tell() // size, protocol=protocol, length=length, sample_rate=sample_rate):
             spool.seek(start * size)
             yield np.frombuffer(spool.read(length * size), dtype=np.float32)
 
 
 def _regrouped(truth: Truth, group: str | Path) -> Truth:
-    """`truth` with the groups that `group` asks for: "track", "clip", or a CSV file."""
+    """`truth` with the groups that `group` asks for: "track", "clip", or those in a CSV file."""
     if group == "track":
         return truth
     if group == "clip":
