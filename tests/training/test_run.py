@@ -6,6 +6,7 @@ import logging
 import math
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from samptag.core.weights import read_weights
 from samptag.data.cache import AudioCache
 from samptag.data.dataset import Dataset
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
-from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, batches, trainer
+from samptag.training import EpochDone, Event, Prepared, Processes, StepDone, TrainResult, batches, trainer
 from samptag.training.checkpoints import load_checkpoint
 from samptag.training.config import TrainConfig
 from samptag.training.log import TrainingLog
@@ -31,6 +32,7 @@ from samptag.training.run import initialise
 from samptag.training.trainer import Validation
 
 SMALL = "samplecnn-3-4-27"
+Train = Callable[..., TrainResult]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_set: Path, cache_dir
     samptag.train(small_set, out=out, cache=cache_dir, device="cpu", model=SMALL, max_steps=2, listener=events.append)
     assert torch.equal(torch.get_rng_state(), before)
     return out, events
+
+
+@pytest.fixture
+def train(tmp_path: Path, cache_dir: Path) -> Train:
+    """``train(data, **options)``: a training of one step into `tmp_path`/out, unless the options say otherwise."""
+    usual = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu", "model": SMALL, "max_steps": 1}
+    return lambda data=None, **options: samptag.train(data, **usual | options)
 
 
 def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, list[Event]]):
@@ -102,22 +111,14 @@ def test_curves_are_drawn_of_what_there_is_where_matplotlib_is_installed(
         assert (tmp_path / name / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, cache_dir: Path):
+def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, train: Train):
     lines = small_set.read_text().replace(",test,", ",unused,").splitlines()
     (tmp_path / "broken.mp3").write_bytes(b"no music")
     (tmp_path / "empty.mp3").write_bytes(b"")
     rows = [f"{tmp_path / name},train,calm" for name in ("broken.mp3", "empty.mp3", "gone.mp3")]
     (tmp_path / "set.csv").write_text("\n".join([*lines, *rows]))
     events: list[Event] = []
-    samptag.train(
-        tmp_path / "set.csv",
-        out=tmp_path / "out",
-        cache=cache_dir,
-        device="cpu",
-        model=SMALL,
-        max_steps=1,
-        listener=events.append,
-    )
+    train(tmp_path / "set.csv", listener=events.append)
     prepared = events[0]
     assert isinstance(prepared, Prepared)
     assert prepared.splits.left_out == 3
@@ -129,7 +130,7 @@ def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, ca
 
 
 def test_clips_that_zeros_fill_up_are_counted_and_named(
-    tmp_path: Path, small_set: Path, cache_dir: Path, media: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, small_set: Path, train: Train, media: Path, capsys: pytest.CaptureFixture[str]
 ):
     """Of 0.05 s, half a segment of this network: one to train with, one to validate with."""
     samples, rate = soundfile.read(media / "eastern-dreams.mp3")
@@ -139,8 +140,7 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
         lines.append(f"{tmp_path / split}.wav,{split},calm")
     (tmp_path / "set.csv").write_text("\n".join(lines))
     events: list[Event] = []
-    options = {"cache": cache_dir, "device": "cpu", "model": SMALL, "max_steps": 1}
-    samptag.train(tmp_path / "set.csv", out=tmp_path / "out", listener=events.append, **options)
+    train(tmp_path / "set.csv", listener=events.append)
     prepared = events[0]
     assert isinstance(prepared, Prepared)
     splits = prepared.splits
@@ -177,21 +177,20 @@ def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(
     assert not list((tmp_path / "usual").rglob("*.i16"))
 
 
-def test_a_full_disk_ends_it_with_one_line_and_nothing_is_lost(tmp_path: Path, small_set: Path, cache_dir: Path):
+def test_a_full_disk_ends_it_with_one_line_and_nothing_is_lost(tmp_path: Path, small_set: Path, train: Train):
     """The kernel refuses to let a file grow beyond 100 kB, as a full disk refuses any."""
-    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
-    samptag.train(small_set, model=SMALL, max_steps=2, **options)
+    train(small_set, max_steps=2)
     before = (tmp_path / "out" / "last.pt").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(OutputError, match=r"cannot write .*out.*: File too large"):
-            samptag.train(resume=True, max_steps=4, **options)
+            train(resume=True, max_steps=4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "out" / "last.pt").read_bytes() == before
     assert not list((tmp_path / "out").glob(".*.tmp"))
-    assert samptag.train(resume=True, max_steps=4, **options).steps == 4
+    assert train(resume=True, max_steps=4).steps == 4
 
 
 def test_a_folder_in_use_is_not_overwritten(trained: tuple[Path, list[Event]], small_set: Path, cache_dir: Path):
@@ -229,35 +228,33 @@ def test_a_checkpoint_of_other_clips_or_tags_is_refused(
         samptag.train(tmp_path / "clips.csv", out=trained[0], resume=True, cache=cache_dir, device="cpu")
 
 
-def test_a_larger_budget_reopens_a_finished_training(tmp_path: Path, small_set: Path, cache_dir: Path):
-    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
-    first = samptag.train(small_set, model=SMALL, max_steps=2, **options)
+def test_a_larger_budget_reopens_a_finished_training(small_set: Path, train: Train):
+    first = train(small_set, max_steps=2)
     assert (first.epochs, first.steps) == (1, 2)
-    same = samptag.train(resume=True, **options)
+    same = train(resume=True, max_steps=None)
     assert (same.epochs, same.steps) == (1, 2)
-    more = samptag.train(resume=True, max_steps=5, **options)
+    more = train(resume=True, max_steps=5)
     assert (more.epochs, more.steps, more.stopped_by) == (2, 5, 0)
 
 
 def test_killed_in_its_last_validation_it_validates_when_resumed(
-    tmp_path: Path, small_set: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    small_set: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ):
     def end(*given: object, **more: object) -> Validation:
         raise MemoryError
 
-    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "SAVE_BEFORE_VALIDATION_SECONDS", -1.0)
         patch.setattr(trainer.Trainer, "_validate", end)
         with pytest.raises(MemoryError):
-            samptag.train(small_set, model=SMALL, max_steps=2, **options)
-    result = samptag.train(resume=True, **options)
+            train(small_set, max_steps=2)
+    result = train(resume=True, max_steps=None)
     assert (result.epochs, result.steps) == (1, 2)
     assert result.model_path.exists()
 
 
 def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
-    tmp_path: Path, small_set: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_set: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ):
     """The validation losses are given, so that a stage ends on any machine: four epochs after its best."""
     losses = iter([1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
@@ -280,33 +277,22 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
 
     lines = small_set.read_text().splitlines()
     (tmp_path / "set.csv").write_text("\n".join([lines[0], *lines[6:9], *lines[18:21]]))
-    samptag.train(
-        tmp_path / "set.csv",
-        out=out,
-        cache=cache_dir,
-        device="cpu",
-        recipe="paper",
-        model=ModelConfig(m=3, n=3, first_filter=81, first_stride=81),
-        epochs=6,
-        listener=look,
-    )
+    model = ModelConfig(m=3, n=3, first_filter=81, first_stride=81)
+    train(tmp_path / "set.csv", recipe="paper", model=model, max_steps=None, epochs=6, listener=look)
     assert stages == [0, 0, 0, 0, 1, 1]
     assert reloaded == [True]
 
 
-def test_a_recipe_decides_what_a_new_model_is(tmp_path: Path, small_set: Path, cache_dir: Path):
-    options = {"cache": cache_dir, "device": "cpu", "max_steps": 1}
+def test_a_recipe_decides_what_a_new_model_is(tmp_path: Path, small_set: Path, train: Train):
     for recipe, epsilon, name in (("paper", 1e-5, "samplecnn-2-6-128-oddfront"), ("kim", 1e-3, "samplecnn-2-6-128")):
-        out = tmp_path / recipe
-        samptag.train(small_set, out=out, recipe=recipe, model="samplecnn-2-6-128", **options)
-        config = read_weights(out / "model.safetensors").card.config
+        options = {"out": tmp_path / recipe, "model": "samplecnn-2-6-128"}
+        config = read_weights(train(small_set, recipe=recipe, **options).model_path).card.config
         assert (config.name, config.bn_epsilon, config.dropout) == (name, epsilon, 0.5)
-        again = samptag.train(out=out, resume=True, model="samplecnn-2-6-128", **options | {"max_steps": 2})
-        assert again.steps == 2
+        assert train(resume=True, max_steps=2, **options).steps == 2
     # weights to start from stay what they are, whatever the recipe
     start = tmp_path / "kim" / "model.safetensors"
-    samptag.train(small_set, out=tmp_path / "tuned", recipe="paper", init_from=str(start), **options)
-    assert read_weights(tmp_path / "tuned" / "model.safetensors").card.config == read_weights(start).card.config
+    tuned = train(small_set, out=tmp_path / "tuned", recipe="paper", model=None, init_from=str(start))
+    assert read_weights(tuned.model_path).card.config == read_weights(start).card.config
 
 
 def test_the_segments_of_an_example_learn_its_labels_together(small_config: ModelConfig):
@@ -353,27 +339,27 @@ def test_convolutions_are_drawn_as_the_recipes_sources_draw_them():
     assert float(main.abs().max()) == pytest.approx(math.sqrt(6 / (128 * 3)), rel=0.01)
 
 
-def test_soft_labels_count_in_validation_as_they_do_in_eval(tmp_path: Path, small_set: Path, cache_dir: Path):
+def test_soft_labels_count_in_validation_as_they_do_in_eval(tmp_path: Path, small_set: Path, train: Train):
     """Both tags at 0.4: nothing is above a half, and still there is a ranking."""
     path = tmp_path / "set.csv"
     rows = [line.rsplit(",", 1) for line in small_set.read_text().splitlines()[1:]]
     path.write_text(
         "\n".join(["path,split,calm,driving", *(f"{row},{'.4,0' if tag == 'calm' else '0,.4'}" for row, tag in rows)])
     )
-    result = samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
+    result = train(path)
     assert result.best is not None
     assert 0 <= result.best["valid_roc_auc"] <= 1
 
 
 def test_tuning_keeps_what_the_weights_know(
-    tmp_path: Path, small_set: Path, cache_dir: Path, trained: tuple[Path, list[Event]]
+    tmp_path: Path, small_set: Path, train: Train, trained: tuple[Path, list[Event]]
 ):
     start = trained[0] / "model.safetensors"
-    options = {"cache": cache_dir, "device": "cpu", "init_from": str(start), "max_steps": 3, "batch_size": 16}
+    options = {"model": None, "init_from": str(start), "max_steps": 3, "batch_size": 16}
     learned = {}
     for recipe in ("tune", "modern"):
         out = tmp_path / recipe
-        samptag.train(small_set, out=out, recipe=None if recipe == "tune" else recipe, **options)
+        train(small_set, out=out, recipe=None if recipe == "tune" else recipe, **options)
         learned[recipe] = load_checkpoint(out / "last.pt")["stepper"]
     before = read_weights(start).loaded().model.state_dict()
 
@@ -387,7 +373,7 @@ def test_tuning_keeps_what_the_weights_know(
 
 
 def test_a_classifier_is_trained_on_embeddings_that_are_computed_once(
-    tmp_path: Path, small_set: Path, cache_dir: Path, trained: tuple[Path, list[Event]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_set: Path, train: Train, trained: tuple[Path, list[Event]], monkeypatch: pytest.MonkeyPatch
 ):
     start = trained[0] / "model.safetensors"
     scored = []
@@ -398,15 +384,15 @@ def test_a_classifier_is_trained_on_embeddings_that_are_computed_once(
             return super().__call__(segments)
 
     monkeypatch.setattr(batches, "Predictor", Counting)
-    options = {"cache": cache_dir, "device": "cpu", "init_from": str(start), "freeze_encoder": True}
-    result = samptag.train(small_set, out=tmp_path / "out", epochs=4, **options)
+    options = {"model": None, "init_from": str(start), "freeze_encoder": True}
+    result = train(small_set, max_steps=None, epochs=4, **options)
     assert sum(scored) == 140 + 60
     assert (result.epochs, result.steps) == (4, 16)
     before, after = (read_weights(path).loaded().model.state_dict() for path in (start, result.model_path))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"head.weight", "head.bias"}
-    samptag.train(small_set, out=tmp_path / "again", max_steps=8, **options)
-    assert samptag.train(out=tmp_path / "again", resume=True, max_steps=16, device="cpu").steps == 16
+    train(small_set, out=tmp_path / "again", max_steps=8, **options)
+    assert train(out=tmp_path / "again", resume=True, model=None, max_steps=16).steps == 16
 
 
 def test_embeddings_are_the_models_whatever_the_order(audio: AudioCache, dataset: Dataset, small_config: ModelConfig):
@@ -431,37 +417,28 @@ def test_what_was_said_of_a_short_clip_is_not_given_to_the_next_one():
         assert heard(segments)[:, 0].tolist() == list(range(7))
 
 
-def test_tags_nobody_carries(tmp_path: Path, small_set: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture):
+def test_tags_nobody_carries(tmp_path: Path, small_set: Path, train: Train, caplog: pytest.LogCaptureFixture):
     text = small_set.read_text()
     lines = text.splitlines()
     path = tmp_path / "set.csv"
     path.write_text("\n".join([lines[0], *[line + ";rare" if ",test," in line else line for line in lines[1:]]]))
     with caplog.at_level(logging.WARNING, "samptag"):
-        result = samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
+        result = train(path)
     assert "no training clip has rare" in caplog.text
     assert result.best is not None
     assert 0 <= result.best["valid_roc_auc"] <= 1
 
 
-def test_no_validation_clips(tmp_path: Path, small_set: Path, cache_dir: Path):
+def test_no_validation_clips(tmp_path: Path, small_set: Path, train: Train):
     path = tmp_path / "set.csv"
     path.write_text(small_set.read_text().replace(",valid,", ",train,"))
     with pytest.raises(DatasetError, match="has no valid clips"):
-        samptag.train(path, out=tmp_path / "out", cache=cache_dir, device="cpu", model=SMALL, max_steps=1)
+        train(path)
 
 
-def test_a_training_that_diverges_says_so(tmp_path: Path, small_set: Path, cache_dir: Path):
+def test_a_training_that_diverges_says_so(small_set: Path, train: Train):
     with pytest.raises(SamptagError, match=r"the loss is nan in epoch 1: the training has diverged; .*--learning-rate"):
-        samptag.train(
-            small_set,
-            out=tmp_path / "out",
-            cache=cache_dir,
-            device="cpu",
-            recipe="paper",
-            model=SMALL,
-            learning_rate=1e30,
-            epochs=1,
-        )
+        train(small_set, recipe="paper", learning_rate=1e30, max_steps=None, epochs=1)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, small_set: Path):
@@ -470,12 +447,11 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, small_set: Path):
         samptag.train(small_set, out=tmp_path / "file" / "out")
 
 
-def test_resident_audio_trains_to_the_same_weights(tmp_path: Path, small_set: Path, cache_dir: Path):
+def test_resident_audio_trains_to_the_same_weights(tmp_path: Path, small_set: Path, train: Train):
     weights = []
     for resident in (False, True):
-        out = tmp_path / str(resident)
-        samptag.train(small_set, out=out, cache=cache_dir, device="cpu", model=SMALL, max_steps=2, resident=resident)
-        weights.append(read_weights(out / "model.safetensors").loaded().model.state_dict())
+        result = train(small_set, out=tmp_path / str(resident), max_steps=2, resident=resident)
+        weights.append(read_weights(result.model_path).loaded().model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
