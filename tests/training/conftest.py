@@ -2,30 +2,17 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import samptag
 from samptag.core.model import ModelConfig
 from samptag.data.cache import AudioCache, build_cache
 from samptag.data.dataset import Dataset
 from samptag.data.formats import open_dataset
-
-# 729 frames-deep nets would take minutes here: 243 frames of 9 samples see a tenth of a second.
-SMALL = "samplecnn-3-5-9"
-
-
-def write_small_set(path: Path, media: Path, *, train: int = 7, valid: int = 3) -> Path:
-    """A manifest of the calm and driving clips: so many of each for training and validation, the rest for the test."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["path", "split", "tags"])
-        for clip in sorted((media / "set").glob("*.opus")):
-            tag, number = clip.name.split("-")[:2]
-            split = "train" if int(number) <= train else "valid" if int(number) <= train + valid else "test"
-            rows.writerow([clip, split, tag])
-    return path
+from samptag.training import TrainResult
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,13 +26,27 @@ def without_pictures() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_set(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
     """Manifest: 14 training, 6 validation and 4 test clips of 6 s with the tags calm and driving."""
-    return write_small_set(tmp_path_factory.mktemp("set") / "set.csv", media)
+    path = tmp_path_factory.mktemp("set") / "set.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "split", "tags"])
+        for clip in sorted((media / "set").glob("*.opus")):
+            tag, number = clip.name.split("-")[:2]
+            rows.writerow([clip, "train" if int(number) <= 7 else "valid" if int(number) <= 10 else "test", tag])
+    return path
 
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all trainings of these tests keep decoded audio."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def train(tmp_path: Path, cache_dir: Path) -> Callable[..., TrainResult]:
+    """``train(data, **options)``: a training on the CPU, into `tmp_path`/out unless the options say otherwise."""
+    usual = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu"}
+    return lambda data=None, **options: samptag.train(data, **usual | options)
 
 
 @pytest.fixture(scope="session")

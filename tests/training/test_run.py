@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_set: Path, cache_dir
 
 
 @pytest.fixture
-def train(tmp_path: Path, cache_dir: Path) -> Train:
-    """``train(data, **options)``: a training of one step into `tmp_path`/out, unless the options say otherwise."""
-    usual = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu", "model": SMALL, "max_steps": 1}
-    return lambda data=None, **options: samptag.train(data, **usual | options)
+def train(train: Train) -> Train:
+    """As `train` of all trainings, of one step of a small network unless the options say otherwise."""
+    return partial(train, model=SMALL, max_steps=1)
 
 
 def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, list[Event]]):

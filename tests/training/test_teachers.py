@@ -3,8 +3,10 @@
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from samptag.training.teachers import Teachers, _fitted
 
 TEACHER = "samplecnn-3-9-mtat50"
 STUDENT = "frame-mel-729-243"
+Train = Callable[..., TrainResult]
 CPU = torch.device("cpu")
 
 
@@ -167,17 +170,18 @@ def test_live_teachers_of_another_rate_and_length_hear_it_resampled_and_repeated
     assert torch.equal(third, waveform[0, 19_683 : 2 * 19_683])
 
 
-def test_with_live_teachers_only_what_chooses_the_epoch_is_heard_in_advance(unlabelled: Path, tmp_path: Path):
-    options = {"model": STUDENT, "cache": tmp_path / "cache", "device": "cpu", "batch_size": 4, "epochs": 3}
-    result = samptag.train(unlabelled, out=tmp_path / "out", teacher=TEACHER, live_teachers=True, **options)
+def test_with_live_teachers_only_what_chooses_the_epoch_is_heard_in_advance(
+    unlabelled: Path, tmp_path: Path, train: Train
+):
+    train = partial(train, cache=tmp_path / "cache")
+    result = train(unlabelled, teacher=TEACHER, live_teachers=True, model=STUDENT, batch_size=4, epochs=3)
     (kept,) = (tmp_path / "cache").glob("**/*-59049-*.npy")
     assert kept.is_file()
     records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["train_loss"] < 0.7 * records[0]["train_loss"]
-    go_on = {"out": tmp_path / "out", "resume": True, "device": "cpu", "cache": tmp_path / "cache"}
-    assert samptag.train(max_steps=result.steps + 1, **go_on).steps == result.steps + 1
+    assert train(resume=True, max_steps=result.steps + 1).steps == result.steps + 1
     with pytest.raises(WeightsError, match="its --live-teachers is True, not False"):
-        samptag.train(live_teachers=False, max_steps=99, **go_on)
+        train(resume=True, live_teachers=False, max_steps=99)
 
 
 def test_a_checkpoint_from_before_a_setting_goes_on_with_its_default(going_on: tuple[Path, int]):
@@ -260,16 +264,13 @@ def test_an_interruption_waits_for_the_teacher_that_hears_and_for_no_further_one
     assert len(heard) == 3
 
 
-def test_a_vocabulary_gives_the_words_and_their_categories(tmp_path: Path, unlabelled: Path, cache_dir: Path):
+def test_a_vocabulary_gives_the_words_and_their_categories(tmp_path: Path, unlabelled: Path, train: Train):
     table = tmp_path / "words.csv"
     table.write_text(
         f"word,category,sources\ncalm,mood,mtat50:slow; mtat50:soft\nguitar,instrument,{TEACHER}:guitar\n",
         encoding="utf-8",
     )
-    result = samptag.train(
-        unlabelled, out=tmp_path / "out", teacher=TEACHER, vocabulary=table, model=STUDENT, max_steps=2,
-        cache=cache_dir, device="cpu",
-    )  # fmt: skip
+    result = train(unlabelled, teacher=TEACHER, vocabulary=table, model=STUDENT, max_steps=2)
     card = read_weights(result.model_path).card
     assert (card.tags, card.tag_categories) == (("calm", "guitar"), ("mood", "instrument"))
 
@@ -306,25 +307,25 @@ def test_a_training_goes_on_with_the_same_teachers_and_words_alone(going_on: tup
         ({"teacher": TEACHER, "freeze_modules": 10, "init_from": TEACHER}, "has 9 modules"),
     ],
 )
-def test_what_makes_no_sense_is_refused(tmp_path: Path, unlabelled: Path, cache_dir: Path, options: dict, message: str):
+def test_what_makes_no_sense_is_refused(unlabelled: Path, train: Train, options: dict, message: str):
     with pytest.raises(UsageError, match=message):
-        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", **options)
+        train(unlabelled, **options)
 
 
-def test_two_teachers_of_one_name_are_refused(tmp_path: Path, unlabelled: Path, cache_dir: Path):
+def test_two_teachers_of_one_name_are_refused(tmp_path: Path, unlabelled: Path, train: Train):
     weights = load_weights(TEACHER)
     tensors = {name: tensor * (2 if name == "head.bias" else 1) for name, tensor in weights.tensors.items()}
     save_model(tmp_path / "other.safetensors", tensors, card=weights.card)
     teachers = f"{TEACHER},{tmp_path / 'other.safetensors'}"
     with pytest.raises(UsageError, match="two of these have the same name"):
-        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", teacher=teachers)
+        train(unlabelled, teacher=teachers)
 
 
-def test_music_without_labels_needs_a_teacher(tmp_path: Path, unlabelled: Path, cache_dir: Path):
+def test_music_without_labels_needs_a_teacher(unlabelled: Path, train: Train):
     with pytest.raises(DatasetError, match="no data set recognised"):
-        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu")
+        train(unlabelled)
     with pytest.raises(DatasetError, match=r"no tags: .* samptag train --teacher"):
-        samptag.train(unlabelled, out=tmp_path / "out", cache=cache_dir, device="cpu", format="music")
+        train(unlabelled, format="music")
 
 
 def test_albums_stay_on_one_side(tmp_path: Path, media: Path):
@@ -358,14 +359,10 @@ def test_shifted_segments_stay_in_their_clip_and_near_what_was_heard(music: tupl
     assert 0 < max(shifts) <= LARGEST_SHIFT * model.input_length
 
 
-def test_frozen_modules_stay_as_they_are_and_the_others_learn(tmp_path: Path, small_set: Path, cache_dir: Path):
-    out = tmp_path / "out"
-    samptag.train(
-        small_set, out=out, init_from=TEACHER, freeze_modules=8, max_steps=1, batch_size=4, cache=cache_dir,
-        device="cpu",
-    )  # fmt: skip
+def test_frozen_modules_stay_as_they_are_and_the_others_learn(small_set: Path, train: Train):
+    result = train(small_set, init_from=TEACHER, freeze_modules=8, max_steps=1, batch_size=4)
     before = load_weights(TEACHER).to_module().state_dict()
-    after = load_checkpoint(out / "last.pt")["stepper"]["model"]
+    after = load_checkpoint(result.out / "last.pt")["stepper"]["model"]
     kept = ("front.", *(f"body.{i}." for i in range(8)))
     for name, tensor in after.items():
         if name.startswith(kept):
