@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from samptag.training.batches import (
     prefetched,
     resident_source,
 )
-from samptag.training.recipe import MODERN, PAPER, Augmentation
+from samptag.training.recipe import MODERN, PAPER, Augmentation, Recipe
 
 CPU = torch.device("cpu")
 
@@ -46,64 +47,66 @@ def test_other_clips_give_every_whole_segment_and_short_ones_one():
     assert counts("samplecnn-2-13", 661_500, sample_rate=16_000) == [40]
 
 
+class Songs(NamedTuple):
+    """Some clips of a cache, and the network that sees them."""
+
+    audio: AudioCache
+    clips: np.ndarray
+    model: ModelConfig
+
+    def take(self, per_clip: int | None = None) -> Segments:
+        return consecutive_segments(self.audio, self.clips, model=self.model, per_clip=per_clip)
+
+    def epoch(self, recipe: Recipe = PAPER, *, seed: int = 0, epoch: int = 0) -> Segments:
+        return epoch_segments(self.audio, self.clips, model=self.model, recipe=recipe, seed=seed, epoch=epoch)
+
+
 @pytest.fixture
-def train_clips(dataset: Dataset) -> np.ndarray:
-    return np.array([i for i, clip in enumerate(dataset.clips) if clip.split == "train"])
+def songs(audio: AudioCache, dataset: Dataset, small_config: ModelConfig) -> Songs:
+    return Songs(audio, np.array([i for i, clip in enumerate(dataset.clips) if clip.split == "train"]), small_config)
 
 
-def take(audio: AudioCache, clips: np.ndarray, config: ModelConfig, per_clip: int | None = None) -> Segments:
-    return consecutive_segments(audio, clips, model=config, per_clip=per_clip)
-
-
-def test_consecutive_segments_lie_end_to_end(audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig):
-    length = small_config.input_length
-    segments = take(audio, train_clips, small_config)
-    for row, clip in enumerate(train_clips):
+def test_consecutive_segments_lie_end_to_end(songs: Songs):
+    length = songs.model.input_length
+    segments = songs.take()
+    for row, clip in enumerate(songs.clips):
         starts = segments.starts[segments.clips == row]
-        assert starts[0] == audio.starts[clip]
+        assert starts[0] == songs.audio.starts[clip]
         assert (np.diff(starts) == length).all()
-        left = audio.starts[clip] + audio.lengths[clip] - starts[-1]
+        left = songs.audio.starts[clip] + songs.audio.lengths[clip] - starts[-1]
         assert length <= left < 2 * length
-    few = take(audio, train_clips, small_config, per_clip=7)
+    few = songs.take(per_clip=7)
     assert (np.bincount(few.clips) == 7).all()
     assert set(few.starts.tolist()) < set(segments.starts.tolist())
     spread = np.diff(few.starts[few.clips == 0])
     assert spread.max() - spread.min() <= length
 
 
-def epoch(audio: AudioCache, clips: np.ndarray, config: ModelConfig, recipe=PAPER, **options: int) -> Segments:
-    return epoch_segments(audio, clips, model=config, recipe=recipe, **options)
-
-
-def test_paper_epochs_hold_whole_batches_in_another_order(
-    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
-):
-    every = take(audio, train_clips, small_config)
-    first, second = (epoch(audio, train_clips, small_config, seed=3, epoch=number) for number in (0, 1))
+def test_paper_epochs_hold_whole_batches_in_another_order(songs: Songs):
+    every = songs.take()
+    first, second = (songs.epoch(seed=3, epoch=number) for number in (0, 1))
     assert len(every) % 23
     assert len(first) == len(second) == len(every) - len(every) % 23
     assert len(set(first.starts)) == len(first)
     assert set(first.starts) < set(every.starts)
     assert not np.array_equal(first.starts, second.starts)
-    again = epoch(audio, train_clips, small_config, seed=3, epoch=1)
+    again = songs.epoch(seed=3, epoch=1)
     assert np.array_equal(second.starts, again.starts)
-    other = epoch(audio, train_clips, small_config, seed=4, epoch=1)
+    other = songs.epoch(seed=4, epoch=1)
     assert not np.array_equal(second.starts, other.starts)
 
 
-def test_paper_epochs_go_through_interleaved_subsets(
-    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
-):
+def test_paper_epochs_go_through_interleaved_subsets(songs: Songs):
     recipe = replace(PAPER, batch_size=2, subsets=3)
-    segments = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=0)
-    counts = np.bincount(take(audio, train_clips, small_config).clips)
+    segments = songs.epoch(recipe)
+    counts = np.bincount(songs.take().clips)
     assert counts.sum() >= 3 * LEAST_BATCHES_OF_A_SUBSET * 2
     subsets = segments.clips % 3
     assert (np.diff(subsets) >= 0).all()
     for subset in range(3):
         whole = counts[subset::3].sum()
         assert (subsets == subset).sum() == whole - whole % 2
-    few = epoch(audio, train_clips, small_config, recipe=replace(recipe, batch_size=23), seed=0, epoch=0)
+    few = songs.epoch(replace(recipe, batch_size=23))
     assert (np.diff(few.clips % 3) < 0).any(), "subsets of a few batches would drop too much"
 
 
@@ -111,75 +114,68 @@ def test_magnatagatune_gives_179_batches_a_subset():
     """15 244 clips of 10 segments: 37 subsets of 4 120 segments, of which 3 are left over."""
     clips = np.arange(15_244)
     samples = np.full(len(clips), 641_655)
-    audio = SimpleNamespace(lengths=samples, starts=np.cumsum(samples) - samples, sample_rate=22_050)
-    segments = epoch(audio, clips, config_from_name("samplecnn-3-9"), seed=0, epoch=0)
+    cache = SimpleNamespace(lengths=samples, starts=np.cumsum(samples) - samples, sample_rate=22_050)
+    segments = Songs(cache, clips, config_from_name("samplecnn-3-9")).epoch()
     assert len(segments) == 37 * 179 * 23
     assert (np.bincount(segments.clips % 37) == 4_117).all()
 
 
-def test_random_crops_stay_inside_their_clips_and_cover_them(
-    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
-):
-    length = small_config.input_length
-    segments = epoch(audio, train_clips, small_config, recipe=MODERN, seed=0, epoch=0)
+def test_random_crops_stay_inside_their_clips_and_cover_them(songs: Songs):
+    length = songs.model.input_length
+    segments = songs.epoch(MODERN)
     assert (np.bincount(segments.clips) == MODERN.segments_per_clip).all()
-    for row, clip in enumerate(train_clips):
-        offsets = np.sort(segments.starts[segments.clips == row] - audio.starts[clip])
-        room = audio.lengths[clip] - length
+    for row, clip in enumerate(songs.clips):
+        offsets = np.sort(segments.starts[segments.clips == row] - songs.audio.starts[clip])
+        room = songs.audio.lengths[clip] - length
         assert offsets[0] >= 0
         assert offsets[-1] <= room
         # one in each tenth of the clip
         assert np.array_equal(np.floor(offsets / (room + 1) * 10), np.arange(10))
-    other = epoch(audio, train_clips, small_config, recipe=MODERN, seed=0, epoch=1)
+    other = songs.epoch(MODERN, epoch=1)
     assert len(np.intersect1d(segments.starts, other.starts)) < 10
 
 
 @pytest.mark.parametrize("each", [2, 4, 7])
-def test_an_example_is_several_segments_of_one_clip(
-    each: int, audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
-):
+def test_an_example_is_several_segments_of_one_clip(each: int, songs: Songs):
     recipe = replace(MODERN, segments_per_example=each, batch_size=4 * each)
-    segments = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=0)
+    segments = songs.epoch(recipe)
     examples = segments.clips.reshape(-1, each)
     assert (examples == examples[:, :1]).all()
     assert (np.bincount(examples[:, 0]) == -(-MODERN.segments_per_clip // each)).all()
     assert (np.diff(examples[:, 0]) < 0).any(), "the clips come in another order than in the list"
-    for row in range(len(train_clips)):
+    for row in range(len(songs.clips)):
         starts = segments.starts[segments.clips == row]
         assert len(set(starts.tolist())) == MODERN.segments_per_clip  # all are heard, some of them twice
     for example in segments.starts.reshape(-1, each):
         assert len(set(example.tolist())) == each
-    other = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=1)
+    other = songs.epoch(recipe, epoch=1)
     assert not np.array_equal(other.starts, segments.starts)
 
 
-def test_a_clip_of_one_segment_is_an_example_of_it_alone(audio: AudioCache, train_clips: np.ndarray):
+def test_a_clip_of_one_segment_is_an_example_of_it_alone(songs: Songs):
     """Six seconds hold two segments of 3^9; three are asked for."""
-    model = config_from_name("samplecnn-3-9")
-    recipe = replace(PAPER, segments_per_example=3, batch_size=6)
-    segments = epoch(audio, train_clips, model, recipe=recipe, seed=0, epoch=0)
-    assert len(segments) == 3 * len(train_clips) == 3 * len(take(audio, train_clips, model)) / 2
+    songs = songs._replace(model=config_from_name("samplecnn-3-9"))
+    segments = songs.epoch(replace(PAPER, segments_per_example=3, batch_size=6))
+    assert len(segments) == 3 * len(songs.clips) == 3 * len(songs.take()) / 2
     assert all(len(set(starts)) == 2 for starts in segments.starts.reshape(-1, 3).tolist())
 
 
 @pytest.mark.parametrize("how", ["all", "random", "shifted"])
-def test_music_to_be_played_faster_is_read_further(
-    how: str, audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
-):
+def test_music_to_be_played_faster_is_read_further(how: str, songs: Songs):
     recipe = replace(
         MODERN, segments=how, segments_per_clip=None, augmentation=Augmentation(speed_probability=0.5, speed=0.2)
     )
-    segments = epoch(audio, train_clips, small_config, recipe=recipe, seed=0, epoch=0)
-    length = small_config.input_length
+    segments = songs.epoch(recipe)
+    length = songs.model.input_length
     assert segments.width == pytest.approx(1.2 * length, abs=4)
-    assert len(segments) == len(take(audio, train_clips, small_config))
-    ends = (audio.starts + audio.lengths)[train_clips][segments.clips]
+    assert len(segments) == len(songs.take())
+    ends = (songs.audio.starts + songs.audio.lengths)[songs.clips][segments.clips]
     assert (segments.starts + segments.lengths <= ends).all()
     assert (segments.lengths >= length).all()
     assert (segments.lengths == segments.width).mean() > 0.9
     sources = (
-        mapped_source(audio, device=CPU),
-        resident_source(audio, train_clips, width=segments.width, device=CPU),
+        mapped_source(songs.audio, device=CPU),
+        resident_source(songs.audio, songs.clips, width=segments.width, device=CPU),
     )
     last = segments.take(np.argsort(segments.starts)[-3:])
     waveforms = [source(last) for source in sources]
@@ -201,15 +197,15 @@ def test_batches_hold_every_segment_once_and_none_is_tiny(n: int, batch_size: in
         assert sizes[-1] >= batch_size / 2
 
 
-def test_resident_audio_is_the_mapped_audio(audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig):
-    length = small_config.input_length
-    segments = epoch(audio, train_clips, small_config, seed=0, epoch=0).take(slice(0, 50))
+def test_resident_audio_is_the_mapped_audio(songs: Songs):
+    length = songs.model.input_length
+    segments = songs.epoch().take(slice(0, 50))
     # the last segment of a clip, cut short: the rest must be zeros and not the next clip
-    clip = train_clips[2]
-    end = int(audio.starts[clip] + audio.lengths[clip])
+    clip = songs.clips[2]
+    end = int(songs.audio.starts[clip] + songs.audio.lengths[clip])
     short = Segments(np.array([2]), np.array([end - 100]), np.array([100]), length)
-    mapped = mapped_source(audio, device=CPU)
-    resident = resident_source(audio, train_clips[::-1], width=length, device=CPU)
+    mapped = mapped_source(songs.audio, device=CPU)
+    resident = resident_source(songs.audio, songs.clips[::-1], width=length, device=CPU)
     for wanted in (segments, short):
         ours, theirs = mapped(wanted), resident(wanted)
         assert ours.dtype == torch.float32
@@ -219,12 +215,10 @@ def test_resident_audio_is_the_mapped_audio(audio: AudioCache, train_clips: np.n
     assert not mapped(short)[0, 100:].any()
 
 
-def test_prefetched_batches_keep_their_order_and_end_with_their_thread(
-    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
-):
-    segments = epoch(audio, train_clips, small_config, seed=0, epoch=0)
+def test_prefetched_batches_keep_their_order_and_end_with_their_thread(songs: Songs):
+    segments = songs.epoch()
     batches = [segments.take(slice(first, last)) for first, last in batch_bounds(len(segments), batch_size=100)]
-    source = mapped_source(audio, device=CPU)
+    source = mapped_source(songs.audio, device=CPU)
     waits = [0.0]
     for wanted, (batch, waveforms, waited) in zip(batches, prefetched(source, batches), strict=True):
         assert batch is wanted
@@ -237,12 +231,10 @@ def test_prefetched_batches_keep_their_order_and_end_with_their_thread(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("samptag-batches")]
 
 
-def test_an_error_while_loading_reaches_the_training(
-    audio: AudioCache, train_clips: np.ndarray, small_config: ModelConfig
-):
+def test_an_error_while_loading_reaches_the_training(songs: Songs):
     def fail(segments: Segments) -> torch.Tensor:
         raise OSError(5, "Input/output error")
 
-    batches = [epoch(audio, train_clips, small_config, seed=0, epoch=0)]
+    batches = [songs.epoch()]
     with pytest.raises(OSError, match="Input/output"):
         list(prefetched(fail, batches))
