@@ -78,8 +78,8 @@ def _column(values: NDArray[np.float64], like: Tensor) -> Tensor:
 def _played(waveforms: Tensor, speed: NDArray[np.float64], *, length: int) -> Tensor:
     """The first `length` samples of `waveforms` played at about `speed`, resampled by way of their spectra."""
     lengths = _quick_lengths(length, waveforms.shape[1])
-    heard = lengths[np.abs(np.log(lengths / (length * speed[:, None]))).argmin(axis=1)].tolist()
-    spectra = (torch.fft.rfft(waveform[:n], norm="forward") for waveform, n in zip(waveforms, heard, strict=True))
+    taken = lengths[np.abs(np.log(lengths / (length * speed[:, None]))).argmin(axis=1)].tolist()
+    spectra = (torch.fft.rfft(waveform[:n], norm="forward") for waveform, n in zip(waveforms, taken, strict=True))
     return torch.stack([torch.fft.irfft(spectrum, n=length, norm="forward") for spectrum in spectra])
 
 

@@ -205,8 +205,8 @@ def embedded_source(
     embeddings = [predict(load(part).cpu().numpy())[1] for part in parts]
     whole = np.concatenate([each for share in processes.collect(embeddings) for each in share])
     order = np.argsort(segments.starts)
-    heard = Taught(scores=whole[order], starts=segments.starts[order])
-    return lambda segments: torch.from_numpy(heard(segments)).to(device)
+    known = Taught(scores=whole[order], starts=segments.starts[order])
+    return lambda segments: torch.from_numpy(known(segments)).to(device)
 
 
 def prefetched(load: Load, batches: Sequence[Segments]) -> Iterator[tuple[Segments, Tensor, float]]:

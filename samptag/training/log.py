@@ -70,7 +70,7 @@ class TrainingLog:
     """The log of one training in its folder, a record an epoch; a resumed training starts from its `records`."""
 
     def __init__(self, folder: Path, *, records: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.folder, self.records = folder, [dict(record) for record in records]
+        self.folder, self.records = folder, list(records)
         self._write()
         self._drawn, self._drawn_at = 0, -math.inf
         self._draw()
@@ -82,7 +82,7 @@ class TrainingLog:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append the record of one epoch to every log."""
-        self.records.append(dict(record))
+        self.records.append(record)
         self._write()
         if self._events is not None:
             for name in _SCALARS:

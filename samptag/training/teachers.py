@@ -111,7 +111,7 @@ class Teachers:
         mine = wanted[processes.rank :: processes.world_size]
         missing = [each for each in mine if not each.file.exists()]
         if missing:
-            self._hear(missing, cache, model=model, device=device, done=len(mine) - len(missing), progress=progress)
+            self._compute(missing, cache, model=model, device=device, done=len(mine) - len(missing), progress=progress)
         processes.collect(len(missing))  # waits until all have written theirs
         scores = [self._merged(wanted[i : i + len(self.names)]) for i in range(0, len(wanted), len(self.names))]
         order = np.argsort(segments.starts)
@@ -126,20 +126,20 @@ class Teachers:
             (weights.to_module().to(device).requires_grad_(False), weights.card.config) for weights in self._weights
         ]
 
-        def hear(waveforms: Tensor) -> Tensor:
+        def score(waveforms: Tensor) -> Tensor:
             with torch.no_grad():
-                said = [net(_fitted(waveforms, student=model, teacher=config)) for net, config in nets]
-                return self._merge.merge(torch.sigmoid(torch.cat(said, dim=1)))
+                logits = [net(_fitted(waveforms, student=model, teacher=config)) for net, config in nets]
+                return self._merge.merge(torch.sigmoid(torch.cat(logits, dim=1)))
 
-        return hear
+        return score
 
-    def _merged(self, said: Sequence[_Wanted]) -> Floats:
+    def _merged(self, clip: Sequence[_Wanted]) -> Floats:
         """The words' scores of one clip, from the logits that all teachers gave it."""
         with os_errors_as(DatasetError, "cannot read the teachers' logits"):
-            logits = [np.load(each.file).astype(np.float32) for each in said]
+            logits = [np.load(each.file).astype(np.float32) for each in clip]
         return self._merge({name: 1 / (1 + np.exp(-each)) for name, each in zip(self.names, logits, strict=True)})
 
-    def _hear(
+    def _compute(
         self,
         missing: Sequence[_Wanted],
         cache: AudioCache,
@@ -150,7 +150,7 @@ class Teachers:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         """Compute the missing logits, and write them to their files."""
-        listeners = [_listener(weights, student=model, device=device) for weights in self._weights]
+        scorers = [_scorer(weights, student=model, device=device) for weights in self._weights]
         rates = [weights.card.config.sample_rate for weights in self._weights]
         resampling = threading.Lock()  # so that a clip is resampled once for all teachers, who follow one another
 
@@ -158,10 +158,10 @@ class Teachers:
         def sound(place: int, rate: int) -> Floats:
             return resample(np.divide(cache.clip(place), SCALE, dtype=np.float32), model.sample_rate, rate)
 
-        def hear(each: _Wanted) -> None:
+        def compute(each: _Wanted) -> None:
             with resampling:
                 waveform = sound(each.place, rates[each.teacher])
-            logits = listeners[each.teacher](waveform, each.starts)
+            logits = scorers[each.teacher](waveform, each.starts)
             with os_errors_as(DatasetError, f"cannot write {each.file}"), atomic_write(each.file) as file:
                 np.save(file, logits.astype(np.float16))
 
@@ -170,7 +170,7 @@ class Teachers:
         threads = available_cores() if device.type == "cpu" else min(available_cores(), GPU_THREADS)
         with ThreadPoolExecutor(threads, "samptag-teacher", lambda: torch.set_num_threads(1)) as pool:
             try:
-                for number, _ in enumerate(pool.map(hear, missing), start=done + 1):
+                for number, _ in enumerate(pool.map(compute, missing), start=done + 1):
                     if progress is not None:
                         progress(number, done + len(missing))
             except BaseException:
@@ -208,7 +208,7 @@ class _Wanted:
     teacher: int
 
 
-def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -> Callable[[Floats, Places], Floats]:
+def _scorer(weights: Weights, *, student: ModelConfig, device: torch.device) -> Callable[[Floats, Places], Floats]:
     """A teacher as a function from a clip, (samples,) at the teacher's sample rate, to its logits, (n, tags).
 
     They are those of the student's segments, whose starts are counted in samples at the student's rate.
@@ -218,8 +218,8 @@ def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -
     length, ratio = config.input_length, config.sample_rate / student.sample_rate
     batch = max(1, BATCH_SAMPLES.get(device.type, BATCH_SAMPLES["cpu"]) // length)
 
-    def hear(waveform: Floats, starts: Places) -> Floats:
-        if len(waveform) < length:  # repeated, as silence would be heard too
+    def score(waveform: Floats, starts: Places) -> Floats:
+        if len(waveform) < length:  # repeated, because silence would count as music
             waveform = np.resize(waveform, length)
         room = len(waveform) - length
         middles = (starts + student.input_length / 2) * ratio
@@ -232,10 +232,10 @@ def _listener(weights: Weights, *, student: ModelConfig, device: torch.device) -
         with torch.inference_mode():
             parts = torch.split(torch.from_numpy(windows), batch)
             logits = [model(part.to(device)).cpu() for part in parts]
-        said: Floats = torch.cat(logits).numpy()[rows]
-        return said
+        whole: Floats = torch.cat(logits).numpy()[rows]
+        return whole
 
-    return hear
+    return score
 
 
 def _fitted(waveforms: Tensor, *, student: ModelConfig, teacher: Config) -> Tensor:

@@ -68,7 +68,7 @@ class Stepper:
     ) -> None:
         recipe, lowest = config.recipe, config.freeze_modules
         self.model, self.recipe, self.device, self.processes = model, recipe, device, processes
-        self.loss, self._live, self._hears_embeddings = objective, live, config.freeze_encoder
+        self.loss, self._live, self._takes_embeddings = objective, live, config.freeze_encoder
         self._frozen = [] if lowest is None else [model.front, *model.body[:lowest]]
         for module in [model] if config.freeze_encoder else self._frozen:
             module.requires_grad_(False)
@@ -96,7 +96,7 @@ class Stepper:
         steps of the training from 1; `spent` is the spent share of the budget, in [0, 1].
         """
         recipe = self.recipe
-        if not self._hears_embeddings:
+        if not self._takes_embeddings:
             how, length, rate = recipe.augmentation, self.model.config.input_length, self.model.config.sample_rate
             waveforms, labels = augment(waveforms, labels, how=how, length=length, sample_rate=rate, rng=rng)
         self.rate = self.schedule.learning_rate(spent)
@@ -348,7 +348,7 @@ class Trainer:
         splits, batch_size, loss = self.splits, self.config.recipe.batch_size, self.stepper.loss
         segments, labels = splits.consecutive(splits.valid), splits.valid_labels
         mine = segments.take(self.processes.rows(0, len(segments)))
-        said: list[NDArray[np.float32]] = []
+        scored: list[NDArray[np.float32]] = []
         wanted: list[NDArray[np.float32]] = []
         summed = 0.0
         for first in range(0, len(mine), batch_size):
@@ -356,18 +356,18 @@ class Trainer:
             logits = predict(self.load(part)).float()
             wanted.append(splits.targets(part, labels))
             summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
-            said.append(torch.sigmoid(logits).cpu().numpy())
+            scored.append(torch.sigmoid(logits).cpu().numpy())
             # A single process may stop in the middle; several would wait for each other.
             if self._signals.received and self.processes.world_size == 1:
                 return None
         collect = self.processes.collect
         total = sum(collect(summed))
-        scores, aims = (np.concatenate([x for share in collect(parts) for x in share]) for parts in (said, wanted))
+        scores, targets = (np.concatenate([x for share in collect(parts) for x in share]) for parts in (scored, wanted))
         if not np.isfinite(scores).all():
             return Validation(math.nan)
-        total /= aims.size
+        total /= targets.size
         if splits.taught is not None:
-            return Validation(total, agreement=agreement(scores, reference=aims, top=1).correlation)
+            return Validation(total, agreement=agreement(scores, reference=targets, top=1).correlation)
         clips = np.zeros(labels.shape)
         np.add.at(clips, segments.clips, scores)
         clips /= np.bincount(segments.clips, minlength=len(labels))[:, None]

@@ -227,8 +227,8 @@ def test_a_clip_is_resampled_once_for_all_teachers(unlabelled: Path, tmp_path: P
 
     monkeypatch.setattr(teachers_module, "available_cores", lambda: 1)
     monkeypatch.setattr(teachers_module, "resample", resample)
-    monkeypatch.setattr(teachers_module, "_listener", listener)
-    monkeypatch.setattr(Teachers, "_merged", lambda teachers, said: np.zeros((len(said[0].starts), 1), np.float32))
+    monkeypatch.setattr(teachers_module, "_scorer", listener)
+    monkeypatch.setattr(Teachers, "_merged", lambda teachers, clip: np.zeros((len(clip[0].starts), 1), np.float32))
     hear(Teachers([TEACHER, "mel"]), audio)
     assert len(resampled) == len(set(resampled)) == len(everything(audio)) > 1
 
@@ -257,7 +257,7 @@ def test_an_interruption_waits_for_the_teacher_that_hears_and_for_no_further_one
 
     monkeypatch.setattr(teachers_module, "available_cores", lambda: 1)
     monkeypatch.setattr(teachers_module, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(teachers_module, "_listener", lambda weights, student, device: hears)
+    monkeypatch.setattr(teachers_module, "_scorer", lambda weights, student, device: hears)
     options = {"model": config_from_name(STUDENT), "device": CPU, "processes": Processes()}
     with pytest.raises(KeyboardInterrupt):
         Teachers([TEACHER, "mel"]).teach(audio, everything(audio), progress=interrupt, **options)
