@@ -85,7 +85,7 @@ def _played(waveforms: Tensor, speed: NDArray[np.float64], *, length: int) -> Te
 
 @cache
 def _quick_lengths(length: int, longest: int) -> NDArray[np.int64]:
-    """Lengths up to `longest`, and as far below `length`: `length` itself, and those with no prime factor above 7.
+    """`length` itself, and all lengths up to `longest`, and as far below, that have no prime factor above 7.
 
     There are 21 of them for 3^9 and a speed of up to 6 %. Fourier transforms of other lengths took three times as long.
     """

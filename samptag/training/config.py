@@ -14,8 +14,8 @@ _BUDGET = ("epochs", "max_steps", "max_minutes")
 _OF_THE_RECIPE = ("batch_size", "learning_rate", "segments_per_clip", "segments_per_example")
 # How the result is computed, not what it is: each run has its own, whatever the checkpoint says.
 _PER_RUN = ("device", "jobs", "resident", "compiled", "save_every_minutes")
-# Clips are compared by the split's name and hash, teachers by their digests, vocabularies by their words. The
-# checkpoint holds the weights, wherever they started.
+# Clips are compared by the split's name and hash, teachers by their digests, vocabularies by their words; the weights
+# to start from are in the checkpoint.
 _MAY_DIFFER = (
     *("data", "format", "split", "subset", "teacher", "vocabulary", "init_from", "cache", "name", "licence"),
     *_BUDGET,
@@ -57,7 +57,7 @@ class TrainConfig:
     recipe: Recipe = MODERN  # by name: "modern" is the default, with `init_from` "tune", with `teacher` "distil"
     init_from: str | None = None  # name or path of weights to start from; a classifier for other tags starts anew
     freeze_encoder: bool = False  # train the classifier alone, on embeddings that are computed once
-    # Keep the front end and so many of the lowest modules as `init_from` has them; most of a step's cost is in these.
+    # Keep the front end and this many of the lowest modules as in `init_from`: they are most of a CPU step's cost.
     freeze_modules: int | None = None
     # Weight of positives in the loss; "balanced": negatives / positives of each tag, at most 100.
     pos_weight: float | str | None = None
@@ -175,7 +175,7 @@ def _adapted(recipe: Recipe, *, learning_rate: float | None = None, **numbers: A
 
 
 def check_batches(recipe: Recipe, *, processes: int) -> None:
-    """Refuse batches that are not whole examples, or so few that a process may get none of the last, half batch."""
+    """Refuse a batch that is not made of whole examples, or half of which leaves a process without an example."""
     batch, each = recipe.batch_size, recipe.segments_per_example
     if each < 1 or batch % each:
         advice = "change --batch-size or --segments-per-example"

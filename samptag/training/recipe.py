@@ -53,7 +53,7 @@ class Recipe:
     # clip, not in every segment of it. Validation scores segments one by one.
     segments_per_example: int = 1
     batch_size: int = 23  # segments a step, over all processes
-    msd_batch_size: int | None = None  # the same for the Million Song Dataset; None: no difference
+    msd_batch_size: int | None = None  # the same for the Million Song Dataset; None: `batch_size` there too
     # Segments (of each subset) that do not fill a batch are dropped for the epoch; False: a remainder of less than half
     # a batch joins the batch before it, and a larger one is another batch.
     full_batches: bool = False
@@ -202,7 +202,7 @@ RECIPES = {recipe.name: recipe for recipe in (MODERN, PAPER, KIM, TUNE, DISTIL)}
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe called `name`; a UsageError where no recipe is."""
+    """The recipe called `name`; a UsageError where there is none."""
     if name not in RECIPES:
         raise UsageError(f"no recipe is called {name!r}; the recipes are {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -308,17 +308,16 @@ class Trainer:
 
     def _close_epoch(self, log: TrainingLog | None) -> int:
         """Validate the epoch just trained and act on the result; the number of the signal that interrupted it, or 0."""
-        # Clocks differ, and saving is done by all processes or by none.
-        if self.processes.highest([time.monotonic() - self._saved_at > SAVE_BEFORE_VALIDATION_SECONDS])[0]:
+        # Clocks differ, and all processes save or none; every step waits for the process whose audio comes last.
+        age, wait_share = self.processes.highest([time.monotonic() - self._saved_at, self._pace.wait_share])
+        if age > SAVE_BEFORE_VALIDATION_SECONDS:
             self.save(checkpoints.LAST)
         self._eval_model.load_state_dict(self.stepper.weights())
         validation = self._validate()
         if validation is None:
             return self._signals.received
-        # All steps wait for the process that waits longest for its audio.
-        share = self.processes.highest([self._pace.wait_share])[0]
         if self.processes.leads:
-            self._pace.warn_of_waiting(share)
+            self._pace.warn_of_waiting(wait_share)
         stage, verdict = self.stepper.schedule.stage, self.stepper.verdict(validation)
         record = self._record(validation, stage=stage, best=verdict.best)
         if verdict.best or self.best is None:
