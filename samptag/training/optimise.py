@@ -74,7 +74,7 @@ class MovingAverage:
     """
 
     def __init__(self, state: Mapping[str, Tensor], *, decay: float) -> None:
-        self.state = {name: tensor.detach().clone() for name, tensor in state.items()}
+        self.state = {name: tensor.clone() for name, tensor in state.items()}
         self.decay = decay
 
     @torch.no_grad()
@@ -82,7 +82,7 @@ class MovingAverage:
         """Move the average towards `state`, after `step` steps (from 1)."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         names = [name for name, tensor in self.state.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.state[n] for n in names], [state[n].detach() for n in names], share)
+        torch._foreach_lerp_([self.state[n] for n in names], [state[n] for n in names], share)
         for name, tensor in self.state.items():
             if not tensor.is_floating_point():
                 tensor.copy_(state[name])

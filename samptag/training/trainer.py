@@ -81,9 +81,9 @@ class Stepper:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimiser = optimise.make_optimiser(model, recipe)
         self.schedule = optimise.schedule_for(recipe)
-        decay, keeps_norms = recipe.ema_decay, config.freeze_encoder or lowest is not None
+        decay = recipe.ema_decay
         self._average = None if decay is None else optimise.MovingAverage(model.state_dict(), decay=decay)
-        self._norms = optimise.NormWarmUp(model, steps=0 if keeps_norms else recipe.norm_warmup_steps)
+        self._norms = optimise.NormWarmUp(model, steps=recipe.norm_warmup_steps if lowest is None else 0)
         self.rate = 0.0
 
     def step(
@@ -321,7 +321,7 @@ class Trainer:
         stage, verdict = self.stepper.schedule.stage, self.stepper.verdict(validation)
         record = self._record(validation, stage=stage, best=verdict.best)
         if verdict.best or self.best is None:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self._eval_model.state_dict().items()}
+            weights = {name: tensor.cpu().clone() for name, tensor in self._eval_model.state_dict().items()}
             self.best = {"weights": weights, "record": record}
         if verdict.reload:
             self.stepper.start_stage(self.best["weights"])
