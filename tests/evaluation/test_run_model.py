@@ -106,22 +106,17 @@ def test_another_split_and_unknown_parts(folder, tagger):
 
 
 def test_clips_that_cannot_be_read_are_left_out_and_named(tmp_path, tagger):
+    """The hash is that of a training on the same files, and of a split that never listed the broken one."""
     (tmp_path / "not-audio.wav").write_bytes(b"this is not sound at all" * 100)
-    report = evaluate(make_manifest(tmp_path, clips=6, also=["not-audio.wav"]), model=tagger, scoring=QUICK)
+    listed = open_dataset(make_manifest(tmp_path, clips=6, also=["not-audio.wav"]))
+    report = evaluate(listed, model=tagger, scoring=QUICK)
     assert report.clips == 6
     assert [clip.path for clip in report.failed] == ["not-audio.wav"]
     assert "not-audio.wav" in report.failed[0].error
     assert "not-audio.wav" not in report.scores.keys
-
-
-def test_a_report_that_lacks_clips_has_the_hash_of_the_others(tmp_path, tagger):
-    """It is that of a training on the same files, and of a split that never listed the broken one."""
-    (tmp_path / "not-audio.wav").write_bytes(b"this is not sound at all" * 100)
-    listed = open_dataset(make_manifest(tmp_path, clips=6, also=["not-audio.wav"]))
-    record = evaluate(listed, model=tagger, scoring=QUICK).to_dict()
     trained = build_cache(listed, sample_rate=tagger.sample_rate, directory=tmp_path / "cache")
     whole = open_dataset(make_manifest(tmp_path, clips=6))
-    assert record["split"]["hash"] == trained.split_hash == whole.split_hash != listed.split_hash
+    assert report.split_hash == trained.split_hash == whole.split_hash != listed.split_hash
     assert evaluate(whole, model=tagger, scoring=QUICK).split_hash == whole.split_hash
 
 
@@ -133,17 +128,15 @@ def test_missing_clips_of_the_data_set_are_a_warning(tmp_path, tagger):
     assert any("calm-01-honor-bound.opus" in warning for warning in report.warnings)
 
 
-def test_nothing_readable_is_an_error(tmp_path, tagger):
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [("quiet", r"none of 1 clips can be read.*a\.wav"), ("didgeridoo", "tiny-test knows none of its 1 tags")],
+)
+def test_nothing_to_score_is_an_error(tmp_path, tagger, tag, message):
+    """That no tag is known is found out before any clip is decoded."""
     (tmp_path / "a.wav").write_bytes(b"no sound" * 100)
-    (tmp_path / "manifest.csv").write_text("path,split,tags\na.wav,test,quiet\n")
-    with pytest.raises(DatasetError, match=r"none of 1 clips can be read.*a\.wav"):
-        evaluate(tmp_path, model=tagger, scoring=QUICK)
-
-
-def test_a_data_set_of_other_tags_is_an_error_before_any_clip_is_heard(tmp_path, tagger):
-    (tmp_path / "a.wav").write_bytes(b"no sound" * 100)
-    (tmp_path / "manifest.csv").write_text("path,split,tags\na.wav,test,didgeridoo\n")
-    with pytest.raises(DatasetError, match="tiny-test knows none of its 1 tags"):
+    (tmp_path / "manifest.csv").write_text(f"path,split,tags\na.wav,test,{tag}\n")
+    with pytest.raises(DatasetError, match=message):
         evaluate(tmp_path, model=tagger, scoring=QUICK)
 
 

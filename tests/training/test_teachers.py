@@ -73,9 +73,9 @@ def everything(audio: AudioCache) -> np.ndarray:
     return np.flatnonzero(audio.lengths > 0)
 
 
-def hear(teachers: Teachers, audio: AudioCache, clips: slice = slice(None)) -> Taught:
-    options = {"model": config_from_name(STUDENT), "device": CPU, "processes": Processes()}
-    return teachers.teach(audio, everything(audio)[clips], **options)
+def hear(teachers: Teachers, audio: AudioCache, clips: slice = slice(None), **options: Any) -> Taught:
+    usual = {"model": config_from_name(STUDENT), "device": CPU, "processes": Processes()}
+    return teachers.teach(audio, everything(audio)[clips], **usual, **options)
 
 
 def test_a_student_learns_from_music_without_labels(taught: tuple[Path, TrainResult]):
@@ -201,14 +201,7 @@ def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tu
     stamps = {file: file.stat().st_mtime_ns for file in kept}
     kept[0].unlink()
     heard: list[tuple[int, int]] = []
-    after = teachers.teach(
-        audio,
-        everything(audio),
-        model=config_from_name(STUDENT),
-        device=CPU,
-        processes=Processes(),
-        progress=lambda done, total: heard.append((done, total)),
-    )
+    after = hear(teachers, audio, progress=lambda done, total: heard.append((done, total)))
     assert heard == [(len(everything(audio)),) * 2]
     assert np.array_equal(before.scores, after.scores)
     assert {f: f.stat().st_mtime_ns for f in kept[1:]} == {f: stamps[f] for f in kept[1:]}
@@ -258,9 +251,8 @@ def test_an_interruption_waits_for_the_teacher_that_hears_and_for_no_further_one
     monkeypatch.setattr(teachers_module, "available_cores", lambda: 1)
     monkeypatch.setattr(teachers_module, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(teachers_module, "_scorer", lambda weights, student, device: hears)
-    options = {"model": config_from_name(STUDENT), "device": CPU, "processes": Processes()}
     with pytest.raises(KeyboardInterrupt):
-        Teachers([TEACHER, "mel"]).teach(audio, everything(audio), progress=interrupt, **options)
+        hear(Teachers([TEACHER, "mel"]), audio, progress=interrupt)
     assert len(heard) == 3
 
 
