@@ -120,17 +120,6 @@ def to_int16(block: NDArray[np.float32]) -> NDArray[np.int16]:
     return np.clip(rounded, -SCALE, SCALE - 1).astype(np.dtype("<i2"))
 
 
-def int16_blocks(stream: AudioStream, *, longest: int | None = None) -> Iterator[NDArray[np.int16]]:
-    """The blocks of `stream` as int16, full scale `SCALE`; at most `longest` samples together."""
-    left = longest
-    for block in stream:
-        yield to_int16(block[:left])
-        if left is not None:
-            left -= len(block)
-            if left <= 0:
-                return
-
-
 def _mono(block: Block) -> tuple[NDArray[np.float32], int]:
     """The mean over channels, a new array (frames,), and how many frames held a value that is no sound."""
     with np.errstate(over="ignore", invalid="ignore"):

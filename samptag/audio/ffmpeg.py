@@ -116,19 +116,14 @@ class FfmpegSource:
 
     def _decode(self) -> Iterator[Any]:
         """Decoded frames; packets that cannot be decoded are counted and passed over."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except self._errors:
-                self._broken_packets += 1
-                return
-            try:
-                yield from packet.decode()
-            except self._errors:
-                self._broken_packets += 1
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    yield from packet.decode()
+                except self._errors:
+                    self._broken_packets += 1
+        except self._errors:
+            self._broken_packets += 1
 
     def _judge(self, seconds: float) -> None:
         stream = self._stream

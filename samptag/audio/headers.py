@@ -134,7 +134,7 @@ def expected_length(file: IO[bytes]) -> ExpectedLength:
     file.seek(0)
     start = file.read(12)
     if start[:4] in {b"RIFF", b"RIFX"} and start[8:12] == b"WAVE":
-        return ExpectedLength(frames=_wav_frames(file, big_endian=start[:4] == b"RIFX"))
+        return ExpectedLength(frames=_wav_frames(file, order=">" if start[:4] == b"RIFX" else "<"))
     if start[:4] == b"FORM" and start[8:12] in {b"AIFF", b"AIFC"}:
         return ExpectedLength(frames=_aiff_frames(file))
     if start[:4] == b"OggS":
@@ -154,8 +154,7 @@ def iff_chunks(file: IO[bytes], *, order: str, start: int = 12, end: int | None 
         start += 8 + size + size % 2
 
 
-def _wav_frames(file: IO[bytes], *, big_endian: bool) -> int | None:
-    order = ">" if big_endian else "<"
+def _wav_frames(file: IO[bytes], *, order: str) -> int | None:
     bytes_per_frame = 0
     for name, size in iff_chunks(file, order=order):
         if name == b"fmt ":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samptag.audio.decode import int16_blocks, open_audio
+from samptag.audio.decode import open_audio, to_int16
 from samptag.core.device import available_cores
 from samptag.data.dataset import Clip, Dataset, split_hash
 from samptag.data.measure import in_threads, measure_files, require_space, total_seconds
@@ -173,9 +173,12 @@ def _decode(folder: Path, mark: str, source: Path, *, sample_rate: int, cap: int
     length = 0
     try:
         with open_audio(source, sample_rate=sample_rate) as stream, atomic_write(building) as file:
-            for block in int16_blocks(stream, longest=cap):
-                file.write(block.data)
-                length += len(block)
+            for block in stream:
+                samples = to_int16(block if cap is None else block[: cap - length])
+                file.write(samples.data)
+                length += len(samples)
+                if length == cap:
+                    break
         warnings = tuple(stream.warnings)
     except AudioError as error:
         problem = str(error).removeprefix(f"{source}: ")

@@ -80,9 +80,8 @@ def _require_space_for_parts(folder: Path, *, url: str) -> None:
     held = sum((folder / name).stat().st_size for name in ZIP_PARTS if (folder / name).is_file())
     partial = sum(path.stat().st_size for path in folder.glob("mp3.zip.*.part"))
     # MP3 does not compress: unpacked, the clips take about what the zip takes.
-    needed = max(0, missing - partial + missing + held)
-    advice = "make room or choose another folder"
-    require_space(folder, needed, what="MagnaTagATune, zip and clips,", advice=advice)
+    needed = missing - partial + missing + held
+    require_space(folder, needed, what="MagnaTagATune, zip and clips,", advice="make room or choose another folder")
 
 
 @contextmanager

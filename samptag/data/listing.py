@@ -30,7 +30,7 @@ def read_rows(path: Path, *, delimiter: str, quoted: bool = True) -> Iterator[tu
     """(line number, fields) of every row that is not blank, of a CSV or TSV file."""
     csv.field_size_limit(_FIELD_LIMIT)
     # str.splitlines would also break at U+2028 and the like, which may stand inside a title or a tag.
-    lines = io.StringIO(read_text(path).replace("\r\n", "\n").replace("\r", "\n"), newline="\n")
+    lines = io.StringIO(read_text(path))
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
     )
@@ -126,6 +126,14 @@ def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
         if found.status is not None:
             sizes[found.path.removeprefix(prefix).replace(os.sep, "/")] = found.status.st_size
     return AudioListing(root, sizes)
+
+
+def first_match(root: Path, *patterns: str) -> Path | None:
+    """The first file, by name, below `root` that fits the first of the glob `patterns` that any file fits."""
+    for pattern in patterns:
+        if found := min(filter(Path.is_file, root.glob(pattern)), default=None):
+            return found
+    return None
 
 
 def find_audio_root(root: Path, keys: Sequence[str], *, looked_for: str) -> Path:

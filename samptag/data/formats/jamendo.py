@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from samptag.data.dataset import Clip, Dataset, make_dataset
-from samptag.data.listing import find_audio_root, list_audio, note_line, read_rows
+from samptag.data.listing import find_audio_root, first_match, list_audio, note_line, read_rows
 from samptag.errors import DatasetError
 
 EXPECTS = "splits/split-0"
@@ -28,11 +28,9 @@ class _Row(NamedTuple):
 
 def find(root: Path) -> Path | None:
     """The folder that holds split-0 to split-4: `root`, its splits/ or data/splits/, or the same one level below."""
-    for prefix in ("", "splits/", "data/splits/", "*/", "*/splits/", "*/data/splits/"):
-        found = sorted(root.glob(f"{prefix}split-[0-4]/autotagging*-train.tsv"))
-        if found:
-            return found[0].parent.parent
-    return None
+    places = ("", "splits/", "data/splits/", "*/", "*/splits/", "*/data/splits/")
+    found = first_match(root, *(f"{place}split-[0-4]/autotagging*-train.tsv" for place in places))
+    return found.parent.parent if found else None
 
 
 def read(root: Path, *, split: str | None = None, subset: str | None = None) -> Dataset:
@@ -44,7 +42,6 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
         raise DatasetError(f"{root}: no split-0/autotagging-train.tsv; {advice}")
     rows = _read_split(folder / f"split-{number}", infix="" if subset == "full" else f"_{subset}")
     names, categories, raw = _name_tags({tag for row in rows for tag in row.tags})
-    index = {tag: position for position, tag in enumerate(raw)}
     # A key of each layout in turn, so that a sample of the list meets whichever is there.
     keys = [(row.path, row.path.removesuffix(".mp3") + ".low.mp3") for row in rows]
     audio = list_audio(find_audio_root(root, list(chain(*keys)), looked_for="NN/ID.mp3 or NN/ID.low.mp3"))
@@ -52,8 +49,7 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
     for row, either in zip(rows, keys, strict=True):
         path = audio.take(*either)
         if path is not None:
-            labels = np.zeros(len(names), dtype=np.float32)
-            labels[[index[tag] for tag in row.tags]] = 1
+            labels = np.array([tag in row.tags for tag in raw], dtype=np.float32)
             clips.append(Clip(path=path, key=row.path, split=row.split, labels=labels, group=row.artist))
     return make_dataset(
         format="jamendo",

@@ -1,7 +1,6 @@
 """A manifest: one CSV, TSV or JSON Lines file that lists paths, splits and tags."""
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset, named_part, split_by_group
-from samptag.data.listing import list_audio, note_line, read_table, read_text
+from samptag.data.listing import first_match, list_audio, note_line, read_table, read_text
 from samptag.errors import DatasetError
 
 EXPECTS = "manifest.csv or .jsonl"
@@ -34,9 +33,8 @@ def find(root: Path) -> Path | None:
     """The manifest `root` is or holds: manifest.csv (.tsv, .jsonl, .ndjson), or the only table with a path column."""
     if root.is_file():
         return root if root.suffix.lower() in SUFFIXES else None
-    named = [root / name for name in _STANDARD_NAMES if (root / name).is_file()]
-    if named:
-        return named[0]
+    if named := first_match(root, *_STANDARD_NAMES):
+        return named
     tables = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
     fitting = [path for path in tables if _has_path_column(path)]
     return fitting[0] if len(fitting) == 1 else None
@@ -69,15 +67,12 @@ def read(root: Path) -> Dataset:
     kept = [row for row in rows if row.split.lower() not in _SET_ASIDE]
     splits = _splits(path, kept)
     clips: list[Clip] = []
-    index = {tag: position for position, tag in enumerate(tags)}
     for row, where in zip(kept, splits, strict=True):
         file = path.parent / row.path
         if problem := _problem(file, row.path):
             problems.append(problem)
             continue
-        labels = np.zeros(len(tags), dtype=np.float32)
-        for tag, value in row.tags.items():
-            labels[index[tag]] = value
+        labels = np.array([row.tags.get(tag, 0) for tag in tags], dtype=np.float32)
         clips.append(Clip(path=file, key=_key(row.path), split=where, labels=labels, group=row.group))
     problems += _unlisted(path.parent, rows)
     return make_dataset(format="manifest", root=root, split_name="manifest", tags=tags, clips=clips, problems=problems)
@@ -176,7 +171,7 @@ def _label(value: Any, tag: str, where: str) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise DatasetError(f"{where}: tag {tag!r} has the value {value!r}, not a number between 0 and 1") from None
-    if math.isnan(number) or not 0 <= number <= 1:
+    if not 0 <= number <= 1:  # true of NaN as well
         raise DatasetError(f"{where}: tag {tag!r} has the value {value}, not a number between 0 and 1")
     return number
 

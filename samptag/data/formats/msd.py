@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
-from samptag.data.listing import find_audio_root, list_audio, read_text
+from samptag.data.listing import find_audio_root, first_match, list_audio, read_text
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as
 
@@ -31,11 +31,8 @@ PUBLISHED_COUNTS = {"train": TRAIN_COUNT, "valid": 11_774, "test": 28_435}
 
 def find(root: Path) -> Path | None:
     """The folder with the split's pickles: `root` or one or two below, or None."""
-    for pattern in (TRAIN_LIST, f"*/{TRAIN_LIST}", f"*/*/{TRAIN_LIST}"):
-        found = sorted(root.glob(pattern))
-        if found:
-            return found[0].parent
-    return None
+    found = first_match(root, TRAIN_LIST, f"*/{TRAIN_LIST}", f"*/*/{TRAIN_LIST}")
+    return found.parent if found else None
 
 
 def read(root: Path) -> Dataset:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from samptag.audio.headers import mp3_seconds
 from samptag.data.dataset import Clip, Dataset, Problem, make_dataset
-from samptag.data.listing import find_audio_root, list_audio, note_line, read_table
+from samptag.data.listing import find_audio_root, first_match, list_audio, note_line, read_table
 from samptag.data.measure import measure_files
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
@@ -30,26 +30,14 @@ TAGS = (
 PUBLISHED_COUNTS = {"train": 15_244, "valid": 1_529, "test": 4_332}
 # Lee et al. 2017 kept clips "with more than 29.1 seconds"; a full clip is 809 frames of 576 samples, 29.124 s.
 SHORTEST_SECONDS = 29.1
+FOLDER_SPLITS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
 # "artist-album-07-title-30-59": what precedes the last two numbers, the clip's start and end, names the track.
 _CLIP_NAME = re.compile(r"-\d+-\d+$")
 
 
 def find(root: Path) -> Path | None:
     """The annotations in `root` or one folder below, else a part of the zip that is still to be unpacked."""
-    return _find_annotations(root) or next((root / part for part in ZIP_PARTS if (root / part).is_file()), None)
-
-
-def _find_annotations(root: Path) -> Path | None:
-    beside = root / ANNOTATIONS
-    return beside if beside.is_file() else min(root.glob(f"*/{ANNOTATIONS}"), default=None)
-
-
-def folder_split(folder: str) -> str | None:
-    """The split of a MagnaTagATune folder: 0-9, a, b train; c valid; d, e, f test; None for any other name."""
-    if len(folder) != 1 or folder not in "0123456789abcdef":
-        return None
-    number = int(folder, 16)
-    return "train" if number < 12 else "valid" if number == 12 else "test"
+    return first_match(root, ANNOTATIONS, f"*/{ANNOTATIONS}", *ZIP_PARTS)
 
 
 def listed_clips(annotations: Path) -> list[str]:
@@ -71,7 +59,7 @@ def read(root: Path, *, split: str | None = None, progress: Callable[[int, int],
     name = CLEAN if split is None else split
     if name not in (CLEAN, PONS):
         raise DatasetError(f"mtat has no split {split!r}: choose {CLEAN}, {PONS}")
-    annotations = _find_annotations(root)
+    annotations = first_match(root, ANNOTATIONS, f"*/{ANNOTATIONS}")
     if annotations is None:
         raise DatasetError(f"{root}: {ANNOTATIONS} is missing; 'samptag data download mtat {root}' fetches it")
     rows = _read_annotations(annotations)
@@ -114,7 +102,7 @@ def _read_annotations(path: Path) -> list[_Row]:
     lines: dict[str, str] = {}
     for line, fields in table:
         key = fields[where]
-        split = folder_split(key.split("/")[0])
+        split = FOLDER_SPLITS.get(key.split("/")[0])
         if split is None or key.count("/") != 1:
             raise DatasetError(f"{path}, line {line}: mp3_path {key!r} is not FOLDER/NAME.mp3 with a folder 0 to f")
         note_line(lines, key, path=path, line=line)
