@@ -97,7 +97,9 @@ def offline_asked() -> bool:
 
 
 def remote_size(url: str) -> int | None:
-    """The size in bytes that the server gives for the file at `url`; None if it gives none or cannot be reached."""
+    """The size in bytes that the server gives for the file at `url`; None if it gives none, or the network is off."""
+    if offline_asked():
+        return None
     request = urllib.request.Request(url, method="HEAD", headers=_HEADERS)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:

@@ -1,10 +1,11 @@
-"""A localhost server that sends one file, well or badly, and what the tests of weights publish on it."""
+"""A localhost server that sends files, well or badly, and what the tests of weights publish on it."""
 
 import hashlib
 import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,18 +22,22 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" 
 
 
 class FileServer:
-    """Serves `content` under every path; each request is answered by the next of `answers`, then by the last one.
+    """Serves `content` under every path, or the files of a folder by their names.
 
-    `requests` has the Range header (or None) of each request.
+    Each GET is answered by the next of `answers`, then by the last one. `requests` has the Range header (or None) of
+    each request, `sent` the number of bytes sent by file name.
     """
 
-    def __init__(self, content: bytes = b"", *answers: Callable[["Answer"], None]) -> None:
+    def __init__(self, content: bytes | Path = b"", *answers: Callable[["Answer"], None]) -> None:
         self.content = content
         self.answers = list(answers) or [whole]
         self.requests: list[str | None] = []
+        self.sent: Counter[str] = Counter()
         self.closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_port}/weights.bin"
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        if isinstance(content, bytes):
+            self.url += "weights.bin"
 
     def __enter__(self) -> "FileServer":
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -49,11 +54,18 @@ class FileServer:
         site = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.give(whole)
+
             def do_GET(self) -> None:
+                self.give(site.answers.pop(0) if len(site.answers) > 1 else site.answers[0])
+
+            def give(self, answer: Callable[["Answer"], None]) -> None:
                 site.requests.append(self.headers["Range"])
-                answer = site.answers.pop(0) if len(site.answers) > 1 else site.answers[0]
                 try:
                     answer(Answer(site, self))
+                except FileNotFoundError:
+                    self.send_error(404)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
@@ -69,6 +81,8 @@ class Answer:
     def __init__(self, site: FileServer, handler: BaseHTTPRequestHandler) -> None:
         self.site = site
         self._handler = handler
+        self._name = handler.path.rsplit("/", 1)[-1]
+        self.content = site.content if isinstance(site.content, bytes) else (site.content / self._name).read_bytes()
 
     def start(self) -> int:
         """The first byte asked for by the Range header."""
@@ -78,7 +92,7 @@ class Answer:
     def send(self, code: int, body: bytes, *, start: int = 0, length: int | None = None) -> None:
         """Head and body; a partial answer when `start` is not 0, `length` instead of the true Content-Length."""
         self.head(code, start=start, total=start + len(body), length=len(body) if length is None else length)
-        self._handler.wfile.write(body)
+        self.write(body)
 
     def head(self, code: int, *, start: int, total: int, length: int) -> None:
         self._handler.send_response(code)
@@ -88,36 +102,38 @@ class Answer:
         self._handler.end_headers()
 
     def write(self, block: bytes) -> None:
-        self._handler.wfile.write(block)
-        self._handler.wfile.flush()
+        if self._handler.command != "HEAD":
+            self.site.sent[self._name] += len(block)
+            self._handler.wfile.write(block)
+            self._handler.wfile.flush()
 
 
 def whole(answer: Answer) -> None:
     start = answer.start()
-    if start >= len(answer.site.content):
+    if start >= len(answer.content):
         answer.send(416, b"")
     else:
-        answer.send(206 if start else 200, answer.site.content[start:], start=start)
+        answer.send(206 if start else 200, answer.content[start:], start=start)
 
 
 def without_ranges(answer: Answer) -> None:
-    answer.send(200, answer.site.content)
+    answer.send(200, answer.content)
 
 
 def dropped(answer: Answer) -> None:
     """The connection ends in the middle of what is left, range or not."""
-    content, start = answer.site.content, answer.start()
+    content, start = answer.content, answer.start()
     answer.head(206 if start else 200, start=start, total=len(content), length=len(content) - start)
     answer.write(content[start : (start + len(content)) // 2])
 
 
 def dropped_without_ranges(answer: Answer) -> None:
-    content = answer.site.content
+    content = answer.content
     answer.send(200, content[: len(content) // 2], length=len(content))
 
 
 def altered(answer: Answer) -> None:
-    content = bytearray(answer.site.content)
+    content = bytearray(answer.content)
     content[len(content) * 2 // 3] ^= 1
     start = answer.start()
     answer.send(206 if start else 200, bytes(content[start:]), start=start)
@@ -125,7 +141,7 @@ def altered(answer: Answer) -> None:
 
 def shorter(answer: Answer) -> None:
     """A truncated file on the server, sent with its own right length."""
-    answer.send(200, answer.site.content[:-100])
+    answer.send(200, answer.content[:-100])
 
 
 def dribbled(answer: Answer) -> None:
@@ -138,7 +154,7 @@ def slow(answer: Answer) -> None:
 
 
 def _send_slowly(answer: Answer, *, seconds: float) -> None:
-    content = answer.site.content
+    content = answer.content
     answer.head(200, start=0, total=len(content), length=len(content))
     step = len(content) // 30 + 1
     for offset in range(0, len(content), step):
@@ -148,7 +164,7 @@ def _send_slowly(answer: Answer, *, seconds: float) -> None:
 
 def stalled(answer: Answer) -> None:
     """A third of the file, then silence."""
-    content = answer.site.content
+    content = answer.content
     answer.head(200, start=0, total=len(content), length=len(content))
     answer.write(content[: len(content) // 3])
     answer.site.closing.wait()

@@ -14,7 +14,7 @@ from samptag.data.formats.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.data.listing import find_audio_root, list_audio
 from samptag.data.measure import require_space
 from samptag.errors import DatasetError, DownloadError
-from samptag.fetch import Checksums, fetch, offline_asked, remote_size
+from samptag.fetch import Checksums, fetch, remote_size
 from samptag.files import locked, os_errors_as, os_reason
 
 # The Music Informatics Research Group at City, University of London, keeps the data set.
@@ -62,7 +62,7 @@ def _is_unpacked(folder: Path) -> bool:
 def _fetch(folder: Path, name: str, *, url: str, progress: Progress | None) -> bool:
     """Fetch one file unless it is there, whole as far as the server tells; whether it was fetched."""
     target = folder / name
-    size = None if offline_asked() else remote_size(url + name)
+    size = remote_size(url + name)
     if target.is_file():
         if size in (None, target.stat().st_size):
             return False

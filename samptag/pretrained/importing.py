@@ -149,7 +149,7 @@ def check_new_name(name: str, store: Store, *, force: bool = False) -> None:
         raise UsageError(f"{name!r} cannot be a name: use letters, digits, '-' and '_'")
     # The cache may lie on a file system that does not tell upper from lower case.
     for entry in store.registry.entries.values():
-        if name.lower() in (entry.name.lower(), (entry.short or entry.name).lower()):
+        if name.lower() in (known.lower() for known in entry.names):
             raise UsageError(f"{name!r} would hide {entry.name} of the registry: choose another name")
     for taken in store.imported_names():
         if taken.lower() == name.lower() and not force:

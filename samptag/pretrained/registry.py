@@ -81,6 +81,11 @@ class WeightsEntry:
     scores: tuple[PublishedScore, ...] = ()  # published or measured
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the user may type for it."""
+        return (self.name, self.short) if self.short else (self.name,)
+
+    @property
     def provenance(self) -> str:
         """Address and digest of the published file, as a converted file's card records them."""
         known = self.checksums
@@ -108,10 +113,9 @@ class Registry:
     entries: Mapping[str, WeightsEntry]
     tag_lists: Mapping[str, TagList]
 
-    def find(self, name: str) -> WeightsEntry | None:
-        """The entry called `name`, in full or by its short name; None where there is none."""
-        short = (entry for entry in self.entries.values() if entry.short == name)
-        return self.entries.get(name) or next(short, None)
+    def find(self, name: str | os.PathLike[str]) -> WeightsEntry | None:
+        """The entry called `name`, in full or by its short name; None where there is none, or `name` is a path."""
+        return next((entry for entry in self.entries.values() if name in entry.names), None)
 
     def bundled_path(self, entry: WeightsEntry) -> Path | None:
         """Where the bundled file of `entry` lies; None for a remote one."""
@@ -173,10 +177,10 @@ def parse_registry(document: Any, path: Path) -> Registry:
             entry = _entry(dict(raw), tag_lists)
             _check(entry)
             where = ""
-            for name in (entry.name, entry.short or entry.name):
+            for name in entry.names:
                 if name.lower() in taken:
                     raise ValueError(f"the name {name!r} occurs twice")
-            taken |= {entry.name.lower(), (entry.short or entry.name).lower()}
+            taken |= {name.lower() for name in entry.names}
             entries[entry.name] = entry
     except KeyError as error:
         raise WeightsError(f"the weights registry {path}: {where}{error} is missing") from error
@@ -201,7 +205,7 @@ def _entry(values: dict[str, Any], tag_lists: Mapping[str, TagList]) -> WeightsE
 
 def _check(entry: WeightsEntry) -> None:
     """Refuse an entry that would leave the cache, or whose bytes nothing checks: registries come from others, too."""
-    if not (NAME_PATTERN.fullmatch(entry.name) and NAME_PATTERN.fullmatch(entry.short or entry.name)):
+    if not all(NAME_PATTERN.fullmatch(name) for name in entry.names):
         raise ValueError("a name has letters, digits, '-' and '_' only")
     if entry.format not in get_args(Format):
         raise ValueError(f"format {entry.format!r} is none of {', '.join(get_args(Format))}")

@@ -92,9 +92,7 @@ class Store:
         problem = None if entry is None else self.problem(entry, path)
         if problem is not None:
             raise WeightsError(f"{path}: {problem}; 'samptag weights pull --force {name}' installs it again")
-        card = read_weights(path).card
-        if entry is not None:
-            _check_tags(card, entry, path)
+        _check_tags(read_weights(path).card, entry, path)
         return path
 
     def resolve(self, name_or_path: str | os.PathLike[str]) -> Path:
@@ -103,7 +101,7 @@ class Store:
         A registry name comes first, so that no file that happens to lie in the working directory can pose as
         published weights; then an existing file, or anything that looks like a path; then the user's imports.
         """
-        entry = self.registry.find(name_or_path) if isinstance(name_or_path, str) else None
+        entry = self.registry.find(name_or_path)
         if entry is not None:
             return self.install(entry.name)
         path = Path(name_or_path)
@@ -112,7 +110,7 @@ class Store:
         if path.is_dir():
             raise WeightsError(f"{path} is a folder; name the weights file in it")
         text = os.fspath(name_or_path)
-        if isinstance(name_or_path, str) and text in self.imported_names():
+        if name_or_path in self.imported_names():
             return self.installed_path(text)
         looks_like_path = not isinstance(name_or_path, str) or path.suffix or path.name != text
         raise WeightsError(f"there is no weights file {text}" if looks_like_path else self._unknown(text))
@@ -187,14 +185,12 @@ class Store:
         from samptag.core.weights import read_weights
 
         path = self.resolve(name_or_path)
-        entry = self.registry.find(name_or_path) if isinstance(name_or_path, str) else None
-        if entry is None:
-            return read_weights(path)
+        entry = self.registry.find(name_or_path)
         try:
             loaded = read_weights(path)
         except WeightsError as damage:
-            # The digest of a bundled file was right a moment ago: fetching it again would change nothing.
-            if entry.format == "samptag":
+            # The digest of a file kept as published was right a moment ago: fetching it again would change nothing.
+            if entry is None or entry.format == "samptag":
                 raise
             logger.warning("%s; installing it again", damage)
             try:
@@ -205,8 +201,8 @@ class Store:
         return loaded
 
 
-def _check_tags(card: ModelCard, entry: WeightsEntry, path: Path) -> None:
-    if card.tags != entry.tags.tags:
+def _check_tags(card: ModelCard, entry: WeightsEntry | None, path: Path) -> None:
+    if entry is not None and card.tags != entry.tags.tags:
         raise WeightsError(f"{path} lists other tags than the registry has for {entry.name}; reinstall samptag")
 
 

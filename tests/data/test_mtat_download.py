@@ -1,8 +1,7 @@
-import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import shutil
 
 import pytest
+import weights_server as ws
 from dataset_makers import make_mtat, mtat_clip
 from test_split_zip import write_parts, zipped
 
@@ -13,61 +12,6 @@ from samptag.errors import DatasetError
 pytestmark = pytest.mark.usefixtures("impatient")
 
 CLIPS = {f"{number:x}/artist-album-01-song_{number}-0-29.mp3": {"guitar"} for number in range(16)}
-
-
-class Site:
-    """A localhost site of several files with byte ranges; `drops` ends so many answers in the middle."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.drops = 0
-        self.sent = {}
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                self.answer(body=False)
-
-            def do_GET(self):
-                self.answer(body=True)
-
-            def answer(self, *, body):
-                path = site.folder / self.path.rsplit("/", 1)[-1]
-                if not path.is_file():
-                    self.send_error(404)
-                    return
-                content = path.read_bytes()
-                match = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-                start = int(match[1]) if match else 0
-                self.send_response(206 if match else 200)
-                self.send_header("Content-Length", str(len(content) - start))
-                if match:
-                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-                self.end_headers()
-                if not body:
-                    return
-                rest = content[start:]
-                if site.drops and len(rest) > 1000:
-                    site.drops -= 1
-                    rest = rest[: len(rest) // 2]
-                site.sent[path.name] = site.sent.get(path.name, 0) + len(rest)
-                self.wfile.write(rest)
-
-            def log_message(self, *arguments):
-                """Keep the test output clean."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +28,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture
 def site(published):
-    with Site(published) as site:
+    with ws.FileServer(published) as site:
         yield site
 
 
@@ -106,7 +50,7 @@ def test_fetched_joined_unpacked_and_ready(tmp_path, site):
 
 
 def test_a_broken_connection_goes_on_where_it_stopped(tmp_path, site, published):
-    site.drops = 3
+    site.answers = [ws.whole, ws.whole, ws.dropped, ws.dropped, ws.dropped, ws.whole]
     download_mtat(tmp_path, url=site.url)
     assert len(open_dataset(tmp_path).clips) == 16
     for path in published.glob("mp3.zip.*"):
@@ -114,7 +58,7 @@ def test_a_broken_connection_goes_on_where_it_stopped(tmp_path, site, published)
 
 
 def test_a_download_given_up_is_taken_up_by_the_next(tmp_path, site, published, monkeypatch):
-    site.drops = 1
+    site.answers = [ws.dropped, ws.whole]
     monkeypatch.setattr("samptag.fetch.ATTEMPTS", 1)
     with pytest.raises(DatasetError, match="to do it by hand, fetch"):
         download_mtat(tmp_path, url=site.url)
@@ -145,17 +89,19 @@ def test_a_file_the_site_does_not_have_is_one_line(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with (
-        Site(empty) as site,
+        ws.FileServer(empty) as site,
         pytest.raises(DatasetError, match=r"cannot fetch annotations_final\.csv: .*404.*, fetch http"),
     ):
         download_mtat(tmp_path / "mtat", url=site.url)
 
 
-def test_without_network_the_message_says_how_to_do_it_by_hand(tmp_path, site, monkeypatch):
+def test_without_network_the_message_says_how_to_do_it_by_hand(tmp_path, site, published, monkeypatch):
     monkeypatch.setenv("SAMPTAG_OFFLINE", "1")
-    with pytest.raises(DatasetError, match=r"SAMPTAG_OFFLINE.*annotations_final\.csv and save it as"):
-        download_mtat(tmp_path, url=site.url)
-    assert site.sent == {}
+    for name in ("annotations_final.csv", "clip_info_final.csv", "mp3.zip.001"):
+        with pytest.raises(DatasetError, match=rf"SAMPTAG_OFFLINE.*{name} and save it as"):
+            download_mtat(tmp_path, url=site.url)
+        shutil.copy(published / name, tmp_path)
+    assert site.requests == []
 
 
 def test_unpacking_alone_needs_no_network(tmp_path, published, monkeypatch):

@@ -18,14 +18,6 @@ THREE = TagList(tags=("guitar", "sitar", "harp"))
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """A checkpoint in a foreign layout, with three tags."""
-    path = tmp_path / "best_model.pth"
-    torch.save(sample_state(3), path)
-    return path
-
-
-@pytest.fixture
 def store(tmp_path: Path, checkpoint: Path) -> Store:
     """The published checkpoint is called "theirs", an address nobody answers at; the cache is empty."""
     content = checkpoint.read_bytes()

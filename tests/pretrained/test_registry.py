@@ -67,6 +67,7 @@ def test_tag_orders_of_the_public_weights():
 
 
 def test_published_tag_list_differs_in_two_places_from_the_one_of_2020():
+    """The one of Won et al., and of musicnn's networks, has two tags in each other's place."""
     lists = load_registry().tag_lists
     pairs = zip(lists["mtat50"].tags, lists["mtat50-won"].tags, strict=True)
     assert [pair for pair in pairs if pair[0] != pair[1]] == [("female voice", "metal"), ("metal", "female voice")]

@@ -3,10 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -30,14 +27,6 @@ JAMENDO = ["genre---rock", "instrument---piano", "mood/theme---happy"]
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real weights file, once for all tests; never written to."""
     return ws.small_weights(tmp_path_factory.mktemp("made") / "mine.safetensors")
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint in a foreign layout, with three tags."""
-    path = tmp_path_factory.mktemp("made") / "best_model.pth"
-    torch.save(sample_state(3), path)
-    return path
 
 
 @pytest.fixture
@@ -261,13 +250,8 @@ def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder with both files of a TensorFlow checkpoint, and its address on this machine."""
     folder = tmp_path / "site"
     write_bundle(folder, tf_vgg(3))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with ws.FileServer(folder) as server:
+        yield folder, server.url
 
 
 def bundle_store(tmp_path: Path, folder: Path, address: str, *, offline: bool = False) -> Store:
