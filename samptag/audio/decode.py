@@ -132,12 +132,10 @@ def _mono(block: Block) -> tuple[NDArray[np.float32], int]:
 
 
 def _channel_mean(block: Block) -> NDArray[np.float32]:
-    channels = block.shape[1]
     mono: NDArray[np.float32] = block[:, 0].copy()
-    for channel in range(1, channels):
-        mono += block[:, channel]
-    if channels > 1:
-        mono *= np.float32(1.0 / channels)
+    for channel in block.T[1:]:
+        mono += channel
+    mono *= np.float32(1.0 / block.shape[1])
     return mono
 
 

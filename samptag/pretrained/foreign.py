@@ -21,7 +21,7 @@ from samptag.core.config import Architecture, Block, Config, ModelConfig, Spectr
 from samptag.errors import WeightsError
 from samptag.fetch import unexpected_kind
 from samptag.files import atomic_write
-from samptag.pretrained.registry import Layout, TagList, WeightsEntry
+from samptag.pretrained.registry import Format, Layout, TagList, WeightsEntry
 from samptag.text import first_names
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _PAIRS: dict[Layout, dict[str, tuple[int, int]]] = {
 }
 
 
-def is_tensorflow(layout: Layout) -> bool:
+def is_tensorflow(layout: Format) -> bool:
     """Whether its files are TensorFlow's, whose axes run the other way."""
     return layout.startswith("tf-")
 

@@ -12,14 +12,12 @@ from typing import cast, get_args
 
 from samptag.errors import UsageError, WeightsError
 from samptag.files import os_errors_as
-from samptag.pretrained.foreign import install_published, save_converted
+from samptag.pretrained.foreign import install_published, is_tensorflow, save_converted
 from samptag.pretrained.registry import NAME_PATTERN, Layout, Original, Registry, TagList, WeightsEntry, parse_tags
 from samptag.pretrained.store import Store
 from samptag.pretrained.tensor_bundle import bundle_files
 
 NOT_STATED = "not stated"
-# A named list whose order differs in the layouts' repositories has that order under its name and this suffix.
-_REPOSITORY_ORDER = "won"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +43,9 @@ def check_layout(text: str) -> Layout:
 def named_tags(text: str, *, registry: Registry) -> TagList:
     """The tag list that `text` means: a list of the registry, or a UTF-8 file with one tag a line.
 
-    ``mtat50`` is the order of the layouts' repositories, in which ``metal`` and ``female voice`` change places.
+    ``mtat50`` means ``mtat50-won``, the order of the layouts' repositories: ``metal`` before ``female voice``.
     """
-    for name in (f"{text}-{_REPOSITORY_ORDER}", text):
+    for name in (f"{text}-won", text):
         if name in registry.tag_lists:
             return registry.tag_lists[name]
     named = f"named lists are {', '.join(registry.tag_lists)}"
@@ -78,7 +76,7 @@ def import_file(
     """
     entry = store.registry.entries.get(name)
     layout = foreign.layout if foreign else entry.format if entry else "samptag"
-    if not path.is_file() and not (path.is_dir() and layout.startswith("tf-")):
+    if not path.is_file() and not (path.is_dir() and is_tensorflow(layout)):
         raise WeightsError(f"{path} is a folder; name the file in it" if path.is_dir() else f"there is no file {path}")
     target = store.installed_path(name)
     with os_errors_as(WeightsError, f"cannot write {target}"):

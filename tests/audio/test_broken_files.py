@@ -11,15 +11,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from test_decode import decode
 
-from samptag.audio.decode import open_audio
 from samptag.errors import AudioError
-
-
-def decode(source, *, sample_rate=22_050):
-    with open_audio(source, sample_rate=sample_rate) as stream:
-        blocks = list(stream)
-    return np.concatenate(blocks), stream
 
 
 def reason(source):
@@ -202,8 +196,6 @@ def test_absurd_sample_rates(tmp_path, rate):
 
 
 def test_random_bytes_are_never_music():
-    import io
-
     rng = np.random.default_rng(0)
     for _ in range(20):
         assert "<stream>: " in reason(io.BytesIO(rng.bytes(50_000)))

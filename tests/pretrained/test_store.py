@@ -242,9 +242,6 @@ def test_tags_of_the_file_must_be_those_of_the_registry(tmp_path: Path, weights:
         store.load("mine")
 
 
-FILL = "from samptag.pretrained import open_store; print(open_store().resolve('theirs'))"
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder with both files of a TensorFlow checkpoint, and its address on this machine."""
@@ -302,40 +299,38 @@ def test_checkpoint_put_there_by_hand_is_taken(tmp_path: Path, site: tuple[Path,
     assert store.load("theirs").card.name == "theirs"
 
 
-def test_two_processes_filling_an_empty_cache_fetch_once(tmp_path: Path, weights: Path):
-    with ws.FileServer(weights.read_bytes(), ws.dribbled) as server:
-        changes = {"format": "samptag", "tags": ["guitar", "sitar", "harp"]}
-        registry = remote_store(tmp_path, server, **changes).registry
-        environment = {
-            key: value for key, value in os.environ.items() if key not in ("SAMPTAG_OFFLINE", "http_proxy")
-        } | {"SAMPTAG_REGISTRY": str(registry.path), "SAMPTAG_CACHE": str(tmp_path / "cache")}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", FILL], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            for _ in range(3)
-        ]
-        outputs = [process.communicate(timeout=300) for process in processes]
+def resolved_by_three(name: str, store: Store, **variables: str) -> list[tuple[bytes, bytes]]:
+    """What three processes that resolve `name` at the same time write to stdout and stderr."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("SAMPTAG_OFFLINE", "http_proxy")}
+    places = {"SAMPTAG_REGISTRY": str(store.registry.path), "SAMPTAG_CACHE": str(store.cache)}
+    command = [
+        sys.executable,
+        "-c",
+        f"from samptag.pretrained import open_store; print(open_store().resolve({name!r}))",
+    ]
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=kept | places | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    assert {output.strip().decode() for output, _ in outputs} == {str(tmp_path / "cache" / "theirs.safetensors")}
-    assert (tmp_path / "cache" / "theirs.safetensors").read_bytes() == weights.read_bytes()
+    return outputs
+
+
+def test_processes_filling_an_empty_cache_fetch_once(tmp_path: Path, weights: Path):
+    with ws.FileServer(weights.read_bytes(), ws.dribbled) as server:
+        store = remote_store(tmp_path, server, format="samptag", tags=["guitar", "sitar", "harp"])
+        outputs = resolved_by_three("theirs", store)
+    assert {output.strip().decode() for output, _ in outputs} == {str(store.installed_path("theirs"))}
+    assert store.installed_path("theirs").read_bytes() == weights.read_bytes()
     assert server.requests == [None]
 
 
-def test_two_processes_installing_the_bundled_file(tmp_path: Path, store: Store, weights: Path):
-    environment = os.environ | {
-        "SAMPTAG_REGISTRY": str(store.registry.path),
-        "SAMPTAG_CACHE": str(store.cache),
-        "SAMPTAG_OFFLINE": "1",
-    }
-    code = FILL.replace("theirs", "mine")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        for _ in range(3)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert errors == [b"", b"", b""]
+def test_processes_installing_the_bundled_file(store: Store, weights: Path):
+    outputs = resolved_by_three("mine", store, SAMPTAG_OFFLINE="1")
+    assert [errors for _, errors in outputs] == [b"", b"", b""]
     visible = [path.name for path in store.cache.iterdir() if not path.name.startswith(".")]
     assert visible == ["mine.safetensors"]
     assert (store.cache / "mine.safetensors").read_bytes() == weights.read_bytes()
