@@ -1,7 +1,7 @@
 """Any sound file as a stream of mono float32 blocks at the model's sample rate.
 
-Files are read forward to the end: headers are not believed about where that is, and nothing seeks in a lossy file.
-Channels are averaged before resampling, levels are left alone. Memory does not depend on the file's length.
+Files are read forward to their end, whatever the header says about it, and nothing seeks in a lossy file. Channels are
+averaged before resampling; levels are left alone. Memory does not depend on the file's length.
 """
 
 import io
@@ -22,38 +22,38 @@ from samptag.errors import AudioError
 from samptag.files import os_errors_as, os_reason
 from samptag.text import printable
 
-# What libsndfile reads of the files people keep music in.
+# The kinds of music files that libsndfile reads.
 _SNDFILE_SUFFIXES = frozenset(
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3"}
     | {".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav", ".wave"}
 )
-# What needs PyAV.
+# The kinds that need PyAV.
 _FFMPEG_SUFFIXES = frozenset(
     {".3gp", ".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
 )
-# How files in ASF (wma), Matroska, ADTS (aac), AC-3, Monkey's Audio, WavPack, Musepack and True Audio begin.
+# The first bytes of ASF (wma), Matroska, ADTS (aac), AC-3, Monkey's Audio, WavPack, Musepack and True Audio files.
 _FFMPEG_BEGINNINGS = (
     *(b"\x30\x26\xb2\x75", b"\x1a\x45\xdf\xa3", b"\xff\xf1", b"\xff\xf9", b"\x0b\x77"),
     *(b"MAC ", b"wvpk", b"MPCK", b"MP+", b"TTA1"),
 )
 
-# Suffixes, in lower case, by which a walk through a directory picks files up.
+# The suffixes, in lower case, of the files that a walk through a folder picks up.
 SUFFIXES: frozenset[str] = _SNDFILE_SUFFIXES | _FFMPEG_SUFFIXES
-# Rates in Hz outside of which a header is taken for damage: no music is sampled so, and 1 Hz would make of one second
-# of samples six hours of sound.
+# A header with a rate (Hz) outside this range is damaged: no music has such a rate, and at 1 Hz one second of samples
+# would become six hours of sound.
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
-# Largest sample value taken for sound: float files may hold unscaled 32-bit integers, nothing meant holds more.
+# The largest sample value taken for sound: float files may hold unscaled 32-bit integers, but nothing larger is meant.
 MAX_VALUE = 2.0**31
-# int16 value of full scale: a 16-bit file at the model's rate comes through unchanged.
+# The int16 value of full scale: with it, a 16-bit file at the model's rate comes through unchanged.
 SCALE = 32_768
 
 
 @contextmanager
 def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> Iterator["AudioStream"]:
-    """A sound file that is open for the time of a with block; iterate over it for its sound at `sample_rate` Hz.
+    """A sound file, open during a with block; iterating over it gives its sound at `sample_rate` Hz.
 
-    A file object need not be seekable: one that is not (a pipe) is first written to a temporary file. An AudioError if
-    the file cannot be opened or no decoder knows it. Iterating raises it for a file that holds no sound.
+    A file object that cannot seek, such as a pipe, is first copied to a temporary file. Raises an AudioError if the
+    file cannot be opened or no decoder can read it; iterating raises one if the file holds no sound.
     """
     with ExitStack() as stack:
         if isinstance(source, str | os.PathLike):
@@ -89,9 +89,9 @@ class AudioStream:
         return self.n_decoded / self.native_rate
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """Blocks of mono float32 at the asked sample rate, (samples,), of any size; together the whole file, once.
+        """Blocks of mono float32, (samples,), of any size, at the requested sample rate: the whole file, once.
 
-        Samples that are no number, infinite or beyond ±2^31 become zero, with a warning. An AudioError at the end, if
+        Samples that are NaN, infinite or beyond ±2^31 become zero, with a warning. Raises an AudioError at the end if
         there was no sample, or none that is a finite number.
         """
         bad = 0
@@ -107,7 +107,7 @@ class AudioStream:
         if bad == self.n_decoded:
             raise AudioError(f"{self._name}: no sound in it (no sample is a finite number)")
         if bad:
-            self.warnings.append(f"{bad} of {self.n_decoded} samples are not finite numbers; taken as zero")
+            self.warnings.append(f"{bad} of {self.n_decoded} samples are not finite numbers and count as zero")
         self.warnings.extend(self._reader.warnings)
         rest = self._resampler.finish()
         if len(rest):
@@ -115,16 +115,16 @@ class AudioStream:
 
 
 def to_int16(block: NDArray[np.float32]) -> NDArray[np.int16]:
-    """The nearest little-endian int16 of every sample times `SCALE`; what lies outside saturates."""
+    """Every sample times `SCALE`, rounded to little-endian int16; values out of its range saturate."""
     rounded: NDArray[np.float32] = np.rint(block * np.float32(SCALE))
     return np.clip(rounded, -SCALE, SCALE - 1).astype(np.dtype("<i2"))
 
 
 def _mono(block: Block) -> tuple[NDArray[np.float32], int]:
-    """The mean over channels, a new array (frames,), and how many frames held a value that is no sound."""
+    """The mean over channels, a new array (frames,), and how many frames held a value that cannot be sound."""
     with np.errstate(over="ignore", invalid="ignore"):
         mono = _channel_mean(block)
-        # a minimum or maximum passes NaN on, and costs less than asking every value
+        # the minimum and maximum pass NaN on, and cost less than a check of every value
         if mono.max() <= MAX_VALUE and mono.min() >= -MAX_VALUE:
             return mono, 0
         unsound = ~(np.abs(block) <= MAX_VALUE)
@@ -140,7 +140,7 @@ def _channel_mean(block: Block) -> NDArray[np.float32]:
 
 
 def _open_reader(file: IO[bytes], *, name: str) -> Source:
-    """The first decoder that knows the file."""
+    """The first decoder that can read the file."""
     from samptag.audio.sndfile import SndfileSource
 
     if file.seek(0, io.SEEK_END) == 0:
@@ -162,7 +162,7 @@ def _open_reader(file: IO[bytes], *, name: str) -> Source:
 
 
 def _is_for_ffmpeg(file: IO[bytes]) -> bool:
-    """Whether a file without a telling name begins as those do that need PyAV."""
+    """Whether the file begins like those that need PyAV, since its name may not tell."""
     file.seek(0)
     begin = file.read(8)
     return begin[4:] == b"ftyp" or begin.startswith(_FFMPEG_BEGINNINGS)

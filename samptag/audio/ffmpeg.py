@@ -1,7 +1,7 @@
 """FFmpeg (PyAV) as a source of blocks for what libsndfile does not read: m4a, aac, wma and the like.
 
-PyAV is an optional extra. Its files are read through the file object they are given, and only by demuxers that hold
-sound themselves: playlists, which could make it open other files or addresses, are not among them.
+PyAV is an optional extra. It reads through the file object it is given, and only formats that hold the sound
+themselves: playlists, which could make it open other files or addresses, are not among them.
 """
 
 import errno
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from samptag.audio.source import Block, SourceError, partly_decoded
 from samptag.files import os_reason
 
-# FFmpeg demuxers that may be tried; all others, playlists above all, stay closed.
+# The FFmpeg demuxers that may be tried, and no others: above all, none for playlists.
 DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
 
-# Frames gathered before they are handed on: an AAC frame alone (1024) is too short to work on.
+# Samples per channel gathered before they are handed on: a single AAC frame (1024) is too short to work on.
 GATHER = 1 << 14
 # A container's duration may differ from the decoded sound by what encoders add at the ends.
 SLACK_SECONDS = 1.0
 
 
-class _Answers:
-    """A file for FFmpeg's callbacks, which answer with an error's number where a file raises.
+class _CallbackFile:
+    """A file for FFmpeg's callbacks, which return an error number where a file would raise.
 
-    PyAV keeps what a callback raises for the next of its calls, be that for another file, and prints the traceback of a
-    second one. A damaged file makes FFmpeg seek to where no file can: several times in a row.
+    PyAV keeps an exception of a callback until its next call, even one for another file, and prints the traceback of a
+    second exception. A damaged file can make FFmpeg seek to impossible places several times in a row.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -57,13 +57,13 @@ class _Answers:
 
 
 class FfmpegSource:
-    """What FFmpeg decodes from a seekable binary file; an ImportError where PyAV is missing."""
+    """The sound that FFmpeg decodes from a seekable binary file; raises an ImportError if PyAV is missing."""
 
     def __init__(self, file: IO[bytes]) -> None:
         import av
 
         file.seek(0)
-        self._file = _Answers(file)
+        self._file = _CallbackFile(file)
         self._errors = (av.error.FFmpegError, ValueError)
         self._broken_packets = 0
         self.warnings: list[str] = []
@@ -88,7 +88,7 @@ class FfmpegSource:
         if first is None:
             raise SourceError("no sound could be decoded")
         self._frames = chain((first,), frames)
-        # the header may tell half the rate of what the decoder gives (HE-AAC), so the first frame is asked
+        # the header may give half the decoder's rate (HE-AAC), so the first frame's rate counts
         self.native_rate = int(first.sample_rate)
         self._channels = len(first.layout.channels)
 
@@ -115,7 +115,7 @@ class FfmpegSource:
         self._judge(decoded / self.native_rate)
 
     def _decode(self) -> Iterator[Any]:
-        """Decoded frames; packets that cannot be decoded are counted and passed over."""
+        """Decoded frames; packets that cannot be decoded are counted and skipped."""
         try:
             for packet in self._container.demux(self._stream):
                 try:

@@ -1,9 +1,9 @@
-"""What headers tell: an MP3's frames, bit rates and length, and how much sound any file says it has.
+"""What headers say: an MP3's frames, bit rates and length, and how much sound a file should hold.
 
-libsndfile corrects these numbers to what it finds, so they are read here: they are the only way to know a truncated
-file from a short one. What a header does not tell for certain is not guessed: an intact file must never be called
-truncated. Tables and layouts of MPEG audio layer III are those of ISO/IEC 11172-3, section 2.4, and 13818-3; MPEG-2.5
-by its usual extension.
+libsndfile corrects these numbers to what it finds, so they are read here: only they tell a truncated file from a short
+one. Nothing is guessed that a header does not say for certain, since an intact file must never be called truncated.
+Tables and layouts of MPEG audio layer III are those of ISO/IEC 11172-3, section 2.4, and 13818-3; MPEG-2.5 is their
+usual extension.
 """
 
 import struct
@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-# kbit/s by the index in the header; index 0 (free) and 15 (forbidden) are not read
+# kbit/s by the index in the header; index 0 (free) and 15 (forbidden) are not supported
 _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 _RATES_1 = (44_100, 48_000, 32_000)
@@ -23,34 +23,35 @@ _ID3V1_SIZE = 128
 # The longest Ogg page: 27 bytes of header, 255 of lacing values, 255 segments of 255 bytes.
 _OGG_PAGE = 27 + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
-# Sizes from here on mean "unknown": writers to a pipe leave 0x7FFFFFFF less something, 0xFFFFFFFF or the like.
+# Sizes from here up mean "unknown": programs that write to a pipe leave a little less than 0x7FFFFFFF, 0xFFFFFFFF or
+# the like.
 _UNKNOWN_SIZE = 0x7FFF_0000
 # MP3 frames that may be missing from an intact file: the encoder's delay and padding, cut by a gapless decoder.
 _MP3_SLACK_FRAMES = 4
-# Bytes at the end of an MP3 in which its last frames are looked for: a dozen of the longest (1441).
+# The last frames of an MP3 are looked for in so many bytes at its end: a dozen of the longest (1441).
 _MP3_TAIL = 16 << 10
-# Headers in a row, each where the one before says, that are not taken for chance.
+# So many headers in a row, each where the one before says it is, are no coincidence.
 _MP3_CHAIN = 4
 
 
 @dataclass(frozen=True)
 class MpegFrame:
-    """What one frame's header tells."""
+    """What one frame's header says."""
 
     sample_rate: int  # Hz
     samples: int  # of every channel in the frame
     length: int  # bytes from this header to the next
-    side_end: int  # bytes from here to the end of the side information, where a Xing header stands
+    side_end: int  # bytes from here to the end of the side information, where a Xing header begins
 
     def find_info(self, data: bytes) -> int | None:
-        """Where in `data`, which begins with this frame, a Xing or Info header stands; None: it is a frame of sound."""
+        """The place of a Xing or Info header in `data`, which begins with this frame; None: it is a frame of sound."""
         places = (self.side_end, self.side_end + 2)  # some writers count the checksum in
         return next((place for place in places if data[place : place + 4] in (b"Xing", b"Info")), None)
 
 
 @lru_cache(maxsize=4096)
 def mpeg_frame(header: bytes) -> MpegFrame | None:
-    """The frame whose first four bytes are `header`; None if they are no header of layer III."""
+    """The frame whose first four bytes are `header`; None if they are not a header of layer III."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return None
     version = header[1] >> 3 & 3  # 0: MPEG-2.5, 2: MPEG-2, 3: MPEG-1
@@ -67,7 +68,7 @@ def mpeg_frame(header: bytes) -> MpegFrame | None:
 
 
 def bit_rates(sample_rate: int) -> tuple[int, ...]:
-    """The constant bit rates in kbit/s, ascending, that an MP3 of `sample_rate` (Hz) may have; none where none may."""
+    """The constant bit rates in kbit/s, ascending, that an MP3 of `sample_rate` (Hz) may have; () if no MP3 has it."""
     if sample_rate in _RATES_1:
         return _BITRATES_1[1:-1]
     if 2 * sample_rate in _RATES_1:
@@ -93,7 +94,7 @@ def skip_id3v2(file: IO[bytes]) -> int:
 def mp3_seconds(path: Path) -> float:
     """Seconds of audio in the whole frames of an MPEG layer III file; 0.0 when it holds none.
 
-    The same on every machine, where decoders differ in whether they cut the encoder's padding.
+    Decoders differ in whether they cut the encoder's padding; this is the same on every machine.
     """
     with path.open("rb") as file:
         position = skip_id3v2(file)
@@ -105,7 +106,7 @@ def mp3_seconds(path: Path) -> float:
     while position + 4 <= end:
         frame = mpeg_frame(data[position : position + 4])
         following = position + frame.length if frame else end
-        # Bytes that look like a header by chance are found out by what stands where the next one should.
+        # Bytes that look like a header by chance are exposed by whatever is where the next one should be.
         if frame and not in_sync and following + 4 <= end and not mpeg_frame(data[following : following + 4]):
             frame = None
         if frame is None:
@@ -122,15 +123,15 @@ def mp3_seconds(path: Path) -> float:
 
 @dataclass(frozen=True)
 class ExpectedLength:
-    """What a header says of the sound behind it."""
+    """What a header says about the sound that follows it."""
 
-    frames: int | None = None  # (one sample of every channel) in the intact file; None where no header tells
-    slack: int = 0  # so many of them may be missing from an intact file all the same
+    frames: int | None = None  # (one sample of every channel) in the intact file; None if no header says
+    slack: int = 0  # so many of them may be missing even from an intact file
     cut: bool = False  # the stream's end mark is missing
 
 
 def expected_length(file: IO[bytes]) -> ExpectedLength:
-    """What the header of a seekable binary file tells; nothing for formats not known here. Moves the position."""
+    """What the header of a seekable binary file says; nothing for unknown formats. Moves the file's position."""
     file.seek(0)
     start = file.read(12)
     if start[:4] in {b"RIFF", b"RIFX"} and start[8:12] == b"WAVE":
@@ -143,7 +144,7 @@ def expected_length(file: IO[bytes]) -> ExpectedLength:
 
 
 def iff_chunks(file: IO[bytes], *, order: str, start: int = 12, end: int | None = None) -> Iterator[tuple[bytes, int]]:
-    """Name and size of each chunk of an IFF-like file, with the position at the chunk's first byte."""
+    """Name and size of each chunk of an IFF-like file, whose position is then at the chunk's first byte."""
     while end is None or start + 8 <= end:
         file.seek(start)
         head = file.read(8)
@@ -189,7 +190,7 @@ def _ogg_cut(file: IO[bytes]) -> bool:
 
 
 def _mp3_length(file: IO[bytes]) -> ExpectedLength:
-    """Frames by the Xing or Info header that most encoders put into an MP3's first frame, and how the file ends."""
+    """The frames counted in the Xing or Info header of most MP3s' first frame, and whether the file breaks off."""
     file.seek(skip_id3v2(file))
     start = file.read(64)
     frame = mpeg_frame(start[:4])
@@ -204,9 +205,9 @@ def _mp3_length(file: IO[bytes]) -> ExpectedLength:
 
 
 def _mp3_cut(file: IO[bytes]) -> bool:
-    """Whether the last frame breaks off: frames that follow one another by their lengths, up to the end of the file.
+    """Whether the last frame breaks off, by a chain of frames whose lengths lead to the end of the file or beyond it.
 
-    Nothing is said of files that end in anything else (tags, padding), nor where no chain of frames is found.
+    False for a file that ends in anything else (tags, padding), and if no such chain is found.
     """
     file.seek(max(0, file.seek(0, 2) - _MP3_TAIL))
     tail = file.read()

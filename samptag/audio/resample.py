@@ -1,9 +1,9 @@
 """Streaming resampler with resampy's ``kaiser_best`` filter, tabulated once per pair of sample rates.
 
 The samples are those of ``resampy.resample`` (to 1e-4 of full scale; the difference is the rounding of its clock),
-but a stream can be given in blocks of any size, and the whole is a matrix product instead of a loop: some hundred times
-faster on one core, and with nothing to compile. The result does not depend on how the stream is cut, to the last bit:
-products always have the same shape at the same place of the stream.
+but a stream can be given in blocks of any size, and matrix products take the place of a loop: some hundred times faster
+on one core, and with nothing to compile. The result does not depend on how the stream is cut, to the last bit: products
+always have the same shape at the same place in the stream.
 
 A filter is a table of one wing of a windowed sinc, 8192 entries a zero crossing, read between its entries by linear
 interpolation (Smith, "Digital Audio Resampling Home Page", the algorithm resampy implements). For a rational pair of
@@ -23,21 +23,21 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 _NONE: Samples = np.zeros(0, dtype=np.float32)
-# Silence is pushed behind the end in pieces of so many samples, until all of the sound has come out.
+# Silence is pushed after the end in pieces of so many samples, until all of the sound has come out.
 _SILENCE: Samples = np.zeros(4096, dtype=np.float32)
 
-# Ratios with more phases than this share an interpolated bank: their own would take long to fill and much memory.
+# Ratios with more phases than this use an interpolated bank: an exact one would take much time and memory.
 MAX_PHASES = 2048
 # OpenBLAS spreads a product over threads from 4 * 65 536 multiply-adds on. Its threads wait spinning: beside a busy
-# neighbour a threaded product of this size was measured 500 times slower than an unthreaded one, so none gets there.
+# neighbour a threaded product of this size was measured 500 times slower than an unthreaded one, so all stay smaller.
 MAX_PRODUCT = 4 * 65_536
-# Rows of a product when its size allows; the stream waits until one is full. From 16 to 32: 10 to 30 % faster.
+# Rows of a product if its size allows; the stream waits until they are full. 32 were 10 to 30 % faster than 16.
 MAX_ROWS = 32
 # Products computed in one call: enough to hide the call, few enough that the copied windows stay in the cache.
 STACK = 16
 # Output samples computed together by the interpolated bank.
 INTERPOLATED_BLOCK = 512
-# Output samples one matrix product gives a row. A multiple of the BLAS kernels' width; of 16 to 147 measured for
+# Output samples in a row of a matrix product. A multiple of the BLAS kernels' width; of 16 to 147 measured for
 # 44 100 and 48 000 -> 22 050 Hz, 32 and 64 were the fastest, and 32 pads a period of 147 the least.
 GROUP = 32
 # Intervals between tabulated phases when a ratio has too many of its own. Linear interpolation between 256 of them
@@ -49,7 +49,7 @@ INTERPOLATED_PHASES = 256
 def _published_filter() -> tuple[NDArray[np.float64], int]:
     """The right wing and the entries per zero crossing of ``kaiser_best``, from the file that resampy ships.
 
-    To import resampy would take seconds: it compiles with numba.
+    Importing resampy would take seconds: it compiles with numba.
     """
     spec = importlib.util.find_spec("resampy")
     if spec is None or not spec.submodule_search_locations:
@@ -60,7 +60,7 @@ def _published_filter() -> tuple[NDArray[np.float64], int]:
 
 
 def _taps(up: int, down: int, fractions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The taps, (outputs, 2 * half), of outputs that lie `fractions` (in [0, 1]) of a sample behind input sample n.
+    """The taps, (outputs, 2 * half), of outputs that lie `fractions` (in [0, 1]) of a sample after input sample n.
 
     They are the weights of the input samples n - half + 1 ... n + half at a ratio of at least 1/8192.
     """
@@ -73,7 +73,7 @@ def _taps(up: int, down: int, fractions: NDArray[np.float64]) -> NDArray[np.floa
     scaled = wing * scale
 
     def wing_weights(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of the filter at distance, distance + 1, ... samples; zero past the table's last whole step."""
+        """The filter at distance, distance + 1, ... samples; zero past the table's last whole step."""
         positions = distances * (scale * entries_per_crossing)
         offsets = positions.astype(np.int64)
         eta = positions - offsets
@@ -110,7 +110,7 @@ class PhaseBank:
 
 @lru_cache(maxsize=8)
 def polyphase_bank(up: int, down: int) -> PhaseBank:
-    """The bank of `up` output samples for every `down` input samples; one of few phases is repeated to fill a group."""
+    """The bank for `up` output samples per `down` input samples; one with few phases is repeated to fill a group."""
     repeats = -(-GROUP // up)
     period_out, period_in = up * repeats, down * repeats
     groups = -(-period_out // GROUP)
@@ -134,7 +134,7 @@ def interpolated_bank(up: int, down: int) -> NDArray[np.float32]:
 class Resampler:
     """One stream's change of sample rate (Hz): push blocks in, take what is ready, finish.
 
-    A ValueError if a rate is not positive, or new_rate is below 1/8192 of orig_rate.
+    Raises a ValueError if a rate is not positive, or new_rate is below 1/8192 of orig_rate.
     """
 
     def __init__(self, orig_rate: int, new_rate: int) -> None:
@@ -149,7 +149,7 @@ class Resampler:
         self._n_in = self._n_out = 0
 
     def push(self, block: Samples) -> Samples:
-        """The output samples that became ready, float32, (any number,); all are given by the time of `finish`."""
+        """The output samples that became ready, float32, (any number,); `finish` gives the rest."""
         self._n_in += len(block)
         ready = block if self._engine is None else self._engine.push(block)
         self._n_out += len(ready)
@@ -168,7 +168,7 @@ class Resampler:
 
 
 class _Polyphase:
-    """The bank of a ratio applied to whole periods, `rows` of them a product."""
+    """The bank of a ratio applied to whole periods, `rows` of them in each product."""
 
     def __init__(self, up: int, down: int) -> None:
         self._bank = polyphase_bank(up, down)

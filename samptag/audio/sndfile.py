@@ -11,16 +11,16 @@ import soundfile
 from samptag.audio.headers import expected_length
 from samptag.audio.source import Block, SourceError, partly_decoded
 
-# Values (frames × channels) of one read: of 2^14 to 2^17 measured, the fastest for every format.
+# Values (frames × channels) per read: of 2^14 to 2^17, the fastest for every format.
 READ_VALUES = 1 << 16
-# Reads that may fail one after the other before the rest of the file is given up.
+# Reads that may fail in a row before the rest of the file is given up.
 MAX_FAILED_READS = 64
-# Frames that an intact Ogg file may lack of its own count: a stream cut by an editor starts inside a block, and the
-# longest blocks have 8192 frames. One of 452 intact files was 0.01 s short.
+# Frames by which an intact Ogg file may fall short of its own count: a stream cut by an editor starts inside a block,
+# and the longest blocks have 8192 frames. One of 452 intact files was 0.01 s short.
 OGG_SLACK = 8192
-# libsndfile gives at least this many frames when a header does not tell.
+# libsndfile gives at least this many frames when a header does not say.
 UNKNOWN_FRAMES = 1 << 62
-# Part of an MP3 that must be left unread before decoding is said to have stopped early: tags may lie behind the sound.
+# The part of an MP3 that must be left unread before decoding counts as stopped early: tags may follow the sound.
 UNREAD_PART = 0.05
 
 
@@ -37,7 +37,7 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class SndfileSource:
-    """What libsndfile reads from a seekable binary file."""
+    """The sound that libsndfile reads from a seekable binary file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._raw = file
@@ -48,7 +48,7 @@ class SndfileSource:
         try:
             self._file = _ForwardFile(handle, closefd=False)
         except soundfile.LibsndfileError as error:
-            # libsndfile calls an MP3 without a whole frame in it a file that is not there
+            # libsndfile says that an MP3 without one whole frame does not exist
             reason = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
             raise SourceError("malformed" if error.code == 7 else reason) from error
         self.native_rate = int(self._file.samplerate)
@@ -84,18 +84,18 @@ class SndfileSource:
         try:
             return len(self._file.read(out=buffer)), False
         except soundfile.LibsndfileError:
-            # libsndfile does not tell how much of a failed read it had decoded, but it lies in the buffer
+            # libsndfile does not say how much of a failed read it had decoded, but that is in the buffer
             untouched = np.isnan(buffer).any(axis=1)
             return int(untouched.argmax()) if untouched.any() else len(buffer), True
 
     def _judge(self, *, skipped: bool) -> None:
-        """Warn of sound that is missing. An error alone says nothing: decoders stumble over tags behind the sound."""
+        """Warn about missing sound. An error alone proves nothing: decoders stumble over tags after the sound."""
         expected, slack = self._expected.frames, self._expected.slack
         if expected is None and self._container in {"FLAC", "OGG"} and 0 < self._file.frames < UNKNOWN_FRAMES:
             expected, slack = int(self._file.frames), OGG_SLACK if self._container == "OGG" else 0
         seconds = self._decoded / self.native_rate
         if expected is not None and self._decoded < expected - slack:
-            # an Ogg file's count stands on its last page: with that there, what is missing came before
+            # an Ogg file's count is on its last page: if that is there, the missing sound came before it
             inside = skipped or self._unread_part() > 0 or (self._container == "OGG" and not self._expected.cut)
             flaw = "damaged" if inside else "truncated"
             self.warnings.append(partly_decoded(flaw, seconds, expected / self.native_rate))
@@ -105,7 +105,7 @@ class SndfileSource:
             self.warnings.append(partly_decoded("damaged", seconds))
 
     def _unread_part(self) -> float:
-        """How much of the file was never looked at, in [0, 1]; 0 if it ends in an APE tag (which may hold pictures)."""
+        """How much of the file was never read, in [0, 1]; 0 if it ends in an APE tag (which may hold pictures)."""
         position = self._raw.tell()
         size = self._raw.seek(0, io.SEEK_END)
         self._raw.seek(max(0, size - 256))

@@ -1,4 +1,4 @@
-"""What every reader of sound files looks like, and the words it uses for what is wrong with a file."""
+"""The interface of all readers of sound files, and their words for what is wrong with a file."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -10,7 +10,7 @@ Block = NDArray[np.float32]
 
 
 class SourceError(Exception):
-    """The reader does not know the format, or finds no sound in it; the message is the reason in a few words."""
+    """The reader does not know the format, or finds no sound in the file; the message is the reason in a few words."""
 
 
 class Source(Protocol):
@@ -27,7 +27,7 @@ class Source(Protocol):
 
 
 def partly_decoded(flaw: str, seconds: float, expected: float | None = None) -> str:
-    """The warning for a file that is "truncated", or "damaged": parts before its end could not be decoded."""
+    """The warning for a file that is "truncated" or "damaged" (parts before its end could not be decoded)."""
     if expected is not None:
         return f"{flaw}: {seconds:.2f} s of {expected:.2f} s decoded"
     reasons = {"truncated": "truncated: the file breaks off", "damaged": "damaged: parts could not be decoded"}

@@ -13,27 +13,27 @@ _Identity = tuple[int, int]  # device and inode
 
 @dataclass(frozen=True)
 class Found:
-    """What a walk came upon."""
+    """One thing that a walk found."""
 
     path: str  # the folder that was walked, and the way below it
     is_link: bool = False  # the last name of the path is a link
     status: os.stat_result | None = None  # of the file; None where there is an error
-    error: OSError | None = None  # why the file cannot be looked at, or the folder not listed
+    error: OSError | None = None  # why the file cannot be examined or the folder listed
     is_folder: bool = False  # it is a folder that cannot be listed
 
 
 def walk_audio(root: str, *, folders: Literal["once", "by every name"], recursive: bool = True) -> Iterator[Found]:
-    """Every file below `root` whose suffix is one of `SUFFIXES`, in no order; hidden names are passed over.
+    """Every file below `root` whose suffix is one of `SUFFIXES`, in no particular order; hidden names are skipped.
 
-    Links are followed, never in a circle. A folder that links lead to is walked once, by its own name where it lies
-    below `root`, otherwise by the first link in byte order; or by each of its names.
+    Links are followed, but never in a circle. A folder that links lead to is walked by every name that it has, or once:
+    by its own name if it lies below `root`, otherwise by the first link in byte order.
     """
     walked: set[_Identity] = set()
     pending: list[tuple[str, frozenset[_Identity]]] = [(root, frozenset())]
     links: list[tuple[str, frozenset[_Identity]]] = []
     while pending or links:
         if not pending:
-            # Real folders first; the links below a linked folder after it: the same names win in every run.
+            # Real folders first, and a linked folder before the links in it: the same names win in every run.
             links.sort(key=lambda link: os.fsencode(link[0]))
             pending.append(links.pop(0))
         folder, above = pending.pop()

@@ -113,7 +113,7 @@ def test_damaged_m4a_and_wma(media, tmp_path):
 def test_numbers_that_are_no_sound_become_zero(broken_file, music):
     samples, stream = decode(broken_file("some-nan.wav"))
     # 100 samples of one channel, one of the other, one of both
-    assert stream.warnings == [f"102 of {stream.n_decoded} samples are not finite numbers; taken as zero"]
+    assert stream.warnings == [f"102 of {stream.n_decoded} samples are not finite numbers and count as zero"]
     expected = music.part(5).copy()
     expected[1000:1100, 0] = expected[5000, 1] = expected[6000] = 0
     np.testing.assert_allclose(samples, expected.mean(axis=1), atol=1e-6)
