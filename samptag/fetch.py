@@ -196,7 +196,7 @@ def _receive(url: str, part: Path, size: int | None, progress: Progress | None) 
 
 
 def _append(response: Any, part: Path, held: int, total: int | None, progress: Progress | None) -> None:
-    # A disk that fails is told apart from a server that fails: both raise OSError.
+    # A failing disk must be told apart from a failing server: both raise OSError.
     cannot_write = f"cannot write {part}"
     if progress:
         progress(held, total)

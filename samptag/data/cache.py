@@ -1,6 +1,6 @@
 """The audio of a data set, decoded once: a file of int16 samples at the model's rate for each clip.
 
-A file is named by what it holds: a fingerprint of the clip's file, and the number of samples. Its folder is named by
+A file's name says what it holds: a fingerprint of the clip's file, and the number of samples. Its folder is named for
 the sample rate, the cap on a clip's length and the revision of the decoder. docs/data.md says what that is good for.
 """
 
@@ -26,7 +26,7 @@ from samptag.files import atomic_write, cache_folder, locked, os_errors_as, os_r
 
 logger = logging.getLogger(__name__)
 
-# Raised when decoding or resampling give other samples, so that caches of before are made anew.
+# Increased when decoding or resampling gives other samples, so that older caches are made again.
 DECODER_REVISION = 1
 
 _REPORT_SCHEMA = "samptag.cache-report/1"
@@ -41,7 +41,7 @@ class AudioCache:
     # Of little-endian int16, full scale `samptag.audio.decode.SCALE`; None: the clip is left out, the report says why.
     files: tuple[Path | None, ...]
     starts: NDArray[np.int64]  # (n_clips,), where each begins when all are laid end to end
-    lengths: NDArray[np.int64]  # (n_clips,), how many samples each has: 0 where it is left out
+    lengths: NDArray[np.int64]  # (n_clips,), the number of samples of each; 0 if it is left out
     sample_rate: int  # Hz
     split_hash: str  # of the clips that are not left out, with their splits; equal to the data set's when none is
     left_out: int  # number of clips of length 0
@@ -50,22 +50,22 @@ class AudioCache:
     report_path: Path
 
     def clip(self, index: int) -> NDArray[np.int16]:
-        """The samples of the clip at `index`, shape (length,); errors as of `read`."""
+        """The samples of the clip at `index`, shape (length,); raises what `read` raises."""
         samples = np.empty(self.lengths[index], dtype=np.int16)
         self.read(int(self.starts[index]), samples)
         return samples
 
     def read(self, start: int, out: NDArray[np.int16]) -> None:
-        """Fill `out` with the samples of one clip from `start` on, a place counted as in `starts`.
+        """Fill `out` with samples of one clip, from `start` on, which is counted as in `starts`.
 
-        A DatasetError where the clip's file is gone or shorter than it was.
+        Raises a DatasetError if the clip's file is gone or shorter than it was.
         """
         if not len(out):
             return
         index = int(np.searchsorted(self.starts, start, side="right")) - 1
         file = self.files[index]
         assert file is not None, "a clip that is left out has no samples"
-        advice = "the cache was changed while in use: start again, and what is missing is decoded anew"
+        advice = "the cache was changed while in use; start again to decode what is missing"
         failed = os_errors_as(DatasetError, f"{file}: cannot be read", advice=advice)
         with failed, file.open("rb", buffering=0) as opened:
             opened.seek(2 * (start - int(self.starts[index])))
@@ -75,7 +75,7 @@ class AudioCache:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """What the cache has of a clip: its samples, or why there are none."""
+    """What the cache holds for a clip: its samples, or why there are none."""
 
     path: Path | None = None
     length: int = 0
@@ -93,11 +93,11 @@ def build_cache(
     segment_length: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioCache:
-    """The decoded audio of all clips of `dataset`, at `sample_rate` Hz; what the cache lacks is decoded first.
+    """The decoded audio of all clips of `dataset`, at `sample_rate` Hz; clips that the cache lacks are decoded first.
 
-    Of processes that ask for the same clips one decodes, in `jobs` threads (None: one a core); the others wait. Of a
-    clip's start at most `seconds_per_clip` are kept. The report lists clips shorter than a segment of `segment_length`
-    samples (0: not known yet). `progress` is called with (clips done, clips in all).
+    If several processes ask for the same clips, one decodes them, in `jobs` threads (None: one per core), and the
+    others wait. Only the first `seconds_per_clip` of each clip are kept. The report lists clips shorter than a segment
+    of `segment_length` samples (0: not known yet). `progress` is called with (clips done, clips in total).
     """
     directory = cache_folder("audio") if directory is None else directory
     cap = None if seconds_per_clip is None else round(seconds_per_clip * sample_rate)
@@ -108,18 +108,18 @@ def build_cache(
     sources = {mark: path for mark, path in zip(marks, paths, strict=True) if mark is not None}
     stored = _look_up(folder, sources, level=logging.DEBUG)
     if stored.keys() < sources.keys():
-        advice = "what is decoded is kept: run it again when there is room, or give the cache another place"
+        advice = "decoded clips are kept: run it again when there is room, or choose another place for the cache"
         with (
             os_errors_as(DatasetError, f"{folder}: cannot write the audio cache", advice=advice),
             locked(folder / ".lock", waiting_for=f"another process that is decoding into {folder}"),
         ):
-            for leftover in folder.glob(".*.tmp"):  # of a process that was killed: nobody else writes here
+            for leftover in folder.glob(".*.tmp"):  # from a process that was killed: nobody else writes here
                 leftover.unlink()
             stored = _look_up(folder, sources, level=logging.WARNING)
             missing = {mark: path for mark, path in sources.items() if mark not in stored}
             needed = int(2 * sample_rate * total_seconds(list(missing.values()), longest=seconds_per_clip))
             what = f"decoding {len(missing)} clips to {sample_rate} Hz"
-            require_space(folder, needed, what=what, advice="give the cache another place")
+            require_space(folder, needed, what=what, advice="choose another place for the cache")
             held = len(stored)
             decoded = in_threads(
                 lambda mark: _decode(folder, mark, missing[mark], sample_rate=sample_rate, cap=cap),
@@ -133,7 +133,7 @@ def build_cache(
 
 
 def _fingerprint(path: Path) -> str:
-    """A hash of the file's size and of 16 KiB at its start, middle and end: what changes when a recording does."""
+    """A hash of the file's size and of 16 KiB at its start, middle and end: it changes when the recording does."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -144,7 +144,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def _look_up(folder: Path, wanted: Iterable[str], *, level: int) -> dict[str, _Stored]:
-    """What `folder` has of the clips with the fingerprints `wanted`; what is not whole is logged at `level`."""
+    """What `folder` holds for the clips with the fingerprints `wanted`; damaged files are logged at `level`."""
     try:
         names = [name for name in os.listdir(folder) if not name.startswith(".")]
     except OSError:
@@ -163,12 +163,12 @@ def _look_up(folder: Path, wanted: Iterable[str], *, level: int) -> dict[str, _S
             elif "problem" in note and (note["av"] or find_spec("av") is None):
                 found[mark] = _Stored(problem=note["problem"])
         except (OSError, ValueError, KeyError, AttributeError) as error:
-            logger.log(level, "%s: clip %s is not whole, decoding it again: %s", folder, mark, error)
+            logger.log(level, "%s: clip %s is damaged and decoded again: %s", folder, mark, error)
     return found
 
 
 def _decode(folder: Path, mark: str, source: Path, *, sample_rate: int, cap: int | None) -> _Stored:
-    """Decode one clip into the cache: first the note of what was wrong with it, then its samples."""
+    """Decode one clip into the cache, which first gets a note of what was wrong with it, then its samples."""
     building = folder / f".{mark}{_SAMPLES}"
     length = 0
     try:
@@ -197,7 +197,7 @@ def _write_json(path: Path, value: object) -> None:
 def _view(
     dataset: Dataset, entries: Sequence[_Stored], *, folder: Path, sample_rate: int, segment_length: int
 ) -> AudioCache:
-    """The cache of `dataset`, after its report has been written."""
+    """The cache of `dataset`, whose report is written as well."""
     left_out, padded, warnings = [], [], []
     for clip, entry in zip(dataset.clips, entries, strict=True):
         seconds = entry.length / sample_rate
@@ -213,7 +213,7 @@ def _view(
         first = f"{left_out[0]['path']}: {left_out[0]['message']}"
         raise DatasetError(f"{dataset.root}: none of the {len(dataset.clips)} clips can be decoded: {first}")
     lengths = np.array([entry.length for entry in entries], np.int64)
-    # Trainings that share a cache may take segments of other lengths.
+    # Training runs that share a cache may use segments of different lengths.
     name = f"report-{dataset.split_name}-{dataset.split_hash}" + (f"-{segment_length}" if segment_length else "")
     cache = AudioCache(
         files=tuple(entry.path if entry.length else None for entry in entries),
@@ -241,7 +241,7 @@ def _view(
         _write_json(cache.report_path, report)
     except OSError as error:
         # A finished cache may lie where this user cannot write.
-        logger.warning("%s: no report could be written: %s", cache.report_path, os_reason(error))
+        logger.warning("%s: the report cannot be written: %s", cache.report_path, os_reason(error))
         for done, remarks in (("left out", left_out), ("padded", padded)):
             for remark in remarks:
                 logger.warning("%s: %s: %s", remark["path"], done, remark["message"])

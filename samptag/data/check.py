@@ -1,4 +1,4 @@
-"""What a data set holds and what is wrong with it, looked at clip by clip."""
+"""What a data set holds and what is wrong with it, clip by clip."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
 from samptag.data.measure import header_seconds, in_threads
 from samptag.errors import AudioError
 
-# Kinds of problem that make a data set other than what it should be; the others are for a person's information.
+# The kinds of problem that leave a data set incomplete; the others are for information.
 BAD = frozenset({"missing", "unreadable", "damaged"})
-# Headers are looked at without resampling; any rate will do.
+# Nothing is resampled to read a header, and decoding only looks for damage: any rate will do.
 _RATE = 22_050
 
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One split: its clips, the groups they come from, and their hours (none where no header tells)."""
+    """One split: its clips, the groups they come from, and their hours (without clips whose header gives no length)."""
 
     name: str
     clips: int
@@ -29,7 +29,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Survey:
-    """A data set looked at."""
+    """What a look at a data set found."""
 
     dataset: Dataset
     splits: tuple[SplitSummary, ...]
@@ -73,9 +73,9 @@ def survey(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
-    """What `dataset` holds by its clips' headers or, with `decode`, by decoding every clip to its end.
+    """What `dataset` holds, by the headers of its clips or, with `decode`, by decoding every clip to its end.
 
-    `jobs` threads look (None: one a core), and call `progress` with (clips done, clips in all).
+    The work is done in `jobs` threads (None: one per core); `progress` is called with (clips done, clips in total).
     """
     seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
     groups: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -94,7 +94,7 @@ def survey(
 
 
 def _look(clip: Clip, *, decode: bool) -> tuple[float, Problem | None]:
-    """Seconds of the clip, and what is wrong with it."""
+    """The clip's length in seconds, and what is wrong with it."""
     try:
         with open_audio(clip.path, sample_rate=_RATE) as stream:
             if not decode:

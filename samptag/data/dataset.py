@@ -43,7 +43,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing about a data set that a person should know; `kind` is one of `ProblemKind`'s words."""
+    """One thing that a person should know about a data set."""
 
     kind: ProblemKind
     path: str
@@ -51,7 +51,7 @@ class Problem:
 
     @classmethod
     def of(cls, kind: ProblemKind, key: str, words: str | None = None) -> "Problem":
-        """The problem of one file, its `key` in front of the words, or of the usual ones for that kind."""
+        """The problem of one file; the message is its `key` and the words, by default the usual ones for the kind."""
         return cls(kind, key, f"{key}: {words or _USUAL_WORDS[kind]}")
 
 
@@ -61,18 +61,18 @@ class Dataset:
 
     format: str  # "mtat", "msd", "jamendo", "manifest", "folders" or "music"
     root: Path  # the folder or manifest it was opened from
-    split_name: str  # for example "mtat-clean-2017"; stands beside every score
+    split_name: str  # for example "mtat-clean-2017"; shown beside every score
     split_hash: str  # `split_hash` of the clips: 16 hexadecimal digits
     tags: tuple[str, ...]  # the order of every label vector
     clips: tuple[Clip, ...]  # train, then valid, then test; inside a split in the order of the listing
     problems: tuple[Problem, ...] = ()
-    # One category a tag ("genre", "instrument", ...) where the data set has them.
+    # One category per tag ("genre", "instrument", ...) if the data set has them.
     tag_categories: tuple[str, ...] | None = None
 
     def select(self, split: str) -> tuple[Clip, ...]:
-        """The clips of one split, in order; a DatasetError where there is none, or it is not train, valid or test."""
+        """The clips of one split, in order; a DatasetError if it has none, or is not train, valid or test."""
         if split not in SPLITS:
-            raise DatasetError(f"there is no split {split!r}: say {', '.join(SPLITS)}")
+            raise DatasetError(f"there is no split {split!r}: choose {', '.join(SPLITS)}")
         chosen = tuple(clip for clip in self.clips if clip.split == split)
         if not chosen:
             empty = f"split {self.split_name} has no {split} clips"
@@ -118,7 +118,7 @@ def make_dataset(
 ) -> Dataset:
     """A `Dataset`, its clips ordered by split, with problems of splits and tags noted; a DatasetError without clips.
 
-    `published` are the published numbers of clips, where there are such.
+    `published` is the published number of clips in each split, if there is one.
     """
     ordered = tuple(sorted(clips, key=lambda clip: SPLITS.index(clip.split)))
     if not ordered:
@@ -148,7 +148,7 @@ def _split_problems(dataset: Dataset, published: dict[str, int]) -> Iterator[Pro
         if count == 0:
             yield Problem("split", split, f"{split} has no clips")
         elif count != published.get(split, count):
-            yield Problem("split", split, f"{split} has {count} clips, published: {published[split]}")
+            yield Problem("split", split, f"{split} has {count} clips, the published split {published[split]}")
     for split, positives in zip(SPLITS, dataset.positives().tolist(), strict=True):
         for tag, count in zip(dataset.tags, positives, strict=True):
             if count == 0 and counts[split]:
@@ -162,10 +162,10 @@ def named_part(word: str) -> str | None:
 
 
 def split_by_group(groups: Sequence[str]) -> list[str]:
-    """One split for every clip, from its group's sha256 alone: about a tenth of the clips to test, a tenth to valid.
+    """One split for every clip, by its group's sha256 alone: a tenth of the clips goes to test, a tenth to valid.
 
-    So a set that grows keeps nearly all of its clips where they were. With three groups or more no split is empty; with
-    two, test is; with one, valid too.
+    A set that grows therefore keeps nearly all of its clips where they were. With three groups or more no split is
+    empty; with two, test is; with one, valid is too.
     """
     sizes = Counter(groups)
     order = sorted(sizes, key=lambda group: hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest())

@@ -23,15 +23,15 @@ _TABLES = (ANNOTATIONS, "clip_info_final.csv")
 _COPY_BYTES = 1 << 20
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done ("mp3.zip.001", "unpacking"), the bytes that are there and the bytes there will be."""
+"""Called with what is being done ("mp3.zip.001", "unpacking"), the bytes done and the bytes in total."""
 
 logger = logging.getLogger(__name__)
 
 
 def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | None = None) -> int:
-    """The number of files fetched and unpacked to make MagnaTagATune complete in `folder`; 0 when it was.
+    """Make MagnaTagATune complete in `folder`; returns the number of files fetched and unpacked, 0 if it was complete.
 
-    What is there is not fetched again, and the zip is left alone once every listed clip is unpacked.
+    Files that are there are not fetched again, nor is the zip once every listed clip is unpacked.
     """
     with _lock(folder):
         count = sum(_fetch(folder, name, url=url, progress=progress) for name in _TABLES)
@@ -43,7 +43,7 @@ def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | Non
 
 
 def unpack_mtat(folder: Path, *, progress: Progress | None = None) -> int:
-    """The number of clips unpacked from mp3.zip.001 and its further parts (or mp3.zip) in `folder`."""
+    """Unpack mp3.zip.001 and its further parts (or mp3.zip) in `folder`; returns the number of clips unpacked."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
     with _lock(folder):
@@ -60,7 +60,7 @@ def _is_unpacked(folder: Path) -> bool:
 
 
 def _fetch(folder: Path, name: str, *, url: str, progress: Progress | None) -> bool:
-    """Fetch one file unless it is there, whole as far as the server tells; whether it was fetched."""
+    """Fetch one file unless it is there in the size that the server gives; returns whether it was fetched."""
     target = folder / name
     size = remote_size(url + name)
     if target.is_file():
@@ -140,9 +140,10 @@ def find_parts(folder: Path) -> list[Path]:
 
 
 def unpack(parts: Sequence[Path], folder: Path, *, progress: Progress | None = None) -> int:
-    """The number of files written to `folder` from the zip that `parts` are, in order; those already there are kept.
+    """Unpack the zip whose `parts` are given, in order; returns the number of files written to `folder`.
 
-    Every name is checked before the first file is written: none may lead out of `folder`.
+    Files that are there are kept. Every name is checked before the first file is written: none may lead out of
+    `folder`.
     """
     name = parts[0].name
     try:
@@ -160,15 +161,15 @@ def unpack(parts: Sequence[Path], folder: Path, *, progress: Progress | None = N
                     progress("unpacking", done, total)
             return len(missing)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        message = f"not a whole zip, or a part is missing or damaged: {error}; delete it and fetch it again"
+        message = f"not a complete zip, or a part is missing or damaged: {error}; delete it and fetch it again"
         raise DatasetError(f"{parts[0]}: {message}") from None
     except OSError as error:
         raise DatasetError(f"{folder}: {name} cannot be unpacked: {os_reason(error)}") from None
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    # Not forced to the disk file by file, which would take longer than all the rest: after a power cut, files that are
-    # not of their full size are unpacked again.
+    # Not flushed to the disk file by file, which would take longer than all the rest: after a power cut, files that do
+    # not have their full size are unpacked again.
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.part")
     try:
@@ -181,7 +182,7 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
 
 
 def _target(folder: Path, entry: zipfile.ZipInfo, *, archive: str) -> Path:
-    """Where an entry goes: inside `folder`, links in it followed, or an error."""
+    """Where an entry goes: inside `folder`, after following links in it, or an error."""
     path, windows = PurePosixPath(entry.filename), PureWindowsPath(entry.filename)
     target = folder / path
     strange = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)

@@ -13,7 +13,7 @@ from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as, os_reason
 
-# A manifest's tags can be one long JSON object; the csv module's own limit of 131 072 characters is a guess too low.
+# A manifest's tags can be one long JSON object; the csv module's own limit of 131 072 characters is too low for that.
 _FIELD_LIMIT = 16 * 1024 * 1024
 
 
@@ -29,7 +29,7 @@ def read_text(path: Path) -> str:
 def read_rows(path: Path, *, delimiter: str, quoted: bool = True) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of every row that is not blank, of a CSV or TSV file."""
     csv.field_size_limit(_FIELD_LIMIT)
-    # str.splitlines would also break at U+2028 and the like, which may stand inside a title or a tag.
+    # str.splitlines would also break at U+2028 and the like, which may occur in a title or a tag.
     lines = io.StringIO(read_text(path))
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
@@ -47,12 +47,13 @@ def read_table(
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The header of a CSV or TSV file, and its rows with their line numbers, each as long as the header.
 
-    A DatasetError where there is no header (`empty` is advice), or it lacks a column in `needed`, or has one twice.
+    Raises a DatasetError if there is no header (`empty` is the advice), or it lacks a column in `needed` or has one
+    twice.
     """
     rows = read_rows(path, delimiter=delimiter)
     first = next(rows, None)
     if first is None:
-        raise DatasetError(f"{path}: empty; {empty}")
+        raise DatasetError(f"{path}: the file is empty; {empty}")
     header = [name.strip() for name in first[1]]
     missing = [name for name in needed if name not in header]
     if missing:
@@ -73,7 +74,10 @@ def read_table(
 def note_line(
     lines: dict[str, str], key: str, *, path: Path, line: int, shown: str | None = None, place: str | None = None
 ) -> None:
-    """Remember in `lines` where `path` has `key`, called `shown` and `place`; refuse it where it was there already."""
+    """Note in `lines` that `key` is in this line of `path`; a DatasetError if it was in another.
+
+    Messages call the key `shown`, and the line `place`.
+    """
     if key in lines:
         raise DatasetError(f"{path}, line {line}: {shown or key} appears in {lines[key]} already")
     lines[key] = place or f"line {line}"
@@ -89,7 +93,7 @@ class AudioListing:
         self._used: set[str] = set()
 
     def find(self, *keys: str) -> str | None:
-        """The path of the first of `keys` that is there, which counts as listed; None where none is."""
+        """The path of the first of `keys` that exists, which then counts as listed; None if none does."""
         for key in keys:
             found = key if key in self.sizes else None
             if found is None and not key.isascii():  # a file system may write accents the other way (NFC, NFD)
@@ -104,7 +108,7 @@ class AudioListing:
         return {unicodedata.normalize("NFC", path): path for path in self.sizes}
 
     def take(self, *keys: str) -> Path | None:
-        """The file under the first of `keys` that is there; None, and a problem, where none is or it is empty."""
+        """The file of the first of `keys` that exists; None, and a problem, if none does or the file is empty."""
         found = self.find(*keys)
         if found is not None and self.sizes[found]:
             return self.root / found
@@ -117,7 +121,7 @@ class AudioListing:
 
 
 def list_audio(root: Path, *, recursive: bool = True) -> AudioListing:
-    """Every file under `root` whose suffix `samptag` decodes, hidden ones left out."""
+    """Every file under `root` whose suffix samptag decodes, except hidden ones."""
     sizes: dict[str, int] = {}
     prefix = os.path.join(root, "")
     for found in walk_audio(os.fspath(root), folders="by every name", recursive=recursive):
@@ -137,11 +141,11 @@ def first_match(root: Path, *patterns: str) -> Path | None:
 
 
 def find_audio_root(root: Path, keys: Sequence[str], *, looked_for: str) -> Path:
-    """The folder at or up to two levels below `root` under which the listed `keys` lie.
+    """The folder, `root` or one up to two levels below it, that holds the listed `keys`; a DatasetError if none does.
 
-    Of the candidates the one wins that holds the most of up to 64 keys spread over the list; one must hold any.
+    Of several folders, it is the one with the most of up to 64 keys spread over the list.
     """
-    # A data set of which only a part was fetched may have none of the sampled clips, so the whole list is tried last.
+    # A data set that was fetched only in part may have none of the sampled clips, so the whole list is tried last.
     for sample in (keys[:: max(1, len(keys) // 64) | 1], keys):
         level = [root]
         for _ in range(3):
@@ -149,7 +153,7 @@ def find_audio_root(root: Path, keys: Sequence[str], *, looked_for: str) -> Path
             if any(counts):
                 return level[counts.index(max(counts))]
             level = [child for folder in level for child in _subfolders(folder)]
-    raise DatasetError(f"{root}: none of the listed clips was found: looked for {looked_for}, such as {keys[0]}")
+    raise DatasetError(f"{root}: none of the listed clips was found; looked for {looked_for}, such as {keys[0]}")
 
 
 def _subfolders(folder: Path) -> list[Path]:

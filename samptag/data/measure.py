@@ -1,4 +1,4 @@
-"""Facts about files, found out in threads and remembered until a file changes; lengths by headers; room on the disk."""
+"""Facts about files, measured in threads and remembered until a file changes; lengths by headers; free disk space."""
 
 import hashlib
 import json
@@ -23,16 +23,16 @@ logger = logging.getLogger(__name__)
 # Items handed to the threads at a time: data sets have hundreds of thousands.
 _BATCH = 512
 _JOBS = 4
-# Clips of which the header is read for an estimate of the whole.
+# Clips whose headers are read to estimate the whole.
 _SAMPLED = 256
-# Bytes of sound a second where no header tells: 128 kbit/s, a usual rate of the formats libsndfile does not read.
+# Bytes of sound per second if no header says: 128 kbit/s, a usual rate of the formats libsndfile does not read.
 _GUESSED_BYTES_PER_SECOND = 16_000
 
 
 def in_threads(
     function: Callable[[S], T], items: Sequence[S], *, jobs: int, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[T]:
-    """`function` of every item, in their order, computed in `jobs` threads; after a failure no further one is begun."""
+    """`function` of every item, in their order, computed in `jobs` threads; after a failure no other is begun."""
     pool = ThreadPoolExecutor(jobs)
     try:
         for start in range(0, len(items), _BATCH):
@@ -53,9 +53,9 @@ def measure_files(
     directory: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[T | None]:
-    """`measure(path)`, a value that JSON can hold, for every path; None where it raises OSError.
+    """`measure(path)`, a value that JSON can hold, for every path; None if it raises OSError.
 
-    Values are remembered by absolute path, size and modification time, where a file of `directory` can be written: one
+    Values are remembered by absolute path, size and modification time, if `directory` can be written to: in one file
     for each `root` (a data set's folder) and `name` (what is measured, with a revision).
     """
     tag = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -98,7 +98,7 @@ def header_seconds(path: Path) -> float | None:
 
 
 def total_seconds(paths: Sequence[Path], *, longest: float | None = None) -> float:
-    """About how many seconds `paths` last together, each counted up to `longest`; from the headers of some of them."""
+    """An estimate of how many seconds `paths` last together, each counted up to `longest`, by the headers of some."""
     sampled = paths[:: max(1, len(paths) // _SAMPLED)]
     seconds = 0.0
     for path in sampled:
@@ -110,7 +110,8 @@ def total_seconds(paths: Sequence[Path], *, longest: float | None = None) -> flo
 
 
 def require_space(folder: Path, needed: int, *, what: str, advice: str) -> None:
-    """Refuse to begin `what` when the disk of `folder` has fewer than `needed` bytes free, and add `advice`."""
+    """Raise a DatasetError, with `advice`, if the disk of `folder` has less than the `needed` bytes free for `what`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise DatasetError(f"{folder}: {what} needs about {bytes_text(needed)}; {bytes_text(free)} are free; {advice}")
+        room = f"{what} needs about {bytes_text(needed)}, but only {bytes_text(free)} is free"
+        raise DatasetError(f"{folder}: {room}; {advice}")

@@ -1,6 +1,6 @@
 """Weights by name: the registry, the cache, downloads and imports.
 
-Importing this package loads no torch; `load_model` does, and whatever has to convert a published ``.pth`` first.
+Importing this package loads no torch; `load_model` does, and so does anything that must convert a published ``.pth``.
 """
 
 import os
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "Store", "WeightsEntry", "load_model", "load_registry", "load_weights", "open_store", "resolve"]
 
 DEFAULT = "samplecnn-3-9-library"
-"""Name of the weights, of those that samptag comes with, that are used unless told otherwise."""
+"""The name of the bundled weights that are used by default."""
 
 
 def load_weights(
     name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
 ) -> "Weights":
-    """Weights by their name or their file, read without torch; parameters and errors as for `load_model`."""
+    """Weights, by their name or their file, read without torch; parameters and errors as for `load_model`."""
     return open_store(offline=offline, progress=progress).load(name_or_path)
 
 
 def load_model(
     name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
 ) -> "LoadedModel":
-    """The network and the card of weights by their name or their file; never with random weights.
+    """The model and the card of weights, by their name or their file; never a model with random weights.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def load_model(
     offline : bool or None
         Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
     progress : callable or None
-        Called with (bytes there, bytes in all or None) while something is fetched.
+        Called with (bytes received, bytes in total or None) while something is fetched.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def load_model(
     Raises
     ------
     WeightsError
-        There is no such name or file (the message has names like it), or the file is damaged, altered or does not fit.
+        There is no such name or file (the message has similar names), or the file is damaged, altered or does not fit.
     DownloadError
         The weights are not installed and cannot be fetched; the message says how to do it by hand.
     """
@@ -57,5 +57,5 @@ def load_model(
 
 
 def resolve(name_or_path: str | os.PathLike[str] = DEFAULT) -> Path:
-    """The file of weights by their name or path, installed if need be; errors as for `load_model`."""
+    """The file of weights, by their name or path, installed if need be; errors as for `load_model`."""
     return open_store().resolve(name_or_path)

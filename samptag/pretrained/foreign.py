@@ -1,8 +1,8 @@
-"""Foreign checkpoints turned into our networks; every key and every shape must be the expected one.
+"""Foreign checkpoints converted into our networks; every key and every shape must be the expected one.
 
 Won, Ferraro, Bogdanov, Serra: Evaluation of CNN-based Automatic Music Tagging Models, SMC 2020
 (github.com/minzwon/sota-music-tagging-models) wrote bare PyTorch state_dicts: ``sota-sample`` is their SampleCNN,
-``sota-se`` the one with residual blocks and squeeze-and-excitation, ``sota-fcn`` and ``sota-musicnn`` hear log-mel
+``sota-se`` the one with residual blocks and squeeze-and-excitation; ``sota-fcn`` and ``sota-musicnn`` take log-mel
 bands. The package musicnn (Pons, Serra 2019) wrote TensorFlow checkpoints: ``tf-musicnn`` and ``tf-vgg``.
 """
 
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
     from samptag.core.model import Model
 
-# Weight decay has brought whole filters of published networks next to nothing, and products of such numbers are
-# denormal, for which a CPU takes twenty times as long (Won's FCN: 28.7 s for 150 s of music, 1.4 s without). They
-# become 0.
+# Weight decay has shrunk whole filters of published networks to almost nothing. Products of such numbers are denormal,
+# and a CPU takes twenty times as long for those (Won's FCN: 28.7 s for 150 s of music, 1.4 s without). They become 0.
 LEAST = 1e-20
 _COUNTER = "num_batches_tracked"
 
@@ -56,8 +55,8 @@ _MUSICNN_LAYERS |= {f"layer{i + 1}": our for i, our in enumerate(_MIDDLE)}
 # Our name of a tensor in a batch normalisation, else in another module -> TensorFlow's.
 _TF_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _TF_LEAF = {"weight": "kernel", "bias": "bias"}
-# The two numbers that a flattened array counts in TensorFlow, where ours counts them the other way round: pairs of
-# maximum and mean of 753 channels; 2 frames of 128 channels.
+# The two axes of an array that TensorFlow flattened in the other order than we do: pairs of maximum and mean of 753
+# channels; 2 frames of 128 channels.
 _PAIRS: dict[Layout, dict[str, tuple[int, int]]] = {
     "tf-musicnn": {"body.pooled_bn": (753, 2), "body.hidden.weight": (753, 2)},
     "tf-vgg": {"head.weight": (2, 128)},
@@ -70,7 +69,7 @@ def is_tensorflow(layout: Format) -> bool:
 
 
 def layout_config(layout: Layout, *, n_tags: int, sample_rate: int) -> Config:
-    """The network that a checkpoint of `layout` holds; a ValueError where it hears another sample rate."""
+    """The network that a checkpoint of `layout` holds; a ValueError if it takes another sample rate."""
     if layout in _ARCHITECTURES:
         return SpectrogramConfig(architecture=_ARCHITECTURES[layout], n_tags=n_tags, sample_rate=sample_rate)
     return ModelConfig(
@@ -94,14 +93,14 @@ def layout_keys(layout: Layout, ours: Iterable[str]) -> dict[str, str]:
 
 
 def is_left_out(key: str, layout: Layout) -> bool:
-    """Whether their tensor `key` is none of the network's weights: what an optimiser keeps, or a mel filter bank."""
+    """Whether their tensor `key` is not a weight of the network: an optimiser's state, or a mel filter bank."""
     if is_tensorflow(layout):
         return key.endswith(("/Adam", "/Adam_1")) or key in ("beta1_power", "beta2_power")
     return layout in _ARCHITECTURES and key in ("spec.spectrogram.window", "spec.mel_scale.fb")
 
 
 def pairs(layout: Layout, ours: str) -> tuple[int, int] | None:
-    """How their last axis of our tensor `ours` counts pairs, (outer, inner), where ours counts (inner, outer)."""
+    """The (outer, inner) axes that their last axis of our tensor `ours` flattens, where ours has (inner, outer)."""
     known = _PAIRS.get(layout, {})
     return known.get(ours) or known.get(ours.rpartition(".")[0])
 
@@ -179,7 +178,7 @@ def save_converted(path: Path, target: Path, *, layout: Layout, tags: TagList, s
 def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
     """The tensors by name in the checkpoint `path`, as for `bundle_files`, read without running any code in it.
 
-    One that is damaged, of another kind, or holds anything but named tensors is a WeightsError.
+    Raises a WeightsError if it is damaged, of another kind, or holds anything but named tensors.
     """
     import torch
 
@@ -192,7 +191,7 @@ def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is {kind}")
     try:
         with warnings.catch_warnings():
-            # Torch's remarks on how old or odd the file is are for its authors; what matters is refused below.
+            # Torch's warnings about the age or oddity of a file are for its authors; what matters is refused below.
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
@@ -207,8 +206,8 @@ def read_tensors(path: Path, *, layout: Layout) -> dict[str, Tensor]:
 def convert(state: Mapping[str, Tensor], *, layout: Layout, n_tags: int, sample_rate: int, source: str) -> Model:
     """The network that the tensors `state` of a foreign checkpoint describe, in eval mode, float32, on the CPU.
 
-    There must be exactly the keys of `layout`, and what `is_left_out`; counters of batches may be absent, as TensorFlow
-    and PyTorch before 0.4.1 wrote none. `source` is what messages call the file.
+    Its keys must be exactly those of `layout`, besides any that `is_left_out` knows; counters of batches may be absent,
+    since TensorFlow and PyTorch before 0.4.1 wrote none. `source` is what messages call the file.
     """
     import torch
 

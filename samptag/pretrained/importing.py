@@ -1,4 +1,4 @@
-"""Files that a person has, made into installed weights."""
+"""A person's own files, installed as weights."""
 
 import dataclasses
 import hashlib
@@ -34,14 +34,14 @@ class ForeignCheckpoint:
 
 
 def check_layout(text: str) -> Layout:
-    """The layout called `text`; a UsageError where there is none."""
+    """The layout called `text`; a UsageError if there is none."""
     if text not in get_args(Layout):
         raise UsageError(f"there is no layout {text!r}: choose {' or '.join(get_args(Layout))}")
     return cast("Layout", text)
 
 
 def named_tags(text: str, *, registry: Registry) -> TagList:
-    """The tag list that `text` means: a list of the registry, or a UTF-8 file with one tag a line.
+    """The tag list that `text` means: a list of the registry, or a UTF-8 file with one tag per line.
 
     ``mtat50`` means ``mtat50-won``, the order of the layouts' repositories: ``metal`` before ``female voice``.
     """
@@ -67,12 +67,12 @@ def import_file(
     training_data: str | None = None,
     force: bool = False,
 ) -> Path:
-    """The installed file, after checking `path`, which stays as it is, and putting it into the cache under `name`.
+    """Check the file `path` and put a copy into the cache under `name`; returns the installed file.
 
-    Under a registry name only what was published is taken, byte for byte; under any other name, a samptag weights file
-    or a checkpoint that `foreign` describes. Of a TensorFlow checkpoint `path` is as for `bundle_files`, of a published
-    one a zip file too that has its files in it, such as the package's wheel. Licence and training data are for the card
-    of an import, `force` replaces one of that name.
+    Under a registry name only what was published is accepted, byte for byte; under any other name, a samptag weights
+    file or a checkpoint that `foreign` describes. For a TensorFlow checkpoint `path` is as for `bundle_files`; for a
+    published one it may be a zip file that holds its files, such as the package's wheel. Licence and training data are
+    for the card of an import; `force` replaces an import of that name.
     """
     entry = store.registry.entries.get(name)
     layout = foreign.layout if foreign else entry.format if entry else "samptag"
@@ -115,7 +115,7 @@ def _import_published(path: Path, entry: WeightsEntry, target: Path, *, describe
 
 @contextmanager
 def _published_files(path: Path, entry: WeightsEntry) -> Iterator[tuple[Path, ...]]:
-    """The file `path`; of a TensorFlow checkpoint its data and its index, unpacked for the while from a zip file."""
+    """The file `path`; of a TensorFlow checkpoint its data and index, unpacked for the time being if in a zip file."""
     if entry.index is None:
         yield (path,)
     elif path.is_file() and zipfile.is_zipfile(path):
@@ -142,7 +142,7 @@ def _member(path: Path, entry: WeightsEntry, original: Original) -> bytes:
 
 
 def check_new_name(name: str, store: Store, *, force: bool = False) -> None:
-    """Refuse a name that a person's own weights cannot be installed under; `force` allows that of others of theirs."""
+    """Refuse a name that a person's own weights cannot have; `force` allows the name of another import."""
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a name: use letters, digits, '-' and '_'")
     # The cache may lie on a file system that does not tell upper from lower case.
@@ -151,7 +151,9 @@ def check_new_name(name: str, store: Store, *, force: bool = False) -> None:
             raise UsageError(f"{name!r} would hide {entry.name} of the registry: choose another name")
     for taken in store.imported_names():
         if taken.lower() == name.lower() and not force:
-            raise UsageError(f"there are weights called {taken} already: choose another name, or --force to replace")
+            raise UsageError(
+                f"there are already weights called {taken}: choose another name, or --force to replace them"
+            )
 
 
 def _import_ours(path: Path, name: str, target: Path, *, licence: str | None, training_data: str | None) -> None:

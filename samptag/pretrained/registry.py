@@ -2,7 +2,7 @@
 
 The file has three keys: ``schema``, ``tag_lists`` (named tag lists in output order) and ``weights`` (the entries, see
 `WeightsEntry`). Bundled files lie beside it. ``SAMPTAG_REGISTRY`` names another registry file, for a group that keeps
-weights of its own on its own server.
+its weights on its own server.
 """
 
 import json
@@ -28,7 +28,7 @@ Format = Literal["samptag", Layout]
 """How a file is laid out: ours, or a foreign checkpoint."""
 
 DATA_SUFFIX, INDEX_SUFFIX = ".data-00000-of-00001", ".index"
-"""How the two files of a TensorFlow checkpoint are called that keeps its tensors in one file."""
+"""The suffixes of the two files of a TensorFlow checkpoint that keeps its tensors in one file."""
 
 # No dot and no separator: a name can never be mistaken for a path, nor escape from the cache.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -36,7 +36,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class TagList:
-    """Tags in output order; `categories` beside them (genre, instrument, ...) where the data set has them."""
+    """Tags in output order, and their `categories` (genre, instrument, ...) if the data set has them."""
 
     tags: tuple[str, ...]
     categories: tuple[str, ...] | None = None
@@ -44,7 +44,7 @@ class TagList:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedScore:
-    """A score, macro over tags in [0, 1], with the split and the protocol it was measured by and where it was read."""
+    """A score, macro over tags in [0, 1], with the split and protocol it was measured with, and its source."""
 
     split: str
     protocol: Protocol | None = None
@@ -63,7 +63,7 @@ class Original(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsEntry:
-    """One named weights file: where it is, how to check it as published, what it may be used for."""
+    """One named weights file: where it is, the digest of the published file, and what it may be used for."""
 
     name: str  # what the user types: letters, digits, '-' and '_'
     short: str | None = None  # what the user may type instead
@@ -75,7 +75,7 @@ class WeightsEntry:
     sample_rate: int  # Hz
     tags: TagList  # in output order
     file: str | None = None  # name of the bundled file beside the registry; exactly one of `file` and `url` is set
-    url: str | None = None  # where the file is fetched
+    url: str | None = None  # where the file is fetched from
     checksums: Checksums
     index: Checksums | None = None  # of a TensorFlow checkpoint, which is two files
     scores: tuple[PublishedScore, ...] = ()  # published or measured
@@ -96,7 +96,7 @@ class WeightsEntry:
 
     @property
     def originals(self) -> tuple[Original, ...]:
-        """The files that are fetched to be converted; none where the file is one of ours."""
+        """The files that are fetched to be converted; none if the file is one of ours."""
         if self.format == "samptag" or self.url is None:
             return ()
         if self.index is None:
@@ -118,14 +118,14 @@ class Registry:
         return next((entry for entry in self.entries.values() if name in entry.names), None)
 
     def bundled_path(self, entry: WeightsEntry) -> Path | None:
-        """Where the bundled file of `entry` lies; None for a remote one."""
+        """Where the bundled file of `entry` is; None for a remote one."""
         return None if entry.file is None else self.path.parent / entry.file
 
 
 def parse_tags(lines: list[str]) -> TagList:
-    """The tag list written as `lines`, in their order; ``genre---rock`` is taken apart into category and tag.
+    """The tag list written as `lines`, in their order; ``genre---rock`` is split into category and tag.
 
-    The categories are kept apart only when every line has one and the bare tags stay unique.
+    Lines are split only if every one has a category and the bare tags stay unique.
     """
     if not lines:
         raise ValueError("the tag list is empty")
@@ -152,7 +152,7 @@ def registry_path() -> Path:
 
 
 def load_registry(path: Path | None = None) -> Registry:
-    """The registry in `path` (default: `registry_path()`); a WeightsError where it is missing, not JSON or refused."""
+    """The registry in `path` (default: `registry_path()`); a WeightsError if it is missing, not JSON or refused."""
     path = registry_path() if path is None else path
     try:
         with os_errors_as(WeightsError, f"cannot read the weights registry {path}", advice="reinstall samptag"):
@@ -204,7 +204,7 @@ def _entry(values: dict[str, Any], tag_lists: Mapping[str, TagList]) -> WeightsE
 
 
 def _check(entry: WeightsEntry) -> None:
-    """Refuse an entry that would leave the cache, or whose bytes nothing checks: registries come from others, too."""
+    """Refuse an entry that would leave the cache, or whose bytes nothing checks: others write registries, too."""
     if not all(NAME_PATTERN.fullmatch(name) for name in entry.names):
         raise ValueError("a name has letters, digits, '-' and '_' only")
     if entry.format not in get_args(Format):

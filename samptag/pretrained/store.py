@@ -1,8 +1,8 @@
-"""Weights by name: where they lie, and how they get there.
+"""Weights by name: where they are, and how they get there.
 
 Every installed file is ``NAME.safetensors`` in the cache. A bundled one is copied there on first use; a remote one is
 fetched as ``NAME.safetensors``, or as ``NAME.pth`` (a TensorFlow checkpoint as ``NAME.data-00000-of-00001`` and
-``NAME.index``) and converted. A file of that name that a person puts there is taken as if it had been fetched. Files
+``NAME.index``) and converted. A file of that name that a person puts there is used as if it had been fetched. Files
 under other names are the user's own imports.
 """
 
@@ -37,10 +37,10 @@ class Store:
     registry: Registry  # names that are known
     cache: Path  # folder of installed files; made when something is installed
     offline: bool = False  # the network is forbidden
-    progress: Progress | None = None  # called with (bytes there, bytes in all or None) while something is fetched
+    progress: Progress | None = None  # called with (bytes received, bytes in total or None) during a download
 
     def installed_path(self, name: str) -> Path:
-        """Where the weights `name` lie once they are installed."""
+        """Where the weights `name` are once they are installed."""
         return self.cache / (name + SUFFIX)
 
     def imported_names(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class Store:
         return (*self.registry.entries, *self.imported_names())
 
     def problem(self, entry: WeightsEntry, path: Path | None = None) -> str | None:
-        """Why the installed file of `entry` (or that at `path`) cannot be used, or None; a quick look, without torch.
+        """Why the installed file of `entry` (or that at `path`) cannot be used, or None; a quick check, without torch.
 
         A file kept as published is compared with its digest. A converted one must have its full length and come from
         the published file; its content is compared with the digest inside it when it is loaded.
@@ -75,7 +75,7 @@ class Store:
         return None
 
     def present(self, name: str) -> Path | None:
-        """The file of `name` in the cache, else the one samptag came with, else None; neither is looked into."""
+        """The file of `name` in the cache, else the one that samptag came with, else None; neither is checked."""
         entry = self.registry.find(name)
         installed = self.installed_path(name if entry is None else entry.name)
         if installed.is_file() and NAME_PATTERN.fullmatch(name):
@@ -83,7 +83,7 @@ class Store:
         return None if entry is None else self.registry.bundled_path(entry)
 
     def check(self, name: str) -> Path:
-        """The file of `name` that is there, after comparing its digest and loading it; nothing is repaired."""
+        """The file of `name` that exists, after comparing its digest and loading it; nothing is repaired."""
         from samptag.core.weights import read_weights
 
         path, entry = self.present(name), self.registry.find(name)
@@ -143,7 +143,7 @@ class Store:
                 problem = self.problem(entry)
                 if force or problem is not None:
                     if installed.exists() and problem is not None:
-                        logger.warning("replacing %s by the bundled file: %s", installed, problem)
+                        logger.warning("replacing %s with the bundled file: %s", installed, problem)
                     install_published(bundled, entry=entry, target=installed)
         except OSError as error:
             reason = f"cannot write the weights cache {self.cache} ({os_reason(error)})"
@@ -171,17 +171,18 @@ class Store:
             return
         originals = {self.cache / (entry.name + original.suffix): original for original in entry.originals}
         for path, original in originals.items():
-            problem = original.checksums.problem(path) if path.is_file() else "it is not there"
-            if problem is not None:
-                if path.is_file():
-                    logger.warning("%s is not the published file: %s; fetching it", path, problem)
-                download(original.url, path, checksums=original.checksums)
+            if path.is_file():
+                problem = original.checksums.problem(path)
+                if problem is None:
+                    continue
+                logger.warning("%s is not the published file: %s; fetching it", path, problem)
+            download(original.url, path, checksums=original.checksums)
         install_published(next(iter(originals)), entry=entry, target=self.installed_path(entry.name))
         for path in originals:
             path.unlink()
 
     def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
-        """The weights that `name_or_path` means, as for `resolve`; an altered installed file is installed anew."""
+        """The weights that `name_or_path` means, as for `resolve`; an altered installed file is installed again."""
         from samptag.core.weights import read_weights
 
         path = self.resolve(name_or_path)

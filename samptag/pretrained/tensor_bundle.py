@@ -1,7 +1,7 @@
-"""TensorFlow's checkpoints ("tensor bundles") read without TensorFlow.
+"""TensorFlow checkpoints ("tensor bundles"), read without TensorFlow.
 
 A bundle is an index and data files. The index is a table as LevelDB writes it (leveldb/doc/table_format.md): blocks of
-sorted keys that share prefixes, an index block of their places, a footer of 48 bytes. Its values are messages
+sorted keys that share prefixes, an index block with their places, a footer of 48 bytes. Its values are messages
 ``BundleEntryProto`` (tensorflow/core/protobuf/tensor_bundle.proto): type, shape, data file, offset, size.
 
 Nothing in it is trusted: every number is compared with the bytes that are there, and each byte is read once.
@@ -24,7 +24,7 @@ _FOOTER = 48
 _TRAILER = 5  # a byte for the compression and four of checksum
 _DT_FLOAT = 1
 _LONGEST_VARINT = 10
-_LONGEST_INDEX = 1 << 20  # those of musicnn have 5 KB; what is read more than once stays short
+_LONGEST_INDEX = 1 << 20  # those of musicnn have 5 KB; a limit to what can be read more than once
 # Wire types of protocol buffers: numbers of 8 and 4 bytes; the other two are varint and bytes.
 _VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}
 
@@ -40,7 +40,7 @@ def bundle_files(path: Path) -> tuple[Path, Path]:
 def read_bundle(path: Path) -> dict[str, NDArray[np.float32]]:
     """All float32 tensors of a checkpoint, `path` as for `bundle_files`, by name; tensors of other types are left out.
 
-    A file that is missing or damaged, or of a kind that is not read here, is a WeightsError.
+    Raises a WeightsError if a file is missing or damaged, or of a kind that is not supported.
     """
     data_file, index = bundle_files(path)
     with os_errors_as(WeightsError, f"cannot read {index}"):
@@ -59,7 +59,7 @@ def read_bundle(path: Path) -> dict[str, NDArray[np.float32]]:
                 raise ValueError(f"the tensor {name!r} does not lie in {data_file.name}")
             tensors[name] = np.frombuffer(data, "<f4", size // 4, offset).reshape(shape)
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{index} is damaged, or no index of a TensorFlow checkpoint: {error}") from None
+        raise WeightsError(f"{index} is damaged, or not the index of a TensorFlow checkpoint: {error}") from None
     return tensors
 
 
@@ -69,7 +69,7 @@ def _table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError(f"it is longer than {_LONGEST_INDEX} bytes")
     footer = content[-_FOOTER:]
     if not footer.endswith(_MAGIC):
-        raise ValueError("it does not end as one")
+        raise ValueError("it does not end like one")
     at = 0
     for _ in range(2):  # the place of the meta index, which is not needed
         _, at = _varint(footer, at)
@@ -116,14 +116,14 @@ def _entry(message: bytes) -> tuple[int, tuple[int, ...], int, int, int]:
 
 def _number(value: int | bytes) -> int:
     if isinstance(value, bytes):
-        raise TypeError("a message stands where a number should be")
+        raise TypeError("there is a message where a number should be")
     return value
 
 
 def _fields(message: int | bytes) -> Iterator[tuple[int, int | bytes]]:
     """Numbers and values of a protocol buffer's fields."""
     if isinstance(message, int):
-        raise TypeError("a number stands where a message should be")
+        raise TypeError("there is a number where a message should be")
     at = 0
     while at < len(message):
         head, at = _varint(message, at)

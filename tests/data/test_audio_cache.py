@@ -240,7 +240,7 @@ def test_a_damaged_clip_is_told_and_made_again_and_no_other(songs, place, caplog
     assert counter.done == [8]
     assert again.files == first.files
     np.testing.assert_array_equal(again.clip(5), decoded(dataset.clips[5].path))
-    told = caplog.text.count("is not whole, decoding it again")
+    told = caplog.text.count("is damaged and decoded again")
     assert told == (damage is not DAMAGE["removed"])
 
 
@@ -348,7 +348,7 @@ def test_a_disk_that_fails_is_one_line_and_the_work_so_far_is_kept(songs, place)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("samptag.errors.DatasetError: ")
-    assert "cannot write the audio cache: File too large; what is decoded is kept" in last
+    assert "cannot write the audio cache: File too large; decoded clips are kept" in last
     assert not list(place.glob("*/*.tmp"))
     counter = Counter()
     dataset = open_dataset(songs)
@@ -365,7 +365,7 @@ def test_too_little_space_is_told_before_decoding(tmp_path, place):
     path = tmp_path / "calm" / "endless.au"
     path.write_bytes(header + (1).to_bytes(4, "big"))
     os.truncate(path, 4 * 10**12)
-    with pytest.raises(DatasetError, match=r"decoding 1 clips to 22050 Hz needs about \d+\.\d GB; .* are free"):
+    with pytest.raises(DatasetError, match=r"decoding 1 clips to 22050 Hz needs about \d+\.\d GB, but only .* free"):
         build_cache(open_dataset(tmp_path), sample_rate=22_050, directory=place)
     assert not list(place.glob("*/*.i16"))
 

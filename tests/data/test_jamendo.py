@@ -97,7 +97,7 @@ def test_headers_alone_are_one_line(tmp_path):
     folder = make(tmp_path) / "data/splits/split-0"
     for path in folder.iterdir():
         path.write_text(HEADER + "\n")
-    with pytest.raises(DatasetError, match=f"{folder}: the split's files list no track"):
+    with pytest.raises(DatasetError, match=f"{folder}: the split's files list no tracks"):
         open_dataset(tmp_path)
 
 

@@ -120,7 +120,7 @@ def test_files_that_no_row_lists_are_told(mtat, clip):
 
 def test_counts_other_than_the_published_are_told(mtat):
     messages = [problem.message for problem in open_dataset(mtat).problems if problem.kind == "split"]
-    assert "train has 3 clips, published: 15244" in messages
+    assert "train has 3 clips, the published split 15244" in messages
 
 
 def test_a_table_of_the_real_size(tmp_path, clip):

@@ -109,10 +109,10 @@ def test_a_missing_part_is_named(tmp_path):
 def test_a_last_part_that_is_missing_or_cut_is_told(tmp_path):
     data = zipped([(f"0/{number}.mp3", bytes([number]) * 9000) for number in range(9)])
     parts = write_parts(tmp_path, data)
-    with pytest.raises(DatasetError, match=r"mp3\.zip\.001: not a whole zip"):
+    with pytest.raises(DatasetError, match=r"mp3\.zip\.001: not a complete zip"):
         unpack(parts[:2], tmp_path)
     parts[1].write_bytes(parts[1].read_bytes()[:-100])
-    with pytest.raises(DatasetError, match="not a whole zip"):
+    with pytest.raises(DatasetError, match="not a complete zip"):
         unpack(parts, tmp_path)
 
 
@@ -140,6 +140,6 @@ def test_no_space_is_told_before_anything_is_written(tmp_path):
     directory = bytes(head) + bytes(name) + extra
     tail[12:16] = len(directory).to_bytes(4, "little")
     parts = write_parts(tmp_path, bytes(data[:entry]) + directory + bytes(tail))
-    with pytest.raises(DatasetError, match=r"unpacking mp3\.zip\.001 needs about .* are free"):
+    with pytest.raises(DatasetError, match=r"unpacking mp3\.zip\.001 needs about .*, but only .* free; make room"):
         unpack(parts, tmp_path)
     assert not (tmp_path / "0").exists()

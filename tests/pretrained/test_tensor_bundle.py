@@ -42,7 +42,7 @@ def test_no_cut_off_index_is_read(tmp_path: Path, tensors: Tensors):
     whole = index.read_bytes()
     for kept in range(len(whole)):
         index.write_bytes(whole[:kept])
-        with pytest.raises(WeightsError, match=r"\.index is damaged, or no index"):
+        with pytest.raises(WeightsError, match=r"\.index is damaged, or not the index"):
             read_bundle(index)
 
 
@@ -73,8 +73,8 @@ def compressed(content: bytes) -> bytes:
 
 GOOD = entry((2,), 0, 8)
 HOSTILE = {
-    "nothing": (b"", "does not end as one"),
-    "another magic number": (one(GOOD)[:-1] + b"\0", "does not end as one"),
+    "nothing": (b"", "does not end like one"),
+    "another magic number": (one(GOOD)[:-1] + b"\0", "does not end like one"),
     "only a footer": (bytes(40) + MAGIC, "cut off or compressed"),
     "a footer of numbers without end": (b"\xff" * 40 + MAGIC, "too long"),
     "a compressed block": (compressed(one(GOOD)), "cut off or compressed"),

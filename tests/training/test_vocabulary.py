@@ -100,7 +100,7 @@ def test_a_row_that_is_no_word(tmp_path, rows, message):
 def test_a_file_that_is_no_vocabulary(tmp_path):
     with pytest.raises(DatasetError, match=r"words\.csv: column 'category', 'sources' is missing; found word, tags"):
         read_vocabulary(written(tmp_path, "rock,rock\n", header="word,tags\n"))
-    with pytest.raises(DatasetError, match=r"words\.csv: empty"):
+    with pytest.raises(DatasetError, match=r"words\.csv: the file is empty"):
         read_vocabulary(written(tmp_path, "", header=""))
 
 

@@ -1,8 +1,8 @@
-"""The data sets that can be read: one module each, known here by its name and imported when it is asked for.
+"""The kinds of data set that can be read: one module each, listed here by name and imported when it is needed.
 
-A module has ``EXPECTS`` (the file that only such a data set has, in words), ``find(root)`` (where that lies, or None),
-and ``read(root, split=, subset=, progress=)`` (the `Dataset`; of the three it names what it uses). Where there is no
-choice of splits, the only one is its ``SPLIT``, or is called as the format.
+A module has ``EXPECTS`` (in words, the file that only such a data set has), ``find(root)`` (where that is, or None),
+and ``read(root, split=, subset=, progress=)`` (the `Dataset`; it takes those of the three that it uses). If there is
+only one split, its name is the module's ``SPLIT``, or else that of the format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "detect_format", "open_dataset"]
 
 FORMATS = ("mtat", "msd", "jamendo", "manifest", "folders", "music")
-"""In the order in which they are looked for; the last, without labels, only where none are needed."""
+"""In the order in which they are tried; the last has no labels, and is tried only if none are needed."""
 
 _PUBLISHED = FORMATS[:3]
 
@@ -31,9 +31,9 @@ def _reader(name: str) -> Any:
 
 
 def detect_format(root: Path, *, labelled: bool = True) -> str:
-    """The format of what lies in `root` (one of `FORMATS`), by the files that only such a data set has.
+    """The format (one of `FORMATS`) of the data set in `root`, by the files that only such a data set has.
 
-    Where it need not be `labelled`, folders are music. A DatasetError where nothing is recognised, or several are.
+    If it need not be `labelled`, folders are music. Raises a DatasetError if no format is recognised, or several are.
     """
     if not root.exists():
         raise DatasetError(f"{root}: no such folder or manifest")
@@ -63,8 +63,8 @@ def open_dataset(
 ) -> Dataset:
     """The data set in a folder (or listed by a manifest file) under one named split.
 
-    `format` is one of `FORMATS`, detected when left out; docs/data.md has the names of splits and subsets. Where it is
-    to be `labelled`, a data set without tags is refused. `progress` is called with (done, total) while clip lengths are
+    `format` is one of `FORMATS`, detected if left out; docs/data.md has the names of splits and subsets. If it must be
+    `labelled`, a data set without tags is refused. `progress` is called with (done, total) while clip lengths are
     measured, which MagnaTagATune needs once. A DatasetError is one line that names the file or value.
     """
     root = Path(root)
@@ -84,7 +84,7 @@ def open_dataset(
     given = {"split": split, "subset": subset, "progress": progress}
     dataset: Dataset = reader.read(root, **{name: value for name, value in given.items() if name in named})
     if labelled and not dataset.tags:
-        where = "a manifest names them in a column 'tags', or in one column of numbers for each tag"
-        advice = "without any, a network can be taught by others: samptag train --teacher"
+        where = "a manifest has them in a column 'tags', or in one column of numbers for each tag"
+        advice = "without any, a model can be taught by others: samptag train --teacher"
         raise DatasetError(f"{root}: no tags: {where}; {advice}")
     return dataset

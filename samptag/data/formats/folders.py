@@ -1,4 +1,4 @@
-"""A folder of songs, one folder a tag."""
+"""Songs in folders, one folder per tag."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ EXPECTS = "one folder of audio for each tag"
 
 
 def find(root: Path) -> Path | None:
-    """`root` itself, where an audio file lies in one of its folders."""
+    """`root` itself, if there is an audio file in one of its folders."""
     return root if any("/" in key for key in list_audio(root).sizes) else None
 
 
 def read(root: Path) -> Dataset:
-    """Songs in folders named for their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test."""
+    """Songs in folders named after their tag: ROOT/TAG/.../song.mp3, or ROOT/train/TAG/song.mp3 with valid and test."""
     audio = list_audio(root)
     inside = [key for key in sorted(audio.sizes) if "/" in key]
     if not inside:
@@ -30,7 +30,7 @@ def read(root: Path) -> Dataset:
         if key.count("/") > level:
             songs.setdefault((root / key).resolve(), []).append(key)
         else:
-            problems.append(Problem.of("unlisted", key, "is in no tag's folder"))
+            problems.append(Problem.of("unlisted", key, "is not in the folder of a tag"))
     tags = tuple(sorted({key.split("/")[level] for keys in songs.values() for key in keys}))
     kept = [keys for keys in songs.values() if audio.take(keys[0]) is not None]
     firsts = [keys[0] for keys in kept]

@@ -42,7 +42,7 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
         raise DatasetError(f"{root}: no split-0/autotagging-train.tsv; {advice}")
     rows = _read_split(folder / f"split-{number}", infix="" if subset == "full" else f"_{subset}")
     names, categories, raw = _name_tags({tag for row in rows for tag in row.tags})
-    # A key of each layout in turn, so that a sample of the list meets whichever is there.
+    # The keys of both layouts in turn, so that a sample of the list finds whichever is there.
     keys = [(row.path, row.path.removesuffix(".mp3") + ".low.mp3") for row in rows]
     audio = list_audio(find_audio_root(root, list(chain(*keys)), looked_for="NN/ID.mp3 or NN/ID.low.mp3"))
     clips: list[Clip] = []
@@ -93,12 +93,12 @@ def _read_split(folder: Path, *, infix: str) -> list[_Row]:
                 raise DatasetError(f"{path}, line {line}: {bad!r} is not CATEGORY---TAG")
             rows.append(_Row(fields[1], fields[3], split, tuple(fields[5:])))
     if not rows:
-        raise DatasetError(f"{folder}: the split's files list no track")
+        raise DatasetError(f"{folder}: the split's files list no tracks")
     return rows
 
 
 def _name_tags(raw: set[str]) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """Names, categories and raw tags ("genre---rock"), by category and name; a name of two is "ambient (genre)"."""
+    """Names, categories and raw tags ("genre---rock"); a name in two categories becomes "ambient (genre)"."""
     ordered = sorted(raw)
     pairs = [tag.split("---", 1) for tag in ordered]
     shared = Counter(name for _, name in pairs)

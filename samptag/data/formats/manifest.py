@@ -53,7 +53,7 @@ def _has_path_column(path: Path) -> bool:
 
 
 def read(root: Path) -> Dataset:
-    """The data set a manifest lists, as docs/data.md says; tags are in the order of columns, otherwise alphabetical."""
+    """The data set that a manifest lists (docs/data.md); tags are in the order of columns, otherwise alphabetical."""
     path = find(root)
     if path is None:
         raise DatasetError(f"{root}: no manifest.csv or manifest.jsonl, and not exactly one table with a path column")
@@ -89,7 +89,7 @@ def _read(path: Path) -> tuple[list[_Row], tuple[str, ...], list[Problem]]:
 
 
 def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tuple[str, ...], list[Problem]]:
-    """The records of a CSV or TSV, its tag columns when it has no column `tags`, and those that are almost such."""
+    """Records of a CSV or TSV; without a column `tags` also its tag columns, and problems of those that nearly are."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     empty = "the first row should name the columns"
     header, rows = read_table(path, delimiter=delimiter, needed=("path",), empty=empty)
@@ -102,7 +102,7 @@ def _table_records(path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], tu
         if not words:
             columns.append(header[place])
         elif any(fields[place].strip() and _is_number(fields[place]) for _, fields in table):
-            # Titles may be numbers too, so it is no error; but one typing mistake must not lose a tag unseen.
+            # Titles may be numbers too, so this is no error; but a single typing mistake must not lose a tag unnoticed.
             line, word = words[0]
             message = f"{path}, line {line}: column {header[place]!r} is not used as a tag: {word!r} is not a number"
             problems.append(Problem("left-out", header[place], message))

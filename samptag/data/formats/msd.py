@@ -1,7 +1,7 @@
 """The Million Song Dataset with Last.FM tags: the published 2017 split's pickles and the tree of 7digital clips.
 
 A pickle is a program. Strangers' pickles may call nothing here but the few constructors below, each of which only makes
-data. numpy's own are not among them: their `__setstate__` believes what a pickle says of a dtype's fields and flags.
+data. numpy's own are not among them: their `__setstate__` trusts what a pickle says about a dtype's fields and flags.
 """
 
 import io
@@ -30,7 +30,7 @@ PUBLISHED_COUNTS = {"train": TRAIN_COUNT, "valid": 11_774, "test": 28_435}
 
 
 def find(root: Path) -> Path | None:
-    """The folder with the split's pickles: `root` or one or two below, or None."""
+    """The folder with the split's pickles: `root`, or one up to two levels below it; None if there is none."""
     found = first_match(root, TRAIN_LIST, f"*/{TRAIN_LIST}", f"*/*/{TRAIN_LIST}")
     return found.parent if found else None
 
@@ -55,7 +55,7 @@ def read(root: Path) -> Dataset:
 
 
 def _members(folder: Path, *, n_tags: int) -> tuple[list[tuple[str, str, str, NDArray[np.float32]]], list[Problem]]:
-    """(track, key, split, labels) of every listed track, and those whose path or tags are not known."""
+    """(track, key, split, labels) of every listed track, and problems for those whose path or tags are not known."""
     training, test = (_checked(folder / name, list) for name in (TRAIN_LIST, TEST_LIST))
     lists = {"train": training[:TRAIN_COUNT], "valid": training[TRAIN_COUNT:], "test": test}
     vectors, to_7digital, to_path = (_checked(folder / name, dict) for name in (LABELS, TO_7DIGITAL, TO_PATH))
@@ -103,7 +103,7 @@ _PLAIN_KINDS = "biufSU"
 
 
 class _Dtype:
-    """What a pickle says of a dtype, checked; `dtype` is the real one."""
+    """What a pickle says about a dtype, checked; `dtype` is the real one."""
 
     def __init__(self, name: Any, align: Any = False, copy: Any = False) -> None:
         dtype = np.dtype(name) if isinstance(name, str) else None
@@ -182,4 +182,4 @@ def load_plain_pickle(path: Path) -> Any:
         raise DatasetError(f"{path}: refused: {error}") from None
     # A damaged pickle raises whatever the opcode it breaks in raises.
     except (EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError, OverflowError) as error:
-        raise DatasetError(f"{path}: not a whole pickle: {type(error).__name__}: {error}") from None
+        raise DatasetError(f"{path}: not a complete pickle: {type(error).__name__}: {error}") from None

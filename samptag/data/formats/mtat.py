@@ -36,7 +36,7 @@ _CLIP_NAME = re.compile(r"-\d+-\d+$")
 
 
 def find(root: Path) -> Path | None:
-    """The annotations in `root` or one folder below, else a part of the zip that is still to be unpacked."""
+    """The annotations in `root` or one level below, else a part of the zip that has yet to be unpacked."""
     return first_match(root, ANNOTATIONS, f"*/{ANNOTATIONS}", *ZIP_PARTS)
 
 
@@ -69,7 +69,7 @@ def read(root: Path, *, split: str | None = None, progress: Callable[[int, int],
         found = audio.find(row.key)
         if name == CLEAN and not row.labels.any():
             continue
-        # Not `take`: the data set as published has empty files, which no split counts in.
+        # Not `take`: the data set as published has empty files, which no split counts.
         if found is None:
             audio.problems.append(Problem.of("missing", row.key))
         else:

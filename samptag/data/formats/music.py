@@ -1,4 +1,4 @@
-"""A folder of music without labels, for networks that are taught by others."""
+"""A folder of music without labels, for models that are taught by others."""
 
 from pathlib import Path, PurePosixPath
 
@@ -9,17 +9,17 @@ from samptag.data.listing import list_audio
 from samptag.errors import DatasetError
 
 EXPECTS = "audio files"
-# With fewer folders than this, folders are no albums, and one of them may be half of the music.
+# Fewer folders than this are not taken for albums: one of them may be half of the music.
 LEAST_FOLDERS = 20
 
 
 def find(root: Path) -> Path | None:
-    """`root` itself, where audio lies in it."""
+    """`root` itself, if there is audio in it."""
     return root if list_audio(root).sizes else None
 
 
 def read(root: Path) -> Dataset:
-    """Every audio file below `root`, without tags; a tenth is for validation, by album where folders are albums."""
+    """Every audio file below `root`, without tags; a tenth is for validation, by album if folders are albums."""
     audio = list_audio(root)
     keys = [key for key in sorted(audio.sizes) if audio.take(key) is not None]
     if not keys:
