@@ -40,7 +40,7 @@ INTERPOLATED_BLOCK = 512
 # Output samples in a row of a matrix product. A multiple of the BLAS kernels' width; of 16 to 147 measured for
 # 44 100 and 48 000 -> 22 050 Hz, 32 and 64 were the fastest, and 32 pads a period of 147 the least.
 GROUP = 32
-# Intervals between tabulated phases when a ratio has too many of its own. Linear interpolation between 256 of them
+# Intervals between the tabulated phases of an interpolated bank. Linear interpolation between 256 of them
 # was measured to add 1e-6 of full scale (64: 1e-5); more would only leave the processor's cache.
 INTERPOLATED_PHASES = 256
 
@@ -127,7 +127,7 @@ def polyphase_bank(up: int, down: int) -> PhaseBank:
 
 @lru_cache(maxsize=4)
 def interpolated_bank(up: int, down: int) -> NDArray[np.float32]:
-    """The taps at evenly spaced phases, for a ratio with too many of its own: row i at i / INTERPOLATED_PHASES."""
+    """The taps at evenly spaced phases, for a ratio with too many phases: row i at i / INTERPOLATED_PHASES."""
     return _taps(up, down, np.linspace(0.0, 1.0, INTERPOLATED_PHASES + 1))
 
 
@@ -200,7 +200,7 @@ class _Polyphase:
 
 
 class _Interpolated:
-    """Weights interpolated between evenly spaced phases, for a ratio with too many of its own."""
+    """Weights interpolated between evenly spaced phases, for a ratio with too many phases."""
 
     def __init__(self, up: int, down: int) -> None:
         self._up, self._down = up, down

@@ -45,7 +45,7 @@ class AudioCache:
     sample_rate: int  # Hz
     split_hash: str  # of the clips that are not left out, with their splits; equal to the data set's when none is
     left_out: int  # number of clips of length 0
-    folder: Path  # where the files lie
+    folder: Path  # where the files are
     # JSON: every clip left out, every clip shorter than a segment, and every clip that decoded with a warning.
     report_path: Path
 
@@ -240,7 +240,7 @@ def _view(
     try:
         _write_json(cache.report_path, report)
     except OSError as error:
-        # A finished cache may lie where this user cannot write.
+        # A finished cache may be where this user cannot write.
         logger.warning("%s: the report cannot be written: %s", cache.report_path, os_reason(error))
         for done, remarks in (("left out", left_out), ("padded", padded)):
             for remark in remarks:

@@ -89,7 +89,7 @@ def measure_files(
 
 
 def header_seconds(path: Path) -> float | None:
-    """Seconds by the file's header, None where libsndfile cannot tell; an estimate for an MP3 without a length tag."""
+    """Seconds by the file's header, None if libsndfile cannot tell; an estimate for an MP3 without a length tag."""
     try:
         info = soundfile.info(str(path))
     except (soundfile.SoundFileError, RuntimeError, OSError):

@@ -145,7 +145,7 @@ def check_new_name(name: str, store: Store, *, force: bool = False) -> None:
     """Refuse a name that a person's own weights cannot have; `force` allows the name of another import."""
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a name: use letters, digits, '-' and '_'")
-    # The cache may lie on a file system that does not tell upper from lower case.
+    # The cache may be on a file system that does not distinguish upper from lower case.
     for entry in store.registry.entries.values():
         if name.lower() in (known.lower() for known in entry.names):
             raise UsageError(f"{name!r} would hide {entry.name} of the registry: choose another name")

@@ -114,7 +114,7 @@ class Registry:
     tag_lists: Mapping[str, TagList]
 
     def find(self, name: str | os.PathLike[str]) -> WeightsEntry | None:
-        """The entry called `name`, in full or by its short name; None where there is none, or `name` is a path."""
+        """The entry called `name`, in full or by its short name; None if there is none, or `name` is a path."""
         return next((entry for entry in self.entries.values() if name in entry.names), None)
 
     def bundled_path(self, entry: WeightsEntry) -> Path | None:

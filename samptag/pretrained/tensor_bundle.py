@@ -56,7 +56,7 @@ def read_bundle(path: Path) -> dict[str, NDArray[np.float32]]:
             if kind != _DT_FLOAT:
                 continue
             if shard != 0 or offset + size > len(data) or size != 4 * math.prod(shape) or size == 0:
-                raise ValueError(f"the tensor {name!r} does not lie in {data_file.name}")
+                raise ValueError(f"the tensor {name!r} is not inside {data_file.name}")
             tensors[name] = np.frombuffer(data, "<f4", size // 4, offset).reshape(shape)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{index} is damaged, or not the index of a TensorFlow checkpoint: {error}") from None

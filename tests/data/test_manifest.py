@@ -184,6 +184,7 @@ def test_bad_manifests_name_the_file_and_the_line(tmp_path, rows, header, words)
         ('["s0.opus"]\n', "line 1: expected a JSON object"),
         ('{"tags": ["calm"]}\n', "line 1: 'path' is missing"),
         ('{"path": "s0.opus", "tags": {"calm": NaN}}\n', "line 1: tag 'calm' has the value nan"),
+        ('{"path": "s0.opus", "tags": {"calm": 1' + 400 * "0" + "}}", "line 1: tag 'calm' has the value 100"),
         ('{"path": "a\\u0000b", "tags": ["calm"]}\n', "line 1: 'path' holds a NUL"),
     ],
 )

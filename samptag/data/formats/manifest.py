@@ -169,7 +169,7 @@ def _parse_tags(value: Any, where: str) -> dict[str, Any]:
 def _label(value: Any, tag: str, where: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DatasetError(f"{where}: tag {tag!r} has the value {value!r}, not a number between 0 and 1") from None
     if not 0 <= number <= 1:  # true of NaN as well
         raise DatasetError(f"{where}: tag {tag!r} has the value {value}, not a number between 0 and 1")
