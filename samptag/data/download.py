@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from samptag.data.formats.mtat import ANNOTATIONS, ZIP_PARTS, listed_clips
 from samptag.data.listing import find_audio_root, list_audio
@@ -183,10 +183,8 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
 
 def _target(folder: Path, entry: zipfile.ZipInfo, *, archive: str) -> Path:
     """Where an entry goes: inside `folder`, after following links in it, or an error."""
-    path, windows = PurePosixPath(entry.filename), PureWindowsPath(entry.filename)
-    target = folder / path
-    strange = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
+    path, target = PureWindowsPath(entry.filename), folder / entry.filename  # Windows separates by either slash
     is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if strange or is_link or not target.resolve().is_relative_to(folder.resolve()):
+    if path.anchor or ".." in path.parts or is_link or not target.resolve().is_relative_to(folder.resolve()):
         raise DatasetError(f"{archive}: entry {entry.filename!r} leads out of {folder}; nothing was unpacked")
     return target
