@@ -149,7 +149,7 @@ def fetch(
                 break
             part.unlink()
             if restarted or not continued:
-                raise _RefusedError(f"the server sent something else, not the expected file: {problem}")
+                raise _RefusedError(f"the server sent something other than the expected file: {problem}")
             restarted = True
             logger.info("%s: the resumed download is not the expected file (%s); starting again", url, problem)
     except _RefusedError as error:
