@@ -17,6 +17,7 @@ import typer
 
 import samptag
 from samptag.cli.console import error, note, say, speak_from
+from samptag.cli.output import silence_codecs
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError, UsageError
 from samptag.files import os_reason
@@ -114,6 +115,8 @@ def main() -> NoReturn:
     _plug_closed_streams()
     arguments, switches = _without_switches(sys.argv[1:])
     _set_up_logging(switches)
+    if "--debug" not in switches:
+        silence_codecs()
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     sys.exit(_flush(_run(arguments, debug="--debug" in switches)))
@@ -145,10 +148,10 @@ def _plug_closed_streams() -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        defaults = configured_defaults() if arguments and arguments[0] in OPTIONS else {}
-        named = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
+        name = arguments[0] if arguments else ""
+        defaults = configured_defaults() if name in OPTIONS else {}
         with without_collection():
-            command = polished(typer.main.get_command(application(named)))
+            command = polished(typer.main.get_command(application([name] if name in COMMANDS else COMMANDS)))
         code = command.main(args=arguments, prog_name="samptag", standalone_mode=False, default_map=defaults)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             note("interrupted")

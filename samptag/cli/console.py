@@ -71,20 +71,12 @@ def terminal(out: TextIO | None) -> Console:
 
 def shorten(text: str, cells: int) -> str:
     """The text in at most so many terminal cells (wide characters take two), with an ellipsis in its middle."""
-    from rich.cells import cell_len
+    from rich.cells import cell_len, chop_cells
 
     if cell_len(text) <= cells:
         return text
-    front = (cells - 1) // 2
-    head, tail = "", ""
-    for character in text:
-        if cell_len(head + character) > front:
-            break
-        head += character
-    for character in reversed(text):
-        if cell_len(character + tail) > cells - 1 - cell_len(head):
-            break
-        tail = character + tail
+    head = chop_cells(text, max(1, (cells - 1) // 2))[0]
+    tail = chop_cells(text[::-1], max(1, cells - 1 - cell_len(head)))[0][::-1]
     return f"{head}…{tail}"
 
 
@@ -132,13 +124,24 @@ def wants_progress(asked: bool | None) -> bool:
 
 
 class Bar:
-    """A bar on standard error, or nothing where none is wanted; it appears with the first report."""
+    """A bar on standard error for the time of a with block, if `wants_progress`; it appears with the first report."""
 
-    def __init__(self, *, shown: bool, unit: Unit = "count") -> None:
-        self._shown = shown
+    def __init__(self, asked: bool | None, *, unit: Unit = "count") -> None:
+        self._shown = wants_progress(asked)
+        if self._shown:
+            stderr_console()  # before there are threads: two that asked at once would each get one
         self._unit = unit
         self._lock = threading.RLock()
         self._display: Progress | None = None  # made with the first report: Rich's bars take a while to import
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._shown = False
+            if self._display is not None:
+                self._display.stop()
 
     def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
         """Draw, from any thread, what is done, how much of how much (None: not known); another `what` is a new bar."""
@@ -164,23 +167,6 @@ class Bar:
             yield
             if self._display is not None:
                 self._display.start()
-
-    def clear(self) -> None:
-        """Take the bar off the screen, for good."""
-        with self._lock:
-            self._shown = False
-            if self._display is not None:
-                self._display.stop()
-
-
-@contextmanager
-def progress_bar(asked: bool | None, *, unit: Unit = "count") -> Iterator[Bar]:
-    """A bar for the time of a with block: as asked (--progress, --no-progress), None for what `wants_progress` says."""
-    bar = Bar(shown=wants_progress(asked), unit=unit)
-    try:
-        yield bar
-    finally:
-        bar.clear()
 
 
 def _display(unit: Unit) -> Progress:
@@ -241,7 +227,7 @@ class Meter:
         wanted = wants_progress(asked)
         self._lines = wanted and not sys.stderr.isatty()
         self._next_line = self._begun + LINE_SECONDS
-        self.bar = Bar(shown=wanted and not self._lines, unit="share")
+        self.bar = Bar(wanted and not self._lines, unit="share")
         self._sizes = [item.size for item in inputs] if wanted and not self._lines else []
         self._total = sum(self._sizes)
         self._done_bytes = 0

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samptag.cli.console import note, print_json, progress_bar, terminal, write_lines
+from samptag.cli.console import Bar, note, print_json, terminal, write_lines
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
-from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,9 +51,8 @@ def check(
     """
     from samptag.data.check import survey
 
-    silence_codecs()
     dataset = open_data(root, format, split, subset, progress)
-    with progress_bar(progress) as bar:
+    with Bar(progress) as bar:
         found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
     if as_json:
         print_json(found.to_record())
@@ -85,9 +83,8 @@ def prepare(
     """
     from samptag.data.cache import build_cache
 
-    silence_codecs()
     dataset = open_data(root, format, split, subset, progress)
-    with progress_bar(progress) as bar:
+    with Bar(progress) as bar:
         built = build_cache(
             dataset,
             sample_rate=sample_rate,
@@ -131,7 +128,7 @@ def download(
         raise UsageError(f"{name!r} cannot be fetched: only mtat; {others}")
     from samptag.data.download import MTAT_URL, download_mtat
 
-    with progress_bar(progress, unit="bytes") as bar:
+    with Bar(progress, unit="bytes") as bar:
         count = download_mtat(folder, url=(url or MTAT_URL).rstrip("/") + "/", progress=bar)
     note(f"{folder}: MagnaTagATune is there" + (f", {count} new files" if count else ", nothing was missing"))
 
@@ -147,7 +144,7 @@ def unpack(
     """
     from samptag.data.download import unpack_mtat
 
-    with progress_bar(progress, unit="bytes") as bar:
+    with Bar(progress, unit="bytes") as bar:
         count = unpack_mtat(folder, progress=bar)
     note(f"{folder}: {count} clips unpacked; the zip's parts are no longer needed")
 
@@ -156,7 +153,7 @@ def open_data(root: Path, format: str | None, split: str | None, subset: str | N
     """The data set, with a bar while its clips are measured."""
     from samptag.data.formats import open_dataset
 
-    with progress_bar(progress) as bar:
+    with Bar(progress) as bar:
         return open_dataset(root, format=format, split=split, subset=subset, progress=partial(bar, "measuring clips"))
 
 

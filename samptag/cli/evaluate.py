@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from samptag.cli.console import SOME_FAILED, note, progress_bar, terminal
+from samptag.cli.console import SOME_FAILED, Bar, note, terminal
 from samptag.cli.data import open_data
 from samptag.cli.options import Device, Format, Progress, Subset, complete_weights, under
-from samptag.cli.output import silence_codecs, standard_output, text_file
+from samptag.cli.output import standard_output, text_file
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 from samptag.text import counted, first_names, valid_text
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from samptag.data.dataset import Dataset
     from samptag.evaluation.report import EvaluationReport, Interval, Macro
-
-Measure: TypeAlias = "tuple[float, Interval | None]"
-"""A value and its interval."""
 
 COLUMNS = (
     *("model", "split", "hash", "clips", "groups", "protocol", "condition", "tag", "positives"),
@@ -87,7 +84,7 @@ def evaluate_command(
         help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
         "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
     ),
-    protocol: str | None = _scored(
+    protocol: Literal["paper", "won", "all"] | None = _scored(
         None,
         metavar="paper|won|all",
         help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
@@ -95,7 +92,7 @@ def evaluate_command(
         "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
     ),
     hop: float | None = _scored(None, metavar="SECONDS", help="Between starts of segments, for --protocol all."),
-    tail: str | None = _scored(
+    tail: Literal["overlap", "pad", "drop"] | None = _scored(
         None,
         metavar="overlap|pad|drop",
         help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
@@ -141,10 +138,6 @@ def evaluate_command(
         needy = {"perturb": perturb, "predictions": predictions, "protocol": protocol, "hop": hop, "tail": tail}
         for option in (name for name, value in needy.items() if value is not None):
             raise UsageError(f"--{option} needs a model and audio; --scores are finished predictions")
-    words = (("--protocol", protocol, ("paper", "won", "all")), ("--tail", tail, ("overlap", "pad", "drop")))
-    for option, word, known_words in words:
-        if word is not None and word not in known_words:
-            raise UsageError(f"{option} {word}: choose {', '.join(known_words)}")
     named, _, part = split.rpartition(":")
     name, part = (named or None, part) if part in ("train", "valid", "test") else (split, "test")
 
@@ -177,15 +170,14 @@ def evaluate_command(
             report = evaluate_scores(scores, truth=known, group=group, against=against, scoring=scoring)
         elif data is not None:
             dataset = opened(data)
-            silence_codecs()
-            with ranks.joined(), progress_bar(progress) as bar:
+            with ranks.joined(), Bar(progress) as bar:
                 report = evaluate(
                     dataset,
                     model=model,
                     part=part,
-                    protocol=protocol,  # type: ignore[arg-type]  # checked above
+                    protocol=protocol,
                     hop_seconds=hop,
-                    tail=tail,  # type: ignore[arg-type]
+                    tail=tail,
                     group=group,
                     against=against,
                     perturbations=perturbations,
@@ -245,7 +237,7 @@ def _rows(report: EvaluationReport) -> Iterator[Any]:
         yield from ((name, condition, t.tag, t.positives, (t.roc_auc, None), (t.pr_auc, None)) for t in degraded.tags)
 
 
-def _measures(macro: Macro) -> tuple[Measure, Measure]:
+def _measures(macro: Macro) -> tuple[tuple[float, Interval | None], ...]:
     """ROC-AUC and PR-AUC, each with its interval."""
     return (macro.roc_auc, macro.roc_auc_ci95), (macro.pr_auc, macro.pr_auc_ci95)
 

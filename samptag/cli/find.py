@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_format
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -63,7 +63,7 @@ def find(
     per_artist: PerArtist = None,
     output: Output = None,
     null: Null = False,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Find songs in the index by what they sound like and what they are called.
 
@@ -74,7 +74,7 @@ def find(
     $ samptag find 'piano > .2 and not "female vocals"' -o quiet.m3u8
     $ samptag find 'techno and duration < 300' --sort techno -n 20
     """
-    _check_output(output, null=null, as_json=json)
+    _check_output(output, null=null, as_json=as_json)
     with samptag.Library(db) as library:
         weights = library.weights(model)
         songs = library.find(expression, model=model, sort=sort, limit=limit, per_artist=per_artist, seed=seed)
@@ -91,7 +91,7 @@ def find(
             meant = f"a word alone means a score of at least {DEFAULT_CUTOFF}"
             note(f"the weights {weights.name} store no cut-offs: {meant}")
         shown = [weights.vocabulary.words[place].tag for place in condition.words]
-        _give_songs(songs, library, model, document, shown, output=output, null=null, as_json=json)
+        _give_songs(songs, library, model, document, shown, output=output, null=null, as_json=as_json)
 
 
 def similar(
@@ -113,7 +113,7 @@ def similar(
     model: Heard = None,
     output: Output = None,
     null: Null = False,
-    json: Json = False,
+    as_json: Json = False,
     device: Device = "auto",
 ) -> None:
     """Find the songs of the index that sound most like one or several others.
@@ -123,7 +123,7 @@ def similar(
     $ samptag similar song.mp3 -o radio.m3u8
     $ samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'path !~ live' -o evening.m3u8
     """
-    _check_output(output, null=null, as_json=json)
+    _check_output(output, null=null, as_json=as_json)
     with samptag.Library(db) as library:
         weights = library.weights(model)
         found = library.similar(
@@ -137,7 +137,7 @@ def similar(
             device=device,
         )
         document = {"schema": "samptag.similar/1", "weights": {"name": weights.name, "sha256": weights.digest}}
-        _give_songs(found, library, model, document, output=output, null=null, as_json=json)
+        _give_songs(found, library, model, document, output=output, null=null, as_json=as_json)
 
 
 def _check_output(output: str | None, *, null: bool, as_json: bool) -> None:
@@ -193,7 +193,7 @@ def _write_file(songs: Sequence[Song], library: Library, document: dict[str, Any
     suffix = Path(output).suffix.lower()
     content: Iterable[bytes]
     if suffix == ".jsonl":
-        content = (json_format.dumps(song_record(song)).encode() + b"\n" for song in songs)
+        content = (json.dumps(song_record(song)).encode() + b"\n" for song in songs)
     elif suffix == ".nsp":
         comment = f"samptag: {document.get('expression') or 'songs like others'}"
         content = [nsp_bytes(songs, folders=library.folders(), name=Path(output).stem, comment=comment)]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import samptag
-from samptag.cli.console import SOME_FAILED, error, note, print_json, progress_bar, warn
+from samptag.cli.console import SOME_FAILED, Bar, error, note, print_json, warn
 from samptag.cli.options import Db, Device, Inputs, Json, Model, Progress
-from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.text import clock, counted
 
@@ -26,7 +25,7 @@ def index(
     model: Model = None,
     prune: bool = typer.Option(False, "--prune", help="Then forget the songs that are missing from these folders."),
     status: bool = typer.Option(False, "--status", help="Only show what the index holds; nothing is heard."),
-    json: Json = False,
+    as_json: Json = False,
     device: Device = "auto",
     jobs: Inputs = None,
     progress: Progress = None,
@@ -45,7 +44,7 @@ def index(
         failed = 0
         if not status:
             failed = _update(library, paths or [], model, prune, device=device, jobs=jobs, progress=progress)
-        if json:
+        if as_json:
             print_json(library.status())
         elif status:
             _show(library.status())
@@ -59,7 +58,6 @@ def _update(
     from samptag.library import Observer
     from samptag.pretrained import DEFAULT
 
-    silence_codecs()
     total = done = kept = 0
 
     def anew(name: str, again: int, left: int) -> None:
@@ -73,31 +71,29 @@ def _update(
             command = "samptag index" + (f" --model {model}" if model else "")
             note(f"{songs} of the index will not be heard with {new} yet: '{command}' without a folder does that")
 
-    with progress_bar(progress) as bar:
+    def begin(songs: int) -> None:
+        nonlocal total
+        total = songs
+        bar("hearing", 0, total)
 
-        def begin(songs: int) -> None:
-            nonlocal total
-            total = songs
-            bar("hearing", 0, total)
+    def advance() -> None:
+        nonlocal done, kept
+        done, kept = done + 1, kept + 1
+        bar("hearing", done, total)
 
-        def advance() -> None:
-            nonlocal done, kept
-            done, kept = done + 1, kept + 1
-            bar("hearing", done, total)
+    def fail(message: str) -> None:
+        nonlocal kept
+        kept -= total > 0  # before it begins, of what is not among the songs
+        error(message)
 
-        def fail(message: str) -> None:
-            nonlocal kept
-            kept -= total > 0  # before it begins, of what is not among the songs
-            error(message)
-
-        observer = Observer(begin=begin, anew=anew, warn=warn, fail=fail, done=advance)
-        try:
+    observer = Observer(begin=begin, anew=anew, warn=warn, fail=fail, done=advance)
+    try:
+        with Bar(progress) as bar:
             report = library.index(paths, model=model, observer=observer, **options)
-        except KeyboardInterrupt:
-            bar.clear()
-            if total:
-                note(f"{kept} of {counted(total, 'song')} done; they are kept, and the same command goes on")
-            raise
+    except KeyboardInterrupt:
+        if total:
+            note(f"{kept} of {counted(total, 'song')} done; they are kept, and the same command goes on")
+        raise
     parts = [counted(report.heard, "song") + " heard", f"{report.unchanged} unchanged"]
     others = (
         (report.moved, "moved"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_format
+import json
 import os
 import platform
 import sys
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import samptag
+from samptag.cli.options import Json
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,16 +51,14 @@ def schema(
     sys.stdout.write(schema_text(name))
 
 
-def info(
-    json: bool = typer.Option(False, "--json", help="One JSON object instead of lines for people."),
-) -> None:
+def info(as_json: Json = False) -> None:
     """Show versions, devices, the cache and the weights that are there.
 
     $ samptag info --json
     """
     facts = _facts()
-    if json:
-        sys.stdout.write(json_format.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
         return
     default, known = facts.pop("default_weights"), facts.pop("weights")
     lines = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]

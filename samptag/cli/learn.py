@@ -32,7 +32,7 @@ def learn(
     db: Db = None,
     model: Heard = None,
     seed: int = typer.Option(0, metavar="N", help="Of the examination."),
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Learn your own words from your own songs, and see how well each was learned.
 
@@ -47,7 +47,7 @@ def learn(
     if lesson.not_in_index:
         shown = ", ".join(repr(entry) for entry in lesson.not_in_index[:3])
         note(f"{counted(len(lesson.not_in_index), 'labelled song')} not in the index, such as {shown}")
-    if json:
+    if as_json:
         print_json(_document(lesson, suggestions))
     else:
         _show(lesson, suggestions)

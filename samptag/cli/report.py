@@ -13,7 +13,7 @@ import typer
 
 from samptag.cli.console import SOME_FAILED, Meter, detail, note
 from samptag.cli.options import Db, Device, Hop, Model, Progress
-from samptag.cli.output import binary_file, silence_codecs
+from samptag.cli.output import binary_file
 from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import LibraryError, UsageError
 from samptag.text import counted, valid_text
@@ -74,22 +74,19 @@ def report(
     )
     from samptag.report import Report
 
-    silence_codecs()
     page = Report(tagger.card, n_songs=len(inputs))
     # Opened first: that a page cannot be written is not found out after hours of tagging.
     with binary_file(str(output)) as out, _index(db, model, n_songs=len(inputs)) as alike:
         meter = Meter(inputs, asked=progress)
         try:
-            for result in tagger.tag_many(inputs, on_seconds=meter.seconds, transform=page.listen):
-                tell(result)
-                page.add(result, alike=alike(result))
-                meter.finished(result)
+            with meter.bar:
+                for result in tagger.tag_many(inputs, on_seconds=meter.seconds, transform=page.listen):
+                    tell(result)
+                    page.add(result, alike=alike(result))
+                    meter.finished(result)
         except KeyboardInterrupt:
-            meter.bar.clear()
             note(f"{meter.n_done} of {counted(len(inputs), 'input')} done; {output} is written only as a whole")
             raise
-        finally:
-            meter.bar.clear()
         name, alone = valid_text(os.path.basename(os.path.abspath(paths[0]))), len(paths) == 1 or len(inputs) == 1
         heading = title or (name if alone else f"{len(inputs)} songs")
         page.write(out, folder=output.parent, title=heading, embed_below=round(embed * MEGABYTE))

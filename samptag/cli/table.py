@@ -65,7 +65,8 @@ class TableWriter(Writer):
         for item in items:
             label = self.label(item.category if item.category != before else "") if self.categories else Text()
             before = item.category
-            line = Text.assemble(label, f"  {self.word(item, room)}", (f"  {score_bar(item.score, bar)}", "green"))
+            word = fitted(doubted(item, self.about), room)
+            line = Text.assemble(label, f"  {word}", (f"  {score_bar(item.score, bar)}", "green"))
             self.console.print(line.append(f"  {item.score:.3f}"), no_wrap=True)
 
     def some(self, items: Sequence[TagScore]) -> bool:
@@ -75,10 +76,6 @@ class TableWriter(Writer):
             text = "unsure; --top 5 shows the best tags all the same" if decide else "no tag scores that high"
             self.console.print(f"  {text}", style="dim")
         return bool(items)
-
-    def word(self, item: TagScore, room: int) -> str:
-        """A tag in so many cells, with a question mark where it is not decided but others are."""
-        return fitted(doubted(item, self.about), room)
 
     def label(self, category: str | None) -> Text:
         """The cells in front of a line, with the category it begins."""
@@ -197,7 +194,7 @@ class StripWriter(TableWriter):
         )
         peak = 1.0 if np.isnan(scores).all() else float(np.nanmax(scores))
         for item, row in zip(items, scores.T, strict=True):
-            word = self.word(item, TAG_CELLS)
+            word = fitted(doubted(item, self.about), TAG_CELLS)
             line = Text.assemble(f"  {word}  ", (strip(row, peak=peak), "green"), f"  {item.score:.3f}")
             self.console.print(line, no_wrap=True)
         self.console.print(" " * (TAG_CELLS + 4) + _axis(result.duration, cells), style="dim", no_wrap=True)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from samptag.cli.console import SOME_FAILED, Meter, detail, error, note, progress_bar, warn
+from samptag.cli.console import SOME_FAILED, Bar, Meter, detail, error, note, warn
 from samptag.cli.options import Device, Hop, Inputs, Model, Progress, complete_tags, completion, under, weights_panel
-from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced, silence_codecs
+from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced
 from samptag.cli.writers import BESIDE, FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError
 from samptag.files import os_errors_as
@@ -183,7 +183,6 @@ def tag(
         tables = CategoryWriter if by_category else TableWriter
         writer = StripWriter if over_time else tables if one_each else LineWriter
     about = About(selection=selection, card=tagger.card, paths=tuple(item.path for item in inputs), single=single)
-    silence_codecs()
     work, size = partial(tagger.tag_many, taggram=by_segment), attrgetter("size")
     if not ranks.leads:
         with ranks.joined():
@@ -210,24 +209,23 @@ def tag(
         writes += [stack.enter_context(opened(archive, path, about)) for path, archive in beside]
         todo = [item for item in inputs if item.path not in kept]
         meter = Meter(todo, asked=progress)
-        stack.callback(meter.bar.clear)
         if ranks.world_size == 1:
             work = partial(work, on_seconds=meter.seconds)
         results = stack.enter_context(closing(ranks.spread(todo, work, size=size)))
         # Results and progress may share one screen, and take turns on it.
         turns = meter.bar.aside if on_terminal else nullcontext
         try:
-            for result in results:
-                tell(result)
-                with interrupts_held():
-                    with turns():
-                        for write in writes:
-                            write(result)
-                    meter.finished(result)
-                if result.error is not None and fail_fast:
-                    break
+            with meter.bar:
+                for result in results:
+                    tell(result)
+                    with interrupts_held():
+                        with turns():
+                            for write in writes:
+                                write(result)
+                        meter.finished(result)
+                    if result.error is not None and fail_fast:
+                        break
         except KeyboardInterrupt:
-            meter.bar.clear()
             if len(todo) > 1:
                 done = f"{meter.n_done} of {counted(len(todo), 'input')} done"
                 if output is not None and form != "jsonl":
@@ -289,7 +287,7 @@ def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> 
     from samptag.pretrained import DEFAULT, load_weights
     from samptag.tagging.tagger import Tagger
 
-    with progress_bar(progress, unit="bytes") as bar:
+    with Bar(progress, unit="bytes") as bar:
         loaded = load_weights(model or DEFAULT, progress=partial(bar, "fetching weights"))
     tagger = Tagger(loaded, **options)
     name, jobs = f"{tagger.card.name} (sha256 {(tagger.weights_sha256 or '')[:12]})", counted(tagger.jobs, "input")

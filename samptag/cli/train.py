@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samptag.cli.console import Bar, note, print_json, progress_bar
+from samptag.cli.console import Bar, note, print_json
 from samptag.cli.options import Device, Format, Json, Progress, Subset, complete_weights, under
-from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 
@@ -121,7 +120,6 @@ def train(
     given = dict(locals())
     from samptag.training import train as run
 
-    silence_codecs()
     geometry = {name: given.pop(name) for name in ("m", "n", "first_filter", "first_stride", "block", "multi_level")}
     given["model"] = _config(given["model"], sample_rate=given.pop("sample_rate"), **geometry)
     as_json, progress = given.pop("as_json"), given.pop("progress")
@@ -196,7 +194,7 @@ def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Calla
             logger.setLevel(logging.ERROR)  # what there is to warn of, the first process warns of
         yield lambda event: None, None
         return
-    with progress_bar(asked) as bar:
+    with Bar(asked) as bar:
         yield partial(_show, bar), bar
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from samptag import __version__
-from samptag.cli.console import print_json, progress_bar, terminal, write_lines
+from samptag.cli.console import Bar, print_json, terminal, write_lines
 from samptag.cli.options import Json, Progress, complete_weights
 from samptag.cli.output import binary_file, known_suffix
 from samptag.errors import UsageError, WeightsError
@@ -140,7 +139,7 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
     from samptag.core.spectra import filter_spectra
     from samptag.report.pictures import draw_filters
 
-    with binary_file(str(path)) as out, progress_bar(None) as bar:
+    with binary_file(str(path)) as out, Bar(None) as bar:
         spectra = filter_spectra(loaded.model, progress=partial(bar, "layers"))
         draw_filters(out, spectra, title=loaded.card.name, kind=kind)
 
@@ -183,13 +182,12 @@ def pull(
     """
     from samptag.pretrained import open_store
 
-    store = open_store()
     for name in names:
-        with progress_bar(progress, unit="bytes") as bar:
-            reporting = replace(store, progress=partial(bar, name))
-            path = reporting.install(name, force=force)
+        with Bar(progress, unit="bytes") as bar:
+            store = open_store(progress=partial(bar, name))
+            path = store.install(name, force=force)
             # Loading is the only full check of a converted file.
-            reporting.load(name)
+            store.load(name)
         typer.echo(path)
 
 

@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 import samptag
 from samptag.cli.console import SOME_FAILED, error, note, print_json, print_records, write_lines
-from samptag.cli.options import Db, Heard, Json, completion
+from samptag.cli.options import Db, Heard, Json
 from samptag.errors import UsageError
 from samptag.text import counted, valid_text
 
@@ -50,11 +50,8 @@ def write(
         show_default="genre,mood",
         autocompletion=_complete_fields,
     ),
-    profile: str | None = _what(
-        None,
-        metavar="PLAYER",
-        help="The fields that a player shows: navidrome, kodi or rekordbox.",
-        autocompletion=completion("navidrome", "kodi", "rekordbox"),
+    profile: Literal["navidrome", "kodi", "rekordbox"] | None = _what(
+        None, metavar="PLAYER", help="The fields that a player shows: navidrome, kodi or rekordbox."
     ),
     add: bool = _what(False, "--add", help="Add to fields that have values."),
     replace: bool = _what(False, "--replace", help="Replace what fields have."),
@@ -70,7 +67,7 @@ def write(
     runs: bool = _back(False, "--runs", help="List what was written."),
     db: Db = None,
     model: Heard = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Write decided genres and moods into your music files.
 
@@ -96,11 +93,11 @@ def write(
         raise UsageError("--fields and --profile exclude each other: a profile is a choice of fields")
     with samptag.Library(db) as library:
         if runs:
-            _list_runs(library.runs(), json)
+            _list_runs(library.runs(), as_json)
             return
         if undo:
             outcomes = list(library.undo(_run_number(paths), split_links=split_links))
-            _report_undone(outcomes, json)
+            _report_undone(outcomes, as_json)
         else:
             plan = library.plan(
                 paths or [],
@@ -112,7 +109,7 @@ def write(
                 model=model,
             )
             outcomes = _written(library.write(plan, touch=touch)) if yes else []
-            _report_plan(plan, outcomes, yes, json)
+            _report_plan(plan, outcomes, yes, as_json)
         refused = any(outcome.error for _, outcome in outcomes)
         if not undo:
             refused = refused or any(file.refused for file in plan.files)
@@ -135,8 +132,6 @@ def _chosen_fields(fields: str | None, profile: str | None) -> tuple[str, ...]:
     from samptag.library.plan import PROFILES
 
     if profile is not None:
-        if profile not in PROFILES:
-            raise UsageError(f"unknown profile {profile!r}: choose {', '.join(PROFILES)}")
         return PROFILES[profile]
     return tuple(part.strip() for part in fields.split(",") if part.strip()) if fields else ("genre", "mood")
 

@@ -1,10 +1,5 @@
 import json
-import os
-import pty
 import shutil
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,21 +50,11 @@ def test_check_in_a_pipe_is_tab_separated_and_never_cut(data, songs):
     assert [line[2] for line in lines if line[1] == "unlisted"] == [stray]
 
 
-def test_check_on_a_terminal_draws_tables(songs, cli_environment):
-    master, slave = pty.openpty()
-    command = [sys.executable, "-m", "samptag", "data", "check", str(songs)]
-    environment = {**cli_environment, "COLUMNS": "80", "TERM": "xterm"}
-    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    shown = b""
-    # Linux ends a terminal whose other side is gone with an error, other systems with nothing.
-    with suppress(OSError):
-        while block := os.read(master, 4096):
-            shown += block
-    os.close(master)
-    assert process.wait() == 0
+def test_check_on_a_terminal_draws_tables(songs, on_a_terminal):
+    shown, code = on_a_terminal(80, "data", "check", songs)
+    assert code == 0
     for word in ("┃", "calm", "train", "manifest"):
-        assert word in shown.decode()
+        assert word in shown
 
 
 def test_check_ends_with_one_when_clips_are_missing(data, valid, songs):

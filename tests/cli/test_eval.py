@@ -1,13 +1,11 @@
 import csv
 import json
-import os
-import pty
 import re
 import subprocess
-import sys
 
 import pytest
 from media_manifest import make_manifest
+from terminals import on_a_terminal, plain_lines
 from tiny_weights import TINY_TAGS
 
 from samptag.data.formats import open_dataset
@@ -65,17 +63,11 @@ def test_against_another_system(samptag, valid, files):
 
 
 def test_on_a_terminal_it_is_a_table(cli_environment, files):
-    """A pseudo-terminal as standard output: figures stand beside the split's name and the number of clips."""
-    leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "samptag", "eval", "--scores", str(files / "est.csv")]
-    command += ["--truth", str(files / "gt.csv"), "--against", str(files / "gt.csv")]
-    environment = {**cli_environment, "TERM": "dumb", "COLUMNS": "80"}
-    subprocess.run(command, stdout=follower, stderr=subprocess.PIPE, check=True, env=environment)
-    os.close(follower)
-    text = b""
-    while chunk := _read(leader):
-        text += chunk
-    shown = text.decode()
+    """The figures are beside the split's name and the number of clips."""
+    arguments = ["eval", "--scores", files / "est.csv", "--truth", files / "gt.csv", "--against", files / "gt.csv"]
+    text, code = on_a_terminal(arguments, {**cli_environment, "TERM": "xterm"}, 80, stderr=subprocess.DEVNULL)
+    assert code == 0
+    shown = "\n".join(plain_lines(text))
     assert "est.csv on gt.csv" in shown
     assert "4 clips, 3 groups" in shown
     assert "protocol not known" in " ".join(shown.split())
@@ -83,13 +75,6 @@ def test_on_a_terminal_it_is_a_table(cli_environment, files):
     assert "macro over 2 tags" in shown
     assert "difference" in shown
     assert max(map(len, shown.splitlines())) <= 80
-
-
-def _read(descriptor):
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # Linux: the other end is closed
-        return b""
 
 
 @pytest.mark.parametrize(
@@ -104,8 +89,8 @@ def _read(descriptor):
         (["--scores", "est.csv", "--truth", "gt.csv", "--resamples", "0"], "--resamples"),
         (["--scores", "est.csv", "--truth", "gt.csv", "--protocol", "won"], "--protocol needs a model and audio"),
         (["--data", ".", "--perturb", "reverb:3"], "--perturb reverb:3: write noise:SNRdB"),
-        (["--data", ".", "--protocol", "kim"], "--protocol kim: choose paper, won, all"),
-        (["--data", ".", "--tail", "cut"], "--tail cut: choose overlap, pad, drop"),
+        (["--data", ".", "--protocol", "kim"], "'kim' is not one of 'paper', 'won', 'all'"),
+        (["--data", ".", "--tail", "cut"], "'cut' is not one of 'overlap', 'pad', 'drop'"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(samptag, files, arguments, message):

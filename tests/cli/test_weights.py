@@ -1,9 +1,6 @@
 """The real `samptag weights` command in its own processes, against a server on this machine."""
 
 import json
-import os
-import pty
-import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +13,7 @@ import torch
 import weights_server as ws
 from deciding_weights import save_deciding_weights
 from foreign_checkpoints import sample_state
-from terminals import on_a_terminal as on_one_terminal
-from terminals import plain_lines
+from terminals import on_a_terminal, plain_lines
 from warm import WarmProcesses
 
 from samptag.core.card import read_card
@@ -33,8 +29,10 @@ JAMENDO = ["genre---rock", "instrument---piano", "mood/theme---happy"]
 class House:
     """A registry with one bundled and one remote file, an empty cache, and the command to run on them."""
 
-    def __init__(self, folder: Path, samptag: Callable[..., Any], environment: dict[str, str]) -> None:
-        self._samptag = samptag
+    def __init__(
+        self, folder: Path, samptag: Callable[..., Any], environment: dict[str, str], warm_processes: WarmProcesses
+    ) -> None:
+        self._samptag, self._warm_processes = samptag, warm_processes
         self.cache = folder / "cache"
         self.checkpoint = folder / "best_model.pth"
         torch.save(sample_state(3), self.checkpoint)
@@ -72,10 +70,17 @@ class House:
         done = self._samptag("weights", *arguments, check=None, env=self.environment | environment)
         return Done(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def shown(self, columns: int, *arguments: str) -> str:
+        """What the command writes to a terminal of that width, with its movements."""
+        environment = self.environment | {"COLUMNS": str(columns), "TERM": "xterm"}
+        text, code = on_a_terminal(["weights", *arguments], environment, columns, forked_from=self._warm_processes)
+        assert code == 0
+        return text
+
 
 @pytest.fixture
-def house(tmp_path: Path, samptag, cli_environment):
-    house = House(tmp_path, samptag, cli_environment)
+def house(tmp_path: Path, samptag, cli_environment, warm_processes):
+    house = House(tmp_path, samptag, cli_environment, warm_processes)
     with house.server:
         yield house
 
@@ -87,26 +92,6 @@ def refused(done: Done, code: int, *parts: str) -> None:
     assert done.stderr.count("\n") == 1, done.stderr
     for part in parts:
         assert part in done.stderr
-
-
-def on_a_terminal(arguments: list[str], environment: dict[str, str], *, stream: str = "stdout") -> str:
-    """What the command writes to a terminal as its standard output or error; the other one goes nowhere."""
-    master, slave = pty.openpty()
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | {stream: slave}
-    written = b""
-    with subprocess.Popen([sys.executable, "-m", "samptag", "weights", *arguments], env=environment, **streams):
-        os.close(slave)
-        while block := _read(master):
-            written += block
-    os.close(master)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65_536)
-    except OSError:  # how Linux says that the other end is closed
-        return b""
 
 
 def test_list_piped_is_tab_separated(house: House):
@@ -146,11 +131,11 @@ def test_list_as_json(house: House, valid):
 
 
 def test_list_on_a_terminal_is_a_table(house: House):
-    text = on_a_terminal(["list"], house.environment | {"COLUMNS": "120", "TERM": "xterm"})
+    text = "\n".join(plain_lines(house.shown(120, "list")))
     assert "a split (protocol won; a paper)" in text
     assert "theirs  3" in text
     assert "\t" not in text
-    narrow = on_a_terminal(["list"], house.environment | {"COLUMNS": "60", "TERM": "xterm"})
+    narrow = "\n".join(plain_lines(house.shown(60, "list")))
     assert max(map(len, narrow.splitlines())) <= 60
     assert "theirs" in narrow.split()
     assert "a split" not in narrow
@@ -162,8 +147,7 @@ def test_show_says_the_rest(house: House):
     assert lines["figures"] == "ROC-AUC 0.9058, PR-AUC 0.4422 on a split (protocol won; a paper)"
     assert (lines["words: genre"], lines["words: mood/theme"]) == ("rock", "happy")
     assert lines["installed"] == "no"
-    text = on_a_terminal(["show", "theirs"], house.environment | {"COLUMNS": "60", "TERM": "xterm"})
-    assert max(map(len, text.splitlines())) <= 60
+    assert max(map(len, plain_lines(house.shown(60, "show", "theirs")))) <= 60
     listed = {record["name"]: record for record in json.loads(house.run("list", "--json").stdout)}
     assert json.loads(house.run("show", "mine", "--json").stdout) == listed["mine"]
     refused(house.run("show", "thiers"), 3, "did you mean 'theirs'")
@@ -227,7 +211,7 @@ def test_show_has_what_is_known_of_every_word(house: House, valid):
     assert words["slow"] == ["pace", "unverified", ".10"]
     assert words["anyone sings"] == ["together", "people's tags: ROC-AUC .97, on 30 of 63 tracks (singing, vocals)", ""]
     for columns in (60, 100, 170):
-        text = on_a_terminal(["show", "known"], house.environment | {"COLUMNS": str(columns), "TERM": "xterm"})
+        text = "\n".join(plain_lines(house.shown(columns, "show", "known")))
         assert max(map(len, text.splitlines())) <= columns
         assert {"instrument", "pace", "together"} <= {line.strip() for line in text.splitlines()}
     assert "guitar               people's tags: ROC-AUC .91 (.85 to .96), PR-AUC .80 (.70 to .88), on" in text
@@ -259,19 +243,11 @@ def test_pull_prints_the_paths(house: House):
     assert house.server.requests == [None, None]
 
 
-def test_pull_shows_progress_on_a_terminal_only(house: House, warm_processes: WarmProcesses):
+def test_pull_shows_progress_on_a_terminal_only(house: House):
     house.server.answers = [ws.dribbled]
-    environment = house.environment | {"COLUMNS": "100", "TERM": "xterm"}
-
-    def pulled(*options: str) -> str:
-        text, code = on_one_terminal(
-            ["weights", "pull", "theirs", *options], environment, 100, forked_from=warm_processes
-        )
-        assert code == 0
-        return text
-
-    assert "MB" in pulled()
-    assert plain_lines(pulled("--force", "--no-progress")) == [str(house.cache / "theirs.safetensors")]
+    assert "MB" in house.shown(100, "pull", "theirs")
+    quiet = house.shown(100, "pull", "theirs", "--force", "--no-progress")
+    assert plain_lines(quiet) == [str(house.cache / "theirs.safetensors")]
     assert len(house.server.requests) == 2
 
 

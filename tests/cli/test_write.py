@@ -740,7 +740,7 @@ def test_an_index_that_did_not_note_what_was_tested(write_sorted: Run, sorted_db
 
 def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):
     assert "unknown field 'genra'" in error(write(music, "--fields", "genra", check=2))
-    assert "unknown profile 'plex'" in error(write(music, "--profile", "plex", check=2))
+    assert "'plex' is not one of 'navidrome', 'kodi', 'rekordbox'" in error(write(music, "--profile", "plex", check=2))
     assert "exclude each other" in error(write(music, "--add", "--replace", check=2))
     assert "nothing to write to" in error(samptag("write", "--db", db, check=2))
     assert "nothing has been written yet" in error(samptag("write", "--undo", "--db", db, check=5))
