@@ -17,7 +17,6 @@ import typer
 
 import samptag
 from samptag.cli.console import error, note, say, speak_from
-from samptag.cli.output import silence_codecs
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError, UsageError
 from samptag.files import os_reason
@@ -115,8 +114,6 @@ def main() -> NoReturn:
     _plug_closed_streams()
     arguments, switches = _without_switches(sys.argv[1:])
     _set_up_logging(switches)
-    if "--debug" not in switches:
-        silence_codecs()
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     sys.exit(_flush(_run(arguments, debug="--debug" in switches)))

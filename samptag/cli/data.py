@@ -11,6 +11,7 @@ import typer
 
 from samptag.cli.console import Bar, note, print_json, terminal, write_lines
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
+from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def check(
     """
     from samptag.data.check import survey
 
+    silence_codecs()
     dataset = open_data(root, format, split, subset, progress)
     with Bar(progress) as bar:
         found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
@@ -83,6 +85,7 @@ def prepare(
     """
     from samptag.data.cache import build_cache
 
+    silence_codecs()
     dataset = open_data(root, format, split, subset, progress)
     with Bar(progress) as bar:
         built = build_cache(

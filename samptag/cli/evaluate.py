@@ -17,7 +17,7 @@ import typer
 from samptag.cli.console import SOME_FAILED, Bar, note, terminal
 from samptag.cli.data import open_data
 from samptag.cli.options import Device, Format, Progress, Subset, complete_weights, under
-from samptag.cli.output import standard_output, text_file
+from samptag.cli.output import silence_codecs, standard_output, text_file
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 from samptag.text import counted, first_names, valid_text
@@ -170,6 +170,7 @@ def evaluate_command(
             report = evaluate_scores(scores, truth=known, group=group, against=against, scoring=scoring)
         elif data is not None:
             dataset = opened(data)
+            silence_codecs()
             with ranks.joined(), Bar(progress) as bar:
                 report = evaluate(
                     dataset,

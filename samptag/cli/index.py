@@ -10,6 +10,7 @@ import typer
 import samptag
 from samptag.cli.console import SOME_FAILED, Bar, error, note, print_json, warn
 from samptag.cli.options import Db, Device, Inputs, Json, Model, Progress
+from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.text import clock, counted
 
@@ -58,6 +59,7 @@ def _update(
     from samptag.library import Observer
     from samptag.pretrained import DEFAULT
 
+    silence_codecs()
     total = done = kept = 0
 
     def anew(name: str, again: int, left: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -99,9 +99,8 @@ def explain_write_errors(name: str) -> AbstractContextManager[None]:
     return os_errors_as(OutputError, f"cannot write {name}")
 
 
-@cache
 def silence_codecs() -> bool:
-    """Whether what codecs print about damaged files is silenced from now on, in the whole process.
+    """Whether what codecs print about damaged files is silenced from now on, in the whole process; not with `--debug`.
 
     libmpg123 (inside libsndfile) prints several lines a file to C's ``stderr`` about MP3 frames it finds odd, and has
     no switch for it. That stream alone is pointed elsewhere: redirecting descriptor 2 would take other messages away.
@@ -109,6 +108,8 @@ def silence_codecs() -> bool:
     """
     import ctypes
 
+    if logging.getLogger("samptag").isEnabledFor(logging.DEBUG):
+        return False
     glibc = False
     if sys.platform == "linux":
         with suppress(OSError, ValueError):  # musl, where it is a constant

@@ -13,7 +13,7 @@ import typer
 
 from samptag.cli.console import SOME_FAILED, Meter, detail, note
 from samptag.cli.options import Db, Device, Hop, Model, Progress
-from samptag.cli.output import binary_file
+from samptag.cli.output import binary_file, silence_codecs
 from samptag.cli.tag import expected_seconds, open_tagger, tell
 from samptag.errors import LibraryError, UsageError
 from samptag.text import counted, valid_text
@@ -74,6 +74,7 @@ def report(
     )
     from samptag.report import Report
 
+    silence_codecs()
     page = Report(tagger.card, n_songs=len(inputs))
     # Opened first: that a page cannot be written is not found out after hours of tagging.
     with binary_file(str(output)) as out, _index(db, model, n_songs=len(inputs)) as alike:

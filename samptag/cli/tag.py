@@ -17,7 +17,7 @@ import typer
 
 from samptag.cli.console import SOME_FAILED, Bar, Meter, detail, error, note, warn
 from samptag.cli.options import Device, Hop, Inputs, Model, Progress, complete_tags, completion, under, weights_panel
-from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced
+from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced, silence_codecs
 from samptag.cli.writers import BESIDE, FORMATS, About, Selection, TsvWriter, Writer, opened
 from samptag.errors import UsageError
 from samptag.files import os_errors_as
@@ -183,6 +183,7 @@ def tag(
         tables = CategoryWriter if by_category else TableWriter
         writer = StripWriter if over_time else tables if one_each else LineWriter
     about = About(selection=selection, card=tagger.card, paths=tuple(item.path for item in inputs), single=single)
+    silence_codecs()
     work, size = partial(tagger.tag_many, taggram=by_segment), attrgetter("size")
     if not ranks.leads:
         with ranks.joined():

@@ -15,6 +15,7 @@ import typer
 
 from samptag.cli.console import Bar, note, print_json
 from samptag.cli.options import Device, Format, Json, Progress, Subset, complete_weights, under
+from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 
@@ -120,6 +121,7 @@ def train(
     given = dict(locals())
     from samptag.training import train as run
 
+    silence_codecs()
     geometry = {name: given.pop(name) for name in ("m", "n", "first_filter", "first_stride", "block", "multi_level")}
     given["model"] = _config(given["model"], sample_rate=given.pop("sample_rate"), **geometry)
     as_json, progress = given.pop("as_json"), given.pop("progress")
