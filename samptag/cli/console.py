@@ -128,6 +128,8 @@ class Bar:
 
     def __init__(self, asked: bool | None, *, unit: Unit = "count") -> None:
         self._shown = wants_progress(asked)
+        if self._shown:
+            stderr_console()  # before there are threads: two that asked at once would each get one
         self._unit = unit
         self._lock = threading.RLock()
         self._display: Progress | None = None  # made with the first report: Rich's bars take a while to import
