@@ -14,7 +14,7 @@ import typer
 import samptag
 from samptag.cli.console import note, print_records, terminal
 from samptag.cli.options import Db, Device, Heard, Json, complete_expression, words_of_index
-from samptag.cli.output import binary_file, explain_write_errors, known_suffix
+from samptag.cli.output import binary_file, explain_write_errors, known_suffix, silence_codecs
 from samptag.errors import UsageError
 from samptag.text import clock, counted, printable
 
@@ -124,6 +124,7 @@ def similar(
     $ samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'path !~ live' -o evening.m3u8
     """
     _check_output(output, null=null, as_json=as_json)
+    silence_codecs()
     with samptag.Library(db) as library:
         weights = library.weights(model)
         found = library.similar(
