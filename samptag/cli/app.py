@@ -1,4 +1,4 @@
-"""The `samptag` command: its sub-commands, a person's own defaults, what errors, interrupts and closed pipes end in."""
+"""The `samptag` command: its sub-commands, a person's own defaults, and how errors, interrupts and closed pipes end."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ INTERRUPTED = 130
 USAGE = 2
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))
 
-# Typer brings its own click since 0.24 and needs a separate one before; this is the base class of what a wrong command
-# line raises in both: BadParameter < UsageError < ClickException.
+# Typer has brought its own click since 0.24 and needed a separate one before. This is the base class of what a wrong
+# command line raises in both: BadParameter < UsageError < ClickException.
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 # Where each command is: imported when it is asked for, since making the options of all takes a tenth of a second.
@@ -48,8 +48,8 @@ COMMANDS = {
     "data": "samptag.cli.data:app",
 }
 
-# What the configuration file may set, by command: what a person may want every time. Inputs and outputs are not among
-# them, since a forgotten line would lead to a lost file; nor what decides how good a model gets, or seems.
+# What the configuration file may set, by command: what a person may want every time. Inputs and outputs are left out,
+# since a forgotten line could cost a file; so is whatever decides how good a model gets, or seems.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "tag": (
         *("batch-size", "decide", "device", "format", "hop", "jobs", "model", "progress", "tags", "tail", "threshold"),
@@ -84,11 +84,11 @@ def _show_version(asked: bool) -> None:
 def _root(
     context: typer.Context,
     version: bool = typer.Option(
-        False, "--version", "-V", help="Print the version and leave.", callback=_show_version, is_eager=True
+        False, "--version", "-V", help="Print the version and exit.", callback=_show_version, is_eager=True
     ),
-    # These are taken out of the line before it is read, so that they may stand anywhere in it.
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="Say nothing but errors."),
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more: a line for every file."),
+    # These are taken out of the line before it is read, so that they may appear anywhere in it.
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Print more: a line for every file."),
     debug: bool = typer.Option(False, "--debug", help="Log in detail and show tracebacks."),
 ) -> None:
     """Tag music from raw waveforms with the sample-level deep CNN.
@@ -97,8 +97,8 @@ def _root(
     $ samptag tag ~/Music -o tags.jsonl
     $ samptag help tag
 
-    --quiet, --verbose and --debug may stand anywhere in the line. 'samptag help COMMAND' says what a command takes;
-    README.md and docs/ in samptag's source say the rest.
+    --quiet, --verbose and --debug may appear anywhere in the line. 'samptag help COMMAND' explains a command; README.md
+    and docs/ in samptag's source explain the rest.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -120,9 +120,9 @@ def main() -> NoReturn:
 
 
 def run() -> NoReturn:
-    """Run the command line and end the process at once, without what Python does at its end.
+    """Run the command line and end the process at once, without Python's own shutdown.
 
-    That takes its time, and aborts where a thread is in the middle of compiled code (a decoder, a connection).
+    The shutdown takes time, and aborts if a thread is in the middle of compiled code (a decoder, a connection).
     """
     try:
         main()
@@ -135,7 +135,7 @@ def run() -> NoReturn:
 
 
 def _plug_closed_streams() -> None:
-    """Keep the numbers of streams that were closed by the caller from going to files opened later."""
+    """Keep the descriptors of streams that the caller closed from going to files opened later."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -181,7 +181,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def config_path() -> Path:
-    """The file: what SAMPTAG_CONFIG names, else config.toml in the user's configuration folder of samptag."""
+    """The configuration file: what SAMPTAG_CONFIG names, else config.toml in the user's configuration folder."""
     named = os.environ.get("SAMPTAG_CONFIG")
     if named:
         return Path(named).expanduser()
@@ -191,7 +191,7 @@ def config_path() -> Path:
 
 
 def configured_defaults() -> dict[str, dict[str, Any]]:
-    """Values by command and the names of its parameters; empty where there is no such file."""
+    """The file's values, by command and parameter; empty if there is no such file."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -217,7 +217,7 @@ def configured_defaults() -> dict[str, dict[str, Any]]:
         known = OPTIONS[command]
         for key in values:
             if key.replace("_", "-") not in known:
-                hint = did_you_mean(key, known) or f"there is {', '.join(known)}"
+                hint = did_you_mean(key, known) or f"choose {', '.join(known)}"
                 raise UsageError(f"{path}: {key!r} cannot be set in [{command}]: {hint}")
         defaults[command] = {key.replace("-", "_"): value for key, value in values.items()}
     return defaults
@@ -228,7 +228,7 @@ _COMMAND = "[not dim][bold cyan]$[/bold cyan] {}[/not dim]"
 
 
 def polished(command: Any) -> Any:
-    """The command, and all below it, with the help of each set in order; "$ " begins a command to copy."""
+    """The command and all below it, with the help of each laid out; "$ " begins a command to copy."""
     if command.help:
         command.help = "\n\n".join(map(_paragraph, inspect.cleandoc(command.help).split("\n\n")))
     for parameter in command.params:
@@ -256,7 +256,7 @@ def _paragraph(text: str) -> str:
     return "\n".join(_COMMAND.format(line.removeprefix("$ ")) for line in escaped.splitlines())
 
 
-# What Typer says of a wrong value since 0.29, in words for people.
+# What Typer says about a wrong value since 0.29, in words for people.
 _PLAIN_WORDS = (
     (r"Input should be less than or equal to (\S+)", r"it must be at most \1"),
     (r"Input should be greater than or equal to (\S+)", r"it must be at least \1"),
@@ -281,7 +281,7 @@ def _usage_line(refusal: Any) -> str:
 
 
 def _flush(code: int) -> int:
-    """The exit code, after what is still buffered has gone out: a reader that left is no error, a full disk is."""
+    """The exit code, after what is still buffered has been written: a reader that left is no error, a full disk is."""
     if sys.stdout is None:
         return code
     try:
@@ -310,7 +310,7 @@ _SWITCHES = {"-q": "--quiet", "-v": "--verbose"}
 
 
 def _without_switches(arguments: list[str]) -> tuple[list[str], set[str]]:
-    """The arguments without the switches for every command, and those before a `--`: people add them at the end."""
+    """The arguments without the switches of every command, wherever they are before a `--`, and those switches."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     known = {*_SWITCHES.values(), "--debug"}
     long = [_SWITCHES.get(argument, argument) for argument in arguments[:end]]

@@ -30,26 +30,26 @@ LINE_SECONDS = 10.0
 WIDTH_WITHOUT_NAME = 76  # cells that the rest of the bar needs
 
 SOME_FAILED = 1
-"""Exit code of a command of whose inputs some failed, and the others are complete."""
+"""Exit code of a command when some of its inputs failed and the others are complete."""
 
 _heard = logging.INFO
 
 
 def speak_from(level: int) -> None:
-    """Set what is said from now on: `logging.ERROR` errors alone, INFO the usual, DEBUG also `detail`."""
+    """Set what is written: with `logging.ERROR` only errors, with INFO the usual, with DEBUG also `detail`."""
     global _heard
     _heard = level
 
 
 def print_json(document: Any) -> None:
-    """A JSON document on standard output, with this samptag's version; or a list of records as they are."""
+    """Write a JSON document to standard output, with samptag's version; or a list of records as they are."""
     if isinstance(document, dict):
         document = {**document, "version": __version__}
     sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
 
 
 def print_records(document: dict[str, Any], name: str, records: Iterable[dict[str, Any]]) -> None:
-    """`print_json` of a document with records in it, one a line, as they come: all at once would take a gigabyte."""
+    """Write a JSON document and its records, one per line, as they come: all at once could take a gigabyte."""
     document = {**document, "version": __version__}
     sys.stdout.write(json.dumps(document, indent=2).removesuffix("\n}") + f',\n  "{name}": [')
     for number, record in enumerate(records):
@@ -58,7 +58,7 @@ def print_records(document: dict[str, Any], name: str, records: Iterable[dict[st
 
 
 def write_lines(rows: Iterable[Iterable[str]]) -> None:
-    """Tab-separated cells on standard output, a row a line whatever the cells hold."""
+    """Write tab-separated cells to standard output, one line per row whatever the cells hold."""
     sys.stdout.writelines("\t".join(printable(" ".join(cell.split())) for cell in row) + "\n" for row in rows)
 
 
@@ -70,7 +70,7 @@ def terminal(out: TextIO | None) -> Console:
 
 
 def shorten(text: str, cells: int) -> str:
-    """The text in at most so many terminal cells (wide characters take two), with an ellipsis in its middle."""
+    """The text in at most `cells` terminal cells (wide characters take two), with an ellipsis in the middle."""
     from rich.cells import cell_len, chop_cells
 
     if cell_len(text) <= cells:
@@ -144,7 +144,7 @@ class Bar:
                 self._display.stop()
 
     def __call__(self, what: str, done: float, total: float | None, detail: str = "") -> None:
-        """Draw, from any thread, what is done, how much of how much (None: not known); another `what` is a new bar."""
+        """Draw, from any thread, how much of `total` (None: unknown) is done; another `what` begins a new bar."""
         if not self._shown:
             return
         with self._lock:
@@ -213,16 +213,16 @@ def _display(unit: Unit) -> Progress:
 
 
 class Meter:
-    """Counts what `samptag tag` has done, and shows it: a bar on a terminal, else a line every ten seconds.
+    """Counts the inputs that were tagged, and shows it: a bar on a terminal, else a line every ten seconds.
 
-    The bar counts bytes: those of inputs with results, and of the next as much as its seconds say, at the pace so far.
+    The bar counts bytes: those of inputs with results, and an estimate for the next from its seconds and the pace.
     """
 
     def __init__(self, inputs: Sequence[Input], *, asked: bool | None) -> None:
         self.n_tagged = self.n_failed = 0
         self._lock = threading.Lock()
         self._inputs = inputs
-        self._heard = self._finished = 0.0  # seconds: let through by the decoders, and of inputs with their results
+        self._heard = self._finished = 0.0  # seconds: of decoded audio, and of inputs with results
         self._begun = time.monotonic()
         wanted = wants_progress(asked)
         self._lines = wanted and not sys.stderr.isatty()
@@ -233,7 +233,7 @@ class Meter:
         self._done_bytes = 0
 
     def seconds(self, amount: float) -> None:
-        """Count further seconds of audio that went through; callable from any thread."""
+        """Count further seconds of decoded audio; may be called from any thread."""
         with self._lock:
             self._heard += amount
         self._draw()
@@ -283,5 +283,5 @@ class Meter:
         if room >= 8:
             name = printable(os.path.basename(self._inputs[self.n_done].path))
             text = f"{shorten(name, min(room, 40))} · {text}"
-        # One input gives no fraction to draw: how long it is turns out at its end.
+        # A single input gives no fraction to draw: its length is known only at its end.
         self.bar("tagging", done, self._total if len(self._inputs) > 1 else None, text)

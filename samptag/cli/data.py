@@ -25,6 +25,7 @@ _PROBLEMS = {
     "damaged": "damaged clips",
     "left-out": "left out",
     "missing": "missing clips",
+    "short": "short clips",
     "split": "the split",
     "tag": "tags that cannot be scored",
     "unlisted": "present but not listed",
@@ -41,12 +42,12 @@ def check(
     format: Format = None,
     split: Split = None,
     subset: Subset = None,
-    decode: bool = typer.Option(False, "--decode", help="Decode every clip to its end: finds truncated ones; slow."),
+    decode: bool = typer.Option(False, "--decode", help="Decode every clip; slow, but finds truncated ones."),
     jobs: Jobs = None,
     as_json: Json = False,
     progress: Progress = None,
 ) -> None:
-    """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 when a clip is.
+    """Show clips, splits, tags, hours, and what is missing or unreadable; exit code 1 if a clip is.
 
     $ samptag data check mtat/ --decode
     """
@@ -69,7 +70,7 @@ def prepare(
     root: Root,
     sample_rate: int = typer.Option(22_050, min=1000, max=192_000, metavar="HZ", help="The model's rate."),
     cache: Path | None = typer.Option(None, metavar="DIR", help="Where decoded audio is kept."),
-    seconds: float | None = typer.Option(None, metavar="S", min=0.1, help="Keep only so much of each clip's start."),
+    seconds: float | None = typer.Option(None, metavar="S", min=0.1, help="Keep only the first S seconds of a clip."),
     format: Format = None,
     split: Split = None,
     subset: Subset = None,
@@ -81,7 +82,7 @@ def prepare(
 
     $ samptag data prepare mtat/ --jobs 8
 
-    Training does the same by itself; this does it ahead, on a machine without a GPU for instance.
+    Training does this by itself; here it is done ahead, for instance on a machine without a GPU.
     """
     from samptag.data.cache import build_cache
 
@@ -97,7 +98,7 @@ def prepare(
             progress=partial(bar, "decoding clips"),
         )
     if built.left_out:
-        note(f"{built.left_out} of {len(dataset.clips)} clips are left out; {built.report_path} says why")
+        note(f"{built.left_out} of {len(dataset.clips)} clips left out; {built.report_path} says why")
     if not as_json:
         typer.echo(built.folder)
         return
@@ -119,29 +120,29 @@ def prepare(
 def download(
     name: str = typer.Argument(..., metavar="NAME", help="mtat, the one data set that can be fetched freely."),
     folder: Path = typer.Argument(..., metavar="DIR", help="Where to put it."),
-    url: str | None = typer.Option(None, metavar="URL", help="Another place that holds the same files."),
+    url: str | None = typer.Option(None, metavar="URL", help="Another place with the same files."),
     progress: Progress = None,
 ) -> None:
-    """Fetch a data set and unpack it; broken off, it goes on where it stopped.
+    """Fetch a data set and unpack it; started again, it continues where it stopped.
 
     $ samptag data download mtat mtat/
     """
     if name != "mtat":
-        others = "MSD's audio is no longer distributed, and MTG-Jamendo has a downloader of its own"
+        others = "MSD's audio is no longer distributed, and MTG-Jamendo has its own downloader"
         raise UsageError(f"{name!r} cannot be fetched: only mtat; {others}")
     from samptag.data.download import MTAT_URL, download_mtat
 
     with Bar(progress, unit="bytes") as bar:
         count = download_mtat(folder, url=(url or MTAT_URL).rstrip("/") + "/", progress=bar)
-    note(f"{folder}: MagnaTagATune is there" + (f", {count} new files" if count else ", nothing was missing"))
+    note(f"{folder}: MagnaTagATune is complete" + (f", {count} new files" if count else ", nothing was missing"))
 
 
 @app.command()
 def unpack(
-    folder: Path = typer.Argument(..., metavar="DIR", help="The folder with mp3.zip.001 and its further parts."),
+    folder: Path = typer.Argument(..., metavar="DIR", help="The folder with mp3.zip.001 and the other parts."),
     progress: Progress = None,
 ) -> None:
-    """Unpack MagnaTagATune's three-part zip without joining it first; what is there already is kept.
+    """Unpack MagnaTagATune's three-part zip without joining it first; files that exist are kept.
 
     $ samptag data unpack mtat/
     """
@@ -161,7 +162,7 @@ def open_data(root: Path, format: str | None, split: str | None, subset: str | N
 
 
 def _print(found: Survey) -> None:
-    """Tables on a terminal, else tab-separated lines, the first cell saying what the line is."""
+    """Write tables on a terminal, else tab-separated lines, whose first cell says what the line is."""
     dataset = found.dataset
     facts = [
         ("data", str(dataset.root)),

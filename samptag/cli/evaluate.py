@@ -16,7 +16,7 @@ import typer
 
 from samptag.cli.console import SOME_FAILED, Bar, note, terminal
 from samptag.cli.data import open_data
-from samptag.cli.options import Device, Format, Progress, Subset, complete_weights, under
+from samptag.cli.options import Device, Format, Json, Progress, Subset, complete_weights, under
 from samptag.cli.output import silence_codecs, standard_output, text_file
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
@@ -34,7 +34,7 @@ COLUMNS = (
     *("roc_auc", "roc_auc_low", "roc_auc_high", "pr_auc", "pr_auc_low", "pr_auc_high"),
 )
 _CLEAN = "clean"
-_NAMED = 8  # names a remark lists before it counts the rest
+_NAMED = 8  # names that a remark lists before it counts the rest
 _NOTHING = "nothing to score against: give --data DIR, or --scores FILE with --truth FILE"
 # Options by the panel of the help page that lists them.
 _truth = partial(typer.Option, rich_help_panel="What is true")
@@ -44,16 +44,16 @@ _written = partial(typer.Option, rich_help_panel="Output")
 
 
 def evaluate_command(
-    data: Path | None = _truth(None, metavar="DIR", help="A data set: folder or manifest."),
+    data: Path | None = _truth(None, metavar="DIR", help="Data set: a folder or a manifest."),
     truth: Path | None = _truth(
         None,
         metavar="FILE",
-        help="Labels in [0, 1] as CSV: path, then one column a tag; a column 'group' names the track. No audio.",
+        help="Labels in [0, 1] as CSV, no audio: path, then one column per tag; a column 'group' names the track.",
     ),
     split: str = _truth(
         "test",
         metavar="[NAME:]PART",
-        help="train, valid or test of the data set's usual split; or another named split, alone or with its part: "
+        help="train, valid or test of the data set's usual split, or another named split, alone or with its part: "
         "mtat-pons-2018, mtat-pons-2018:valid.",
     ),
     format: Annotated[str | None, under("What is true", Format)] = None,
@@ -70,28 +70,28 @@ def evaluate_command(
     scores: Path | None = _scored(
         None,
         metavar="FILE",
-        help="Any system's predictions as CSV instead of a model: path, then one column a tag, in any order.",
+        help="Any system's predictions as CSV instead of a model: path, then one column per tag, in any order.",
     ),
     against: Path | None = _scored(
         None,
         metavar="FILE",
-        help="Another system's predictions: adds the paired bootstrap of the difference, and whether it means "
-        "anything. It is over the choice of tracks; the spread between training runs comes on top.",
+        help="Another system's predictions: adds the paired bootstrap of the difference, over the choice of tracks, "
+        "and whether it means anything. The spread between training runs comes on top.",
     ),
     perturb: list[str] | None = _scored(
         None,
         metavar="WHAT",
-        help="Score again under a degradation, and tabulate the loss; may be given often. noise:20dB (white, "
+        help="Score again under a degradation, and tabulate the loss; may be repeated. noise:20dB (white, "
         "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
     ),
     protocol: Literal["paper", "won", "all"] | None = _scored(
         None,
         metavar="paper|won|all",
         help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
-        "spaced ones of Won 2020, or all as samptag tag does. By default that of the weights' published score on "
+        "spaced ones of Won 2020, or all, as in samptag tag. By default that of the weights' published score on "
         "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
     ),
-    hop: float | None = _scored(None, metavar="SECONDS", help="Between starts of segments, for --protocol all."),
+    hop: float | None = _scored(None, metavar="SECONDS", help="Hop between segments, for --protocol all."),
     tail: Literal["overlap", "pad", "drop"] | None = _scored(
         None,
         metavar="overlap|pad|drop",
@@ -109,21 +109,21 @@ def evaluate_command(
     resamples: int = _figures(1000, metavar="N", min=1, help="Bootstrap draws."),
     seed: int = _figures(0, metavar="N", min=0, help="Decides the draws and the noise."),
     predictions: Path | None = _written(
-        None, metavar="FILE", help="Also write the model's scores as CSV: path, then one column a tag."
+        None, metavar="FILE", help="Also write the model's scores as CSV: path, then one column per tag."
     ),
-    as_json: bool = _written(False, "--json", help="One JSON document."),
+    as_json: Annotated[bool, under("Output", Json)] = False,
     output: Path | None = _written(
         None,
         "--output",
         "-o",
         metavar="FILE",
-        help="Write there instead of standard output: JSON with --json or a name in .json, else TSV.",
+        help="Write to this file instead of standard output: JSON with --json or a name ending in .json, else TSV.",
     ),
     progress: Annotated[bool | None, under("Output", Progress)] = None,
 ) -> None:
     """Score a model on a data set, or predictions against a truth.
 
-    Macro and per-tag ROC-AUC and PR-AUC (average precision), with 95 % bootstrap intervals by track.
+    Reports macro and per-tag ROC-AUC and PR-AUC (average precision), with 95 % bootstrap intervals by track.
 
     $ samptag eval --data mtat/ --perturb mp3:32k
     $ samptag eval --scores est.csv --truth gt.csv --against other.csv
@@ -160,7 +160,7 @@ def evaluate_command(
     on_terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
     with ExitStack() as files:
         if ranks.leads:
-            # Opened before the work, so that a place that cannot be written is found out before it.
+            # Opened before the work, so that a place that cannot be written is noticed before it.
             out = files.enter_context(standard_output() if output is None else text_file(str(output)))
             table = None if predictions is None else files.enter_context(text_file(str(predictions)))
         if scores is not None:
@@ -205,10 +205,10 @@ def evaluate_command(
 
 
 def _as_tsv(report: EvaluationReport) -> str:
-    """The report as tab-separated values with a header (`COLUMNS`), one row a condition and tag.
+    """The report as tab-separated values with a header (`COLUMNS`), one row per condition and tag.
 
-    The rows that are no tag stand in parentheses: (macro) is the mean over tags with its 95 % interval, (loss) clean
-    minus degraded, (difference) the report's model minus the one it is compared with.
+    Names in parentheses are no tags: (macro) is the mean over tags with its 95 % interval, (loss) clean minus degraded,
+    (difference) the report's model minus the one it is compared with.
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
@@ -251,7 +251,7 @@ def _as_tables(report: EvaluationReport) -> Group:
     from samptag.evaluation.report import INTERVALS_OF
 
     tags = _headed(report, "tag", "positives", "ROC-AUC", "PR-AUC")
-    tags.caption = f"Intervals are of {INTERVALS_OF}: compare no PR-AUC with that of a set of another size."
+    tags.caption = f"Intervals are of {INTERVALS_OF}: do not compare a PR-AUC with that of a set of another size."
     tags.caption_justify = "left"
     for tag in report.tags:
         tags.add_row(Text(tag.tag), str(tag.positives), f"{tag.roc_auc:.4f}", f"{tag.pr_auc:.4f}")
@@ -299,14 +299,14 @@ def _shown(value: float, interval: Interval | None, *, sign: str = "") -> str:
 
 
 def _remarks(report: EvaluationReport) -> Iterator[str]:
-    """What a person should know beside the figures, a line each."""
+    """What a person should know besides the figures, a line each."""
     if report.missing_tags:
         count = counted(len(report.missing_tags), "tag")
         yield f"{count} that {report.model} does not know: {first_names(report.missing_tags, _NAMED)}"
     if report.excluded_tags:
         need = f"fewer than {counted(report.scoring.min_positives, 'positive')}, or no negative"
         count = counted(len(report.excluded_tags), "tag")
-        yield f"{count} in no mean ({need}): {first_names(report.excluded_tags, _NAMED)}"
+        yield f"{count} left out of every mean ({need}): {first_names(report.excluded_tags, _NAMED)}"
     if report.failed:
         lost = counted(len(report.failed), "clip")
         yield f"{lost} left out of every figure and of the split's hash, because unreadable"

@@ -35,18 +35,18 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write a playlist (.m3u8, .m3u; .nsp for Navidrome) or records (.jsonl) instead of paths.",
+        help="Write a playlist (.m3u8, .m3u; .nsp for Navidrome) or records (.jsonl) instead of printing paths.",
     ),
 ]
 Null = Annotated[bool, typer.Option("--null", "-0", help="End each path with NUL, for xargs -0.")]
-PerArtist = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most N songs of one artist.")]
+PerArtist = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most N songs per artist.")]
 
 
 def find(
     expression: str = typer.Argument(
         "",
         metavar="EXPRESSION",
-        help="Words and numbers joined by and, or, not; see below.",
+        help="Words and numbers joined by and, or, not; see above.",
         autocompletion=complete_expression,
     ),
     db: Db = None,
@@ -54,11 +54,11 @@ def find(
     sort: str | None = typer.Option(
         None,
         metavar="WORD",
-        help="A word (highest score first), a field, or random; with - in front the other way round.",
+        help="A word (highest score first), a field, or random; a - in front reverses the order.",
         show_default="by path",
         autocompletion=_complete_sort,
     ),
-    seed: int | None = typer.Option(None, metavar="N", help="The same random order in every run."),
+    seed: int | None = typer.Option(None, metavar="N", help="Give the same random order in every run."),
     limit: int | None = typer.Option(None, "--limit", "-n", metavar="N", min=1, help="At most N songs."),
     per_artist: PerArtist = None,
     output: Output = None,
@@ -68,7 +68,7 @@ def find(
     """Find songs in the index by what they sound like and what they are called.
 
     An expression compares words with scores from 0 to 1 (piano > .2); a word alone is true past its cut-off. Fields are
-    artist, title, album, path (with = != ~ !~, where ~ means contains) and duration (seconds). Without an expression
+    artist, title, album, path (with = != ~ !~, where ~ means contains) and duration (seconds). Without an expression,
     all songs are found.
 
     $ samptag find 'piano > .2 and not "female vocals"' -o quiet.m3u8
@@ -99,12 +99,12 @@ def similar(
     unlike: list[str] | None = typer.Option(
         None, "--not", metavar="SONG", help="Keep away from this song; may be repeated."
     ),
-    path_to: str | None = typer.Option(None, metavar="SONG", help="Lead from the one SONG to this one in even steps."),
+    path_to: str | None = typer.Option(None, metavar="SONG", help="Lead from SONG to this one in even steps."),
     n: int = typer.Option(25, "-n", metavar="N", min=1, help="At most N songs."),
     where: str = typer.Option(
         "",
         metavar="EXPRESSION",
-        help="Only songs that this is true of; see 'samptag find --help'.",
+        help="Only songs for which this is true; see 'samptag find --help'.",
         show_default=False,
         autocompletion=complete_expression,
     ),
@@ -118,7 +118,7 @@ def similar(
 ) -> None:
     """Find the songs of the index that sound most like one or several others.
 
-    Copies and near-identical recordings of a song come once. A song that is not in the index is heard on the spot.
+    Copies and near-identical recordings of a song appear once. A song that is not in the index is heard on the spot.
 
     $ samptag similar song.mp3 -o radio.m3u8
     $ samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'path !~ live' -o evening.m3u8
@@ -142,7 +142,7 @@ def similar(
 
 
 def _check_output(output: str | None, *, null: bool, as_json: bool) -> None:
-    """Refuse an output that no format goes by."""
+    """Refuse an output whose name ends in no known suffix, and several outputs."""
     if output is not None:
         known_suffix("--output", output, ("m3u8", "m3u", "nsp", "jsonl"))
     if sum((output is not None, null, as_json)) > 1:
@@ -160,7 +160,7 @@ def _give_songs(
     null: bool,
     as_json: bool,
 ) -> None:
-    """Songs to where they were asked for; a terminal shows the scores of the words `shown` beside them.
+    """Write songs to where they were asked for; on a terminal with the scores of the words `shown`.
 
     A note says how many songs of the index were left out because they were not heard with these weights.
     """

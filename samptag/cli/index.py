@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def index(
     paths: list[str] | None = typer.Argument(
-        None, metavar="[DIR]...", help="Folders of music, or files; none for all that were indexed before."
+        None, metavar="[DIR]...", help="Folders of music, or files; without any, all that were indexed before."
     ),
     db: Db = None,
     model: Model = None,
     prune: bool = typer.Option(False, "--prune", help="Then forget the songs that are missing from these folders."),
-    status: bool = typer.Option(False, "--status", help="Only show what the index holds; nothing is heard."),
+    status: bool = typer.Option(False, "--status", help="Only show what the index holds, without hearing anything."),
     as_json: Json = False,
     device: Device = "auto",
     jobs: Inputs = None,
@@ -33,14 +33,14 @@ def index(
 ) -> None:
     """Hear your music once and keep what was heard in one file, for find, similar, learn and write.
 
-    A second run hears only what is new or changed and follows files that were moved. Stopped at any moment, it goes on
-    where it was. A file that cannot be heard is remembered and left alone until it changes.
+    A second run hears only what is new or changed, and follows files that were moved. A run that was stopped continues
+    where it left off. A file that cannot be heard is remembered and left alone until it changes.
 
     $ samptag index ~/Music
     $ samptag index --status
     """
     if status and (paths or prune):
-        raise UsageError("--status only looks: leave out the folders and --prune")
+        raise UsageError("--status only shows the index: leave out the folders and --prune")
     with samptag.Library(db) as library:
         failed = 0
         if not status:
@@ -55,7 +55,7 @@ def index(
 def _update(
     library: Library, paths: list[str], model: str | None, prune: bool, *, progress: bool | None, **options: Any
 ) -> int:
-    """How many files failed, after the index is up to date."""
+    """Bring the index up to date; the number of files that failed."""
     from samptag.library import Observer
     from samptag.pretrained import DEFAULT
 
@@ -66,7 +66,7 @@ def _update(
         new = model or DEFAULT
         if again:
             songs = "1 song was" if again == 1 else f"{again} songs were"
-            stays = f"the old scores stay, and 'find --model {name}' asks for them"
+            stays = f"the old scores stay, and 'samptag find --model {name}' uses them"
             note(f"{songs} heard with {name} and will be heard again with {new}; {stays}")
         if left and paths:
             songs = counted(left, "other song")

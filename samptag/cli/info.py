@@ -1,4 +1,4 @@
-"""`samptag info` and `samptag schema`: what samptag says of itself, to a bug report or to whoever reads its JSON."""
+"""`samptag info` and `samptag schema`: what samptag says about itself, for a bug report or for readers of its JSON."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _schema_names(incomplete: str = "") -> list[str]:
 
 
 def schema_text(name: str) -> str:
-    """The JSON Schema of a document that there is, as its file holds it."""
+    """The JSON Schema of the document `name`, as its file has it."""
     return (_SCHEMAS / f"{name}.json").read_text(encoding="utf-8")
 
 
 def schema(
     name: str | None = typer.Argument(
-        None, metavar="NAME", help="Of the document; without it all names.", autocompletion=_schema_names
+        None, metavar="NAME", help="The document; without it, list all names.", autocompletion=_schema_names
     ),
 ) -> None:
     """Print the JSON Schema of a document.
@@ -47,12 +47,12 @@ def schema(
         sys.stdout.write("".join(f"{known}\n" for known in _schema_names()))
         return
     if name not in _schema_names():
-        raise UsageError(f"there is no schema {name!r}: there is {', '.join(_schema_names())}")
+        raise UsageError(f"there is no schema {name!r}: choose {', '.join(_schema_names())}")
     sys.stdout.write(schema_text(name))
 
 
 def info(as_json: Json = False) -> None:
-    """Show versions, devices, the cache and the weights that are there.
+    """Show versions, devices, the cache, and which weights are installed.
 
     $ samptag info --json
     """
@@ -66,7 +66,7 @@ def info(as_json: Json = False) -> None:
     for weights in known:
         state = "installed" if weights["installed"] else weights["problem"]
         lines.append(("weights", f"{weights['name']} ({state})"))
-    # The ranks are empty where there is no process of torchrun.
+    # Without torchrun there are no ranks.
     sys.stdout.writelines(f"{name:<12}{text}\n" for name, text in lines if text)
 
 

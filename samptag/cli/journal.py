@@ -1,4 +1,4 @@
-"""Runs that can be taken up again: every record is kept as soon as it is there, and the file is put together last.
+"""Runs that can be resumed: every record is saved as soon as there is one, and the file is assembled at the end.
 
 While a run writes `tags.jsonl`, its records go to `tags.jsonl.part`, whose first line holds the settings they were made
 with. A run that ends early leaves that file; `--resume` reads it, and the finished file of an earlier run, and tags
@@ -29,7 +29,7 @@ SCHEMA = "samptag.resume/1"
 
 
 class _Place(NamedTuple):
-    """Where a record stands."""
+    """Where a record is."""
 
     file: Path
     offset: int
@@ -37,7 +37,7 @@ class _Place(NamedTuple):
 
 
 class Journal:
-    """The records of a JSON Lines file; to `resume` is to keep those of earlier runs with the same settings, too."""
+    """The records of a JSON Lines file; with `resume` also those of earlier runs with the same settings."""
 
     def __init__(self, path: str, *, tagger: Tagger, about: About, resume: bool) -> None:
         self._name = path
@@ -54,7 +54,7 @@ class Journal:
             "top": selection.top,
             "threshold": selection.threshold,
             "tags": list(selection.tags) if selection.tags else None,
-            "decide": selection.decide or None,  # as in files of before there was --decide
+            "decide": selection.decide or None,  # as in files from before there was --decide
         }
         self._places: dict[str, _Place] = {}
         with explain_write_errors(str(self._part)):
@@ -64,7 +64,7 @@ class Journal:
                         self._collect(finished, self._path)
                 self._read_part()
             elif self._part.exists():
-                warn(f"{self._part} of a run that ended early is begun anew; --resume would have used it")
+                warn(f"{self._part}, left by a run that ended early, is overwritten; --resume would have used it")
             self._file = self._open_part()
         if resume:
             n_kept = sum(name in self for name in about.paths)
@@ -74,7 +74,7 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Put the file together, or say what is kept for another run."""
+        """Assemble the file, or say what is kept for another run."""
         try:
             if kind is None:
                 self._assemble()
@@ -88,7 +88,7 @@ class Journal:
         return _key(str(path)) in self._places
 
     def write(self, result: TrackResult) -> None:
-        """Keep one record, safe from the end of this process at once."""
+        """Save one record; from then on it survives the end of this process."""
         line = self._about.selection.record_line(result).encode("utf-8") + b"\n"
         with explain_write_errors(str(self._part)):
             place = _Place(self._part, self._file.tell(), len(line))
@@ -134,7 +134,7 @@ class Journal:
                 if earlier.get(name) != value:
                     raise UsageError(
                         f"{self._part} was made with {name} {earlier.get(name)}, not {value}: give the same options, "
-                        "or leave out --resume to begin anew"
+                        "or leave out --resume to start afresh"
                     )
             self._collect(file, self._part)
 
@@ -144,7 +144,7 @@ class Journal:
             record = _parse(line)
             if record is not None:
                 if record.get("schema") != RECORD_SCHEMA:
-                    raise UsageError(f"{path} holds something else than tags; --resume cannot go on from it")
+                    raise UsageError(f"{path} holds something other than tags; --resume cannot go on from it")
                 if record.get("model") != self._settings["model"]:
                     raise UsageError(
                         f"{path} was made with the weights {record.get('model')}, not {self._settings['model']}: "

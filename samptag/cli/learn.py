@@ -22,22 +22,22 @@ def learn(
         ...,
         "--from",
         metavar="LABELS",
-        help="A folder of playlists or of folders, a playlist, a table (path,tag), or genre, mood or grouping.",
+        help="A folder of playlists or folders, a playlist, a table (path,tag), or the files' genre, mood or grouping.",
     ),
     name: str | None = typer.Option(
         None, "--as", metavar="NAME", help="Install what was learned as weights of this name."
     ),
     force: bool = typer.Option(False, "--force", help="Replace weights of that name."),
-    suggest: int = typer.Option(0, metavar="N", min=0, help="Name N songs a word whose label would help most."),
+    suggest: int = typer.Option(0, metavar="N", min=0, help="For each word name N songs whose labels would help most."),
     db: Db = None,
     model: Heard = None,
-    seed: int = typer.Option(0, metavar="N", help="Of the examination."),
+    seed: int = typer.Option(0, metavar="N", help="Seed for the tests."),
     as_json: Json = False,
 ) -> None:
     """Learn your own words from your own songs, and see how well each was learned.
 
-    Each word is examined on artists it was not learned from. What is not learned is refused, not guessed. With --as the
-    words become weights that tag, find, eval and write take, and all songs of the index are scored at once.
+    Each word is tested on artists it was not learned from. A word that was not learned is refused, not guessed. With
+    --as the words become weights for tag, find, eval and write, and all songs of the index are scored at once.
 
     $ samptag learn --from playlists/ --as mine
     $ samptag learn --from genre --suggest 5

@@ -1,6 +1,6 @@
 """Options that several commands share, each written once, and what the shell completes in them.
 
-What one command alone takes is written in its signature, as the parameter's default.
+An option of one command alone is written in its signature, as the parameter's default.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ weights_panel = "The model"
 
 
 def completion(*words: str) -> Callable[[str], list[str]]:
-    """What completes one of these words."""
+    """A completion of these words."""
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def complete_weights(incomplete: str) -> Iterator[str]:
-    """Names of the registry and of the user's own imports that begin so."""
+    """Names of the registry and of the user's own imports that begin this way."""
     from samptag.pretrained import open_store
 
     with suppress(SamptagError):
@@ -35,23 +35,20 @@ def complete_weights(incomplete: str) -> Iterator[str]:
 
 
 def complete_tags(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Tags of the weights named on the same line that go on from what follows the last comma."""
+    """Tags of the weights named on the line that complete what follows the last comma."""
     from samptag.core.card import read_card
     from samptag.pretrained import DEFAULT, open_store
 
     name = context.params.get("model") or DEFAULT
-    try:
+    before, comma, begun = incomplete.rpartition(",")
+    with suppress(SamptagError):
         store = open_store(offline=True)
         entry = store.registry.find(name)
-        tags = entry.tags.tags if entry is not None else read_card(store.resolve(name)).tags
-    except SamptagError:
-        return
-    before, comma, begun = incomplete.rpartition(",")
-    for tag in tags:
-        if tag.casefold().startswith(begun.casefold()):
-            # Bash puts the word into the line as it is.
-            word = tag.replace(" ", "\\ ") if os.environ.get("_SAMPTAG_COMPLETE") == "complete_bash" else tag
-            yield before + comma + word
+        for tag in entry.tags.tags if entry is not None else read_card(store.resolve(name)).tags:
+            if tag.casefold().startswith(begun.casefold()):
+                # Bash puts the word into the line as it is.
+                word = tag.replace(" ", "\\ ") if os.environ.get("_SAMPTAG_COMPLETE") == "complete_bash" else tag
+                yield before + comma + word
 
 
 def _complete_databases(incomplete: str) -> Iterator[str]:
@@ -59,46 +56,38 @@ def _complete_databases(incomplete: str) -> Iterator[str]:
     from samptag.library.database import default_path
 
     folder, _, start = incomplete.rpartition("/")
-    try:
-        names = sorted(os.listdir(folder or ("/" if incomplete.startswith("/") else ".")))
-    except OSError:
-        names = []
-    for name in names:
-        path = f"{folder}/{name}" if "/" in incomplete else name
-        if name.startswith(start) and os.path.isdir(path):
-            yield f"{path}/"
-        elif name.startswith(start) and Path(name).suffix in (".db", ".sqlite", ".sqlite3"):
-            yield path
+    with suppress(OSError):
+        for name in sorted(os.listdir(folder or ("/" if incomplete.startswith("/") else "."))):
+            path = f"{folder}/{name}" if "/" in incomplete else name
+            if name.startswith(start) and os.path.isdir(path):
+                yield f"{path}/"
+            elif name.startswith(start) and Path(name).suffix in (".db", ".sqlite", ".sqlite3"):
+                yield path
     if str(default_path()).startswith(incomplete) and default_path().is_file():
         yield str(default_path())
 
 
-def _complete_heard(context: typer.Context, incomplete: str) -> list[str]:
-    try:
-        with samptag.Library(context.params.get("db")) as library:
-            return [w["name"] for w in library.status()["weights"] if w["name"].startswith(incomplete)]
-    except SamptagError:
-        return []
+def _complete_heard(context: typer.Context, incomplete: str) -> Iterator[str]:
+    with suppress(SamptagError), samptag.Library(context.params.get("db")) as library:
+        yield from (w["name"] for w in library.status()["weights"] if w["name"].startswith(incomplete))
 
 
 def words_of_index(context: typer.Context) -> Sequence[str]:
-    """The words of the index that is named on the same line; none where it cannot be read."""
-    try:
-        with samptag.Library(context.params.get("db")) as library:
-            return library.weights(context.params.get("model")).vocabulary.tags
-    except SamptagError:
-        return ()
+    """The words of the index that is named on the line; none if it cannot be read."""
+    with suppress(SamptagError), samptag.Library(context.params.get("db")) as library:
+        return library.weights(context.params.get("model")).vocabulary.tags
+    return ()
 
 
 def complete_expression(context: typer.Context, incomplete: str) -> list[str]:
-    """The expression with its last piece made into words of the index."""
+    """The expression with its last piece completed to words of the index."""
     start = max(incomplete.rfind(mark) for mark in " (\"'") + 1
     piece = incomplete[start:].casefold()
     return [incomplete[:start] + word for word in words_of_index(context) if word.casefold().startswith(piece)]
 
 
 def under(panel: str, option: Any) -> Any:
-    """What makes an option below (`Device`, ...) in a command whose help lists it in this panel."""
+    """One of the options below (`Device`, ...) for a command whose help lists it in this panel."""
     info = copy(get_args(option)[1])
     info.rich_help_panel = panel
     return info
@@ -130,14 +119,14 @@ Hop = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="Distance between the starts of segments, 0.5 for a finer picture; by default they touch.",
+        help="Distance between the starts of segments; 0.5 gives a finer picture, by default they touch.",
         rich_help_panel=weights_panel,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Progress = Annotated[
     bool | None,
-    typer.Option("--progress/--no-progress", help="Show progress on standard error; by default on a terminal."),
+    typer.Option("--progress/--no-progress", help="Show progress on standard error; by default only on a terminal."),
 ]
 Inputs = Annotated[
     int | None,
@@ -146,18 +135,18 @@ Inputs = Annotated[
         "-j",
         metavar="N",
         min=1,
-        help="Inputs decoded at the same time; by default what suits device and cores.",
+        help="Inputs decoded at the same time; by default what suits the device and the cores.",
     ),
 ]
 
-# Of the commands that use the library.
+# For the commands that use the library.
 Db = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
         envvar="SAMPTAG_DB",
         help="The index.",
-        show_default="library.db in samptag's folder of user data",
+        show_default="library.db in samptag's user data folder",
         autocompletion=_complete_databases,
         is_eager=True,
     ),
@@ -168,13 +157,13 @@ Heard = Annotated[
         "--model",
         "-m",
         metavar="NAME|FILE",
-        help="Whose words and embeddings to use, of the weights the songs were heard with.",
+        help="Use these weights' words and embeddings; songs must have been heard with them.",
         show_default="those of the last index",
         autocompletion=_complete_heard,
     ),
 ]
 
-# Of the commands that read data sets.
+# For the commands that read data sets.
 Format = Annotated[
     str | None, typer.Option(metavar="NAME", help=f"The data set's layout: {', '.join(FORMATS)}; detected by default.")
 ]
@@ -182,4 +171,4 @@ Split = Annotated[str | None, typer.Option(metavar="NAME", help="A named split, 
 Subset = Annotated[
     str | None, typer.Option(metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme.")
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one a processor.")]
+Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per core.")]

@@ -1,4 +1,4 @@
-"""Where data goes: standard output kept clean, a file that is whole or not touched, and no record cut by Ctrl-C."""
+"""Where data goes: a clean standard output, files that are complete or untouched, no record cut off by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from samptag.files import atomic_write, os_errors_as
 def standard_output() -> Iterator[TextIO]:
     """Standard output as a UTF-8 text stream that nothing else in the process, such as a C library, can write to.
 
-    For the time of the with block descriptor 1 leads where descriptor 2 does. A reader that has left is a
-    BrokenPipeError, everything else that cannot be written an OutputError.
+    Within the with block, descriptor 1 leads where descriptor 2 does. A reader that has left raises BrokenPipeError,
+    any other failure to write OutputError.
     """
     if sys.stdout is None:
         raise OutputError("standard output is closed; give --output FILE")
@@ -63,8 +63,8 @@ def text_file(path: str) -> Iterator[TextIO]:
 def binary_file(path: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the with block ends well; after any failure the old one is untouched.
 
-    A link is followed, and what is no regular file (a device, a named pipe) is written to as it is: replacing
-    /dev/null would be no service.
+    A link is followed, and what is not a regular file (a device, a named pipe) is written to directly: replacing
+    /dev/null would serve nobody.
     """
     # Around everything: what could not be written is tried again when the file is closed, and fails again.
     with explain_write_errors(path):
@@ -102,7 +102,7 @@ def explain_write_errors(name: str) -> AbstractContextManager[None]:
 def silence_codecs() -> bool:
     """Whether what codecs print about damaged files is silenced from now on, in the whole process; not with `--debug`.
 
-    libmpg123 (inside libsndfile) prints several lines a file to C's ``stderr`` about MP3 frames it finds odd, and has
+    libmpg123 (inside libsndfile) prints several lines per file to C's ``stderr`` about MP3 frames it finds odd, and has
     no switch for it. That stream alone is pointed elsewhere: redirecting descriptor 2 would take other messages away.
     It works with glibc and on macOS, where ``stderr`` is a variable; elsewhere nothing changes.
     """
@@ -126,7 +126,7 @@ def silence_codecs() -> bool:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """A block that is finished before Ctrl-C raises KeyboardInterrupt: none lands in the middle of a record."""
+    """A block that ends before Ctrl-C raises KeyboardInterrupt, so that no record is cut off."""
     held: list[int] = []
     handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
     try:

@@ -34,7 +34,7 @@ def report(
         "--output",
         "-o",
         metavar="FILE",
-        help="The page; an old one stays until the new one is whole.",
+        help="The page; an old one stays until the new one is complete.",
     ),
     embed: float = typer.Option(
         0.0,
@@ -42,7 +42,7 @@ def report(
         min=0.0,
         show_default=False,
         help="Put audio files smaller than this into the page, to send it to someone; by default none, and the "
-        "page plays the files where they lie.",
+        "page plays the files from where they are.",
     ),
     title: str | None = typer.Option(None, metavar="TEXT", help="Heading; by default the name of the song or folder."),
     model: Model = None,
@@ -51,20 +51,20 @@ def report(
     db: Db = None,
     progress: Progress = None,
 ) -> None:
-    """Make a web page of what the model hears: a player, the waveform, and words against time.
+    """Make a web page of what the model hears: a player, the waveform, and words over time.
 
     $ samptag report song.mp3 --hop 0.5
     $ samptag report ~/Music -o music.html
     $ samptag report demo/ -o demo.html --embed 20
 
-    It is one file that needs no server and no network. A folder becomes a table to sort and filter, which opens its
-    songs. Up to 100 songs have beside them those of your index that sound most like them, if there is one that was
-    made with the same weights. The exit code is 1 when some songs could not be tagged; the page says why.
+    It is one file that needs no server and no network. A folder becomes a table to sort and filter, from which its
+    songs open. Beside each of up to 100 songs are those of your index that sound most like it, if there is an index
+    made with the same weights. The exit code is 1 if some songs could not be tagged; the page says why.
     """
     from samptag.tagging.files import STDIN, expand_inputs
 
     if STDIN in paths:
-        raise UsageError("a report plays its songs again: name files or folders, not standard input")
+        raise UsageError("a report plays its songs: name files or folders, not standard input")
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--output {output}: the name must end in .html")
     # Named twice, a song is one song.
@@ -76,7 +76,7 @@ def report(
 
     silence_codecs()
     page = Report(tagger.card, n_songs=len(inputs))
-    # Opened first: that a page cannot be written is not found out after hours of tagging.
+    # Opened first, so that a page that cannot be written is noticed before hours of tagging.
     with binary_file(str(output)) as out, _index(db, model, n_songs=len(inputs)) as alike:
         meter = Meter(inputs, asked=progress)
         try:
@@ -98,9 +98,9 @@ def report(
 
 @contextmanager
 def _index(db: str | None, model: str | None, *, n_songs: int) -> Iterator[Callable[[TrackResult], list[Neighbour]]]:
-    """What finds the songs of the index that sound most like a result; none where there is no index to ask.
+    """A function that finds the songs of the index that sound most like a result; without an index it finds none.
 
-    An index that was named must be one that can be used and knows these weights.
+    An index that was named must be usable and know these weights.
     """
     from samptag.library.database import Database, default_path
     from samptag.pretrained import DEFAULT, resolve

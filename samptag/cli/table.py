@@ -1,6 +1,6 @@
-"""Results for people at a terminal, drawn by Rich: a small table a file, a line a file, or words against time.
+"""Results for people at a terminal, drawn by Rich: a small table per file, a line per file, or words over time.
 
-Words that the weights leave undecided, where they decide others, have a question mark.
+If the weights decide some words, those that they leave undecided have a question mark.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from samptag.text import clock, printable
 
 BAR_CELLS = 24
 TAG_CELLS = 16
-MARGIN_CELLS = 11  # what stands around tag and bar: three times two spaces and the score
+MARGIN_CELLS = 11  # around tag and bar: three times two spaces, and the score
 CATEGORY_CELLS = 12
-# What a line of a category shows beside its best tag and what is decided.
+# What a line of a category shows besides its best tag and those that are decided.
 MOST_BEST, LEAST_BEST = 3, 0.1
 LINE_TOP = 3  # tags on the line of a file
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -31,7 +31,7 @@ LABEL_CELLS = 24  # between two times on the axis, about
 
 
 class TableWriter(Writer):
-    """Draws a table of bars a file, sorted by categories where the weights have them."""
+    """Draws a table of bars for each file, sorted by category if the weights have categories."""
 
     def __post_init__(self) -> None:
         self.console = terminal(self.out)
@@ -52,7 +52,7 @@ class TableWriter(Writer):
         self.draw(result)
 
     def draw(self, result: TrackResult) -> None:
-        """Draw what stands below the title: a bar for each tag."""
+        """Draw what belongs below the title: a bar for each tag."""
         items = list(self.about.selection.of(result))
         if not self.some(items):
             return
@@ -70,7 +70,7 @@ class TableWriter(Writer):
             self.console.print(line.append(f"  {item.score:.3f}"), no_wrap=True)
 
     def some(self, items: Sequence[TagScore]) -> bool:
-        """Whether there are any to draw; a line says so where there are none."""
+        """Whether there are any to draw; a line says so if there are none."""
         if not items:
             decide = self.about.selection.decide
             text = "unsure; --top 5 shows the best tags all the same" if decide else "no tag scores that high"
@@ -78,7 +78,7 @@ class TableWriter(Writer):
         return bool(items)
 
     def label(self, category: str | None) -> Text:
-        """The cells in front of a line, with the category it begins."""
+        """The cells at the start of a line, with the category that begins there."""
         name = fitted(printable(category or ""), self.label_cells)
         return Text.assemble((f"  {name}", "dim"))  # not what comes after it
 
@@ -93,7 +93,7 @@ class TableWriter(Writer):
 
 
 class CategoryWriter(TableWriter):
-    """Draws a line a category: the decided tags, and unless these alone are asked for, at least the best few."""
+    """Draws a line for each category: the decided tags, and unless only these are asked for, at least the best few."""
 
     def draw(self, result: TrackResult) -> None:
         """Draw the categories in the order of the weights."""
@@ -123,10 +123,10 @@ class CategoryWriter(TableWriter):
 
 
 class LineWriter(Writer):
-    """Draws a line a file, for folders: its name below the folder that all have in common, and its tags.
+    """Draws a line for each file of a folder: its name, without the folder that all have in common, and its tags.
 
-    Usually those that are decided, sorted by categories where the weights have them; a short line has the best of every
-    category before the second best of any. Where the weights decide nothing, the best.
+    By default these are the decided ones, sorted by category if the weights have categories; a short line has the best
+    of every category before the second best of any. If the weights decide nothing, they are the best ones.
     """
 
     def __post_init__(self) -> None:
@@ -160,7 +160,7 @@ class LineWriter(Writer):
         self._console.print(line, no_wrap=True, overflow="ellipsis")
 
     def _that_fit(self, items: Sequence[TagScore], cells: int, *, sort: bool) -> list[Text]:
-        """Tags and their scores in so many cells: if sorted by turns of the categories, where a long one makes room."""
+        """Tags and their scores that fit; if sorted, categories take turns, and one too long makes room for others."""
         places = [self._categories.index(item.category) if sort and item.category else 0 for item in items]
         turns = [places[:number].count(place) for number, place in enumerate(places)]
         parts = [scored(shorten(doubted(item, self.about), max(8, cells - 7)), item) for item in items]
@@ -175,7 +175,7 @@ class LineWriter(Writer):
 
 
 class StripWriter(TableWriter):
-    """Draws the selected tags of a file over time, in the width of the terminal; usually those that are decided."""
+    """Draws the selected tags of a file over time, as wide as the terminal; by default those that are decided."""
 
     def draw(self, result: TrackResult) -> None:
         """Draw a strip for each tag, the time below them, and what a column and a block stand for."""
@@ -206,9 +206,9 @@ class StripWriter(TableWriter):
 def scores_by_column(
     taggram: npt.NDArray[np.float32], starts: npt.NDArray[np.float64], *, seconds: float, duration: float, cells: int
 ) -> npt.NDArray[np.float64]:
-    """The scores, (cells, n_tags), of equal parts of the sound; NaN in one that no segment covers.
+    """The scores of equal parts of the sound, (cells, n_tags); NaN in one that no segment covers.
 
-    Of a taggram, (segments, n_tags), and the seconds at which its segments start, each `seconds` long.
+    The taggram is (segments, n_tags); its segments start at the seconds `starts` and are `seconds` long.
     """
     from samptag.report.timeline import column_means, segment_edges
 
@@ -252,11 +252,11 @@ def scored(word: str, item: TagScore, style: str = "") -> Text:
 
 
 def fitted(text: str, cells: int) -> str:
-    """The text in exactly so many terminal cells."""
+    """The text in exactly `cells` terminal cells."""
     return set_cell_size(shorten(text, cells), cells)
 
 
 def score_bar(score: float, cells: int) -> str:
-    """A bar of eighths of a cell, full for a score of 1, in so many terminal cells."""
+    """A bar in `cells` terminal cells, drawn in eighths of a cell; full for a score of 1."""
     eighths = round(score * cells * 8)
     return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()).ljust(cells)

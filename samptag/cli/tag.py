@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TABLE = "table"
 BOTH_FROM_STDIN = "standard input cannot be both the list of files and the audio"
-# More files than this, folders and lists get a line a file.
+# More files than this are shown with a line each, as folders and lists are.
 MOST_TABLES = 4
 
 _FORMS = "; ".join(f"{name}: {form.help}" for name, form in FORMATS.items())
@@ -52,23 +52,23 @@ def tag(
         None,
         metavar="K",
         min=0,
-        help="At most K tags an input, best first, 0 for all; by default 5 (on a terminal the best of each "
-        "category, or 3 on the lines of a folder without), all with --decide, --threshold or --tags.",
+        help="At most K tags per input, best first; 0 for all. By default 5, or all with --decide, --threshold or "
+        "--tags; on a terminal the best of each category, or 3 on each line of a folder without categories.",
     ),
-    threshold: float | None = _shown(None, metavar="SCORE", min=0.0, max=1.0, help="Only scores of at least this."),
+    threshold: float | None = _shown(None, metavar="SCORE", min=0.0, max=1.0, help="Show only scores of this or more."),
     tags: list[str] | None = _shown(
-        None, metavar="TAG,...", help="Only these tags, separated by commas.", autocompletion=complete_tags
+        None, metavar="TAG,...", help="Show only these tags, separated by commas.", autocompletion=complete_tags
     ),
     decide: bool = _shown(
-        False, "--decide", help="Only tags past their cut-offs, or 'unsure'; for weights that store cut-offs."
+        False, "--decide", help="Show only tags past their cut-offs, or 'unsure'; needs weights with cut-offs."
     ),
-    over_time: bool = _shown(False, "--over-time", help="Draw each tag's scores against time, on a terminal."),
+    over_time: bool = _shown(False, "--over-time", help="Draw each tag's scores over time, on a terminal."),
     format: str | None = _written(
         None,
         "--format",
         "-f",
         metavar="FORMAT",
-        help=f"By default what the suffix of --output says, else table (tab-separated lines when piped); {_FORMS}.",
+        help=f"By default the suffix of --output decides, else table (tab-separated lines in a pipe). {_FORMS}.",
         autocompletion=completion(TABLE, *FORMATS),
     ),
     json: bool = _written(False, "--json", help="The same as --format json."),
@@ -77,45 +77,45 @@ def tag(
         "--output",
         "-o",
         metavar="FILE",
-        help="Write here instead of to standard output; an old file stays until the new one is whole.",
+        help="Write to this file instead of standard output; an old one stays until the new one is complete.",
     ),
     resume: bool = _written(
         False,
         "--resume",
-        help="Go on from what an earlier run with the same --output FILE (jsonl) left: tag only what is missing.",
+        help="Continue an earlier run with the same --output FILE (jsonl): tag only what is missing.",
     ),
     taggram: str | None = _written(
         None,
         metavar="FILE",
-        help="Also write the scores of every segment, to .npz or .csv; or draw them, to .png or .svg.",
+        help="Also write the scores of every segment to .npz or .csv, or draw them to .png or .svg.",
     ),
     labels: str | None = _written(
         None,
         metavar="FILE",
-        help="Also write where each tag scores at least --threshold (or its cut-off, or 0.5), to a .txt of labels "
-        "for Audacity.",
+        help="Also write labels for Audacity to .txt: where each tag scores at least --threshold (else its cut-off, "
+        "else 0.5).",
     ),
-    embeddings: str | None = _written(None, metavar="FILE", help="Also write each input's mean embedding, to .npz."),
+    embeddings: str | None = _written(None, metavar="FILE", help="Also write each input's mean embedding to .npz."),
     files_from: str | None = _input(
-        None, metavar="FILE", help="Tag what this file lists, one path a line; - for standard input."
+        None, metavar="FILE", help="Tag what this file lists, one path per line; - for standard input."
     ),
-    null: bool = _input(False, "--null", "-0", help="The list's paths end in NUL (find -print0)."),
+    null: bool = _input(False, "--null", "-0", help="Paths in the list end in NUL (find -print0)."),
     model: Model = None,
     device: Device = "auto",
     hop: Hop = None,
     tail: Literal["overlap", "pad", "drop"] = typer.Option(
         "overlap",
         metavar="overlap|pad|drop",
-        help="The rest after the last whole segment: one more segment that ends at the end, one filled up with "
-        "zeros, or nothing.",
+        help="What becomes of the rest after the last whole segment: one more segment that ends with the sound, one "
+        "filled up with zeros, or nothing.",
         rich_help_panel=weights_panel,
     ),
     batch_size: int | None = _run(
-        None, metavar="N", min=1, help="Segments in one pass of a GPU; by default what suits it."
+        None, metavar="N", min=1, help="Segments per pass on a GPU; by default what suits it."
     ),
     jobs: Annotated[int | None, under("The run", Inputs)] = None,
     progress: Annotated[bool | None, under("The run", Progress)] = None,
-    fail_fast: bool = _run(False, "--fail-fast", help="End at the first input that fails."),
+    fail_fast: bool = _run(False, "--fail-fast", help="Stop at the first input that fails."),
 ) -> None:
     """Tag music: files, whole folders, or a stream.
 
@@ -125,9 +125,9 @@ def tag(
     $ samptag tag ~/Music -o tags.jsonl --resume
     $ find . -name '*.flac' -print0 | samptag tag --files-from - -0 --json
 
-    On a terminal a song is a line each for genre, mood, instruments, voice and pace; a tag with a question mark is not
-    past its cut-off. Results go to standard output in the order of the inputs, everything else to standard error. The
-    exit code is 0 when all inputs were tagged and 1 when some failed; the others are complete then.
+    On a terminal a song gets a line each for genre, mood, instruments, voice and pace; a tag with a question mark is
+    not past its cut-off. Results go to standard output in the order of the inputs, everything else to standard error.
+    The exit code is 0 if all inputs were tagged and 1 if some failed; the others are complete then.
     """
     form = _form(format, json=json, output=output)
     # Asked now: while results are written, descriptor 1 leads where errors go.
@@ -143,7 +143,7 @@ def tag(
     if threshold is not None and not math.isfinite(threshold):
         raise UsageError(f"--threshold {threshold} is not a number between 0 and 1")
     if resume and (output is None or form != "jsonl"):
-        raise UsageError("--resume needs --output FILE with --format jsonl, the form whose records are kept one by one")
+        raise UsageError("--resume needs --output FILE with --format jsonl, which keeps records one by one")
     if resume and (taggram or labels or embeddings):
         raise UsageError("--resume tags only what is missing: --taggram, --labels and --embeddings would lack the rest")
     if on_terminal and form != TABLE and FORMATS[form].binary:
@@ -192,7 +192,7 @@ def tag(
         return
 
     with ranks.joined(), ExitStack() as stack:
-        # A shell that runs this in the background has Ctrl-C ignored; here it ends the run even so.
+        # A shell that runs this in the background makes it ignore Ctrl-C; here Ctrl-C ends the run even so.
         previous = signal.signal(signal.SIGINT, signal.default_int_handler)
         stack.callback(signal.signal, signal.SIGINT, previous)
         kept: Container[str] = ()
@@ -245,18 +245,16 @@ def tag(
 
 
 def _form(asked: str | None, *, json: bool, output: str | None) -> str:
-    """The name of the form that is written: as asked, else by the suffix of the output file."""
+    """The name of the format that is written: as asked, else by the suffix of the output file."""
     if json and asked not in (None, "json"):
         raise UsageError(f"--json and --format {asked} exclude each other")
-    if json:
-        return "json"
-    if asked is None:
-        # A device or a pipe has no suffix to go by; it is written to like standard output.
-        by_name = output is not None and may_be_replaced(output)
-        return known_suffix("--output", output, FORMATS, else_say="--format") if output and by_name else TABLE
-    if asked not in (TABLE, *FORMATS):
-        raise UsageError(f"--format {asked}: there is {', '.join((TABLE, *FORMATS))}")
-    return asked
+    if asked not in (None, TABLE, *FORMATS):
+        raise UsageError(f"--format {asked}: choose {', '.join((TABLE, *FORMATS))}")
+    if json or asked is not None:
+        return asked or "json"
+    if output is None or not may_be_replaced(output):  # a device or a pipe has no suffix to go by
+        return TABLE
+    return known_suffix("--output", output, FORMATS, else_say="--format")
 
 
 def _inputs(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[Input], bool]:
@@ -274,7 +272,7 @@ def _inputs(paths: list[str], files_from: str | None, *, null: bool) -> tuple[li
 
 
 def expected_seconds(inputs: Sequence[Input]) -> float | None:
-    """About how much music there is, by the sizes of the files; None where a stream is among it."""
+    """About how much music there is, by the sizes of the files; None if an input is a stream."""
     from samptag.tagging.files import STDIN, guessed_seconds
 
     if any(item.path == STDIN for item in inputs):
@@ -299,7 +297,7 @@ def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> 
 def _selection(
     asked: Sequence[str], top: int | None, threshold: float | None, decide: bool, *, card: ModelCard
 ) -> Selection:
-    """What is shown of each result, if the weights have the tags and can take the decisions that are asked for."""
+    """What is shown of each result; refuses tags that the weights do not have, and decisions they cannot take."""
     if decide and not card.cutoffs:
         raise UsageError(f"--decide: the weights {card.name} store no cut-offs{_deciding_weights()}")
     known, chosen = card.tags, list[str]()
@@ -309,7 +307,7 @@ def _selection(
         for name in [text] if text in known else [part.strip() for part in text.split(",") if part.strip()]:
             tag = name if name in known else spelled.get(name.casefold())
             if tag is None:
-                hint = did_you_mean(name, known) or f"there is {', '.join(known)}"
+                hint = did_you_mean(name, known) or f"choose {', '.join(known)}"
                 raise UsageError(f"unknown tag {name!r}: {hint}")
             chosen.append(tag)
     tags = tuple(dict.fromkeys(chosen)) or None
@@ -319,7 +317,7 @@ def _selection(
 
 
 def _deciding_weights() -> str:
-    """Which weights on this machine have cut-offs, as the end of a sentence on some that have not."""
+    """Which weights on this machine have cut-offs, as the end of a sentence about some that have none."""
     from samptag.core.card import header_if_any
     from samptag.pretrained import open_store
 
@@ -330,7 +328,7 @@ def _deciding_weights() -> str:
 
 
 def tell(result: TrackResult) -> None:
-    """Say what a person should know of one result, beside its tags."""
+    """Say what a person should know about one result besides its tags."""
     for warning in result.warnings:
         warn(f"{result.path}: {warning}")
     if result.error is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samptag.cli.console import Bar, note, print_json
-from samptag.cli.options import Device, Format, Json, Progress, Subset, complete_weights, under
+from samptag.cli.options import Device, Format, Json, Progress, Split, Subset, complete_weights, under
 from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
@@ -34,16 +34,16 @@ def train(
     out: Path = typer.Option(..., metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors."),
     data: str | None = _data(None, metavar="DIR", help="Data set: a folder or a manifest."),
     format: Annotated[str | None, under("Data", Format)] = None,
-    split: str | None = _data(None, metavar="NAME", help="Named split of the data set."),
+    split: Annotated[str | None, under("Data", Split)] = None,
     subset: Annotated[str | None, under("Data", Subset)] = None,
     teacher: str | None = _data(
         None,
         metavar="NAME|FILE[,...]",
-        help="Weights to learn from, in place of labels: any music will do.",
+        help="Weights to learn from instead of labels; any music will do.",
         autocompletion=complete_weights,
     ),
     vocabulary: Path | None = _data(
-        None, metavar="FILE.csv", help="The words to learn, made of the teachers' tags; else all of those."
+        None, metavar="FILE.csv", help="The words to learn, made from the teachers' tags; by default all tags."
     ),
     cache: Path | None = _data(None, metavar="DIR", help="Where decoded audio is kept."),
     jobs: int | None = _data(None, min=1, metavar="N", help="Threads that decode audio."),
@@ -58,53 +58,51 @@ def train(
     first_stride: int | None = _model(None, metavar="SAMPLES", help="Stride of the first filter."),
     block: str | None = _model(None, metavar="NAME", help="plain, se, res or rese (Kim 2018)."),
     multi_level: bool | None = _model(None, "--multi-level", help="Classify maxima of the last three modules."),
-    sample_rate: int | None = _model(None, min=1000, max=192_000, metavar="HZ", help="22050 unless said otherwise."),
+    sample_rate: int | None = _model(None, min=1000, max=192_000, metavar="HZ", help="Sample rate; by default 22050."),
     live_teachers: bool | None = _data(
         None,
         "--live-teachers/--no-live-teachers",
-        help="Teachers hear every segment as it is augmented, not the music once; by default on a GPU.",
+        help="Teachers hear every augmented segment instead of the music once; by default on a GPU.",
     ),
     init_from: str | None = _model(
         None, metavar="NAME|PATH", help="Weights to start from, whatever their tags.", autocompletion=complete_weights
     ),
-    freeze_encoder: bool | None = _model(None, "--freeze-encoder", help="Train the classifier alone."),
+    freeze_encoder: bool | None = _model(None, "--freeze-encoder", help="Train only the classifier."),
     freeze_modules: int | None = _model(
-        None, min=0, metavar="N", help="Keep the front end and the N lowest modules of --init-from."
+        None, min=0, metavar="N", help="Freeze the front end and the N lowest modules of --init-from."
     ),
     recipe: str | None = typer.Option(
         None,
         metavar="NAME",
         help="modern (the default), tune (with --init-from), distil (with --teacher), paper or kim.",
     ),
-    epochs: int | None = _budget(None, min=1, metavar="N", help="At most so many."),
-    max_steps: int | None = _budget(None, min=1, metavar="N", help="At most so many."),
-    max_minutes: float | None = _budget(None, min=0.001, metavar="MINUTES", help="Of wall-clock time."),
-    batch_size: int | None = typer.Option(None, min=2, metavar="N", help="Segments a step, over all processes."),
-    segments_per_clip: int | None = typer.Option(
-        None, min=1, metavar="N", help="At most so many of each clip in an epoch."
-    ),
+    epochs: int | None = _budget(None, min=1, metavar="N", help="Stop after N epochs."),
+    max_steps: int | None = _budget(None, min=1, metavar="N", help="Stop after N steps."),
+    max_minutes: float | None = _budget(None, min=0.001, metavar="MINUTES", help="Stop after so much wall-clock time."),
+    batch_size: int | None = typer.Option(None, min=2, metavar="N", help="Segments per step, over all processes."),
+    segments_per_clip: int | None = typer.Option(None, min=1, metavar="N", help="At most N of each clip per epoch."),
     segments_per_example: int | None = typer.Option(
         None,
         min=1,
         metavar="N",
-        help="So many of a clip are heard together, and the mean of their logits learns the clip's labels.",
+        help="Hear N of a clip together; the mean of their logits learns the clip's labels.",
     ),
     learning_rate: float | None = typer.Option(
         None, min=1e-9, metavar="RATE", help="The recipe's first or highest rate."
     ),
     pos_weight: str | None = typer.Option(None, metavar="W|balanced", help="Weight of positives in the loss."),
-    seed: int | None = typer.Option(None, min=0, metavar="N", help="0 unless said otherwise."),
+    seed: int | None = typer.Option(None, min=0, metavar="N", help="Seed of everything random; by default 0."),
     device: Annotated[str, under("Run", Device)] = "auto",
     resume: bool = typer.Option(
-        False, "--resume", help="Go on from the checkpoint in --out; other options may be left out."
+        False, "--resume", help="Continue from the checkpoint in --out; other options may be left out."
     ),
-    save_every_minutes: float = _run(10.0, min=0.0, metavar="MINUTES", help="Checkpoints inside epochs."),
+    save_every_minutes: float = _run(10.0, min=0.0, metavar="MINUTES", help="Time between checkpoints."),
     resident: bool | None = _run(
-        None, "--resident/--no-resident", help="Audio in the device's memory; by default on CUDA with room."
+        None, "--resident/--no-resident", help="Keep audio in the device's memory; by default on CUDA if there is room."
     ),
     compiled: bool = _run(False, "--compile", help="Run the model through torch.compile."),
-    name: str | None = typer.Option(None, metavar="NAME", help="Of the exported weights; else the folder's."),
-    licence: str | None = typer.Option(None, metavar="NAME", help="Of the exported weights; else unspecified."),
+    name: str | None = typer.Option(None, metavar="NAME", help="The weights' name; by default the folder's."),
+    licence: str | None = typer.Option(None, metavar="NAME", help="The weights' licence; else unspecified."),
     as_json: Json = False,
     progress: Progress = None,
 ) -> None:
@@ -115,7 +113,7 @@ def train(
     $ samptag train --data my-music/ --out mine/ --init-from samplecnn-3-9-mtat50
     $ samptag train --data any-music/ --out small/ --teacher musicnn-mtat50,vgg-mtat50 --model frame-mel-729-243
 
-    Ctrl-C saves and stops; the same command with --resume goes on. Several GPUs or machines: torchrun
+    Ctrl-C saves and stops; the same command with --resume continues. For several GPUs or machines: torchrun
     --nproc-per-node N -m samptag train ...
     """
     given = dict(locals())
@@ -142,7 +140,7 @@ def _config(model: str | None, **options: Any) -> ModelConfig | None:
 
     geometry = given.keys() & {"m", "n", "first_filter", "first_stride"}
     if model is not None and geometry:
-        raise UsageError("say either --model or --m, --n, --first-filter and --first-stride")
+        raise UsageError("give either --model or --m, --n, --first-filter and --first-stride")
     if model is not None or not geometry:
         return config_from_name(model or "samplecnn-3-9", **given)
     # As in the paper, the stride is the filter's length and the filter the body's m, unless said otherwise.
@@ -151,7 +149,7 @@ def _config(model: str | None, **options: Any) -> ModelConfig | None:
     try:
         return ModelConfig(**given)
     except ValueError as error:
-        raise UsageError(f"these options make no model: {error}") from None
+        raise UsageError(f"these options do not make a model: {error}") from None
 
 
 def _report(result: TrainResult, *, as_json: bool) -> None:
@@ -193,7 +191,7 @@ def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Calla
     if not Ranks.from_environment().leads:
         logger = logging.getLogger("samptag")
         if not logger.isEnabledFor(logging.DEBUG):
-            logger.setLevel(logging.ERROR)  # what there is to warn of, the first process warns of
+            logger.setLevel(logging.ERROR)  # the first process gives the warnings
         yield lambda event: None, None
         return
     with Bar(asked) as bar:
@@ -201,7 +199,7 @@ def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Calla
 
 
 def _show(bar: Bar, event: Event) -> None:
-    """Draw a step where bars are wanted; write a line an epoch in any case."""
+    """Draw a step where bars are wanted; write a line per epoch in any case."""
     from samptag.training import Prepared, StepDone
 
     if isinstance(event, Prepared):
@@ -227,7 +225,7 @@ def _introduce(event: Prepared) -> None:
     split = f"{dataset.split_name} ({splits.cache.split_hash})"
     note(
         f"{dataset.root}: {dataset.format}, split {split}: {len(splits.train)} training clips "
-        f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps an epoch), {len(splits.valid)} "
+        f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps per epoch), {len(splits.valid)} "
         "validation clips"
     )
     if splits.teachers:
@@ -236,7 +234,7 @@ def _introduce(event: Prepared) -> None:
     else:
         counts = zip(dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
         per_tag = ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts)
-        note(f"training/validation clips a tag: {per_tag}")
+        note(f"training/validation clips per tag: {per_tag}")
     if splits.left_out:
         note(f"{splits.left_out} listed clips cannot be used; {splits.cache.report_path} says why")
     for caution in splits.cautions:

@@ -1,4 +1,4 @@
-"""`samptag weights`: what there is, fetching it, checking it, and bringing one's own."""
+"""`samptag weights`: listing, fetching, checking and exporting weights, and importing one's own."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ _MEANINGS = {
     "human": (
         "people's tags",
         "ROC-AUC",
-        "of a track with the word and one without it, the one with it scores higher in so many pairs of a hundred; "
-        ".50 is chance. In brackets: 95 % intervals",
+        "how often a track with the word scores higher than one without it; .50 is chance. In brackets: 95 % intervals",
     ),
     "teachers": (
         "its teachers",
         "correlation",
-        "1 where the word's scores rise and fall as its teachers' do, on music not learned from; 0 is chance",
+        "1 if the word's scores rise and fall with its teachers', on music not learned from; 0 is chance",
     ),
 }
 
@@ -50,11 +49,11 @@ _one = _named(..., metavar="NAME|FILE", help="Weights by name or file.")
 
 @app.command("list")
 def list_weights(as_json: Json = False) -> None:
-    """Show every name: how many words it knows, its sample rate and licence, and on what it was tested.
+    """List all weights: how many words they know, their sample rate and licence, and what they were tested on.
 
     $ samptag weights list
 
-    Figures stand in 'samptag weights show NAME': those of different tests cannot be compared.
+    'samptag weights show NAME' has the figures: those of different tests cannot be compared.
     """
     from samptag.pretrained import open_store
 
@@ -77,10 +76,10 @@ def show(
     name: str = _one,
     as_json: Json = False,
     filters: Path | None = typer.Option(
-        None, metavar="FILE", help="Draw the spectra of the learned filters of each layer instead, to .png or .svg."
+        None, metavar="FILE", help="Instead draw the spectra of each layer's learned filters, to .png or .svg."
     ),
 ) -> None:
-    """Show all that is known of weights: their figures, training data, licence and what to cite, and of their words.
+    """Show all that is known about weights and their words: figures, training data, licence, and what to cite.
 
     $ samptag weights show samplecnn-3-9-library
     $ samptag weights show run/model.safetensors --json
@@ -134,7 +133,7 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
     kind = known_suffix("--filters", path, ("png", "svg"))
     config = loaded.card.config
     if not isinstance(config, ModelConfig) or config.front_end != "raw":
-        raise UsageError(f"{loaded.card.name} listens through mel bands, which are not learned: it has no such filters")
+        raise UsageError(f"{loaded.card.name} hears mel bands, which are not learned: it has no filters to draw")
     require_extra("plot", modules=("matplotlib",), purpose="a picture")
     from samptag.core.spectra import filter_spectra
     from samptag.report.pictures import draw_filters
@@ -147,12 +146,12 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
 @app.command()
 def export(
     name: str = _one,
-    to: Literal["onnx"] = typer.Option(..., metavar="onnx", help="For which runtimes."),
+    to: Literal["onnx"] = typer.Option(..., metavar="onnx", help="The format."),
     output: Path | None = typer.Option(
-        None, "--output", "-o", metavar="FILE", help="By default the weights' name and .onnx, in this folder."
+        None, "--output", "-o", metavar="FILE", help="By default the weights' name with .onnx, in this folder."
     ),
 ) -> None:
-    """Write weights for other runtimes: one input, scores and embedding as outputs; prints the path.
+    """Write weights for other runtimes, with one input and the outputs scores and embedding; prints the path.
 
     $ samptag weights export samplecnn-3-9-library --to onnx
 
@@ -173,7 +172,7 @@ def export(
 @app.command()
 def pull(
     names: list[str] = _named(..., metavar="NAME...", help="Names that 'samptag weights list' shows."),
-    force: bool = typer.Option(False, "--force", help="Install again what is installed."),
+    force: bool = typer.Option(False, "--force", help="Install even what is installed already."),
     progress: Progress = None,
 ) -> None:
     """Fetch, check, convert and install weights; prints the path of each.
@@ -193,7 +192,7 @@ def pull(
 
 @app.command()
 def path(name: str = _named(..., metavar="NAME", help="A registry name or an import.")) -> None:
-    """Print where installed weights lie; bundled ones are installed for it, remote ones are not fetched.
+    """Print where weights are installed; bundled ones are installed first, remote ones are not fetched.
 
     $ samptag weights path samplecnn-3-9-library
     """
@@ -208,10 +207,10 @@ def path(name: str = _named(..., metavar="NAME", help="A registry name or an imp
 
 @app.command()
 def verify(
-    names: list[str] | None = _named(None, metavar="[NAME]...", help="By default all that are installed."),
+    names: list[str] | None = _named(None, metavar="[NAME]...", help="By default all installed weights."),
     as_json: Json = False,
 ) -> None:
-    """Read installed weights again, compare every digest and load them; exit code 3 when any is not as it should be.
+    """Read installed weights again, compare every digest and load them; exit code 3 if any is not as it should be.
 
     $ samptag weights verify
     """
@@ -246,12 +245,12 @@ def import_weights(
     ),
     name: str = typer.Option(..., "--as", metavar="NAME", help="Registry name of that file, or a name of your own."),
     layout: str | None = typer.Option(
-        None, metavar="LAYOUT", help="Of a checkpoint of your own: sota-{sample,se,fcn,musicnn}, tf-{musicnn,vgg}."
+        None, metavar="LAYOUT", help="Layout of your own checkpoint: sota-{sample,se,fcn,musicnn}, tf-{musicnn,vgg}."
     ),
     tags: str | None = typer.Option(
         None, metavar="LIST|FILE", help="Its tags in output order: mtat50, msd50, jamendo50 or a file."
     ),
-    sample_rate: int | None = typer.Option(None, metavar="HZ", help="What it was trained on."),
+    sample_rate: int | None = typer.Option(None, metavar="HZ", help="Sample rate it was trained at."),
     licence: str | None = typer.Option(None, metavar="TEXT", help="Licence to record."),
     training_data: str | None = typer.Option(None, metavar="TEXT", help="Training data to record."),
     force: bool = typer.Option(False, "--force", help="Replace an import of that name."),
@@ -279,34 +278,31 @@ def import_weights(
 
 
 def _record(store: Store, name: str, *, file: Path | None = None) -> dict[str, Any]:
-    """All that is known of weights: of the registry's, of an import, or of those in a `file`."""
+    """All that is known about weights: the registry's, an import, or those in a `file`."""
     from samptag.core.card import header_if_any, read_header
 
-    rate: int | None
     path = file or store.installed_path(name)
     entry = None if file else store.registry.entries.get(name)
-    card, digest, problem, source = None, None, None, "file" if file else "imported"
+    card, digest, problem = None, None, None
     if entry is not None:
         card, digest = header_if_any(store.present(name))
         problem, source = store.problem(entry), "remote" if entry.url else "bundled"
-        tags, categories, rate = entry.tags.tags, entry.tags.categories, entry.sample_rate
     else:
+        source = "file" if file else "imported"
         try:
             card, digest = read_header(path)
         except WeightsError as error:
             problem = str(error)
-        tags, categories = card.tags if card else (), None
-        rate = card.config.sample_rate if card else None
-    # What a card says of its words beside their categories, as JSON holds it.
+    # What a card says about its words besides their categories, as in JSON.
     of_words = {} if card is None else card.to_dict()
     return {
         "schema": "samptag.weights-entry/1",
         "name": name,
         "description": getattr(entry or card, "description", ""),
-        "tags": tags,
-        "tag_categories": categories or (card and card.tag_categories),
+        "tags": entry.tags.tags if entry else card.tags if card else (),
+        "tag_categories": (entry and entry.tags.categories) or (card and card.tag_categories),
         **{field: of_words.get(field) for field in ("cutoffs", "cutoff_evidence", "evidence", "concepts")},
-        "sample_rate": rate,
+        "sample_rate": entry.sample_rate if entry else card and card.config.sample_rate,
         **{field: getattr(entry or card, field, "") for field in ("training_data", "licence", "citation")},
         "scores": [vars(score) for score in entry.scores] if entry else [],
         "source": source,
@@ -330,7 +326,7 @@ def _figures(score: Mapping[str, Any]) -> str:
 
 
 def _evidence(record: Mapping[str, Any]) -> str:
-    """On what the whole was tested, else how many words were by what."""
+    """What the whole was tested on, else how many words were tested by what."""
     if record["scores"]:
         return "; ".join(map(_test, record["scores"]))
     kinds = [evidence["kind"] for evidence in (record["evidence"] or {}).values()]
@@ -339,13 +335,13 @@ def _evidence(record: Mapping[str, Any]) -> str:
 
 
 def _test(score: Mapping[str, Any]) -> str:
-    """On what a score was measured, how, and who says so."""
+    """What a score was measured on, how, and who says so."""
     protocol = f"protocol {score['protocol']}; " if score["protocol"] else ""
     return f"{score['split']} ({protocol}{score['source']})"
 
 
 def _word_facts(card: ModelCard) -> Iterable[tuple[str, str]]:
-    """What all words have in common, as labels and texts: on what they were tested, and what the figures mean."""
+    """What all words have in common, as labels and texts: what they were tested on, and what the figures mean."""
     tested = [*(card.evidence or {}).values(), *(concept.evidence for concept in (card.concepts or {}).values())]
     for kind, (label, figure, meaning) in _MEANINGS.items():
         sources = dict.fromkeys(evidence.source for evidence in tested if evidence.kind == kind)
@@ -381,7 +377,7 @@ def _print_words(card: ModelCard) -> None:
 
 
 def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal, else tab-separated cells below their column names."""
+    """Write a table on a terminal, else tab-separated cells below their column names."""
     if not sys.stdout.isatty():
         write_lines((columns, *rows))
         return
@@ -396,7 +392,7 @@ def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
-    """Labels and the texts that there are, side by side on a terminal, else with a tab between them."""
+    """Write labels and the texts that there are, side by side on a terminal, else with a tab between them."""
     said = [(label, text) for label, text in facts if text]
     if sys.stdout.isatty():
         _print_table(said, {"style": "dim", "no_wrap": True}, {"overflow": "fold"}, show_header=False)
@@ -405,7 +401,7 @@ def _print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
 
 
 def _print_table(rows: Iterable[Sequence[Any]], *columns: Mapping[str, Any], show_header: bool = True) -> None:
-    """Rows on a terminal, in columns as Rich's `Table.add_column` describes them."""
+    """Draw rows on a terminal, in columns as Rich's `Table.add_column` describes them."""
     from rich.table import Table
 
     table = Table(box=None, show_header=show_header, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))

@@ -1,4 +1,4 @@
-"""`samptag write`: decided words into music files, after the plan was seen; and back again."""
+"""`samptag write`: decided words into music files, after the plan has been seen, and back again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _complete_fields(incomplete: str) -> Iterator[str]:
 
 def write(
     paths: list[str] | None = typer.Argument(
-        None, metavar="PATH...", help="Files and folders; after --undo the number of a run."
+        None, metavar="PATH...", help="Files and folders; with --undo the number of a run."
     ),
     records: str | None = _what(
         None,
@@ -46,35 +46,34 @@ def write(
     fields: str | None = _what(
         None,
         metavar="FIELD,...",
-        help="Of genre, mood, grouping, comment and samptag (all scores).",
+        help="Any of genre, mood, grouping, comment and samptag (all scores).",
         show_default="genre,mood",
         autocompletion=_complete_fields,
     ),
     profile: Literal["navidrome", "kodi", "rekordbox"] | None = _what(
         None, metavar="PLAYER", help="The fields that a player shows: navidrome, kodi or rekordbox."
     ),
-    add: bool = _what(False, "--add", help="Add to fields that have values."),
-    replace: bool = _what(False, "--replace", help="Replace what fields have."),
-    unverified: bool = _what(False, "--unverified", help="Write words that people's tags do not confirm, too."),
-    yes: bool = _how(False, "--yes", "-y", help="Do it; without this it is only shown."),
-    touch: bool = _how(False, "--touch", help="Give the files the present time, for players that look at times."),
+    add: bool = _what(False, "--add", help="Add to fields that already have values."),
+    replace: bool = _what(False, "--replace", help="Replace the values that fields have."),
+    unverified: bool = _what(False, "--unverified", help="Also write words that people's tags do not confirm."),
+    yes: bool = _how(False, "--yes", "-y", help="Write; without this, changes are only shown."),
+    touch: bool = _how(False, "--touch", help="Set the files' time to now, for players that look at it."),
     split_links: bool = _how(
         False,
         "--split-links",
-        help="Write to files with several names (hard links) too; the other names keep the old file.",
+        help="Also write to files with several names (hard links); the other names keep the old file.",
     ),
-    undo: bool = _back(False, "--undo", help="Put back what the last run, or run PATH, changed."),
-    runs: bool = _back(False, "--runs", help="List what was written."),
+    undo: bool = _back(False, "--undo", help="Undo the last run, or run number PATH."),
+    runs: bool = _back(False, "--runs", help="List earlier runs."),
     db: Db = None,
     model: Heard = None,
     as_json: Json = False,
 ) -> None:
     """Write decided genres and moods into your music files.
 
-    First it only shows what would change; --yes does it. Only words past their cut-offs are written, by default only
-    those that people's tags confirm, and only into fields that are empty. Each file is changed as a copy that is
-    read back and compared before it takes the file's place; the sound never changes, and --undo puts the old values
-    back.
+    Without --yes it only shows what would change. Only words past their cut-offs are written, by default only those
+    that people's tags confirm, and only into fields that are empty. Each file is changed on a copy, which is read back
+    and compared before it takes the file's place; the sound never changes, and --undo puts the old values back.
 
     $ samptag write ~/Music
     $ samptag write ~/Music --yes
@@ -83,7 +82,7 @@ def write(
     if undo or runs:
         if any((records, fields, profile, add, replace, unverified, yes, undo and runs, runs and paths)):
             raise UsageError(
-                "--undo and --runs go with nothing but --db and --json; --undo with a run's number and --split-links"
+                "--undo and --runs take only --db and --json; --undo also takes a run's number and --split-links"
             )
     elif not paths:
         raise UsageError("nothing to write to: name files or folders (see 'samptag write --help')")
@@ -181,12 +180,12 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
     kept = f"{len(plan.files) - len(plan.changed) - n_refused + len(failed)} stay as they are"
     if not yes and plan.changed:
         common = ", ".join(f"{value} {number}" for (_, value), number in words_of(plan.changed).most_common())
-        note(common or "no genre and no mood among them")
+        note(common or "neither genres nor moods among them")
     note(f"{did}, {kept}" + (f", {n_refused} refused" if n_refused else ""))
     if plan.left_out:
         n_files = sum(bool(file.left_out) for file in plan.files)
         words = f"{counted(len(plan.left_out), 'word')} that people's tags do not confirm"
-        note(f"left out of {counted(n_files, 'file')}: {words}; --unverified writes them, too")
+        note(f"left out of {counted(n_files, 'file')}: {words}; --unverified writes them too")
     if outcomes:
         note(f"this was run {outcomes[0][0]}: 'samptag write --undo' takes it back")
     elif plan.changed:

@@ -1,6 +1,6 @@
-"""The forms that results are written in, and what goes beside them: a class and an entry in a dict for each; no Rich.
+"""The formats that results are written in, and the files beside them: a class and an entry in a dict for each; no Rich.
 
-Beside the tags, on request: scores per segment, drawn or not, Audacity's labels, and embeddings.
+Beside the tags, on request: the scores of every segment, as numbers or drawn, labels for Audacity, and embeddings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Selection:
     threshold: float | None = None
     tags: tuple[str, ...] | None = None
     decide: bool = False
-    usual: bool = False  # nobody asked for anything of this: forms for people may choose what suits them
+    usual: bool = False  # none of this was asked for: formats for people may choose what suits them
 
     def of(self, result: TrackResult) -> tuple[TagScore, ...]:
         """The selected tags of a result, best first."""
@@ -53,17 +53,17 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a writer is told of the run before the first result."""
+    """What a writer is told about the run before the first result."""
 
     selection: Selection
     card: ModelCard
     paths: tuple[str, ...]  # every input, in order
-    single: bool  # one file was named: a folder makes an array even if one file is in it
+    single: bool  # one file was named; a folder makes an array even if it holds only one
 
 
 @dataclass(eq=False)
 class Writer:
-    """One form of output, made where its file begins; forms say what is done for each result, and at the end."""
+    """One output format, created where its file begins; subclasses say what is done for each result, and at the end."""
 
     out: Any  # a text stream, or a binary file object where `binary` is set
     about: About
@@ -79,7 +79,7 @@ class Writer:
         """Write what makes the document whole."""
 
     def __post_init__(self) -> None:
-        pass  # a form begins here
+        pass  # a format begins here
 
     def _write(self, result: TrackResult) -> None:
         raise NotImplementedError
@@ -87,7 +87,7 @@ class Writer:
 
 @contextmanager
 def opened(writer: type[Writer], path: str | None, about: About) -> Iterator[Callable[[TrackResult], None]]:
-    """What writes a result to a new file (None: to standard output), which is whole when the with block ends."""
+    """A function that writes a result to a new file (None: standard output), complete when the with block ends."""
     name = path or "standard output"
     stream: Any = standard_output() if path is None else binary_file(path) if writer.binary else text_file(path)
     with stream as out:
@@ -106,9 +106,9 @@ def opened(writer: type[Writer], path: str | None, about: About) -> Iterator[Cal
 
 
 class JsonWriter(Writer):
-    """One JSON document: an array with one record a line, or for a single file the record alone.
+    """One JSON document: an array with one record per line, or for a single file the record alone.
 
-    Where that one has no result, because the run ended early, the document is `null`.
+    If the run ends before the single file has its result, the document is `null`.
     """
 
     help = "one object, or an array for several inputs"
@@ -132,22 +132,22 @@ class JsonWriter(Writer):
 
 
 class JsonlWriter(Writer):
-    """One JSON record a line."""
+    """One JSON record per line."""
 
-    help = "one record a line"
+    help = "one record per line"
 
     def _write(self, result: TrackResult) -> None:
         self.out.write(self.about.selection.record_line(result) + "\n")
 
 
 class CsvWriter(Writer):
-    """A header and one row an input: path, then a column for each tag; the form `samptag eval --scores` reads.
+    """A header and one row per input: path, then a column for each tag; `samptag eval --scores` reads it.
 
     Inputs that failed have no row: a row of zeros would be a claim about their tags. With --decide, the cells of tags
     that are not past their cut-offs are empty.
     """
 
-    help = "path and one column a tag"
+    help = "path and one column per tag"
 
     def __post_init__(self) -> None:
         self._tags = self.about.selection.tags or self.about.card.tags
@@ -163,14 +163,14 @@ class CsvWriter(Writer):
 
 
 class TsvWriter(Writer):
-    r"""One line a tag: path, tag, score, separated by tabs, best tag first, without a header; for cut, sort and awk.
+    r"""One line per tag: path, tag, score, separated by tabs, best tag first, without a header; for cut, sort and awk.
 
     Weights that sort or decide their tags add the category, and yes, no or nothing where the tag has no cut-off.
     Backslash, tab, newline and carriage return in a path or tag are written \\, \t, \n and \r. Inputs that failed have
     no lines.
     """
 
-    help = "path, tag, score, and category and decided where the weights say so"
+    help = "path, tag and score, with category and decided if the weights have them"
 
     def _write(self, result: TrackResult) -> None:
         card, path = self.about.card, _tsv_field(result.path)
@@ -198,7 +198,7 @@ class ParquetWriter(Writer):
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter as Table
 
-        # From the schema of the record, so that a new field of it is a new column.
+        # From the schema of the record, so that a new field becomes a new column.
         record = json.loads(schema_text("tag"))["$defs"]["record"]
         self._schema = pa.schema(list(_arrow_type(record)), metadata={"samptag": samptag.__version__})
         self._table = Table(self.out, self._schema, compression="zstd")
@@ -243,11 +243,11 @@ FORMATS: dict[str, type[Writer]] = {
     "tsv": TsvWriter,
     "parquet": ParquetWriter,
 }
-"""The forms by their names, which are also the suffixes of their files."""
+"""The formats by their names, which are also the suffixes of their files."""
 
 
 class CsvTaggram(Writer):
-    """One row a segment: path, start (seconds), then a column for each tag."""
+    """One row per segment: path, start (seconds), then a column for each tag."""
 
     def __post_init__(self) -> None:
         self._csv = csv.writer(self.out, lineterminator="\n")
@@ -313,7 +313,7 @@ class NpzEmbeddings(_Npz):
         import tempfile
 
         super().__post_init__()
-        # How many rows there will be is known at the end only, and stands at the front of an array's file.
+        # The number of rows is known only at the end, but is written at the front of an array's file.
         self._rows: IO[bytes] = tempfile.TemporaryFile(prefix="samptag-")  # noqa: SIM115 - closed in finish
 
     def _write(self, result: TrackResult) -> None:
@@ -340,8 +340,8 @@ class NpzEmbeddings(_Npz):
 class AudacityLabels(Writer):
     """A line for each stretch in which a selected tag scores at least the threshold: start, end (s), tag; tabs between.
 
-    Without a threshold it is the tag's cut-off, and one half for tags that have none. Stretches are put together from
-    segments, earliest first, and those that begin together by their tag's score.
+    Without a threshold the tag's cut-off counts, or one half for tags that have none. Neighbouring segments make one
+    stretch; the earliest come first, and those that begin together are sorted by their tags' scores.
     """
 
     def __post_init__(self) -> None:
@@ -365,7 +365,7 @@ class AudacityLabels(Writer):
 
 
 class PngTaggram(Writer):
-    """A heat map of the selected tags against time, as a PNG file."""
+    """A heat map of the selected tags over time, as a PNG file."""
 
     binary = True
     kind: ClassVar[str] = "png"
@@ -386,7 +386,7 @@ class PngTaggram(Writer):
         draw_taggram(self.out, result, words=words, segment_seconds=seconds, kind=self.kind)
 
     def finish(self) -> None:
-        """Draw that there was nothing, when the run ended before its result: no file is left that is no picture."""
+        """Draw a message if the run ended before its result: the file is a picture in any case."""
         from samptag.report.pictures import draw_message
 
         if not self._drawn:
@@ -394,7 +394,7 @@ class PngTaggram(Writer):
 
 
 class SvgTaggram(PngTaggram):
-    """The same as an SVG file, its texts as texts."""
+    """The same as an SVG file, whose text stays text."""
 
     kind = "svg"
 
@@ -402,7 +402,7 @@ class SvgTaggram(PngTaggram):
 def _require_one(about: About, what: str) -> None:
     """Refuse more than one input for what is about one song."""
     if len(about.paths) != 1:
-        raise UsageError(f"{what} are of one song, not of {len(about.paths)}; --taggram x.npz takes in many")
+        raise UsageError(f"{what} are for one song, not for {len(about.paths)}; --taggram x.npz takes many")
 
 
 BESIDE: dict[str, dict[str, type[Writer]]] = {
@@ -410,4 +410,4 @@ BESIDE: dict[str, dict[str, type[Writer]]] = {
     "--labels": {"txt": AudacityLabels},
     "--embeddings": {"npz": NpzEmbeddings},
 }
-"""What goes beside the tags, by the options that ask for it and the suffixes of its files."""
+"""The files beside the tags, by the option that asks for them and by suffix."""

@@ -111,7 +111,7 @@ def test_prepare_prints_where_the_cache_is_and_what_it_left_out(data, valid, son
     folder = Path(out.strip())
     assert folder.parent == tmp_path / "caches"
     assert sum(file.stat().st_size for file in folder.glob("*.i16")) > 4 * 5 * 16_000 * 2
-    assert "1 of 5 clips are left out" in err
+    assert "1 of 5 clips left out" in err
     record = json.loads(data(*command, "--json")[0])
     valid("prepare", record)
     assert (record["cache"], record["clips"], record["left_out"]) == (str(folder), 4, 1)

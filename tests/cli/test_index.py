@@ -466,5 +466,5 @@ def test_a_run_with_nothing_to_hear_loads_no_model(
 
 def test_usage(samptag: Run, db: Path, music: Path):
     assert b"nothing has been indexed yet" in samptag("index", "--db", db, check=5).stderr
-    assert b"--status only looks" in samptag("index", "--status", music, "--db", db, check=2).stderr
+    assert b"--status only shows the index" in samptag("index", "--status", music, "--db", db, check=2).stderr
     assert b"cannot open" in samptag("index", "--db", db, music / "none", check=1).stderr

@@ -145,7 +145,7 @@ def test_eval_takes_the_device_from_the_file_and_the_environment(samptag, config
         ("[tag]\noutput = 'x'\n", "settings.toml: 'output' cannot be set in [tag]"),
         ("[tag]\ntop = 'many'\n", "settings.toml: Invalid value for '--top': it must be a whole number"),
         ("[trane]\n", "settings.toml: only the tables [tag], [train] and [eval] are read, not 'trane'"),
-        ("[eval]\nmodel = 'x'\n", "settings.toml: 'model' cannot be set in [eval]: there is device, progress"),
+        ("[eval]\nmodel = 'x'\n", "settings.toml: 'model' cannot be set in [eval]: choose device, progress"),
         ("[tag\n", "settings.toml is not a TOML file"),
     ],
 )
@@ -242,4 +242,4 @@ def test_schemas_are_printed_by_name(samptag):
     for name in names:
         document = json.loads(samptag("schema", name, inside=True).stdout)
         assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert b"there is" in samptag("schema", "tga", check=2).stderr
+    assert b"choose data, eval, " in samptag("schema", "tga", check=2).stderr

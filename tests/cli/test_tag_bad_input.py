@@ -62,7 +62,7 @@ def test_files_that_are_cut_or_damaged_are_tagged_with_a_warning(by_name, broken
         assert f"{name}: {warning}" in stderr
         assert 4 < record["duration"] < 6 or not name.startswith("truncated")
         assert all(0 <= item["score"] <= 1 for item in record["tags"])
-    # libmpg123 has words of its own about such files, which help nobody here.
+    # libmpg123 comments on such files, which helps nobody here.
     assert all(line.startswith("samptag: warning: ") for line in stderr.splitlines())
 
 

@@ -115,7 +115,7 @@ def test_what_is_about_one_song_takes_one(tag, media, tmp_path, option, name):
     target = tmp_path / name
     target.write_text("old")
     done = tag(media / "bay.wav", media / "lava.opus", option, target, check=2)
-    assert "are of one song, not of 2; --taggram x.npz takes in many" in done.stderr.decode()
+    assert "are for one song, not for 2; --taggram x.npz takes many" in done.stderr.decode()
     assert target.read_text() == "old"
 
 

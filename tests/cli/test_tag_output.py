@@ -154,7 +154,7 @@ def test_resume_refuses_files_of_another_kind(tag, media, tmp_path):
     target = tmp_path / "x.jsonl"
     target.write_text("path,guitar\na.mp3,0.5\n")
     process = tag(media / "bay.wav", "-o", target, "--resume", check=2)
-    assert b"holds something else than tags" in process.stderr
+    assert b"holds something other than tags" in process.stderr
     target.write_text(json.dumps({"schema": "samptag.tag/1", "model": "other", "path": "a.mp3", "error": None}) + "\n")
     process = tag(media / "bay.wav", "-o", target, "--resume", check=2)
     assert b"made with the weights other" in process.stderr

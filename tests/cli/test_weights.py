@@ -53,7 +53,7 @@ class House:
             scores=[{"split": "a split", "protocol": "won", "roc_auc": 0.9058, "pr_auc": 0.4422, "source": "a paper"}],
         )
         self.registry = ws.write_registry(folder, ws.registry_entry("mine", bundled.read_bytes()), remote)
-        # No proxy stands between a process and its own machine.
+        # No proxy is between a process and its own machine.
         kept = {key: value for key, value in environment.items() if not key.lower().endswith("_proxy")}
         self.environment = kept | {
             "SAMPTAG_REGISTRY": str(self.registry),
@@ -200,7 +200,7 @@ def test_show_has_what_is_known_of_every_word(house: House, valid):
     facts = {line[0]: line[1] for line in lines if line[0] != "word"}
     assert facts["people's tags"] == "63 tracks; their teacher had heard them"
     assert facts["its teachers"] == "one, two"
-    assert "in so many pairs of a hundred" in facts["ROC-AUC"]
+    assert "how often a track with the word scores higher" in facts["ROC-AUC"]
     words = {line[2]: line[1:2] + line[3:] for line in lines if line[0] == "word"}
     assert len(words) == 52
     assert words["guitar"] == [

@@ -68,7 +68,7 @@ def music(every_format: Path, tmp_path: Path) -> Path:
 def write(samptag: Run, db: Path, tmp_path: Path) -> Run:
     """``samptag write`` where techno, quiet and guitar are decided for every file named or in a folder named.
 
-    Nobody tested the tiny weights' words, whence --unverified.
+    Nobody tested the tiny weights' words, hence --unverified.
     """
 
     def run(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
@@ -691,7 +691,7 @@ def written_values(folder: Path) -> list[tuple[list[str], list[str]]]:
 def test_only_what_people_tested_unless_asked(write_sorted: Run, tmp_path: Path):
     music = three_songs(tmp_path / "music")
     plan = write_sorted(music)
-    left_out = "samptag: left out of 3 files: 3 words that people's tags do not confirm; --unverified writes them, too"
+    left_out = "samptag: left out of 3 files: 3 words that people's tags do not confirm; --unverified writes them too"
     assert left_out in plan.stderr.decode().splitlines()
     document = json.loads(write_sorted(music, "--json").stdout)
     assert (document["unverified"], document["left_out"]) == (False, {"classical": 2, "pop": 2, "quiet": 2})
@@ -820,7 +820,7 @@ while True:
 def test_kills_at_any_moment_lose_nothing(
     db: Path, music: Path, tmp_path: Path, cli_environment: dict[str, str], warm_processes: WarmProcesses
 ):
-    """SAMPTAG_TEST_KILLS says how many times; each is at a moment of its own while files are written and set back."""
+    """SAMPTAG_TEST_KILLS says how many times; each comes at another moment while files are written and set back."""
     before = {path: everything(path) for path in music.iterdir()}
     tags = [{"tag": tag, "score": score} for tag, score in SCORES.items()]
     (tmp_path / "tags.jsonl").write_text("\n".join(json.dumps({"path": str(p), "tags": tags}) for p in before))
