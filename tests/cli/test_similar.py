@@ -70,6 +70,12 @@ def test_the_same_recording_comes_once(similar: Any, library: Path):
     assert len(idyll & set(names(similar(music(library, "calm-01-honor-bound.opus"), "-n", "50")))) == 1
 
 
+def test_what_a_codec_says_about_a_damaged_song_is_not_shown(samptag: Run, library: Path, broken_file: Any):
+    done = samptag("similar", broken_file("hole.mp3"), "--db", library)
+    assert done.stdout
+    assert all(line.startswith("samptag: ") for line in done.stderr.decode().splitlines())
+
+
 def test_a_song_outside_the_index_is_heard_on_the_spot(similar: Any, library: Path, tmp_path: Path):
     samples, rate = soundfile.read(music(library, "driving-04-combat-2.opus"))
     soundfile.write(tmp_path / "new.wav", samples[: len(samples) * 3 // 4], rate)
