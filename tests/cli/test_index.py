@@ -190,6 +190,14 @@ def test_broken_files_are_remembered_until_they_change(index: Run, music: Path, 
     assert summary(index(music)).startswith("0 songs heard, 12 unchanged, 1 with new tags or names, 1 that failed")
 
 
+def test_what_needs_pyav_is_heard_once_it_is_installed(index: Run, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("av")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "av", None)
+        assert b"needs PyAV" in index(MEDIA / "honor-bound.m4a", check=1, inside=True).stderr
+    assert summary(index(inside=True)) == "1 song heard, 0 unchanged"
+
+
 def test_broken_files_that_are_alike_are_all_broken(index: Run, music: Path):
     for name in ("one.mp3", "two.mp3"):
         (music / name).write_bytes(b"")

@@ -316,6 +316,36 @@ def test_files_that_change_between_the_plan_and_their_turn(
     assert "1 file set back, 0 left alone" in undo().stderr.decode()
 
 
+def spoil_sound(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+
+
+SPOILT = {
+    "field": lambda path: set_fields(path, genre="Rock"),
+    "other field": lambda path: set_fields(path, title="Another"),
+    "sound": spoil_sound,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_copy_that_does_not_read_back_as_planned_is_refused(
+    write: Run, music: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]
+):
+    save = TagFile.save
+
+    def save_badly(tags: TagFile) -> None:
+        save(tags)
+        spoil(Path(tags.path))
+
+    monkeypatch.setattr(TagFile, "save", save_badly)
+    before = {path: path.read_bytes() for path in music.iterdir()}
+    done = write(music / "calm-before-the-storm.flac", "--yes", check=1, inside=True)
+    assert "does not read back as it should; the file is untouched" in error(done)
+    assert {path: path.read_bytes() for path in music.iterdir()} == before
+
+
 def test_undo_refuses_what_changed_since(write: Run, undo: Run, music: Path):
     write(music, "--yes")
     edited = mutagen.File(music / "lava.opus")
