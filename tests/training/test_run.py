@@ -19,7 +19,7 @@ import torch
 import samptag
 from samptag.cli.train import display
 from samptag.core.model import ModelConfig, SampleCNN, config_from_name
-from samptag.core.weights import read_weights
+from samptag.core.weights import read_weights, save_model
 from samptag.data.cache import AudioCache
 from samptag.data.dataset import Dataset
 from samptag.errors import DatasetError, OutputError, SamptagError, UsageError, WeightsError
@@ -85,6 +85,22 @@ def test_what_it_leaves_behind(trained: tuple[Path, list[Event]]):
     exported = read_weights(out / "model.safetensors").loaded().model.state_dict()
     average = load_checkpoint(out / "best.pt")["stepper"]["average"]
     assert all(torch.equal(exported[name], average[name]) for name in exported)
+
+
+def test_the_losses_are_means_over_segments_and_tags(
+    trained: tuple[Path, list[Event]], tmp_path: Path, small_set: Path, cache_dir: Path
+):
+    """A head of zeros says 0.5 of everything, which costs log 2 whatever the label is."""
+    weights = read_weights(trained[0] / "model.safetensors")
+    model = weights.loaded().model
+    for parameter in model.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    save_model(tmp_path / "zeros.safetensors", model, card=weights.card)
+    options = {"cache": cache_dir, "device": "cpu", "max_steps": 1, "learning_rate": 1e-9}
+    result = samptag.train(small_set, out=tmp_path / "out", init_from=str(tmp_path / "zeros.safetensors"), **options)
+    assert result.best is not None
+    assert result.best["train_loss"] == pytest.approx(math.log(2))
+    assert result.best["valid_loss"] == pytest.approx(math.log(2))
 
 
 def test_tensorboard_gets_its_events_where_it_is_installed(trained: tuple[Path, list[Event]]):
@@ -235,6 +251,13 @@ def test_a_larger_budget_reopens_a_finished_training(small_set: Path, train: Tra
     assert (same.epochs, same.steps) == (1, 2)
     more = train(resume=True, max_steps=5)
     assert (more.epochs, more.steps, more.stopped_by) == (2, 5, 0)
+
+
+def test_minutes_are_those_of_all_its_runs(tmp_path: Path, small_set: Path, cache_dir: Path):
+    options = {"out": tmp_path / "out", "cache": cache_dir, "device": "cpu", "max_minutes": 0.001}
+    first = samptag.train(small_set, model=SMALL, **options)
+    same = samptag.train(resume=True, **options)
+    assert (same.epochs, same.steps) == (first.epochs, first.steps)
 
 
 def test_killed_in_its_last_validation_it_validates_when_resumed(
