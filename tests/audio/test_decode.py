@@ -154,6 +154,18 @@ def test_eight_bit_mono_at_8000(write_sound, music):
     assert len(samples) == 3 * 22_050
 
 
+def test_eight_bits_by_ffmpeg_are_those_of_libsndfile(write_sound, music, tmp_path):
+    av = pytest.importorskip("av")
+    wav, mka = write_sound("x.wav", music.part(1), subtype="PCM_U8"), tmp_path / "x.mka"
+    with av.open(wav) as source, av.open(mka, "w") as target:
+        copy = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = copy
+                target.mux(packet)
+    np.testing.assert_array_equal(decode(mka)[0], decode(wav)[0])
+
+
 def test_loud_float_files_keep_their_level(write_sound, music):
     loud = music.part(1) * 4
     samples, stream = decode(write_sound("x.wav", loud, subtype="FLOAT"), sample_rate=44_100)
