@@ -8,7 +8,7 @@ TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_every_file_it_names_exists():
-    named = re.findall(r"`((?:samptag|tests|weights|docs)/[\w./]+)`", TEXT)
+    named = re.findall(r"`((?:samptag|tests|weights|docs|recipes|bench)/[\w./]+)`", TEXT)
     assert len(named) > 30
     assert not [path for path in named if not (ROOT / path).exists()]
 

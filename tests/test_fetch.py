@@ -41,10 +41,18 @@ def test_whole_file_arrives_with_progress(target: Path, checksums: Checksums):
 
 
 def test_dropped_connections_are_continued_where_they_broke(target: Path):
-    with ws.FileServer(CONTENT, ws.dropped, ws.dropped, ws.whole) as server:
+    """As often as it takes: only attempts that gain nothing are limited to three in a row."""
+    with ws.FileServer(CONTENT, *[ws.dropped] * 4, ws.whole) as server:
         get(server, target)
     assert target.read_bytes() == CONTENT
-    assert server.requests == [None, "bytes=150000-", "bytes=225000-"]
+    assert server.requests == [None, *(f"bytes={start}-" for start in (150_000, 225_000, 262_500, 281_250))]
+
+
+def test_server_that_continues_elsewhere_starts_over(target: Path):
+    with ws.FileServer(CONTENT, ws.dropped, ws.elsewhere, ws.whole) as server:
+        get(server, target, checksums=Checksums())  # which would find it out, too
+    assert target.read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=150000-", None]
 
 
 def test_server_without_ranges_starts_over(target: Path):

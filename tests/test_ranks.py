@@ -40,6 +40,10 @@ def test_no_process_has_more_than_its_part_and_the_largest_item(sizes, world_siz
     assert max(load) <= sum(sizes) / world_size + max(sizes, default=0)
 
 
+def test_the_largest_are_dealt_first():
+    assert deal([1, 2, 3, 4], 2) == [0, 1, 1, 0]
+
+
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 9))
 def test_rows_are_equal_parts_in_order(first, n, world_size):
     parts = [range(100)[Ranks(rank=rank, world_size=world_size).rows(first, first + n)] for rank in range(world_size)]

@@ -84,9 +84,11 @@ def test_tagging_refuses_the_same_names(name: str):
         choose_device(name)
 
 
-def test_a_gpu_is_worth_starting_for_long_work_only():
-    assert not worth_a_gpu(30.0)
-    assert worth_a_gpu(1_000_000.0)
+@pytest.mark.parametrize("cores", [1, 8])
+def test_a_gpu_is_worth_starting_for_long_work_only(monkeypatch, cores: int):
+    monkeypatch.setattr(device, "available_cores", lambda: cores)
+    assert not worth_a_gpu(200.0 * cores)
+    assert worth_a_gpu(400.0 * cores)
     assert worth_a_gpu(None)
 
 
