@@ -7,6 +7,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,16 +287,15 @@ def test_a_call_that_was_interrupted_leaves_nothing_to_the_next(small_net: Sampl
     segments = mono_segments(music.samples, small_net.config.input_length, 60)
     predictor = Predictor(small_net, threads=4)
     expected = predictor(segments[:12])[0]
-    pool = predictor._backend._pool
-    map_all = pool.map
+    map_all = ThreadPoolExecutor.map
 
-    def interrupted(function: Callable[..., object], items: np.ndarray) -> Iterator[object]:
-        yield next(map_all(function, items))
+    def interrupted(pool: ThreadPoolExecutor, function: Callable[..., object], items: np.ndarray) -> Iterator[object]:
+        yield next(map_all(pool, function, items))
         raise KeyboardInterrupt
 
     for _ in range(5):
         with monkeypatch.context() as impatient:
-            impatient.setattr(pool, "map", interrupted)
+            impatient.setattr(ThreadPoolExecutor, "map", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 predictor(segments[::-1])
         np.testing.assert_array_equal(predictor(segments[:12])[0], expected)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.library.cutoffs import _cutoff
+from recipes.library.cutoffs import cutoffs
 from recipes.library.evaluate import VOCABULARY, Judged, judge, measure, ranking, text
 from recipes.library.hearing import hear
 from recipes.library.music import Track, read_music, truth_of
@@ -160,11 +160,19 @@ def test_intervals_need_two_artists():
 
 
 def test_the_lowest_score_that_is_right_often_enough():
+    """By people, who have the word for all their tracks, and by the teachers: the higher where both suffice."""
+    truth = truth_of(made(9, tags=SUNG), words={"a": ("female",)}, name="t")
+    people = truth, np.full((9, 1), 0.1, np.float32)
+
+    def limit(positive, scores):
+        return cutoffs(["a"], people=people, teachers=(scores[:, None], positive[:, None].astype(np.float32)))["a"]
+
     positive = np.array([True] * 8 + [False, True, True, False, False, False])
     scores = np.linspace(0.9, 0.25, len(positive))
-    found = _cutoff(positive, scores, on="human")
+    found = limit(positive, scores)
+    assert found.on == "teachers"
     past = scores >= found.score
     assert positive[past].mean() == pytest.approx(found.precision, abs=1e-3)
     assert past.sum() == 12  # ten of twelve are right, ten of thirteen are not
-    assert _cutoff(positive[::-1], scores, on="human") is None
-    assert _cutoff(positive[5:], scores[5:], on="human") is None
+    assert limit(positive[::-1], scores).on == "human"
+    assert limit(positive[5:], scores[5:]).on == "human"

@@ -171,17 +171,23 @@ def test_finished_tracks_wait_only_up_to_their_bytes(monkeypatch):
 
 
 def test_small_inputs_pass_a_huge_one_and_queue_stays_bounded():
-    longest = 0
-    run: Pipeline
+    decoded, scored, waiting = [], [], []
 
-    def watching(segments):
-        nonlocal longest
-        longest = max(longest, run._queued)
+    def counting(track):
+        for rows in decode(track):
+            decoded.append(len(rows))
+            yield rows
+
+    def slow_at_first(segments):
+        time.sleep(0 if scored else 0.05)  # time to run ahead, for workers that would
+        waiting.append(sum(decoded) - sum(scored))
+        scored.append(len(segments))
         return predict(segments)
 
-    run = make(inputs([600] + [1] * 50), jobs=2, predict=watching)
+    run = make(inputs([600] + [1] * 50), jobs=2, decode=counting, predict=slow_at_first)
     assert [track.scored for track in run.tracks()] == [600] + [1] * 50
-    assert longest <= 2 * 4 + 2 * 3
+    # in the queue and beyond its end, in the batch, and a block in the hands of each worker
+    assert max(waiting) <= 2 * 4 + 3 + 4 + 2 * 3
 
 
 def test_full_batches_are_waited_for_while_something_is_decoded():
