@@ -1,6 +1,6 @@
 """Blocks of samples in, segments out, in memory that does not grow with the stream."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,10 @@ class Segmenter:
     """
 
     def __init__(self, length: int, *, hop: int, tail: Tail = "overlap") -> None:
+        if length < 1 or hop < 1:
+            raise ValueError(f"a segment and its hop must be at least 1 sample, not {length} and {hop}")
+        if tail not in get_args(Tail):
+            raise ValueError(f"unknown tail {tail!r}: it must be one of {', '.join(get_args(Tail))}")
         self.length, self.hop, self.tail = length, hop, tail
         self.n_samples = 0
         self.padded = False

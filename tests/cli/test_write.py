@@ -342,7 +342,7 @@ def test_a_copy_that_does_not_read_back_as_planned_is_refused(
     monkeypatch.setattr(TagFile, "save", save_badly)
     before = {path: path.read_bytes() for path in music.iterdir()}
     done = write(music / "calm-before-the-storm.flac", "--yes", check=1, inside=True)
-    assert "does not read back as it should; the file is untouched" in error(done)
+    assert "does not read back as it should; the file is unchanged" in error(done)
     assert {path: path.read_bytes() for path in music.iterdir()} == before
 
 

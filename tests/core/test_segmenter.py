@@ -108,6 +108,12 @@ def test_what_is_kept_does_not_grow_with_the_stream():
     assert held() == at_first
 
 
+@pytest.mark.parametrize(("length", "hop", "tail"), [(0, 1, "pad"), (1, 0, "pad"), (-5, 1, "pad"), (1, 1, "wrap")])
+def test_impossible_settings_are_refused(length: int, hop: int, tail: str):
+    with pytest.raises(ValueError, match=r"at least 1 sample|one of overlap, pad, drop"):
+        Segmenter(length, hop=hop, tail=tail)
+
+
 def test_blocks_of_several_channels_are_refused():
     with pytest.raises(ValueError, match=r"one dimension, not shape \(3, 2\)"):
         Segmenter(10, hop=10).push(np.zeros((3, 2), np.float32))

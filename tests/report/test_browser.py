@@ -219,7 +219,7 @@ def test_neighbours_from_elsewhere_are_text_and_lead_to_their_files(browser, tag
     browser.open(make_page(target, songs, tagger, alike=alike), fragment="#song-1")
     assert texts(browser, "#neighbours b") == [SCRIPT_NAME, "bay"]
     assert texts(browser, "#neighbours b + span") == ["piano", "unsure"]
-    assert texts(browser, "#whose") == ["your index"]
+    assert texts(browser, "#where") == ["in your index"]
     links = browser.run("return [...document.querySelectorAll('#neighbours a')].map((a) => a.href)")
     assert links == [(media / "void-sensor.ogg").as_uri(), f"{target.as_uri()}#song-0"]
     browser.click("#neighbours li:nth-child(2) a")
