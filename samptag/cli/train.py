@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from samptag.cli.console import Bar, note, print_json
 from samptag.cli.options import Device, Format, Json, Progress, Split, Subset, complete_weights, under
 from samptag.cli.output import silence_codecs
+from samptag.core.config import Block
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 
@@ -56,7 +57,7 @@ def train(
     n: int | None = _model(None, metavar="N", help="Number of body modules."),
     first_filter: int | None = _model(None, metavar="SAMPLES", help="Length of the first filter."),
     first_stride: int | None = _model(None, metavar="SAMPLES", help="Stride of the first filter."),
-    block: str | None = _model(None, metavar="NAME", help="plain, se, res or rese (Kim 2018)."),
+    block: Block | None = _model(None, metavar="NAME", help=f"Kind of modules: {', '.join(get_args(Block))}."),
     multi_level: bool | None = _model(None, "--multi-level", help="Classify maxima of the last three modules."),
     sample_rate: int | None = _model(None, min=1000, max=192_000, metavar="HZ", help="Sample rate; by default 22050."),
     live_teachers: bool | None = _data(

@@ -246,7 +246,7 @@ class ModelConfig(_Description):
 _NAME = re.compile(
     r"(?:samplecnn-(?P<m>\d+)-(?P<n>\d+)(?:-(?P<filter>\d+))?"
     r"|frame-(?P<front>raw|mel)-(?:(?P<fm>\d+)-(?P<fn>\d+)-)?(?P<window>\d+)-(?P<hop>\d+))"
-    r"(?:-(?P<block>won-rese|rese|res|se))?(?P<multi>-multi)?(?:-pad(?P<pad>\d+))?(?P<odd>-oddfront)?"
+    rf"(?:-(?P<block>{'|'.join(get_args(Block)[1:])}))?(?P<multi>-multi)?(?:-pad(?P<pad>\d+))?(?P<odd>-oddfront)?"
 )
 _NAME_HELP = "names look like samplecnn-3-9, samplecnn-2-13-4, samplecnn-3-9-rese-multi or frame-mel-729-243"
 

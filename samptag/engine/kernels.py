@@ -7,8 +7,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from samptag.engine.winograd import Floats, Passes
+Floats = NDArray[np.float32]
 
 
 def _mix(padded: Floats, start: int, mixed: Floats) -> None:
@@ -64,14 +65,14 @@ def _larger(x: Any, y: Any) -> Any:
     return x if x >= y or x != x else y
 
 
-def compile_passes(cache: str | None) -> Passes:
-    """The passes, compiled, or read from the folder `cache`, where they are kept unless it is None."""
+def compile_passes(cache: str | None) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
+    """The fields of `winograd.Passes`, compiled, or read from the folder `cache`, where they are kept unless None."""
     settings: Any = numba.config  # its names come from the environment, which no type checker sees
     if settings.DISABLE_JIT:
         raise RuntimeError("numba is set not to compile; in Python the loops would be hundreds of times slower")
     before, settings.CACHE_DIR = settings.CACHE_DIR, cache or ""
     try:
-        return Passes(
+        return (
             lambda frames: None,  # `mix` rectifies
             _compiled("void(float32[:,::1], int64, float32[:,:,::1])", _mix, kept=cache is not None),
             _compiled("void(float32[:,:,::1], float32[::1], float32[:,::1])", _unmix, kept=cache is not None),

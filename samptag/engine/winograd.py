@@ -167,7 +167,7 @@ def fetch_compiled() -> None:
         from samptag.engine.kernels import compile_passes
 
         folder = cache_folder("numba")
-        passes = compile_passes(str(folder) if _ours_alone(folder) else None)
+        passes = Passes(*compile_passes(str(folder) if _ours_alone(folder) else None))
     except Exception as error:
         logger.debug("no compiled passes: %s: %s", type(error).__name__, error)
 

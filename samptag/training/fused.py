@@ -24,10 +24,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from samptag.core.model import Convolution, FrameConvolution, MelFrontEnd, SampleCNN
+from samptag.core.layout import Block, Plain, layout
+from samptag.core.model import Convolution, SampleCNN
 from samptag.engine.torch_model import folded_filters
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes, synchronise_norms
@@ -143,7 +144,7 @@ def _combine(parts: list[Moments], reduce: Reduce | None) -> tuple[Tensor, Tenso
 
 
 class FusedLayer:
-    """One convolution + batch norm + max-pooling + ReLU, trained in place of the modules of `block`, a `PlainBlock`.
+    """The convolution, batch norm, max-pooling and ReLU of a `block`, trained in place of the modules of `model`.
 
     Only one backward pass may follow each forward pass, with no other forward pass in between. `pads` are the numbers
     of zero rows before and after the output, for the next layer's 'same' convolution. A `frozen` layer normalises by
@@ -152,19 +153,21 @@ class FusedLayer:
 
     def __init__(
         self,
-        block: Any,
-        pads: tuple[int, int] = (0, 0),
+        block: Plain,
+        model: SampleCNN,
         *,
+        pads: tuple[int, int],
         workers: Workers,
         precision: torch.dtype,
         reduce: Reduce | None,
         frozen: bool = False,
     ) -> None:
-        self.convolution, self.norm, self.pads = block.conv, block.bn, pads
+        convolution = block.convolution
+        self.convolution: Any = model.get_submodule(convolution.name)
+        self.norm: Any = model.get_submodule(convolution.norm)
         self.workers, self.reduce, self.precision, self.frozen = workers, reduce, precision, frozen
-        self.kernel: int = block.conv.weight.shape[2]  # rows of the input that a filter sees
-        self.hop = block.conv.stride if isinstance(block.conv, FrameConvolution) else 1  # from one frame to the next
-        self.phases: int = block.pool_length  # frames for each maximum
+        self.kernel, self.hop = convolution.kernel, convolution.stride  # in rows of the input
+        self.phases, self.pads = block.pool, pads  # frames for each maximum, and zeros around the maxima
         self.buffers = Buffers()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -406,11 +409,14 @@ def training_forward(
     if config.freeze_encoder:
         return model.classify
     synchronise_norms(model, processes, device=device)
-    if device.type != "cpu" or model.config.block not in ("plain", "se"):
+    if device.type != "cpu":
         return model
     precision = torch.bfloat16 if config.recipe.mixed_precision and _multiplies_bfloat16() else None
     frozen = config.freeze_modules
-    return FusedForward(model, processes=processes, workers=workers, frozen_modules=frozen, precision=precision)
+    try:
+        return FusedForward(model, processes=processes, workers=workers, frozen_modules=frozen, precision=precision)
+    except NotImplementedError:
+        return model
 
 
 def _multiplies_bfloat16() -> bool:
@@ -431,9 +437,10 @@ def _lay_out_channels_last(model: SampleCNN) -> None:
 
 
 class FusedForward:
-    """The forward pass of a plain or squeeze-and-excitation model by fused layers, on the CPU.
+    """The forward pass of a model by fused layers, on the CPU.
 
-    The front end and the lowest `frozen_modules` of the body are kept as they are; None: nothing is.
+    The front end and the lowest `frozen_modules` of the body are kept as they are; None: nothing is. A model with
+    blocks that have no fused form is a NotImplementedError.
     """
 
     def __init__(
@@ -445,27 +452,34 @@ class FusedForward:
         frozen_modules: int | None = None,
         precision: torch.dtype | None = None,
     ) -> None:
-        self.model, config, dtype = model, model.config, model.head.weight.dtype
-        lowest: Any = model.body[0]
-        self.pads: tuple[int, int] = lowest.conv.pads
+        self.model, dtype = model, model.head.weight.dtype
+        parts = layout(model.config)
         reduce = processes.add if processes.world_size > 1 else None
-        fuse = partial(FusedLayer, workers=workers, reduce=reduce, precision=precision or dtype)
-        self.front = None
-        if not isinstance(model.front, MelFrontEnd):
-            self.front = fuse(model.front, self.pads, frozen=frozen_modules is not None)
-        # The input of squeeze and excitation must not be padded yet, nor the body's output.
-        pads = [(0, 0) if config.block == "se" or i == config.n - 1 else self.pads for i in range(config.n)]
-        self.body = [fuse(model.body[i], pads[i], frozen=i < (frozen_modules or 0)) for i in range(config.n)]
-        self.top = None if model.top is None else fuse(model.top, precision=dtype)
+
+        def fuse(block: Block, pads: tuple[int, int] = (0, 0), **settings: Any) -> FusedLayer:
+            if not isinstance(block, Plain):
+                raise NotImplementedError(f"a {type(block).__name__} block has no fused form")
+            settings = {"precision": precision or dtype, **settings}
+            return FusedLayer(block, model, pads=pads, workers=workers, reduce=reduce, **settings)
+
+        self.pads = model.config.same_pads(model.config.m)  # of the body's convolutions
+        self.front = None if parts.front is None else fuse(parts.front, self.pads, frozen=frozen_modules is not None)
+        self.body: list[tuple[FusedLayer, nn.Module | None]] = []
+        for number, block in enumerate(parts.body):
+            # The input of squeeze and excitation must not be padded yet, nor the body's output.
+            padded = block.excitation is None and number + 1 < len(parts.body)
+            layer = fuse(block, self.pads if padded else (0, 0), frozen=number < (frozen_modules or 0))
+            excitation = block.excitation and model.get_submodule(block.excitation[0].name.rpartition(".")[0])
+            self.body.append((layer, excitation))
+        self.top = None if parts.top is None else fuse(parts.top, precision=dtype)
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """The logits, (batch, n_tags)."""
         model = self.model
         x = self._front(waveforms)
         maxima, dtype = [], model.head.weight.dtype
-        for number, (layer, block) in enumerate(zip(self.body, model.body, strict=True)):
+        for number, (layer, excitation) in enumerate(self.body):
             x = layer(x)
-            excitation: Any = block.se
             if excitation is not None:
                 x = excitation(x.to(dtype).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
                 if number + 1 < len(self.body):

@@ -4,14 +4,18 @@ import csv
 import dataclasses
 import inspect
 import json
+import re
 import signal
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from samptag.cli.train import train
+from samptag.core.config import Block
 from samptag.training import TrainConfig
+from samptag.training.recipe import RECIPES
 
 
 def manifest(path: Path, media: Path) -> Path:
@@ -121,6 +125,11 @@ def test_what_cannot_be_done_is_one_line(
     assert lines[0].startswith("samptag: error: ")
     assert words in lines[0]
     assert done.stdout == b""
+
+
+def test_the_help_names_every_recipe_and_block(samptag):
+    text = samptag("train", "--help", inside=True).stdout.decode()
+    assert {*RECIPES, *get_args(Block)} <= set(re.findall(r"[\w-]+", text))
 
 
 def test_options_of_a_training_are_options_of_the_command():

@@ -76,7 +76,7 @@ def test_it_is_taken_where_it_fits():
 def test_compiled_passes_give_the_same_digits(tmp_path):
     from samptag.engine.kernels import compile_passes
 
-    by_numpy, by_numba = winograd.NUMPY, compile_passes(str(tmp_path))
+    by_numpy, by_numba = winograd.NUMPY, winograd.Passes(*compile_passes(str(tmp_path)))
     kept = list(tmp_path.rglob("*.nbi"))
     assert kept, "the compiled passes are kept for the next process"
     for index in kept:
@@ -124,7 +124,7 @@ def test_passes_that_are_not_kept_are_compiled(tmp_path, monkeypatch):
     from samptag.engine.kernels import compile_passes
 
     monkeypatch.chdir(tmp_path)
-    passes, target = compile_passes(None), np.empty((2, 96), np.float32)
+    passes, target = winograd.Passes(*compile_passes(None)), np.empty((2, 96), np.float32)
     passes.unmix(np.ones((8, 1, 96), np.float32), np.zeros(96, np.float32), target)
     assert np.isfinite(target).all()
     assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ __all__ = ["FORMATS", "detect_format", "open_dataset"]
 FORMATS = ("mtat", "msd", "jamendo", "manifest", "folders", "music")
 """In the order in which they are tried; the last has no labels, and is tried only if none are needed."""
 
-_PUBLISHED = FORMATS[:3]
+_PUBLISHED = tuple(name for name in FORMATS if name not in ("manifest", "folders", "music"))
 
 
 def _reader(name: str) -> Any:
