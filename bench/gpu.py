@@ -223,7 +223,12 @@ def model(run: Run) -> None:
         run.add("model", "memory, copying", memory / 1e9, "GB/s", note="read and written")
         run.add("model", "matrix products", matrix / 1e12, "TFLOP/s", note=str(run.half))
         waveforms = torch.from_numpy(np.resize(run.segments, (batch, run.segments.shape[1]))).to(device, run.half)
-        with FlopCounterMode(display=False) as flops, Traffic() as traffic:
+        with (
+            torch.inference_mode(False),  # in it, PyTorch 2.4 counts nothing
+            torch.no_grad(),
+            FlopCounterMode(display=False) as flops,
+            Traffic() as traffic,
+        ):
             module.embed(waveforms)
         moved, computed = traffic.bytes / batch, flops.get_total_flops() / batch
         note = f"{moved / 1e6:.1f} MB a segment, operation by operation"

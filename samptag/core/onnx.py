@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from samptag.core.model import Model
 from samptag.core.weights import LoadedModel
+from samptag.errors import UsageError
 
 
 def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
@@ -20,8 +21,10 @@ def write_onnx(out: BinaryIO, loaded: LoadedModel) -> None:
     The input is ``waveforms`` (batch, input_length) float32, mono samples in [-1, 1] at the card's sample rate; the
     outputs are ``scores`` (batch, n_tags), in [0, 1], and ``embedding`` (batch, embedding_size). The metadata are
     ``tags`` (a JSON array, in the order of the scores), ``sample_rate`` (Hz), ``input_length`` (samples), ``licence``,
-    and the whole ``card`` (a JSON object).
+    and the whole ``card`` (a JSON object). An older PyTorch than 2.6 is a UsageError.
     """
+    if torch.__version__ < "2.6":
+        raise UsageError(f"export to ONNX needs PyTorch 2.6 or newer, and this is {torch.__version__}")
     card = loaded.card
     with _quiet_exporter():
         program: Any = torch.onnx.export(

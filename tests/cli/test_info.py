@@ -9,7 +9,7 @@ from samptag.pretrained import DEFAULT
 def test_info_says_what_a_bug_report_needs(samptag, valid, media, tmp_path):
     facts = json.loads(samptag("info", "--json").stdout)
     valid("info", facts)
-    assert facts["torch"] == torch.__version__
+    assert torch.__version__.startswith(facts["torch"])  # the build, as in 2.13.0+cpu, is not always in the metadata
     assert facts["libsndfile"] == soundfile.__libsndfile_version__
     assert facts["devices"][0] == "cpu"
     assert facts["cache"] == str(tmp_path / "cache")
@@ -25,7 +25,7 @@ def test_info_says_what_a_bug_report_needs(samptag, valid, media, tmp_path):
 def test_info_for_people_shows_ranks(samptag):
     text = samptag("info", env={"RANK": "1", "WORLD_SIZE": "4"}).stdout.decode()
     assert "RANK=1, WORLD_SIZE=4" in text
-    assert f"torch       {torch.__version__}" in text
+    assert f"torch       {torch.__version__.split('+')[0]}" in text
 
 
 def test_help_names_the_default_weights(samptag):
