@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from samptag.errors import SamptagError, UsageError
 
+# What torchrun sets for each process.
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun sets for each process."""
 
 T = TypeVar("T")
 R = TypeVar("R")

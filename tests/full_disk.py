@@ -21,7 +21,7 @@ rm filler; cp -r . "$after"; exit $code
 
 def on_a_full_disk(
     arguments: Sequence[Any], *, start: Path, after: Path, free: str, env: Mapping[str, str]
-) -> "subprocess.CompletedProcess[bytes]":
+) -> subprocess.CompletedProcess[bytes]:
     """Run ``samptag *arguments`` in a copy of the folder `start` with so much room (8k) left, then kept in `after`."""
     if sys.platform != "linux" or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
         pytest.skip("needs a mount of its own, as Linux lets users make them")

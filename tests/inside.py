@@ -16,7 +16,7 @@ from samptag.cli.console import speak_from, stderr_console
 
 def run_inside(
     arguments: Sequence[str], *, env: Mapping[str, str], cwd: str | os.PathLike[str] = "."
-) -> "subprocess.CompletedProcess[bytes]":
+) -> subprocess.CompletedProcess[bytes]:
     """Run ``samptag *arguments`` with nothing to read; its standard streams are files, down to their descriptors."""
     logger = logging.getLogger("samptag")
     level, propagate, handlers = logger.level, logger.propagate, logger.handlers[:]

@@ -20,7 +20,7 @@ def run_ranks(
     *,
     env: Mapping[str, str],
     world_size: int = 2,
-) -> "list[subprocess.CompletedProcess[str]]":
+) -> list[subprocess.CompletedProcess[str]]:
     """Run ``python *arguments`` as `world_size` processes that know of each other; how each ended, by rank."""
     import torch.distributed as dist
 

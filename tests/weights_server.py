@@ -1,5 +1,7 @@
 """A localhost server that sends files, well or badly, and what the tests of weights publish on it."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
@@ -28,7 +30,7 @@ class FileServer:
     each request, `sent` the number of bytes sent by file name.
     """
 
-    def __init__(self, content: bytes | Path = b"", *answers: Callable[["Answer"], None]) -> None:
+    def __init__(self, content: bytes | Path = b"", *answers: Callable[[Answer], None]) -> None:
         self.content = content
         self.answers = list(answers) or [whole]
         self.requests: list[str | None] = []
@@ -39,7 +41,7 @@ class FileServer:
         if isinstance(content, bytes):
             self.url += "weights.bin"
 
-    def __enter__(self) -> "FileServer":
+    def __enter__(self) -> FileServer:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         return self
@@ -60,7 +62,7 @@ class FileServer:
             def do_GET(self) -> None:
                 self.give(site.answers.pop(0) if len(site.answers) > 1 else site.answers[0])
 
-            def give(self, answer: Callable[["Answer"], None]) -> None:
+            def give(self, answer: Callable[[Answer], None]) -> None:
                 site.requests.append(self.headers["Range"])
                 try:
                     answer(Answer(site, self))

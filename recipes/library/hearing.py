@@ -19,8 +19,8 @@ from samptag.training.distributed import Processes
 from samptag.training.teachers import Teachers
 
 Progress = Callable[[str, int, int], None]
+# Track's key -> scores (segments, words).
 Table = dict[str, npt.NDArray[np.float32]]
-"""Track's key -> scores (segments, words)."""
 
 
 def hear(

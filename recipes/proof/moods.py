@@ -47,8 +47,8 @@ TRACK = re.compile(rf"(?:^|/)({'|'.join(GENRES)})[-/]([1-9]\d?|100)\.\w+$")
 DRAWS = 1000
 
 Floats = npt.NDArray[np.float64]
+# Track's number -> whether each listener felt each emotion, (listeners, emotions).
 Votes = dict[int, npt.NDArray[np.bool_]]
-"""Track's number -> whether each listener felt each emotion, (listeners, emotions)."""
 
 
 def read_votes(path: Path) -> tuple[tuple[str, ...], Votes]:

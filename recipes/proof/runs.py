@@ -16,8 +16,8 @@ __all__ = ["COMPARISONS", "Outcome", "Run", "Setting", "carry_out", "outcomes", 
 
 logger = logging.getLogger(__name__)
 
+# The paper's, for every run: as many steps are then as many segments.
 BATCH_SIZE = 23
-"""The paper's, for every run: as many steps are then as many segments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ class Outcome:
     minutes: float
 
 
+# The rows of each table. The steps are what two CPU cores do in about an hour for three seeds of all of them.
 COMPARISONS = {
     "recipes": (
         Setting(model="samplecnn-3-7", recipe="paper", steps=300),
@@ -93,7 +94,6 @@ COMPARISONS = {
         Setting(model="frame-mel-729-243", labels="teacher", steps=150),
     ),
 }
-"""The rows of each table. The steps are what two CPU cores do in about an hour for three seeds of all of them."""
 
 
 def planned(names: Sequence[str], *, seeds: int, work: Path) -> Iterator[Run]:

@@ -4,6 +4,8 @@ Files are read forward to their end, whatever the header says about it, and noth
 averaged before resampling; levels are left alone. Memory does not depend on the file's length.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import shutil
@@ -49,7 +51,7 @@ SCALE = 32_768
 
 
 @contextmanager
-def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> Iterator["AudioStream"]:
+def open_audio(source: str | os.PathLike[str] | IO[bytes], *, sample_rate: int) -> Iterator[AudioStream]:
     """A sound file, open during a with block; iterating over it gives its sound at `sample_rate` Hz.
 
     A file object that cannot seek, such as a pipe, is first copied to a temporary file. Raises an AudioError if the

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from samptag.tagging.files import Input
     from samptag.tagging.result import TrackResult
 
+# How amounts are written; "share" writes none.
 Unit = Literal["count", "bytes", "share"]
-"""How amounts are written; "share" writes none."""
 
 LINE_SECONDS = 10.0
 WIDTH_WITHOUT_NAME = 76  # cells that the rest of the bar needs
 
+# Exit code of a command when some of its inputs failed and the others are complete.
 SOME_FAILED = 1
-"""Exit code of a command when some of its inputs failed and the others are complete."""
 
 _heard = logging.INFO
 

@@ -236,6 +236,7 @@ def _arrow_type(node: Mapping[str, Any]) -> Any:
     return {"string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}[kind]
 
 
+# The formats by their names, which are also the suffixes of their files.
 FORMATS: dict[str, type[Writer]] = {
     "json": JsonWriter,
     "jsonl": JsonlWriter,
@@ -243,7 +244,6 @@ FORMATS: dict[str, type[Writer]] = {
     "tsv": TsvWriter,
     "parquet": ParquetWriter,
 }
-"""The formats by their names, which are also the suffixes of their files."""
 
 
 class CsvTaggram(Writer):
@@ -405,9 +405,9 @@ def _require_one(about: About, what: str) -> None:
         raise UsageError(f"{what} are for one song, not for {len(about.paths)}; --taggram x.npz takes many")
 
 
+# The files beside the tags, by the option that asks for them and by suffix.
 BESIDE: dict[str, dict[str, type[Writer]]] = {
     "--taggram": {"npz": NpzTaggram, "csv": CsvTaggram, "png": PngTaggram, "svg": SvgTaggram},
     "--labels": {"txt": AudacityLabels},
     "--embeddings": {"npz": NpzEmbeddings},
 }
-"""The files beside the tags, by the option that asks for them and by suffix."""

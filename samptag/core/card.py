@@ -16,8 +16,8 @@ from samptag.errors import WeightsError
 from samptag.files import os_errors_as
 
 SCHEMA = "samptag.weights/1"
+# The key of the card in the metadata of a safetensors file.
 METADATA_KEY = "samptag"
-"""The key of the card in the metadata of a safetensors file."""
 
 # Our headers take some 30 KB; a file that claims more than this is not one of ours.
 _LONGEST_HEADER = 1 << 24

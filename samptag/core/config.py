@@ -37,8 +37,8 @@ FRAME_LEVEL_INPUT_LENGTH = 59_049
 # Samples in a segment at 16 kHz (188 frames of 256, 3 s or 29 s), and the size of the embedding.
 _SIZES = {"musicnn": (48_128, 200), "vgg": (48_128, 256), "won-musicnn": (48_000, 200), "won-fcn": (464_000, 64)}
 
+# What a value from JSON may be: a type, or any of several types and strings.
 Kind: TypeAlias = type | tuple[type | str, ...]
-"""What a value from JSON may be: a type, or any of several types and strings."""
 
 _WORDS: dict[type, str] = {
     int: "a whole number",
@@ -329,8 +329,8 @@ class SpectrogramConfig(_Description):
         return _SIZES[self.architecture][1]
 
 
+# What describes a model that samptag can run.
 Config: TypeAlias = ModelConfig | SpectrogramConfig
-"""What describes a model that samptag can run."""
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:

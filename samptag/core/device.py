@@ -18,7 +18,7 @@ from samptag.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-logger = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
 # What a GPU costs before its first segment: importing torch takes 1.4 s (measured, CPU build), starting CUDA and
 # moving the weights about as much again (estimated, for want of a GPU).

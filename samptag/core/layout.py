@@ -44,8 +44,8 @@ class Dense:
     n_out: int
 
 
+# Squeeze and excitation: two linear layers from the channels' means to their weights.
 Excitation: TypeAlias = tuple[Dense, Dense]
-"""Squeeze and excitation: two linear layers from the channels' means to their weights."""
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ class SampleCNN(nn.Module):
         return logits
 
 
+# A model that samptag can run.
 Model: TypeAlias = SampleCNN | SpectrogramModel
-"""A model that samptag can run."""
 
 
 def build_model(config: Config) -> Model:

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+# paper: Lee 2017; won: Won 2020; all: every segment of the file, as in `samptag tag`.
 Protocol = Literal["paper", "won", "all"]
-"""paper: Lee 2017; won: Won 2020; all: every segment of the file, as in `samptag tag`."""
 
 PUBLISHED: tuple[Protocol, ...] = ("paper", "won")
 

@@ -1,5 +1,7 @@
 """What every data set becomes: a named split of clips with one label vector each; and how a split is chosen or made."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +20,10 @@ SPLITS = ("train", "valid", "test")
 _WORDS = {"train": ("train", "training"), "valid": ("valid", "validation", "val", "dev"), "test": ("test", "testing")}
 _SHARES = (("test", 0.1), ("valid", 0.1))
 
+# missing: listed but absent; unreadable: no sound in it; damaged: only part of it decodes; short: shorter than the
+# split's rule; unlisted: present but not listed; left-out: rows and columns that are set aside; split: a split that is
+# empty or not of its published size; tag: a tag without positives.
 ProblemKind = Literal["missing", "unreadable", "damaged", "short", "unlisted", "left-out", "split", "tag"]
-"""missing: listed but absent; unreadable: no sound in it; damaged: only part of it decodes; short: shorter than the
-split's rule; unlisted: present but not listed; left-out: rows and columns that are set aside; split: a split that is
-empty or not of its published size; tag: a tag without positives."""
 
 _USUAL_WORDS: dict[ProblemKind, str] = {
     "missing": "listed but missing",
@@ -50,7 +52,7 @@ class Problem:
     message: str
 
     @classmethod
-    def of(cls, kind: ProblemKind, key: str, words: str | None = None) -> "Problem":
+    def of(cls, kind: ProblemKind, key: str, words: str | None = None) -> Problem:
         """The problem of one file; the message is its `key` and the words, by default the usual ones for the kind."""
         return cls(kind, key, f"{key}: {words or _USUAL_WORDS[kind]}")
 

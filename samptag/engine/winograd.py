@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from samptag.files import cache_folder
 
-logger = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 

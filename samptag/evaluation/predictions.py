@@ -1,5 +1,7 @@
 """CSV tables of clips by tags, as docs/evaluation.md describes them; errors name file, row and column."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import io
@@ -42,7 +44,7 @@ class Truth:
     split_hash: str  # the split's hash, or a hash of the paths in the file
     part: str = ""  # "train", "valid" or "test"; "" for a file, all of which counts
 
-    def restricted(self, keys: Sequence[str], tags: Sequence[str]) -> "Truth":
+    def restricted(self, keys: Sequence[str], tags: Sequence[str]) -> Truth:
         """The truth of the given clips and tags only."""
         row_of = {key: row for row, key in enumerate(self.keys)}
         rows = [row_of[key] for key in keys]

@@ -25,8 +25,8 @@ from samptag.evaluation.metrics import (
 from samptag.evaluation.predictions import ScoreTable, Truth, align
 
 SCHEMA = "samptag.eval/1"
+# What a 95 % interval is an interval of; see `samptag.evaluation.metrics.interval`.
 INTERVALS_OF = "the macro means over test sets of this size"
-"""What a 95 % interval is an interval of; see `samptag.evaluation.metrics.interval`."""
 
 _DECIMALS = 6  # intervals are ten thousand times wider
 _TOP = 5  # tags that `samptag tag` shows

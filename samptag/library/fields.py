@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 from samptag.errors import SamptagError
 from samptag.lazy import require_extra
 
+# One field exactly as the file has it: native names and their values in JSON's types.
 RawField: TypeAlias = list[tuple[str, Any]]
-"""One field exactly as the file has it: native names and their values in JSON's types."""
 
 _KINDS = ("id3", "vorbis", "mp4", "asf", "ape")
 # Native names of each field by kind, in any case; the first is the one that is written. ID3v2.3 has no TMOO: players
@@ -34,11 +34,11 @@ _NAMES = {
     "comment": ("COMM::", "COMMENT", "\xa9cmt", "Description", "Comment"),
     "samptag": ("TXXX:SAMPTAG", "SAMPTAG", "----:com.apple.iTunes:SAMPTAG", "SAMPTAG", "SAMPTAG"),
 }
+# Native names by field and kind of tag.
 FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     field: {kind: tuple(names.split()) for kind, names in zip(_KINDS, row, strict=True)}
     for field, row in _NAMES.items()
 }
-"""Native names by field and kind of tag."""
 
 _READ = ("artist", "title", "album")
 
@@ -186,6 +186,7 @@ def _kind(file: Any) -> str:
 
 
 _ID3_AT_ENDS = ("mutagen.mp3", "mutagen.trueaudio")
+# The kind of tags that the file types of a module of mutagen have, and those derived from them.
 _KIND_OF_MODULE = {
     **dict.fromkeys((*_ID3_AT_ENDS, "mutagen.aiff", "mutagen.wave"), "id3"),
     **dict.fromkeys(("mutagen.flac", "mutagen.ogg"), "vorbis"),
@@ -193,7 +194,6 @@ _KIND_OF_MODULE = {
     "mutagen.asf": "asf",
     "mutagen.apev2": "ape",
 }
-"""The kind of tags that the file types of a module of mutagen have, and those derived from them."""
 
 _FLAC_COMMENTS_AND_PADDING = (4, 1)
 

@@ -30,8 +30,8 @@ from samptag.library.words import fold
 from samptag.pretrained import load_weights
 from samptag.text import counted
 
+# The fewest songs with and without a word, and artists of these, for its figures to mean anything.
 MIN_SONGS, MIN_ARTISTS = 10, 3
-"""The fewest songs with and without a word, and artists of these, for its figures to mean anything."""
 
 _FOLDS = 5
 _RESAMPLES = 1000

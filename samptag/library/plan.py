@@ -21,16 +21,16 @@ from samptag.library.songs import Weights, select, song_of
 from samptag.library.words import Vocabulary, Word, fold
 from samptag.tagging.files import expand_inputs
 
+# Fill only empty fields, add to all fields, or replace what they have.
 Mode: TypeAlias = Literal["empty", "add", "replace"]
-"""Fill only empty fields, add to all fields, or replace what they have."""
 
 WRITABLE = ("genre", "mood", "grouping", "comment", "samptag")
+# The fields that each player shows.
 PROFILES: Mapping[str, tuple[str, ...]] = {
     "navidrome": ("genre", "mood"),
     "kodi": ("genre", "mood"),
     "rekordbox": ("genre", "comment"),
 }
-"""The fields that each player shows."""
 
 Scores: TypeAlias = Mapping[str, float]
 Record: TypeAlias = "array[float]"

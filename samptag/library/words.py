@@ -14,11 +14,11 @@ from samptag.text import did_you_mean
 if TYPE_CHECKING:
     from samptag.core.card import Evidence, ModelCard
 
+# The cut-off of every word of weights that store no cut-offs: it favours precision over recall.
 DEFAULT_CUTOFF = 0.5
-"""The cut-off of every word of weights that store no cut-offs: it favours precision over recall."""
 
+# People's tags confirm a word if the 95 % interval of its ROC-AUC on them begins here or above.
 LEAST_ROC_AUC = 0.75
-"""People's tags confirm a word if the 95 % interval of its ROC-AUC on them begins here or above."""
 
 # Of vocabularies whose weights name no categories: MagnaTagATune's and Last.FM's fifty words. Words of neither list
 # (instruments, voices, pace, decades, opinions) are written to neither field.

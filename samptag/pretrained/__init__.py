@@ -3,6 +3,8 @@
 Importing this package loads no torch; `load_model` does, and so does anything that must convert a published ``.pth``.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,20 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT", "Store", "WeightsEntry", "load_model", "load_registry", "load_weights", "open_store", "resolve"]
 
+# The name of the bundled weights that are used by default.
 DEFAULT = "samplecnn-3-9-library"
-"""The name of the bundled weights that are used by default."""
 
 
 def load_weights(
     name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
-) -> "Weights":
+) -> Weights:
     """Weights, by their name or their file, read without torch; parameters and errors as for `load_model`."""
     return open_store(offline=offline, progress=progress).load(name_or_path)
 
 
 def load_model(
     name_or_path: str | os.PathLike[str] = DEFAULT, *, offline: bool | None = None, progress: Progress | None = None
-) -> "LoadedModel":
+) -> LoadedModel:
     """The model and the card of weights, by their name or their file; never a model with random weights.
 
     Parameters

@@ -21,14 +21,14 @@ from samptag.files import os_errors_as
 
 SCHEMA = "samptag.registry/1"
 
+# Whose checkpoint it is: a state_dict of Won 2020's repository, or a TensorFlow checkpoint of the package musicnn.
 Layout = Literal["sota-sample", "sota-se", "sota-fcn", "sota-musicnn", "tf-musicnn", "tf-vgg"]
-"""Whose checkpoint it is: a state_dict of Won 2020's repository, or a TensorFlow checkpoint of the package musicnn."""
 
+# How a file is laid out: ours, or a foreign checkpoint.
 Format = Literal["samptag", Layout]
-"""How a file is laid out: ours, or a foreign checkpoint."""
 
+# The suffixes of the two files of a TensorFlow checkpoint that keeps its tensors in one file.
 DATA_SUFFIX, INDEX_SUFFIX = ".data-00000-of-00001", ".index"
-"""The suffixes of the two files of a TensorFlow checkpoint that keeps its tensors in one file."""
 
 # No dot and no separator: a name can never be mistaken for a path, nor escape from the cache.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -6,6 +6,8 @@ fetched as ``NAME.safetensors``, or as ``NAME.pth`` (a TensorFlow checkpoint as 
 under other names are the user's own imports.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from contextlib import AbstractContextManager
@@ -181,7 +183,7 @@ class Store:
         for path in originals:
             path.unlink()
 
-    def load(self, name_or_path: str | os.PathLike[str]) -> "Weights":
+    def load(self, name_or_path: str | os.PathLike[str]) -> Weights:
         """The weights that `name_or_path` means, as for `resolve`; an altered installed file is installed again."""
         from samptag.core.weights import read_weights
 

@@ -30,12 +30,12 @@ MIN_COLUMNS, MAX_COLUMNS, MAX_POINTS = 16, 2_000, 1_600
 POINTS_A_COLUMN = 4
 # With more columns per segment, neighbouring ones would be alike.
 COLUMNS_A_SEGMENT = 4
+# The most songs for which the page shows all words over time; of more songs it shows the best words of each.
 FEW_SONGS = 100
-"""The most songs for which the page shows all words over time; of more songs it shows the best words of each."""
 
 BEST_WORDS = 12
+# How many songs a song's page names as sounding like it.
 N_NEIGHBOURS = 8
-"""How many songs a song's page names as sounding like it."""
 
 # Among fewer songs, the nearest need not sound alike.
 LEAST_FOR_NEIGHBOURS = 2 * N_NEIGHBOURS

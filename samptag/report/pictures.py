@@ -1,5 +1,7 @@
 """Pictures drawn with matplotlib (extra `plot`): words over time, and the spectra of learned filters."""
 
+from __future__ import annotations
+
 import logging
 import os
 import warnings
@@ -67,7 +69,7 @@ def draw_message(out: BinaryIO, message: str, *, kind: str) -> None:
         figure.text(0.01, 0.5, valid_text(message), color=SOFT, va="center", parse_math=False)
 
 
-def draw_filters(out: BinaryIO, layers: Sequence["LayerSpectra"], *, title: str, kind: str) -> None:
+def draw_filters(out: BinaryIO, layers: Sequence[LayerSpectra], *, title: str, kind: str) -> None:
     """Draw the spectra of learned filters, one panel per layer, after Lee 2017, as "png" or "svg".
 
     Magnitudes A are compressed to log(1 + 10 A).

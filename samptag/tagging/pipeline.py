@@ -29,7 +29,7 @@ from samptag.errors import AudioError, SamptagError
 from samptag.tagging.files import Input
 from samptag.tagging.result import TagScore, TrackError, TrackResult
 
-logger = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 Predict = Callable[[Floats], tuple[Floats, Floats]]

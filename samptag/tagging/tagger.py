@@ -23,8 +23,8 @@ from samptag.tagging.pipeline import Pipeline, Track
 from samptag.tagging.result import TrackResult
 
 Source = str | os.PathLike[str] | BinaryIO | Input
+# Makes the blocks to be tagged from an input's path and its decoded blocks: as many samples, divided in any way.
 Transform = Callable[[str, Iterable[NDArray[np.float32]]], Iterable[NDArray[np.float32]]]
-"""Makes the blocks to be tagged from an input's path and its decoded blocks: as many samples, divided in any way."""
 
 
 class Tagger:

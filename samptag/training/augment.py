@@ -110,8 +110,8 @@ def _mix(
     return mixed.view(waveforms.shape), blended
 
 
+# The segments it applies to, and its response, (rows, frequencies), for some of these rows at frequencies in Hz.
 Filter = tuple[NDArray[np.bool_], Callable[[Rows, Tensor], Tensor]]
-"""The segments it applies to, and its response, (rows, frequencies), for some of these rows at frequencies in Hz."""
 
 
 def _filtered(waveforms: Tensor, filters: tuple[Filter, ...], *, sample_rate: int) -> Tensor:

@@ -1,5 +1,7 @@
 """A training's clips and their audio, the segments of an epoch, and how they are loaded onto the device."""
 
+from __future__ import annotations
+
 import logging
 import time
 from collections import deque
@@ -28,7 +30,7 @@ from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
 
-logger = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
 # "shifted" segments are moved by at most this share of their length.
 LARGEST_SHIFT = 1 / 16
@@ -54,7 +56,7 @@ class Segments:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def take(self, rows: Places | slice) -> "Segments":
+    def take(self, rows: Places | slice) -> Segments:
         """The segments at `rows`, in that order."""
         return Segments(self.clips[rows], self.starts[rows], self.lengths[rows], self.width)
 
@@ -137,8 +139,8 @@ def batch_bounds(n_examples: int, *, batch_size: int) -> list[tuple[int, int]]:
     return list(pairwise([*range(0, n * batch_size, batch_size), n_examples]))
 
 
+# Float32 waveforms of segments, (n, width), in [-1, 1), on the device; or their embeddings, (n, embedding_size).
 Load: TypeAlias = Callable[[Segments], Tensor]
-"""Float32 waveforms of segments, (n, width), in [-1, 1), on the device; or their embeddings, (n, embedding_size)."""
 
 
 def mapped_source(cache: AudioCache, *, device: torch.device) -> Load:

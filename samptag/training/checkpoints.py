@@ -1,5 +1,7 @@
 """Checkpoints, the folder that only one training writes to, and signals that stop it."""
 
+from __future__ import annotations
+
 import io
 import random
 import signal
@@ -100,7 +102,7 @@ class StopSignals(ExitStack):
 
     received = 0  # its number
 
-    def __enter__(self) -> "StopSignals":
+    def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.callback(signal.signal, number, signal.signal(number, self._note))

@@ -1,5 +1,7 @@
 """The settings of a training: one frozen config, and whether a checkpoint belongs to the same training."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -87,7 +89,7 @@ class TrainConfig:
         return plain
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The config that `to_dict` wrote; a WeightsError where it has unknown settings."""
         try:
             model = None if values["model"] is None else ModelConfig.from_dict(values["model"])

@@ -15,7 +15,7 @@ from samptag.files import atomic_write, os_errors_as
 from samptag.training.batches import Splits
 from samptag.training.config import TrainConfig
 
-logger = logging.getLogger("samptag")
+logger = logging.getLogger(__name__)
 
 METRICS, CURVES, EVENTS = "metrics.jsonl", "curves.png", "tensorboard"
 _FIGURES = ("valid_roc_auc", "valid_pr_auc", "valid_agreement")

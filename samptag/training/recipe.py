@@ -1,5 +1,7 @@
 """Recipes: named, frozen sets of training hyper-parameters; ``modern`` is the default."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Mapping
@@ -102,11 +104,11 @@ class Recipe:
         """`config` with the recipe's dropout."""
         return config if self.dropout is None else replace(config, dropout=self.dropout)
 
-    def for_format(self, name: str) -> "Recipe":
+    def for_format(self, name: str) -> Recipe:
         """The recipe for data sets of this format."""
         return self if name != "msd" or not self.msd_batch_size else replace(self, batch_size=self.msd_batch_size)
 
-    def for_classifier(self) -> "Recipe":
+    def for_classifier(self) -> Recipe:
         """The recipe for a classifier alone: its embeddings are computed once, and an epoch costs nearly nothing."""
         epochs = None if self.epochs is None else CLASSIFIER_EPOCHS
         return replace(self, segments="all", norm_warmup_steps=0, augmentation=Augmentation(), epochs=epochs)
@@ -117,7 +119,7 @@ class Recipe:
         return plain
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The recipe that `to_dict` wrote; a TypeError where a key is unknown or missing."""
         augmentation = Augmentation(**_tupled(values.get("augmentation", {})))
         return cls(**_tupled(values) | {"augmentation": augmentation})

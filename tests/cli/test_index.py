@@ -23,7 +23,7 @@ from warm import WarmProcesses
 from samptag.pretrained import DEFAULT
 
 KILLS = int(os.environ.get("SAMPTAG_TEST_KILLS", "4"))
-Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def db(tmp_path: Path) -> Path:
 def index(samptag: Run, tiny_weights: Path, db: Path) -> Run:
     """``samptag index --db DB --model tiny ...``."""
 
-    def run(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
         return samptag("index", "--db", db, "--model", tiny_weights, *arguments, **options)
 
     return run
 
 
-def summary(done: "subprocess.CompletedProcess[bytes]") -> str:
+def summary(done: subprocess.CompletedProcess[bytes]) -> str:
     return done.stderr.decode().splitlines()[-1].removeprefix("samptag: ")
 
 

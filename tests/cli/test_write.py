@@ -31,7 +31,7 @@ from samptag.core.card import CutoffEvidence, Evidence
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.fields import FIELDS, TagFile
 
-Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
 SCORES = {"techno": 0.9, "quiet": 0.7, "guitar": 0.6, "piano": 0.1}
 KILLS = int(os.environ.get("SAMPTAG_TEST_KILLS", "8"))
 
@@ -71,7 +71,7 @@ def write(samptag: Run, db: Path, tmp_path: Path) -> Run:
     Nobody tested the tiny weights' words, hence --unverified.
     """
 
-    def run(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
         paths = [Path(argument) for argument in arguments if os.path.exists(argument)]
         files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
         tags = [{"tag": tag, "score": score} for tag, score in SCORES.items()]
@@ -101,7 +101,7 @@ def everything(path: Path) -> tuple[Any, ...]:
     return fields, tags.others(FIELDS), had_tags, audio_digest(path), status.st_mode, status.st_mtime_ns
 
 
-def error(done: "subprocess.CompletedProcess[bytes]") -> str:
+def error(done: subprocess.CompletedProcess[bytes]) -> str:
     lines = [line for line in done.stderr.decode().splitlines() if line.startswith("samptag: error")]
     assert len(lines) == 1, lines
     return lines[0]
@@ -692,7 +692,7 @@ def sorted_db(tmp_path: Path) -> Path:
 def write_sorted(samptag: Run, sorted_db: Path, tmp_path: Path) -> Run:
     """``samptag write`` with these weights, where all of their words but rock are decided for what is in a folder."""
 
-    def run(folder: Path, *arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    def run(folder: Path, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
         scores = {"techno": 0.9, "classical": 0.8, "pop": 0.7, "quiet": 0.65, "loud": 0.6, "guitar": 0.55, "rock": 0.4}
         tags = [{"tag": tag, "score": score} for tag, score in scores.items()]
         lines = [json.dumps({"path": str(path), "tags": tags}) for path in folder.iterdir()]

@@ -54,14 +54,14 @@ except SamptagError as error:
 """
 
 
-Job = Callable[..., "list[subprocess.CompletedProcess[str]]"]
+Job = Callable[..., list[subprocess.CompletedProcess[str]]]
 
 
 @pytest.fixture
 def job(run_ranks: Job, warm_environment: dict[str, str], tiny_set: Path, cache_dir: Path) -> Job:
     """``job(out, block, doomed, processes=1)``: how each process of the training above ended."""
 
-    def run(*arguments: object, processes: int = 1) -> "list[subprocess.CompletedProcess[str]]":
+    def run(*arguments: object, processes: int = 1) -> list[subprocess.CompletedProcess[str]]:
         command = ["-c", SCRIPT, *map(str, (tiny_set, cache_dir, *arguments))]
         return run_ranks(command, env=warm_environment, world_size=processes)
 
