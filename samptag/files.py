@@ -84,9 +84,21 @@ def cache_folder(name: str) -> Path:
 
 def weights_folder() -> Path:
     """The folder of installed weights: ``SAMPTAG_CACHE``, else ``weights`` in the user's data folder."""
+    return _moved() or data_folder() / "weights"
+
+
+def data_folder() -> Path:
+    """The user's folder of samptag's data."""
     from platformdirs import user_data_path
 
-    return _moved() or user_data_path("samptag", appauthor=False) / "weights"
+    return user_data_path("samptag", appauthor=False)
+
+
+def config_folder() -> Path:
+    """The user's folder of samptag's configuration."""
+    from platformdirs import user_config_path
+
+    return user_config_path("samptag", appauthor=False)
 
 
 def _moved() -> Path | None:

@@ -19,7 +19,7 @@ import samptag
 from samptag.cli.console import error, note, say, speak_from
 from samptag.engine.blas import one_thread_for_the_process
 from samptag.errors import SamptagError, UsageError
-from samptag.files import os_reason
+from samptag.files import config_folder, os_reason
 from samptag.lazy import without_collection
 from samptag.text import did_you_mean
 
@@ -185,9 +185,7 @@ def config_path() -> Path:
     named = os.environ.get("SAMPTAG_CONFIG")
     if named:
         return Path(named).expanduser()
-    from platformdirs import user_config_path
-
-    return user_config_path("samptag", appauthor=False) / "config.toml"
+    return config_folder() / "config.toml"
 
 
 def configured_defaults() -> dict[str, dict[str, Any]]:
@@ -294,7 +292,7 @@ def _flush(code: int) -> int:
 
 
 def _unwritable(failure: OSError) -> int:
-    error(f"cannot write standard output: {failure.strerror}")
+    error(f"cannot write standard output: {os_reason(failure)}")
     _silence_stdout()
     return USAGE
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from samptag.errors import LibraryError
-from samptag.files import locked, os_errors_as, os_reason
+from samptag.files import data_folder, locked, os_errors_as, os_reason
 from samptag.library.words import fold
 
 VERSION = 1
@@ -55,10 +55,8 @@ CREATE INDEX writes_by_run ON writes (run);
 
 
 def default_path() -> Path:
-    """The default index: ``library.db`` in samptag's folder of user data."""
-    from platformdirs import user_data_path
-
-    return user_data_path("samptag", appauthor=False) / "library.db"
+    """The default index: ``library.db`` in the user's data folder."""
+    return data_folder() / "library.db"
 
 
 class Database:

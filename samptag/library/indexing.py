@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from samptag.errors import LibraryError
+from samptag.files import os_reason
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.fields import read_fields, reader_rank
@@ -190,7 +191,7 @@ class IndexRun:
                 if problem is None and not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
                     problem = f"cannot index {item.path!r}: not a regular file"
             except OSError as error:
-                problem = problem or f"cannot open {item.path!r}: {error.strerror}"
+                problem = problem or f"cannot open {item.path!r}: {os_reason(error)}"
             if problem is not None:
                 self._fail(problem)
                 unreadable.append(name)
@@ -300,7 +301,7 @@ class IndexRun:
                 song.digest = audio_digest(song.path)
                 song.fields = read_fields(song.path)
             except OSError as error:
-                song.error = f"{song.path}: cannot be read: {error.strerror}"
+                song.error = f"{song.path}: cannot be read: {os_reason(error)}"
             with self.lock:
                 if song.digest is None or song.digest in self.claimed:
                     self.doubles.append(song)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from samptag.errors import SamptagError, UsageError
+from samptag.files import os_reason
 from samptag.library.fields import TagFile, need_mutagen
 from samptag.library.playlists import PLAYLIST_SUFFIXES, Entry, read_m3u
 
@@ -97,4 +98,4 @@ def _of_table(table: Path, delimiter: str) -> Iterator[tuple[str, Entry]]:
                 text = row["path"] or ""
                 yield row["tag"] or "", Entry(text, os.path.abspath(table.parent / text))
     except (OSError, csv.Error) as error:
-        raise UsageError(f"cannot read the labels {table}: {error}") from None
+        raise UsageError(f"cannot read the labels {table}: {os_reason(error)}") from None

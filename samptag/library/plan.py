@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from samptag.errors import SamptagError, UsageError, WeightsError
+from samptag.files import os_reason
 from samptag.library.database import Database
 from samptag.library.fields import TagFile, need_mutagen
 from samptag.library.query import Condition
@@ -121,7 +122,7 @@ def plan_writes(
         except SamptagError as refusal:
             return FilePlan(path=path, refused=str(refusal))
         except OSError as refusal:
-            return FilePlan(path=path, refused=f"cannot open {path!r}: {refusal.strerror}")
+            return FilePlan(path=path, refused=f"cannot open {path!r}: {os_reason(refusal)}")
 
     return WritePlan(
         files=tuple(plan(item.path, item.error) for item in expand_inputs(map(os.path.abspath, paths))),
@@ -189,7 +190,7 @@ def records_of(path: str | os.PathLike[str], vocabulary: Vocabulary) -> dict[str
                 for tag, score in scores:
                     found[where][vocabulary.place(tag)] = score
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {os.fspath(path)}: {error}") from None
+        raise UsageError(f"cannot read {os.fspath(path)}: {os_reason(error)}") from None
     return found
 
 

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from samptag.errors import LibraryError, SamptagError
-from samptag.files import sync
+from samptag.files import os_reason, sync
 from samptag.library.audio_bytes import audio_digest
 from samptag.library.database import Database
 from samptag.library.fields import TagFile, need_mutagen
@@ -125,7 +125,7 @@ def _attempt(path: str, action: Callable[[], None]) -> Outcome:
     except SamptagError as error:
         return Outcome(path=path, error=str(error))
     except OSError as error:
-        return Outcome(path=path, error=f"{path}: cannot be written: {error.strerror or error}; it is unchanged")
+        return Outcome(path=path, error=f"{path}: cannot be written: {os_reason(error)}; it is unchanged")
     return Outcome(path=path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from samptag.errors import UsageError, WeightsError
-from samptag.files import os_errors_as
+from samptag.files import os_errors_as, os_reason
 from samptag.pretrained.foreign import install_published, is_tensorflow, save_converted
 from samptag.pretrained.registry import NAME_PATTERN, Layout, Original, Registry, TagList, WeightsEntry, parse_tags
 from samptag.pretrained.store import Store
@@ -137,7 +137,7 @@ def _member(path: Path, entry: WeightsEntry, original: Original) -> bytes:
                     if hashlib.sha256(content).hexdigest() == original.checksums.sha256:
                         return content
     except (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} cannot be unpacked: {error}") from error
+        raise WeightsError(f"{path} cannot be unpacked: {os_reason(error)}") from error
     raise WeightsError(f"{path} holds no {original.suffix} of the published {entry.name}")
 
 
