@@ -22,13 +22,14 @@ from torch import Tensor
 
 from bench import machine
 from bench.limits import MEDIA
-from samptag.audio.decode import SUFFIXES, open_audio
+from samptag.audio.decode import open_audio
 from samptag.core.model import SampleCNN
 from samptag.engine.predictor import Predictor
 from samptag.engine.torch_model import fold
 from samptag.evaluation import Scoring, evaluate
 from samptag.evaluation.report import Macro
 from samptag.pretrained import load_model
+from samptag.tagging.files import expand_inputs
 from samptag.tagging.tagger import Tagger
 
 _LEVELS = 255
@@ -37,8 +38,8 @@ _LEVELS = 255
 def segments(music: Path, *, length: int, sample_rate: int) -> Tensor:
     """The whole segments of every readable file under `music`, (k, length)."""
     found = []
-    for path in sorted(path for path in music.rglob("*") if path.suffix.lower() in SUFFIXES):
-        with open_audio(path, sample_rate=sample_rate) as stream:
+    for item in expand_inputs([music]):
+        with open_audio(item.path, sample_rate=sample_rate) as stream:
             samples = np.concatenate([np.zeros(0, np.float32), *stream])
         found.append(samples[: len(samples) // length * length].reshape(-1, length))
     return torch.from_numpy(np.concatenate(found))

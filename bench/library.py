@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from samptag.audio.decode import SUFFIXES
 from samptag.audio.resample import resample
 from samptag.core.device import available_cores
+from samptag.tagging.files import expand_inputs
 
 RATE = 44_100
 EXCERPT_SECONDS = 20.0
@@ -26,9 +26,9 @@ def sources(music: Path) -> list[np.ndarray]:
         Nothing under `music` can be read.
     """
     found = []
-    for path in sorted(path for path in music.rglob("*") if path.suffix.lower() in SUFFIXES):
+    for item in expand_inputs([music]):
         try:
-            with sf.SoundFile(path) as file:
+            with sf.SoundFile(item.path) as file:
                 block = file.read(600 * file.samplerate, dtype="float32", always_2d=True)
                 rate = file.samplerate
         except sf.LibsndfileError:

@@ -15,8 +15,9 @@ import soundfile
 
 from recipes.command import exit_code
 from samptag import AudioError
-from samptag.audio.decode import SUFFIXES, open_audio
+from samptag.audio.decode import open_audio
 from samptag.files import atomic_write
+from samptag.tagging.files import expand_inputs
 
 RATE = 22_050
 LENGTH = 6 * 59_049
@@ -26,7 +27,7 @@ SHORTEST, TWICE_FROM, SILENCE = 25 * RATE, 150 * RATE, 1e-3  # the last a root m
 def take_excerpts(name: str, folder: Path, out: Path, *, known: set[bytes]) -> None:
     """Write ``out/name/*.flac``, but for sound whose digest is in `known`."""
     (out / name).mkdir(parents=True, exist_ok=True)
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+    for path in (Path(item.path) for item in expand_inputs([folder])):
         try:
             with open_audio(path, sample_rate=RATE) as stream:
                 sound = np.concatenate([np.zeros(0, np.float32), *stream])

@@ -19,7 +19,7 @@ _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 _RATES_1 = (44_100, 48_000, 32_000)
 # LAME, and so libsndfile, writes MPEG-2.5 up to this bit rate only.
 _HIGHEST_KBITS_2_5 = 64
-_ID3V1_SIZE = 128
+ID3V1_SIZE = 128
 # The longest Ogg page: 27 bytes of header, 255 of lacing values, 255 segments of 255 bytes.
 _OGG_PAGE = 27 + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
@@ -91,6 +91,12 @@ def skip_id3v2(file: IO[bytes]) -> int:
         position += 10 + size + (10 if tag[5] & 0x10 else 0)
 
 
+def id3v1(data: bytes) -> bytes | None:
+    """The ID3v1 tag (`ID3V1_SIZE` bytes) at the end of a file's last bytes; None where there is none."""
+    tail = data[-ID3V1_SIZE:]
+    return tail if len(tail) == ID3V1_SIZE and tail[:3] == b"TAG" else None
+
+
 def mp3_seconds(path: Path) -> float:
     """Seconds of audio in the whole frames of an MPEG layer III file; 0.0 when it holds none.
 
@@ -100,7 +106,7 @@ def mp3_seconds(path: Path) -> float:
         position = skip_id3v2(file)
         file.seek(0)
         data = file.read()
-    end = len(data) - (_ID3V1_SIZE if data[-_ID3V1_SIZE:][:3] == b"TAG" else 0)
+    end = len(data) - len(id3v1(data) or b"")
     counted: dict[int, int] = {}  # sample rate -> samples
     in_sync, first = False, True
     while position + 4 <= end:

@@ -12,6 +12,7 @@ from samptag.audio.walk import walk_audio
 from samptag.data.dataset import Problem
 from samptag.errors import DatasetError
 from samptag.files import os_errors_as, os_reason
+from samptag.text import first_names
 
 # A manifest's tags can be one long JSON object; the csv module's own limit of 131 072 characters is too low for that.
 _FIELD_LIMIT = 16 * 1024 * 1024
@@ -58,9 +59,7 @@ def read_table(
     missing = [name for name in needed if name not in header]
     if missing:
         raise DatasetError(f"{path}: column {', '.join(map(repr, missing))} is missing; found {', '.join(header[:8])}")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DatasetError(f"{path}: column {', '.join(map(repr, twice))} appears twice")
+    check_names_differ(path, header)
 
     def whole() -> Iterator[tuple[int, list[str]]]:
         for line, fields in rows:
@@ -69,6 +68,13 @@ def read_table(
             yield line, fields
 
     return header, whole()
+
+
+def check_names_differ(path: Path, header: Sequence[str]) -> None:
+    """Raise a DatasetError if a name in the header row of `path` appears twice."""
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DatasetError(f"{path}: column {first_names([repr(name) for name in twice])} appears twice")
 
 
 def note_line(

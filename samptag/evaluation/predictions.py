@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samptag.data.listing import note_line, read_rows
+from samptag.data.listing import check_names_differ, note_line, read_rows
 from samptag.errors import DatasetError
 from samptag.evaluation.metrics import FloatArray
 from samptag.text import counted, first_names
@@ -147,9 +147,7 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[int]) -> 
         raise DatasetError(f"{path}: a column of the header row has no name")
     if all(_number(header[column]) is not None for column in columns):
         raise DatasetError(f"{path}: the first row holds numbers; it must name the columns: path, then the tags")
-    twice = sorted({name for name in header[1:] if header.count(name) > 1})
-    if twice:
-        raise DatasetError(f"{path}: column {first_names([repr(name) for name in twice])} appears twice")
+    check_names_differ(path, header[1:])
 
 
 def _keys(path: Path, rows: Sequence[tuple[int, list[str]]]) -> tuple[str, ...]:

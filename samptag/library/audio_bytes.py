@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Any
 
-from samptag.audio.headers import iff_chunks, skip_id3v2
+from samptag.audio.headers import ID3V1_SIZE, id3v1, iff_chunks, skip_id3v2
 
 _BLOCK = 1 << 20
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _IFF_SOUND = frozenset({b"fmt ", b"data", b"ds64", b"COMM", b"SSND"})
-_ID3V1_SIZE, _APE_FOOTER = 128, 32
+_APE_FOOTER = 32
 
 
 class _Odd(Exception):
@@ -52,9 +52,8 @@ def id3v1_of(path: str | os.PathLike[str]) -> bytes | None:
 
 
 def _id3v1(file: IO[bytes], start: int, end: int) -> bytes | None:
-    file.seek(max(start, end - _ID3V1_SIZE))
-    tail = file.read()
-    return tail if len(tail) == _ID3V1_SIZE and tail[:3] == b"TAG" else None
+    file.seek(max(start, end - ID3V1_SIZE))
+    return id3v1(file.read())
 
 
 def _without_ends(file: IO[bytes]) -> tuple[int, int]:
@@ -62,7 +61,7 @@ def _without_ends(file: IO[bytes]) -> tuple[int, int]:
     end = file.seek(0, os.SEEK_END)
     start = min(skip_id3v2(file), end)
     if _id3v1(file, start, end):
-        end -= _ID3V1_SIZE
+        end -= ID3V1_SIZE
     if end - start >= _APE_FOOTER:
         file.seek(end - _APE_FOOTER)
         footer = file.read(_APE_FOOTER)

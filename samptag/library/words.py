@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from samptag.errors import UsageError
-from samptag.text import did_you_mean
+from samptag.text import did_you_mean, first_names
 
 if TYPE_CHECKING:
     from samptag.core.card import Evidence, ModelCard
@@ -124,4 +124,4 @@ def fold(value: str | bytes | None) -> str:
 
 def near(name: str, known: Sequence[str]) -> str:
     """A hint at known names that are similar to `name`, or at a few of them if none is."""
-    return did_you_mean(name, known) or f"choose from {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+    return did_you_mean(name, known) or f"choose from {first_names(known, 12)}"

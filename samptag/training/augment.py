@@ -53,6 +53,7 @@ def augment(
     if len(mixed):
         shares = np.maximum(share, 1 - share)[::each][mixed]
         waveforms, labels = _mix(waveforms, labels, mixed, partner[mixed], shares)
+    # Noise as `samptag.evaluation.perturb` adds it, but that to a clip of any length, this to a batch on its device.
     rows = np.flatnonzero(noisy < how.noise_probability)
     chosen = waveforms[rows]
     level = chosen.square().mean(dim=1, keepdim=True).sqrt_() * _column(10 ** (-snr_db[rows] / 20), waveforms)

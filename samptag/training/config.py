@@ -10,6 +10,7 @@ from typing import Any
 
 from samptag.core.config import ModelConfig, config_from_name
 from samptag.errors import UsageError, WeightsError
+from samptag.text import first_names
 from samptag.training.recipe import DISTIL, MODERN, TUNE, Recipe, recipe_named
 
 _BUDGET = ("epochs", "max_steps", "max_minutes")
@@ -203,7 +204,7 @@ def _shown(key: str, value: Any) -> str:
         config = ModelConfig.from_dict(value)
         return f"{config.name} at {config.sample_rate} Hz with {config.n_tags} tags"
     if key == "tags":
-        return f"{', '.join(value[:5])}{', ...' if len(value) > 5 else ''}"
+        return first_names(value)
     if key == "recipe":
         return f"{value['name']} (batch size {value['batch_size']}, learning rate {value['learning_rates'][0]:g})"
     return str(value)
