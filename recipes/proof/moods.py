@@ -25,6 +25,7 @@ from recipes.library.music import SEGMENTS_PER_CLIP, Track, read_music
 from samptag.core.config import ModelConfig
 from samptag.data.listing import read_rows
 from samptag.errors import DatasetError, UsageError
+from samptag.evaluation.metrics import FloatArray
 from samptag.tagging.tagger import Tagger
 from samptag.training.vocabulary import read_vocabulary
 
@@ -46,7 +47,6 @@ GENRES = ("classical", "rock", "electronic", "pop")
 TRACK = re.compile(rf"(?:^|/)({'|'.join(GENRES)})[-/]([1-9]\d?|100)\.\w+$")
 DRAWS = 1000
 
-Floats = npt.NDArray[np.float64]
 # Track's number -> whether each listener felt each emotion, (listeners, emotions).
 Votes = dict[int, npt.NDArray[np.bool_]]
 
@@ -81,14 +81,14 @@ def number_of(track: Track) -> int | None:
     return None if found is None else 100 * GENRES.index(found[1]) + int(found[2])
 
 
-def ranks(values: Floats) -> Floats:
+def ranks(values: FloatArray) -> FloatArray:
     """Places in ascending order, equal values sharing the mean of theirs."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    found: Floats = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    found: FloatArray = (np.cumsum(counts) - (counts - 1) / 2)[places]
     return found
 
 
-def spearman(one: Floats, other: Floats, blocks: npt.NDArray[np.int64] | None = None) -> float:
+def spearman(one: FloatArray, other: FloatArray, blocks: npt.NDArray[np.int64] | None = None) -> float:
     """Spearman's correlation, NaN where all are alike; with `blocks`, of ranks inside each, as shares of its size."""
     if blocks is None:
         blocks = np.zeros(len(one), dtype=np.int64)
@@ -101,7 +101,7 @@ def spearman(one: Floats, other: Floats, blocks: npt.NDArray[np.int64] | None = 
         return float(np.corrcoef(inside)[0, 1])
 
 
-def with_interval(one: Floats, other: Floats, artists: Sequence[str]) -> str:
+def with_interval(one: FloatArray, other: FloatArray, artists: Sequence[str]) -> str:
     """The correlation and its 95 % interval, artists drawn again."""
     rng = np.random.default_rng(0)
     rows = [np.flatnonzero(np.array(artists) == artist) for artist in sorted(set(artists))]
@@ -131,7 +131,7 @@ def ceiling(votes: Sequence[npt.NDArray[np.bool_]], emotion: int) -> float:
 
 def teachers_scores(
     names: Sequence[str], tracks: Sequence[Track], *, cache: Path | None
-) -> tuple[Sequence[str], Floats]:
+) -> tuple[Sequence[str], FloatArray]:
     """The library's words, and what the teachers say of them, (tracks, words), at a student's consecutive segments."""
     words = read_vocabulary(VOCABULARY)
     told = teach(names, tracks, model=ModelConfig(), per_clip=SEGMENTS_PER_CLIP, cache=cache, device="auto")
@@ -156,7 +156,7 @@ def main() -> int:
         tracks = [numbered[number] for number in numbers]
         if not tracks:
             raise UsageError(f"{options.music}: none of its tracks is one of Emotify's, such as classical/1.mp3")
-        judged: dict[str, tuple[Sequence[str], Floats]] = {}
+        judged: dict[str, tuple[Sequence[str], FloatArray]] = {}
         taggers = {name: Tagger.from_pretrained(name) for name in options.weights}
         for name, tagger in taggers.items():
             if unknown := [word for word, _ in PAIRS if word not in tagger.tags]:

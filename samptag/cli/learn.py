@@ -14,7 +14,7 @@ from samptag.cli.options import Db, Heard, Json
 from samptag.text import counted, valid_text
 
 if TYPE_CHECKING:
-    from samptag.library.learning import Lesson
+    from samptag.library.learning import LearnResult
 
 
 def learn(
@@ -43,24 +43,24 @@ def learn(
     $ samptag learn --from genre --suggest 5
     """
     with samptag.Library(db) as library:
-        lesson, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
-    if lesson.not_in_index:
-        shown = ", ".join(repr(entry) for entry in lesson.not_in_index[:3])
-        note(f"{counted(len(lesson.not_in_index), 'labelled song')} not in the index, such as {shown}")
+        result, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
+    if result.not_in_index:
+        shown = ", ".join(repr(entry) for entry in result.not_in_index[:3])
+        note(f"{counted(len(result.not_in_index), 'labelled song')} not in the index, such as {shown}")
     if as_json:
-        print_json(_document(lesson, suggestions))
+        print_json(_document(result, suggestions))
     else:
-        _show(lesson, suggestions)
-    refused = len(lesson.words) - len(lesson.learned)
-    note(f"{counted(len(lesson.learned), 'word')} learned from {counted(lesson.songs, 'song')}, {refused} refused")
-    if lesson.path is not None:
+        _show(result, suggestions)
+    refused = len(result.words) - len(result.learned)
+    note(f"{counted(len(result.learned), 'word')} learned from {counted(result.songs, 'song')}, {refused} refused")
+    if result.path is not None:
         note(f"installed as {name}: 'samptag find --model {name}' and 'samptag tag --model {name}' use it")
 
 
-def _show(lesson: Lesson, suggestions: Any) -> None:
+def _show(result: LearnResult, suggestions: Any) -> None:
     lines = []
-    width = max((len(word.word) for word in lesson.words), default=0)
-    for word in lesson.words:
+    width = max((len(word.word) for word in result.words), default=0)
+    for word in result.words:
         if word.refused is not None:
             lines.append(f"{word.word:<{width}}  refused: {word.refused}")
             continue
@@ -76,12 +76,12 @@ def _show(lesson: Lesson, suggestions: Any) -> None:
     sys.stdout.write(data.encode("utf-8", "backslashreplace").decode())
 
 
-def _document(lesson: Lesson, suggestions: Any) -> dict[str, Any]:
+def _document(result: LearnResult, suggestions: Any) -> dict[str, Any]:
     return {
         "schema": "samptag.learn/1",
-        "songs": lesson.songs,
-        "not_in_index": len(lesson.not_in_index),
-        "weights": None if lesson.path is None else str(lesson.path),
+        "songs": result.songs,
+        "not_in_index": len(result.not_in_index),
+        "weights": None if result.path is None else str(result.path),
         "words": [
             {
                 "word": word.word,
@@ -104,7 +104,7 @@ def _document(lesson: Lesson, suggestions: Any) -> dict[str, Any]:
                     for path, score in suggestions.get(word.word, ())
                 ],
             }
-            for word in lesson.words
+            for word in result.words
         ],
     }
 

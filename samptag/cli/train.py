@@ -124,8 +124,8 @@ def train(
     geometry = {name: given.pop(name) for name in ("m", "n", "first_filter", "first_stride", "block", "multi_level")}
     given["model"] = _config(given["model"], sample_rate=given.pop("sample_rate"), **geometry)
     as_json, progress = given.pop("as_json"), given.pop("progress")
-    with display(progress) as (listener, preparing):
-        result = run(**given, listener=listener, preparing=preparing)
+    with display(progress) as (callback, preparing):
+        result = run(**given, callback=callback, preparing=preparing)
     if Ranks.from_environment().leads:
         _report(result, as_json=as_json)
     if result.stopped_by:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from samptag.library.songs import Weights
 from samptag.library.words import fold
 from samptag.pretrained import load_weights
 from samptag.text import counted
+
+if TYPE_CHECKING:
+    from samptag.evaluation.metrics import FloatArray
 
 # The fewest songs with and without a word, and artists of these, for its figures to mean anything.
 MIN_SONGS, MIN_ARTISTS = 10, 3
@@ -48,8 +51,6 @@ _WRONG = 5
 # songs determine the boundary well enough, and 100 000 would take minutes and a gigabyte.
 _MOST = 4000
 _ROWS = 4096  # songs that are scored at once
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class LearnedWord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class LearnResult:
     """What was learned."""
 
     words: tuple[LearnedWord, ...]  # all words of the labels, in alphabetical order
@@ -97,23 +98,23 @@ class _Songs:
     paths: list[str]
     groups: NDArray[np.intp]  # the number of each song's artist, or of its folder if it names none
     packed: NDArray[np.int16]  # embeddings as they are stored, a quarter of what float64 takes
-    mean: Floats
-    scale: Floats
+    mean: FloatArray
+    scale: FloatArray
 
-    def vectors(self, rows: NDArray[np.intp]) -> Floats:
+    def vectors(self, rows: NDArray[np.intp]) -> FloatArray:
         """The standardised embeddings of these songs."""
         vectors = unpacked(self.packed[rows], len(rows)).astype(np.float64)
         vectors -= self.mean
         vectors /= self.scale
         return vectors
 
-    def scores(self, model: Any, rows: NDArray[np.intp]) -> Floats:
+    def scores(self, model: Any, rows: NDArray[np.intp]) -> FloatArray:
         """The probabilities that a regression gives these songs."""
         parts = np.array_split(rows, max(1, len(rows) // _ROWS))
         return np.concatenate([model.predict_proba(self.vectors(part))[:, 1] for part in parts])
 
 
-def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: int = 0) -> Lesson:
+def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: int = 0) -> LearnResult:
     """Learn and examine the words of `labels` on the embeddings of `weights`; `seed` is that of folds and intervals.
 
     A labelled song counts as a "no" for every word that it does not have. If there is only one word, all other songs of
@@ -135,7 +136,7 @@ def learn_words(database: Database, weights: Weights, labels: Labels, *, seed: i
         model = _fit(songs, positive, np.arange(len(positive)), seed)
         weight[row] = model.coef_[0] / songs.scale
         bias[row] = model.intercept_[0] - weight[row] @ songs.mean
-    return Lesson(
+    return LearnResult(
         words=tuple(examined),
         songs=len(songs.paths),
         not_in_index=labels.not_in_index,
@@ -235,27 +236,27 @@ def _too_few(songs: int, artists: int, which: str) -> str:
     return f"{found} (at least {MIN_SONGS} by {MIN_ARTISTS} are needed)"
 
 
-def save_learned(lesson: Lesson, *, base: str | os.PathLike[str], name: str, source: str, path: Path) -> ModelCard:
-    """Write the weights file of a lesson, which learned at least one word, and return its card.
+def save_learned(result: LearnResult, *, base: str | os.PathLike[str], name: str, source: str, path: Path) -> ModelCard:
+    """Write the weights file of the learned words, of which there is at least one, and return its card.
 
     `base` names the weights whose body it has; the card names `source` as the origin of the labels.
     """
-    body, learned = load_weights(base), lesson.learned
+    body, learned = load_weights(base), result.learned
     card = ModelCard(
         name=name,
         config=dataclasses.replace(body.card.config, n_tags=len(learned)),
         tags=tuple(word.word for word in learned),
         licence=body.card.licence,
-        training_data=f"{lesson.songs} songs labelled by {source}; body of {body.card.name}: {body.card.training_data}",
+        training_data=f"{result.songs} songs labelled by {source}; body of {body.card.name}: {body.card.training_data}",
         description=f"{len(learned)} words learned by samptag learn on {body.card.name}",
         source="samptag learn",
-        tag_categories=None if lesson.category is None else (lesson.category,) * len(learned),
+        tag_categories=None if result.category is None else (result.category,) * len(learned),
         cutoffs={word.word: round(word.cutoff, 4) for word in learned},
         cutoff_evidence={w.word: CutoffEvidence(precision=round(w.precision, 3), on="human") for w in learned},
-        evidence={word.word: _evidence(word, lesson.songs, source) for word in learned},
+        evidence={word.word: _evidence(word, result.songs, source) for word in learned},
     )
     # In float32, which represents whatever the body is stored in exactly: its embeddings must not change by a bit.
-    save_model(path, {**body.tensors, "head.weight": lesson.weight, "head.bias": lesson.bias}, card=card)
+    save_model(path, {**body.tensors, "head.weight": result.weight, "head.bias": result.bias}, card=card)
     return card
 
 
@@ -278,9 +279,9 @@ def _within(interval: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def remember_learned(database: Database, weights: Weights, lesson: Lesson, card: ModelCard, digest: str) -> None:
+def remember_learned(database: Database, weights: Weights, result: LearnResult, card: ModelCard, digest: str) -> None:
     """Score every song of the index with the learned words, and forget older learned weights of the same name."""
-    head = head_bytes(lesson.weight, lesson.bias)
+    head = head_bytes(result.weight, result.bias)
     with database.transaction() as connection:
         older, names = "FROM weights WHERE name = ? AND head NOT NULL AND digest != ?", (card.name, digest)
         connection.execute(f"DELETE FROM heard WHERE weights IN (SELECT id {older})", names)
@@ -293,7 +294,7 @@ def remember_learned(database: Database, weights: Weights, lesson: Lesson, card:
 
 
 def songs_to_label(
-    database: Database, weights: Weights, lesson: Lesson, labels: Labels, *, n: int = 5
+    database: Database, weights: Weights, result: LearnResult, labels: Labels, *, n: int = 5
 ) -> Mapping[str, list[tuple[str, float]]]:
     """For each learned word the `n` songs without any label whose scores are the nearest to .5, and the scores."""
     labelled = set().union(*labels.songs.values())
@@ -301,11 +302,11 @@ def songs_to_label(
     for audio, path in database.rows("SELECT audio, path FROM songs WHERE audio NOT NULL AND NOT missing"):
         paths.setdefault(audio, os.fsdecode(path))
     paths = {audio: path for audio, path in paths.items() if path not in labelled}
-    best: dict[str, list[tuple[str, float]]] = {word.word: [] for word in lesson.learned}
-    head = head_bytes(lesson.weight, lesson.bias)
+    best: dict[str, list[tuple[str, float]]] = {word.word: [] for word in result.learned}
+    head = head_bytes(result.weight, result.bias)
     for numbers, vectors in all_embeddings(database, weights.space):
         scores = head_scores(head, vectors).astype(np.float64)
-        for column, word in enumerate(lesson.learned):
+        for column, word in enumerate(result.learned):
             pairs = zip(numbers.tolist(), scores[:, column].tolist(), strict=True)
             new = [(paths[audio], score) for audio, score in pairs if audio in paths]
             best[word.word] = sorted(best[word.word] + new, key=lambda item: abs(item[1] - 0.5))[:n]

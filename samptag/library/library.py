@@ -19,7 +19,7 @@ from samptag.text import valid_text
 
 if TYPE_CHECKING:
     from samptag.library.indexing import IndexReport, Observer
-    from samptag.library.learning import Lesson
+    from samptag.library.learning import LearnResult
     from samptag.library.plan import Mode, WritePlan
     from samptag.library.writing import Outcome, Run
     from samptag.tagging.tagger import Tagger
@@ -307,7 +307,7 @@ class Library:
         suggest: int = 0,
         model: str | os.PathLike[str] | None = None,
         seed: int = 0,
-    ) -> tuple[Lesson, Mapping[str, list[tuple[str, float]]]]:
+    ) -> tuple[LearnResult, Mapping[str, list[tuple[str, float]]]]:
         """Learn words from songs labelled with them, using the songs' embeddings in the index.
 
         Parameters
@@ -328,7 +328,7 @@ class Library:
 
         Returns
         -------
-        Lesson
+        LearnResult
             How well each word was learned; `path` is where the weights are.
         mapping from str to list of (path, score)
             The suggestions by word.
@@ -342,8 +342,8 @@ class Library:
 
         Examples
         --------
-        >>> lesson, _ = library.learn("playlists/", name="mine")  # doctest: +SKIP
-        >>> [(word.word, round(word.roc_auc, 2)) for word in lesson.learned]  # doctest: +SKIP
+        >>> result, _ = library.learn("playlists/", name="mine")  # doctest: +SKIP
+        >>> [(word.word, round(word.roc_auc, 2)) for word in result.learned]  # doctest: +SKIP
         [('running', 0.91), ('sunday', 0.84)]
         """
         import tempfile
@@ -360,21 +360,21 @@ class Library:
             weights = self.weights(model)
             rows = database.connection.execute("SELECT path FROM songs WHERE audio NOT NULL")
             labels = read_labels(os.fspath(source), [os.fsdecode(path) for (path,) in rows])
-            lesson = learn_words(database, weights, labels, seed=seed)
-            suggestions = songs_to_label(database, weights, lesson, labels, n=suggest) if suggest else {}
+            result = learn_words(database, weights, labels, seed=seed)
+            suggestions = songs_to_label(database, weights, result, labels, n=suggest) if suggest else {}
         if name is None:
-            return lesson, suggestions
-        if not lesson.learned:
-            why = "; ".join(f"{word.word}: {word.refused}" for word in lesson.words[:5])
+            return result, suggestions
+        if not result.learned:
+            why = "; ".join(f"{word.word}: {word.refused}" for word in result.words[:5])
             raise LibraryError(f"no word was learned: {why}")
         base = _checked(weights, model)
         with tempfile.TemporaryDirectory(prefix="samptag-") as folder:
             made = Path(folder) / "learned.safetensors"
-            card = save_learned(lesson, base=base, name=name, source=os.fspath(source), path=made)
+            card = save_learned(result, base=base, name=name, source=os.fspath(source), path=made)
             installed = import_file(made, name=name, store=open_store(), force=force)
         with self._writing("learn") as database:
-            remember_learned(database, weights, lesson, card, file_sha256(installed))
-        return dataclasses.replace(lesson, path=installed), suggestions
+            remember_learned(database, weights, result, card, file_sha256(installed))
+        return dataclasses.replace(result, path=installed), suggestions
 
     def plan(
         self,

@@ -43,7 +43,7 @@ def train(
     *,
     out: str | Path,
     resume: bool = False,
-    listener: Callback | None = None,
+    callback: Callback | None = None,
     preparing: Callable[[str, int, int], None] | None = None,
     **options: Any,
 ) -> TrainResult:
@@ -57,7 +57,7 @@ def train(
         Folder for checkpoints, metrics.jsonl, curves and model.safetensors.
     resume : bool
         Go on from the checkpoint in `out`; options that are left out keep their values.
-    listener : callable, optional
+    callback : callable, optional
         Called with `Prepared`, `StepDone` and `EpochDone` of `samptag.training` as they happen.
     preparing : callable, optional
         Called with (activity, done, total) while audio is decoded and teachers hear it.
@@ -134,7 +134,7 @@ def train(
             device=device,
             processes=processes,
             out=folder,
-            callback=listener,
+            callback=callback,
         )
         seed = config.seed * 1009 + processes.rank  # each process draws its own dropout
         torch.manual_seed(seed)
@@ -169,7 +169,7 @@ def starting_model(config: TrainConfig, *, tags: tuple[str, ...], stored: TrainC
         raise UsageError(f"{config.init_from} is a {name}, which samptag cannot train, only use as a --teacher")
     theirs = replace(loaded.model.config, n_tags=len(tags))
     if wanted is not None and not _alike(wanted, theirs):
-        held, asked = (f"{net.name} at {net.sample_rate} Hz" for net in (theirs, wanted))
+        held, asked = (f"{each.name} at {each.sample_rate} Hz" for each in (theirs, wanted))
         raise UsageError(f"{config.init_from} holds a {held}, not the {asked} of --model; leave that out")
     model = SampleCNN(config.recipe.drop(theirs))
     state = loaded.model.state_dict()

@@ -122,13 +122,13 @@ class Teachers:
 
         They hear the student's segment alone, resampled, and repeated where their window is longer.
         """
-        nets: list[tuple[Any, Config]] = [
+        modules: list[tuple[Any, Config]] = [
             (weights.to_module().to(device).requires_grad_(False), weights.card.config) for weights in self._weights
         ]
 
         def score(waveforms: Tensor) -> Tensor:
             with torch.no_grad():
-                logits = [net(_fitted(waveforms, student=model, teacher=config)) for net, config in nets]
+                logits = [module(_fitted(waveforms, student=model, teacher=config)) for module, config in modules]
                 return self._merge.merge(torch.sigmoid(torch.cat(logits, dim=1)))
 
         return score

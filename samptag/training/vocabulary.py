@@ -89,8 +89,8 @@ class Vocabulary:
         shares: list[_Matrix] = []
         for place, word in enumerate(self.words):
             for teacher, names in word.sources.items():
-                nets = teachers_called(teacher, tags)
-                if not nets:
+                models = teachers_called(teacher, tags)
+                if not models:
                     raise DatasetError(
                         f"{self._where(word)}: no teacher's name is {teacher!r} or ends in '-{teacher}'; "
                         f"the teachers are {', '.join(tags)}"
@@ -98,11 +98,11 @@ class Vocabulary:
                 for name in names:
                     averages.append(np.zeros(len(columns), dtype=np.float32))
                     opinions.append(len(shares))
-                    for net in nets:
-                        if name not in tags[net]:
-                            hint = did_you_mean(name, tags[net]) or f"it has {first_names(list(tags[net]))}"
-                            raise DatasetError(f"{self._where(word)}: {net} has no tag {name!r}; {hint}")
-                        averages[-1][columns.index((net, name))] = 1 / len(nets)
+                    for model in models:
+                        if name not in tags[model]:
+                            hint = did_you_mean(name, tags[model]) or f"it has {first_names(list(tags[model]))}"
+                            raise DatasetError(f"{self._where(word)}: {model} has no tag {name!r}; {hint}")
+                        averages[-1][columns.index((model, name))] = 1 / len(models)
                 shares.append(np.zeros(len(self.words), dtype=np.float32))
                 shares[-1][place] = 1 / len(word.sources)
         average = np.array(averages, dtype=np.float32).reshape(-1, len(columns)).T.copy()

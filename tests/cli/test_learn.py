@@ -157,9 +157,9 @@ def test_table_with_one_word_takes_the_rest_as_a_no(learn: Any, library: Path, t
 def test_of_many_songs_some_are_learned_from_and_all_examined(library: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(learning, "_MOST", 8)
     with package.Library(library) as opened:
-        lesson, _ = opened.learn(library.parent / "music")
-    calm, driving, _ = lesson.words
-    assert (calm.songs, driving.songs, lesson.songs) == (12, 12, 32)
+        result, _ = opened.learn(library.parent / "music")
+    calm, driving, _ = result.words
+    assert (calm.songs, driving.songs, result.songs) == (12, 12, 32)
     assert min(calm.roc_auc, driving.roc_auc) > 0.75
 
 

@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_set: Path, cache_dir
     events: list[Event] = []
     out = tmp_path_factory.mktemp("trained") / "out"
     before = torch.get_rng_state()
-    samptag.train(small_set, out=out, cache=cache_dir, device="cpu", model=SMALL, max_steps=2, listener=events.append)
+    samptag.train(small_set, out=out, cache=cache_dir, device="cpu", model=SMALL, max_steps=2, callback=events.append)
     assert torch.equal(torch.get_rng_state(), before)
     return out, events
 
@@ -134,7 +134,7 @@ def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, tr
     rows = [f"{tmp_path / name},train,calm" for name in ("broken.mp3", "empty.mp3", "gone.mp3")]
     (tmp_path / "set.csv").write_text("\n".join([*lines, *rows]))
     events: list[Event] = []
-    train(tmp_path / "set.csv", listener=events.append)
+    train(tmp_path / "set.csv", callback=events.append)
     prepared = events[0]
     assert isinstance(prepared, Prepared)
     assert prepared.splits.left_out == 3
@@ -156,7 +156,7 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
         lines.append(f"{tmp_path / split}.wav,{split},calm")
     (tmp_path / "set.csv").write_text("\n".join(lines))
     events: list[Event] = []
-    train(tmp_path / "set.csv", listener=events.append)
+    train(tmp_path / "set.csv", callback=events.append)
     prepared = events[0]
     assert isinstance(prepared, Prepared)
     splits = prepared.splits
@@ -301,7 +301,7 @@ def test_paper_stages_start_from_the_best_weights_with_a_fresh_optimiser(
     lines = small_set.read_text().splitlines()
     (tmp_path / "set.csv").write_text("\n".join([lines[0], *lines[6:9], *lines[18:21]]))
     model = ModelConfig(m=3, n=3, first_filter=81, first_stride=81)
-    train(tmp_path / "set.csv", recipe="paper", model=model, max_steps=None, epochs=6, listener=look)
+    train(tmp_path / "set.csv", recipe="paper", model=model, max_steps=None, epochs=6, callback=look)
     assert stages == [0, 0, 0, 0, 1, 1]
     assert reloaded == [True]
 
