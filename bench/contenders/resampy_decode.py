@@ -21,7 +21,7 @@ class WholeFile:
         self.blocks: list[np.ndarray] = []
 
     def push(self, block: np.ndarray) -> np.ndarray:
-        """Nothing yet; `block` is kept."""
+        """Keep `block`; return no samples yet."""
         self.blocks.append(np.array(block, dtype=np.float32))
         return np.empty(0, np.float32)
 

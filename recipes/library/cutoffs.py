@@ -38,13 +38,8 @@ def cutoffs(
 ) -> dict[str, Cutoff]:
     """The cut-off of every word for which one can be set.
 
-    Parameters
-    ----------
-    words : sequence of str
-    people : tuple of Truth and ndarray, (tracks, words)
-        What people say of some tracks, and our scores of them.
-    teachers : tuple of ndarray, (tracks, words)
-        Our scores and the teachers' of other tracks.
+    `people` has their labels of some tracks and our scores of these, `teachers` our scores and the teachers' of other
+    tracks; scores are (tracks, words).
     """
     truth, ours = people
     found: dict[str, Cutoff] = {}

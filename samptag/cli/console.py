@@ -187,7 +187,7 @@ def _display(unit: Unit) -> Progress:
             return Text(task.fields["detail"], style="cyan")
 
     class Remaining(progress.TimeRemainingColumn):
-        """Nothing, rather than dashes, until it is known."""
+        """Draws no dashes while the time is unknown."""
 
         def render(self, task: Task) -> Text:
             return super().render(task) if task.time_remaining is not None else Text("")

@@ -13,6 +13,7 @@ from samptag.cli.console import Bar, note, print_json, terminal, write_lines
 from samptag.cli.options import Format, Jobs, Json, Progress, Split, Subset
 from samptag.cli.output import silence_codecs
 from samptag.errors import UsageError
+from samptag.text import counted
 
 if TYPE_CHECKING:
     from samptag.data.check import Survey
@@ -134,7 +135,8 @@ def download(
 
     with Bar(progress, unit="bytes") as bar:
         count = download_mtat(folder, url=(url or MTAT_URL).rstrip("/") + "/", progress=bar)
-    note(f"{folder}: MagnaTagATune is complete" + (f", {count} new files" if count else ", nothing was missing"))
+    news = counted(count, "new file") if count else "nothing was missing"
+    note(f"{folder}: MagnaTagATune is complete, {news}")
 
 
 @app.command()
@@ -150,7 +152,7 @@ def unpack(
 
     with Bar(progress, unit="bytes") as bar:
         count = unpack_mtat(folder, progress=bar)
-    note(f"{folder}: {count} clips unpacked; the zip's parts are no longer needed")
+    note(f"{folder}: {counted(count, 'clip')} unpacked; the zip's parts are no longer needed")
 
 
 def open_data(root: Path, format: str | None, split: str | None, subset: str | None, progress: bool | None) -> Dataset:

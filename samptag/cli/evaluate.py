@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from samptag.cli.console import SOME_FAILED, Bar, note, terminal
 from samptag.cli.data import open_data
-from samptag.cli.options import Device, Format, Json, Progress, Subset, complete_weights, under
+from samptag.cli.options import Data, Device, Format, Json, Progress, Subset, complete_weights, under
 from samptag.cli.output import silence_codecs, standard_output, text_file
+from samptag.core.protocols import Protocol, Tail
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
 from samptag.text import counted, first_names, valid_text
@@ -44,7 +45,7 @@ _written = partial(typer.Option, rich_help_panel="Output")
 
 
 def evaluate_command(
-    data: Path | None = _truth(None, metavar="DIR", help="Data set: a folder or a manifest."),
+    data: Annotated[Path | None, under("What is true", Data)] = None,
     truth: Path | None = _truth(
         None,
         metavar="FILE",
@@ -84,17 +85,17 @@ def evaluate_command(
         help="Score again under a degradation, and tabulate the loss; may be repeated. noise:20dB (white, "
         "relative to the clip's level), gain:-6 (dB, unclipped), mp3:32k (bit/s, constant), lowpass:4000 (Hz).",
     ),
-    protocol: Literal["paper", "won", "all"] | None = _scored(
+    protocol: Protocol | None = _scored(
         None,
-        metavar="paper|won|all",
+        metavar="|".join(get_args(Protocol)),
         help="Which segments of a clip are scored: those of Lee 2017 (10 of a 29 s clip for 3^9), the 16 evenly "
         "spaced ones of Won 2020, or all, as in samptag tag. By default that of the weights' published score on "
         "MagnaTagATune, MSD and MTG-Jamendo, else paper; all on other data sets.",
     ),
     hop: float | None = _scored(None, metavar="SECONDS", help="Hop between segments, for --protocol all."),
-    tail: Literal["overlap", "pad", "drop"] | None = _scored(
+    tail: Tail | None = _scored(
         None,
-        metavar="overlap|pad|drop",
+        metavar="|".join(get_args(Tail)),
         help="What becomes of the rest of a clip, as in samptag tag, for --protocol all.",
     ),
     device: Annotated[str, under("What is scored", Device)] = "auto",

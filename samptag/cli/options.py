@@ -164,6 +164,7 @@ Heard = Annotated[
 ]
 
 # For the commands that read data sets.
+Data = Annotated[Path | None, typer.Option(metavar="DIR", help="Data set: a folder or a manifest.")]
 Format = Annotated[
     str | None, typer.Option(metavar="NAME", help=f"The data set's layout: {', '.join(FORMATS)}; detected by default.")
 ]
@@ -171,4 +172,6 @@ Split = Annotated[str | None, typer.Option(metavar="NAME", help="A named split, 
 Subset = Annotated[
     str | None, typer.Option(metavar="NAME", help="MTG-Jamendo: top50tags, full, genre, instrument, moodtheme.")
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per core.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Threads that decode audio; by default one per core.")
+]

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -19,6 +19,7 @@ from samptag.cli.console import SOME_FAILED, Bar, Meter, detail, error, note, wa
 from samptag.cli.options import Device, Hop, Inputs, Model, Progress, complete_tags, completion, under, weights_panel
 from samptag.cli.output import interrupts_held, known_suffix, may_be_replaced, silence_codecs
 from samptag.cli.writers import BESIDE, FORMATS, About, Selection, TsvWriter, Writer, opened
+from samptag.core.protocols import Tail
 from samptag.errors import UsageError
 from samptag.files import os_errors_as
 from samptag.lazy import without_collection
@@ -103,9 +104,9 @@ def tag(
     model: Model = None,
     device: Device = "auto",
     hop: Hop = None,
-    tail: Literal["overlap", "pad", "drop"] = typer.Option(
+    tail: Tail = typer.Option(
         "overlap",
-        metavar="overlap|pad|drop",
+        metavar="|".join(get_args(Tail)),
         help="What becomes of the rest after the last whole segment: one more segment that ends with the sound, one "
         "filled up with zeros, or nothing.",
         rich_help_panel=weights_panel,
@@ -204,7 +205,7 @@ def tag(
             kept = journal
             writes.append(journal.write)
         elif resume:
-            raise UsageError(f"--resume cannot read {output}: it is no regular file")
+            raise UsageError(f"--resume cannot read {output}: not a regular file")
         else:
             writes.append(stack.enter_context(opened(writer, output, about)))
         writes += [stack.enter_context(opened(archive, path, about)) for path, archive in beside]
@@ -324,7 +325,7 @@ def _deciding_weights() -> str:
     store = open_store(offline=True)
     cards = {name: header_if_any(store.present(name))[0] for name in store.names}
     names = [name for name, card in cards.items() if card is not None and card.cutoffs]
-    return f": take --model {' or '.join(names)}" if names else ", nor do any others that are installed"
+    return f": use --model {' or '.join(names)}" if names else ", nor do any others that are installed"
 
 
 def tell(result: TrackResult) -> None:

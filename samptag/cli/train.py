@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from samptag.cli.console import Bar, note, print_json
-from samptag.cli.options import Device, Format, Json, Progress, Split, Subset, complete_weights, under
+from samptag.cli.options import Data, Device, Format, Jobs, Json, Progress, Split, Subset, complete_weights, under
 from samptag.cli.output import silence_codecs
 from samptag.core.config import Block
 from samptag.errors import UsageError
 from samptag.ranks import Ranks
+from samptag.text import counted
 
 if TYPE_CHECKING:
     from samptag.core.model import ModelConfig
@@ -33,7 +34,7 @@ _run = partial(typer.Option, rich_help_panel="Run")
 
 def train(
     out: Path = typer.Option(..., metavar="DIR", help="Folder for checkpoints, metrics.jsonl and model.safetensors."),
-    data: str | None = _data(None, metavar="DIR", help="Data set: a folder or a manifest."),
+    data: Annotated[str | None, under("Data", Data)] = None,
     format: Annotated[str | None, under("Data", Format)] = None,
     split: Annotated[str | None, under("Data", Split)] = None,
     subset: Annotated[str | None, under("Data", Subset)] = None,
@@ -47,7 +48,7 @@ def train(
         None, metavar="FILE.csv", help="The words to learn, made from the teachers' tags; by default all tags."
     ),
     cache: Path | None = _data(None, metavar="DIR", help="Where decoded audio is kept."),
-    jobs: int | None = _data(None, min=1, metavar="N", help="Threads that decode audio."),
+    jobs: Annotated[int | None, under("Data", Jobs)] = None,
     model: str | None = _model(
         None,
         metavar="NAME",
@@ -97,7 +98,7 @@ def train(
     resume: bool = typer.Option(
         False, "--resume", help="Continue from the checkpoint in --out; other options may be left out."
     ),
-    save_every_minutes: float = _run(10.0, min=0.0, metavar="MINUTES", help="Time between checkpoints."),
+    save_every_minutes: float = typer.Option(10.0, min=0.0, metavar="MINUTES", help="Time between checkpoints."),
     resident: bool | None = _run(
         None, "--resident/--no-resident", help="Keep audio in the device's memory; by default on CUDA if there is room."
     ),
@@ -105,7 +106,7 @@ def train(
     name: str | None = typer.Option(None, metavar="NAME", help="The weights' name; by default the folder's."),
     licence: str | None = typer.Option(None, metavar="NAME", help="The weights' licence; else unspecified."),
     as_json: Json = False,
-    progress: Progress = None,
+    progress: Annotated[bool | None, under("Run", Progress)] = None,
 ) -> None:
     """Train a model on tagged music.
 
@@ -175,7 +176,7 @@ def _report(result: TrainResult, *, as_json: bool) -> None:
         }
         print_json(outcome)
     if result.stopped_by:
-        note(f"stopped after {result.steps} steps; 'samptag train --resume --out {result.out}' goes on")
+        note(f"stopped after {counted(result.steps, 'step')}; 'samptag train --resume --out {result.out}' goes on")
     elif record is not None:
         note(f"{result.model_path}: epoch {record['epoch']}, validation {_scores(record)}")
 
@@ -225,9 +226,9 @@ def _introduce(event: Prepared) -> None:
     note(f"{model.name} ({event.parameters:,} parameters), recipe {config.recipe.name}, on {event.device}")
     split = f"{dataset.split_name} ({splits.cache.split_hash})"
     note(
-        f"{dataset.root}: {dataset.format}, split {split}: {len(splits.train)} training clips "
-        f"({event.segments_per_epoch} segments, {event.steps_per_epoch} steps per epoch), {len(splits.valid)} "
-        "validation clips"
+        f"{dataset.root}: {dataset.format}, split {split}: {counted(len(splits.train), 'training clip')} "
+        f"({counted(event.segments_per_epoch, 'segment')}, {counted(event.steps_per_epoch, 'step')} per epoch), "
+        f"{counted(len(splits.valid), 'validation clip')}"
     )
     if splits.teachers:
         live = "" if splits.live is None else ", who hear every segment as it is augmented"
@@ -237,11 +238,11 @@ def _introduce(event: Prepared) -> None:
         per_tag = ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts)
         note(f"training/validation clips per tag: {per_tag}")
     if splits.left_out:
-        note(f"{splits.left_out} listed clips cannot be used; {splits.cache.report_path} says why")
+        note(f"{counted(splits.left_out, 'listed clip')} cannot be used; {splits.cache.report_path} says why")
     for caution in splits.cautions:
         note(caution)
     if splits.short_clips:
-        filled = f"{splits.short_clips} training clips are shorter than a segment; zeros fill them up"
-        note(f"{filled}, {splits.cache.report_path} names them")
+        filled = f"{counted(splits.short_clips, 'training clip')} shorter than a segment, filled up with zeros"
+        note(f"{filled}; {splits.cache.report_path} says which")
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")

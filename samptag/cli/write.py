@@ -177,7 +177,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
         error(message)
     n_refused = sum(file.refused is not None for file in plan.files) + len(failed)
     did = f"{counted(len(plan.changed) - len(failed), 'file')} {'written' if yes else 'would change'}"
-    kept = f"{len(plan.files) - len(plan.changed) - n_refused + len(failed)} stay as they are"
+    kept = f"{len(plan.files) - len(plan.changed) - n_refused + len(failed)} unchanged"
     if not yes and plan.changed:
         common = ", ".join(f"{value} {number}" for (_, value), number in words_of(plan.changed).most_common())
         note(common or "neither genres nor moods among them")

@@ -1,9 +1,12 @@
-"""Which segments of a clip a published test procedure scores, for evaluation and for validation during training."""
+"""Which segments of a clip are scored, by choice or by a published test procedure; loads nothing heavy."""
 
 from typing import Literal
 
 # paper: Lee 2017; won: Won 2020; all: every segment of the file, as in `samptag tag`.
 Protocol = Literal["paper", "won", "all"]
+
+# What becomes of the samples after the last whole segment; see `samptag.core.segmenter.Segmenter`.
+Tail = Literal["overlap", "pad", "drop"]
 
 PUBLISHED: tuple[Protocol, ...] = ("paper", "won")
 

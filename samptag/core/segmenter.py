@@ -1,11 +1,11 @@
 """Blocks of samples in, segments out, in memory that does not grow with the stream."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Tail = Literal["overlap", "pad", "drop"]
+from samptag.core.protocols import Tail
 
 
 class Segmenter:

@@ -18,6 +18,8 @@ BoolArray = npt.NDArray[np.bool_]
 # 128 draws of 4 332 clips are 2 MB of weights, which stay in cache while 50 tags read them. 100 000 songs would make 51
 # MB of them, and 200 MB with the sums over them.
 _DRAWS_AT_ONCE, _WEIGHTS_AT_ONCE = 128, 1 << 21
+# The fewest positive clips above a cut-off.
+_RIGHT = 4
 
 
 def present(labels: npt.ArrayLike, *, positive_above: float = 0.0) -> BoolArray:
@@ -107,12 +109,12 @@ def _per_tag(measure: Callable[..., Any], labels: npt.ArrayLike, scores: npt.Arr
 
 
 def cutoff(
-    positive: npt.ArrayLike, scores: npt.ArrayLike, *, precision: float = 0.8, right: int = 4, or_best: bool = False
+    positive: npt.ArrayLike, scores: npt.ArrayLike, *, precision: float = 0.8, or_best: bool = False
 ) -> tuple[float, float] | None:
     """The lowest cut-off above which scores are right often enough, and the share that is; None where there is none.
 
     Of the clips, (clips,), with scores in [0, 1] above it, at least the share `precision` is positive, and at least
-    `right` clips, since fewer are luck. Otherwise, with `or_best`, it is the cut-off of the best F1. It lies halfway to
+    four clips, since fewer are luck. Otherwise, with `or_best`, it is the cut-off of the best F1. It lies halfway to
     the next lower score, so that nothing depends on a last digit.
     """
     values = np.asarray(scores, dtype=np.float64)
@@ -120,7 +122,7 @@ def cutoff(
     ranked, hits = values[order], np.cumsum(np.asarray(positive, dtype=bool)[order])
     shares = hits / np.arange(1, len(order) + 1)
     ends = np.append(ranked[1:] < ranked[:-1], True)  # clips of the same score are on one side of a cut-off
-    sure = np.flatnonzero(ends & (shares >= precision) & (hits >= right))
+    sure = np.flatnonzero(ends & (shares >= precision) & (hits >= _RIGHT))
     if len(sure):
         last = int(sure[-1])
     elif or_best:

@@ -9,8 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from samptag.core.protocols import PUBLISHED, Protocol, segment_starts
-from samptag.core.segmenter import Tail
+from samptag.core.protocols import PUBLISHED, Protocol, Tail, segment_starts
 from samptag.data.dataset import Clip, Dataset, split_hash
 from samptag.data.formats import open_dataset
 from samptag.errors import AudioError, DatasetError, UsageError
@@ -21,6 +20,7 @@ from samptag.pretrained import DEFAULT, load_registry
 from samptag.ranks import Ranks
 from samptag.tagging.files import Input
 from samptag.tagging.tagger import Tagger
+from samptag.text import counted
 
 _SPOOL_BYTES = 1 << 24  # four minutes at 16 kHz wait in memory, longer clips in a file
 # Data sets on which people publish scores; the names of their splits begin with these words.
@@ -138,7 +138,7 @@ def evaluate(
     warnings = report.warnings
     if absent := dataset.unusable:
         first = f"the first: {absent[0].path}; 'samptag data check' names all"
-        words = f"{len(absent)} listed clips are missing, unreadable or too short, {first}"
+        words = f"{counted(len(absent), 'listed clip')} missing, unreadable or too short, {first}"
         warnings = (f"{dataset.root}: {words}", *warnings)
     return replace(report, missing_tags=missing, failed=failed, warnings=warnings)
 

@@ -296,7 +296,7 @@ def remember_learned(database: Database, weights: Weights, result: LearnResult, 
 def songs_to_label(
     database: Database, weights: Weights, result: LearnResult, labels: Labels, *, n: int = 5
 ) -> Mapping[str, list[tuple[str, float]]]:
-    """For each learned word the `n` songs without any label whose scores are the nearest to .5, and the scores."""
+    """For each learned word, the `n` unlabelled songs whose scores are nearest to .5, with these scores."""
     labelled = set().union(*labels.songs.values())
     paths: dict[int, str] = {}
     for audio, path in database.rows("SELECT audio, path FROM songs WHERE audio NOT NULL AND NOT missing"):

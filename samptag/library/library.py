@@ -435,12 +435,12 @@ class Library:
             )
 
     def write(self, plan: WritePlan, *, touch: bool = False) -> Iterator[tuple[int, Outcome]]:
-        """Put what a plan says into the files: each on a copy that is read back before it takes the file's place.
+        """Write what a plan says into the files, each on a copy that is read back before it takes the file's place.
 
         Parameters
         ----------
         plan : WritePlan
-            From `plan`; a file that changed since is left alone.
+            From `plan`; a file that has changed since then is left alone.
         touch : bool
             Set the files' modification time to now instead of keeping it.
 
@@ -460,9 +460,9 @@ class Library:
             yield from write_plan(database, plan, touch=touch)
 
     def undo(self, run: int | None = None, *, split_links: bool = False) -> Iterator[tuple[int, Outcome]]:
-        """Put back the fields that run number `run` of `write` changed, or the last run that is not undone.
+        """Put back the fields that `write` changed in run number `run`, or in the last run that is not undone.
 
-        It yields what `write` does; a file that has changed since then gets an error and stays as it is. `split_links`
+        It yields what `write` does; a file that has changed since then gets an error and is left alone. `split_links`
         is as for `plan`, for files that have been given further names. With nothing to undo it raises a LibraryError.
         """
         from samptag.library.writing import undo_run

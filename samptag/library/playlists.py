@@ -39,9 +39,9 @@ def m3u8_bytes(songs: Iterable[Song], *, folder: str) -> bytes:
 def nsp_bytes(songs: Iterable[Song], *, folders: Sequence[str], name: str, comment: str) -> bytes:
     """A smart playlist for Navidrome of these songs, by their paths below the indexed `folders` (absolute).
 
-    Navidrome knows no scores, so the playlist lists the songs. Its rule ``filepath`` is relative to its music folder,
-    which the indexed folder is taken to be. Navidrome sorts by title, whatever the order here. A name that is not
-    Unicode, which JSON cannot hold, is an OutputError.
+    Navidrome cannot compare scores, so the playlist lists the songs. Its rule ``filepath`` is relative to its music
+    folder, which the indexed folder is taken to be. Navidrome sorts by title, whatever the order here. A name that is
+    not Unicode, which JSON cannot hold, is an OutputError.
     """
     rules: list[dict[str, Any]] = []
     for song in songs:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from samptag.audio.decode import open_audio
 from samptag.core.card import ModelCard
 from samptag.core.device import available_cores, choose_device
-from samptag.core.segmenter import Segmenter, Tail
+from samptag.core.protocols import Tail
+from samptag.core.segmenter import Segmenter
 from samptag.core.weights import LoadedModel, Weights
 from samptag.engine.predictor import Predictor
 from samptag.errors import DeviceError, UsageError

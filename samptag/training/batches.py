@@ -26,6 +26,7 @@ from samptag.data.cache import AudioCache, build_cache
 from samptag.data.dataset import Dataset
 from samptag.engine.predictor import Predictor
 from samptag.errors import DatasetError
+from samptag.text import counted
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
@@ -287,7 +288,8 @@ class Splits:
         unusual = [problem for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
         lines = [each.message for each in unusual if not untested or (each.kind, each.path) != ("split", "test")]
         if len(self.valid) < FEW_VALID_CLIPS:
-            lines.append(f"only {len(self.valid)} validation clips: which epoch is best, and its figures, mean little")
+            few = f"only {counted(len(self.valid), 'validation clip')}"
+            lines.append(f"{few}: which epoch is best, and its figures, mean little")
         return tuple(lines)
 
     @property

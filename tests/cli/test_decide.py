@@ -226,13 +226,13 @@ def test_labels_begin_at_the_cutoff_of_each_word(decide, song, result, deciding_
 def test_weights_that_cannot_decide_name_those_that_can(tag, media, tmp_path):
     line = tag(media / "bay.wav", "--decide", check=2).stderr.decode()
     shipped = "samplecnn-3-9-library or frame-mel-729-243-library or samplecnn-3-9-mtat50"
-    assert line == f"samptag: error: --decide: the weights tiny-test store no cut-offs: take --model {shipped}\n"
+    assert line == f"samptag: error: --decide: the weights tiny-test store no cut-offs: use --model {shipped}\n"
     (tmp_path / "cache").mkdir(exist_ok=True)
     for name in ("mine", "other"):
         save_deciding_weights(tmp_path / "cache" / f"{name}.safetensors", name=name)
     save_deciding_weights(tmp_path / "cache" / "none.safetensors", name="none", cutoffs=None, cutoff_evidence=None)
     line = tag(media / "bay.wav", "--decide", check=2).stderr.decode()
-    assert line.endswith(f"tiny-test store no cut-offs: take --model {shipped} or mine or other\n")
+    assert line.endswith(f"tiny-test store no cut-offs: use --model {shipped} or mine or other\n")
 
 
 def test_categories_alone_sort_but_decide_nothing(samptag, song, tmp_path, on_a_terminal):

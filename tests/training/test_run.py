@@ -169,7 +169,7 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
         show(prepared)
     told = " ".join(capsys.readouterr().err.split())
     path = splits.cache.report_path
-    assert f"1 training clips are shorter than a segment; zeros fill them up, {path} names them" in told
+    assert f"1 training clip shorter than a segment, filled up with zeros; {path} says which" in told
 
 
 def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(
