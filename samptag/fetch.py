@@ -12,7 +12,6 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,9 @@ from typing import Any
 import samptag
 from samptag.errors import DownloadError
 from samptag.files import os_errors_as, os_reason, sync
+from samptag.text import Progress
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int | None], None]
-"""Called with the number of bytes received so far and the number expected in all, None if unknown."""
 
 # How many failures in a row, without a byte gained in between, end the attempts; the pause after the first of them,
 # which doubles with each further one; and how long the server may be silent.
@@ -114,12 +111,14 @@ def fetch(
     *,
     checksums: Checksums | None = None,
     offline: bool | None = None,
+    what: str | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Download the file at `url` to `target`, complete and verified, or leave `target` as it is.
 
     The folder of `target` must exist. Two calls for one target must not run at the same time: use `files.locked`.
-    `offline` says whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
+    `offline` says whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``. `progress` counts bytes; it
+    is told of `what`, by default the target's name.
 
     Raises a DownloadError, which says how to get the file by hand, when the network is forbidden; when the server
     refuses, fails `ATTEMPTS` times or sends something else; and when the file cannot be written.
@@ -132,7 +131,7 @@ def fetch(
             raise _RefusedError("the network is switched off (SAMPTAG_OFFLINE)")
         while True:
             try:
-                continued = _receive(url, part, checksums.size, progress)
+                continued = _receive(url, part, checksums.size, what or target.name, progress)
             except _PassingError as error:
                 if _held(part) > best:
                     failures, best = 0, _held(part)
@@ -160,7 +159,7 @@ def fetch(
         part.replace(target)
 
 
-def _receive(url: str, part: Path, size: int | None, progress: Progress | None) -> bool:
+def _receive(url: str, part: Path, size: int | None, what: str, progress: Progress | None) -> bool:
     """Append to the part until it is complete; returns whether some of its bytes came over an earlier connection."""
     held = _held(part)
     if size is not None and held >= size:
@@ -178,7 +177,7 @@ def _receive(url: str, part: Path, size: int | None, progress: Progress | None) 
             if total != size is not None:
                 part.unlink(missing_ok=True)
                 raise _RefusedError(f"it now has {total} bytes instead of {size}")
-            _append(response, part, held, total, progress)
+            _append(response, part, held, total, what, progress)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == _RANGE_REFUSED:
@@ -195,11 +194,11 @@ def _receive(url: str, part: Path, size: int | None, progress: Progress | None) 
     return held > 0
 
 
-def _append(response: Any, part: Path, held: int, total: int | None, progress: Progress | None) -> None:
+def _append(response: Any, part: Path, held: int, total: int | None, what: str, progress: Progress | None) -> None:
     # A failing disk must be told apart from a failing server: both raise OSError.
     cannot_write = f"cannot write {part}"
     if progress:
-        progress(held, total)
+        progress(what, held, total)
     with os_errors_as(DownloadError, cannot_write):
         file = part.open("ab" if held else "wb")
     with file:
@@ -210,7 +209,7 @@ def _append(response: Any, part: Path, held: int, total: int | None, progress: P
                 file.flush()
             held += len(block)
             if progress:
-                progress(held, total)
+                progress(what, held, total)
 
 
 def _held(part: Path) -> int:

@@ -1,7 +1,11 @@
-"""Text for people and for machines: names that any terminal can print, lists cut short, suggestions for typos."""
+"""Text for people and for machines: printable names, lists cut short, suggestions for typos, progress."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, in the words that a person reads ("decoding audio"), how much of it is done, and how
+much there is in all, None where that is unknown."""
 
 
 def printable(text: str) -> str:

@@ -33,11 +33,11 @@ def only_file(target: Path) -> bool:
 def test_whole_file_arrives_with_progress(target: Path, checksums: Checksums):
     seen = []
     with ws.FileServer(CONTENT) as server:
-        get(server, target, checksums=checksums, progress=lambda done, total: seen.append((done, total)))
+        get(server, target, checksums=checksums, progress=lambda *report: seen.append(report))
     assert target.read_bytes() == CONTENT
     assert only_file(target)
-    assert seen[0] == (0, len(CONTENT))
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert seen[0] == (target.name, 0, len(CONTENT))
+    assert seen[-1] == (target.name, len(CONTENT), len(CONTENT))
 
 
 def test_dropped_connections_are_continued_where_they_broke(target: Path):
@@ -77,7 +77,7 @@ def test_killed_download_is_continued_by_the_next_process(target: Path):
     class Killed(BaseException):
         pass
 
-    def kill(done: int, total: int | None) -> None:
+    def kill(what: str, done: int, total: int | None) -> None:
         if done > 100_000:
             raise Killed
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from recipes.command import exit_code
 from recipes.library.cutoffs import cutoffs
-from recipes.library.hearing import Progress, Table, hear, teach
+from recipes.library.hearing import Table, hear, teach
 from recipes.library.music import GENRES, SEGMENTS_PER_CLIP, Track, read_music, truth_of
 from samptag import __version__
 from samptag.core.config import ModelConfig
@@ -32,6 +32,7 @@ from samptag.evaluation.predictions import ScoreTable, Truth
 from samptag.files import atomic_write
 from samptag.pretrained import load_registry
 from samptag.tagging.tagger import Tagger
+from samptag.text import Progress
 from samptag.training.vocabulary import Vocabulary, read_vocabulary, side_by_side, teachers_called
 
 VOCABULARY = Path(__file__).with_name("vocabulary.csv")
@@ -447,7 +448,7 @@ def main() -> int:
     return exit_code(evaluate)
 
 
-def _progress(what: str, done: int, total: int) -> None:
+def _progress(what: str, done: int, total: int | None) -> None:
     print(f"\r{what}: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 

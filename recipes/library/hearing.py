@@ -1,7 +1,6 @@
 """What models say about music, segment by segment: weights that are judged, and the teachers that they learned from."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ from samptag.errors import DatasetError
 from samptag.evaluation.perturb import Perturbation
 from samptag.tagging.files import Input
 from samptag.tagging.tagger import Tagger
+from samptag.text import Progress
 from samptag.training.distributed import Processes
 from samptag.training.teachers import Teachers
 
-Progress = Callable[[str, int, int], None]
 # Track's key -> scores (segments, words).
 Table = dict[str, npt.NDArray[np.float32]]
 
@@ -77,7 +76,7 @@ def teach(
     heard = {}
     for name in names:
         teacher = Teachers([name])
-        told = None if progress is None else partial(progress, teacher.names[0])
+        told = progress and (lambda _, done, total, name=teacher.names[0]: progress(name, done, total))
         where = processes.training_device(device)
         taught = teacher.teach(
             audio, places, model=model, per_clip=per_clip, device=where, processes=processes, progress=told

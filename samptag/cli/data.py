@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +56,7 @@ def check(
     silence_codecs()
     dataset = open_data(root, format, split, subset, progress)
     with Bar(progress) as bar:
-        found = survey(dataset, decode=decode, jobs=jobs, progress=partial(bar, "reading clips"))
+        found = survey(dataset, decode=decode, jobs=jobs, progress=bar)
     if as_json:
         print_json(found.to_record())
     else:
@@ -96,7 +95,7 @@ def prepare(
             directory=cache,
             jobs=jobs,
             seconds_per_clip=seconds,
-            progress=partial(bar, "decoding clips"),
+            progress=lambda _, done, total: bar("decoding clips", done, total),
         )
     if built.left_out:
         note(f"{built.left_out} of {len(dataset.clips)} clips left out; {built.report_path} says why")
@@ -160,7 +159,7 @@ def open_data(root: Path, format: str | None, split: str | None, subset: str | N
     from samptag.data.formats import open_dataset
 
     with Bar(progress) as bar:
-        return open_dataset(root, format=format, split=split, subset=subset, progress=partial(bar, "measuring clips"))
+        return open_dataset(root, format=format, split=split, subset=subset, progress=bar)
 
 
 def _print(found: Survey) -> None:

@@ -186,7 +186,7 @@ def evaluate_command(
                     scoring=scoring,
                     device=ranks.device(device),
                     ranks=ranks,
-                    progress=partial(bar, "evaluating"),
+                    progress=bar,
                 )
         else:
             raise UsageError(_NOTHING)

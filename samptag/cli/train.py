@@ -188,7 +188,7 @@ def _scores(record: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Callable[[str, int, int], None] | None]]:
+def display(asked: bool | None) -> Iterator[tuple[Callable[[Event], None], Bar | None]]:
     """The two callbacks of a training: what is shown of it, and of what is prepared before it."""
     if not Ranks.from_environment().leads:
         logger = logging.getLogger("samptag")

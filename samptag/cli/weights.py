@@ -139,7 +139,7 @@ def _write_filters(path: Path, loaded: LoadedModel) -> None:
     from samptag.report.pictures import draw_filters
 
     with binary_file(str(path)) as out, Bar(None) as bar:
-        spectra = filter_spectra(loaded.model, progress=partial(bar, "layers"))
+        spectra = filter_spectra(loaded.model, progress=bar)
         draw_filters(out, spectra, title=loaded.card.name, kind=kind)
 
 
@@ -183,7 +183,7 @@ def pull(
 
     for name in names:
         with Bar(progress, unit="bytes") as bar:
-            store = open_store(progress=partial(bar, name))
+            store = open_store(progress=bar)
             path = store.install(name, force=force)
             # Loading is the only full check of a converted file.
             store.load(name)

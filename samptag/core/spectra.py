@@ -4,7 +4,6 @@ A filter of a deep layer has no spectrum. As in the paper, gradient ascent on th
 sound that makes its output largest, and that sound's spectrum is shown.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from samptag.core.config import ModelConfig
 from samptag.core.model import Model, PlainBlock, SampleCNN
+from samptag.text import Progress
 
 # The paper's choice for its 3^9 model: about the length of a usual analysis frame.
 INPUT_SAMPLES = 729
@@ -35,11 +35,10 @@ class LayerSpectra:
     centres: NDArray[np.float64]  # (n_filters,), Hz where each filter's spectrum is highest, ascending
 
 
-def filter_spectra(model: Model, *, progress: Callable[[int, int], None] | None = None) -> list[LayerSpectra]:
+def filter_spectra(model: Model, *, progress: Progress | None = None) -> list[LayerSpectra]:
     """The spectra of a model's filters, layer by layer, up to the layer that takes 729 samples.
 
-    For 3^9 this takes most of a minute: `progress` is called with (layers done, layers in all). A ValueError if the
-    front end has no filters.
+    For 3^9 this takes most of a minute: `progress` counts layers. A ValueError if the front end has no filters.
     """
     if not isinstance(model, SampleCNN) or model.config.front_end != "raw":
         raise ValueError(f"{model.config.name} starts with mel bands, which are not learned")
@@ -51,7 +50,7 @@ def filter_spectra(model: Model, *, progress: Callable[[int, int], None] | None 
     sounds = []
     for number, length in enumerate(lengths, 1):
         if progress is not None:
-            progress(number - 1, len(layers))
+            progress("layers", number - 1, len(layers))
         sounds.append(_loudest_inputs(layers[:number], length))
     return [_sorted_spectra(number, each, max(lengths), config.sample_rate) for number, each in enumerate(sounds, 1)]
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from samptag.data.dataset import Clip, Dataset, split_hash
 from samptag.data.measure import in_threads, measure_files, require_space, total_seconds
 from samptag.errors import AudioError, DatasetError
 from samptag.files import atomic_write, cache_folder, locked, os_errors_as, os_reason
+from samptag.text import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +92,13 @@ def build_cache(
     jobs: int | None = None,
     seconds_per_clip: float | None = None,
     segment_length: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AudioCache:
     """The decoded audio of all clips of `dataset`, at `sample_rate` Hz; clips that the cache lacks are decoded first.
 
     If several processes ask for the same clips, one decodes them, in `jobs` threads (None: one per core), and the
     others wait. Only the first `seconds_per_clip` of each clip are kept. The report lists clips shorter than a segment
-    of `segment_length` samples (0: not known yet). `progress` is called with (clips done, clips in total).
+    of `segment_length` samples (0: not known yet). `progress` counts clips.
     """
     directory = cache_folder("audio") if directory is None else directory
     cap = None if seconds_per_clip is None else round(seconds_per_clip * sample_rate)
@@ -120,12 +121,13 @@ def build_cache(
             needed = int(2 * sample_rate * total_seconds(list(missing.values()), longest=seconds_per_clip))
             what = f"decoding {len(missing)} clips to {sample_rate} Hz"
             require_space(folder, needed, what=what, advice="choose another place for the cache")
-            held = len(stored)
             decoded = in_threads(
                 lambda mark: _decode(folder, mark, missing[mark], sample_rate=sample_rate, cap=cap),
                 list(missing),
                 jobs=jobs or available_cores(),
-                progress=None if progress is None else lambda done, _: progress(held + done, len(sources)),
+                what="decoding audio",
+                done=len(stored),
+                progress=progress,
             )
             stored |= dict(zip(missing, decoded, strict=True))
     entries = [_Stored(problem="cannot be read") if mark is None else stored[mark] for mark in marks]

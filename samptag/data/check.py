@@ -1,6 +1,5 @@
 """What a data set holds and what is wrong with it, clip by clip."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from samptag.core.device import available_cores
 from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
 from samptag.data.measure import header_seconds, in_threads
 from samptag.errors import AudioError
+from samptag.text import Progress
 
 # The kinds of problem that leave a data set incomplete; the others are for information.
 BAD = frozenset({"missing", "unreadable", "damaged"})
@@ -71,17 +71,18 @@ def survey(
     *,
     decode: bool = False,
     jobs: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Survey:
     """What `dataset` holds, by the headers of its clips or, with `decode`, by decoding every clip to its end.
 
-    The work is done in `jobs` threads (None: one per core); `progress` is called with (clips done, clips in total).
+    The work is done in `jobs` threads (None: one per core); `progress` counts clips.
     """
     seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
     groups: dict[str, set[str]] = {split: set() for split in SPLITS}
     problems = list(dataset.problems)
     clips = dataset.clips
-    looked = in_threads(partial(_look, decode=decode), clips, jobs=jobs or available_cores(), progress=progress)
+    look, jobs = partial(_look, decode=decode), jobs or available_cores()
+    looked = in_threads(look, clips, jobs=jobs, what="reading clips", progress=progress)
     for clip, (length, problem) in zip(clips, looked, strict=True):
         seconds[clip.split] += length
         groups[clip.split].add(clip.group)

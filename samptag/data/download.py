@@ -5,7 +5,7 @@ import logging
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path, PureWindowsPath
@@ -16,14 +16,12 @@ from samptag.data.measure import require_space
 from samptag.errors import DatasetError, DownloadError
 from samptag.fetch import Checksums, fetch, remote_size
 from samptag.files import locked, os_errors_as, os_reason
+from samptag.text import Progress
 
 # The Music Informatics Research Group at City, University of London, keeps the data set.
 MTAT_URL = "https://mirg.city.ac.uk/datasets/magnatagatune/"
 _TABLES = (ANNOTATIONS, "clip_info_final.csv")
 _COPY_BYTES = 1 << 20
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done ("mp3.zip.001", "unpacking"), the bytes done and the bytes in total."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +29,8 @@ logger = logging.getLogger(__name__)
 def download_mtat(folder: Path, *, url: str = MTAT_URL, progress: Progress | None = None) -> int:
     """Make MagnaTagATune complete in `folder`; returns the number of files fetched and unpacked, 0 if it was complete.
 
-    Files that are there are not fetched again, nor is the zip once every listed clip is unpacked.
+    Files that are there are not fetched again, nor is the zip once every listed clip is unpacked. `progress` counts the
+    bytes of one file after another, and then of unpacking.
     """
     with _lock(folder):
         count = sum(_fetch(folder, name, url=url, progress=progress) for name in _TABLES)
@@ -67,9 +66,8 @@ def _fetch(folder: Path, name: str, *, url: str, progress: Progress | None) -> b
         if size in (None, target.stat().st_size):
             return False
         logger.warning("%s: has %d bytes instead of %d; fetching it again", target, target.stat().st_size, size)
-    report = None if progress is None else lambda done, total: progress(name, done, total)
     try:
-        fetch(url + name, target, checksums=Checksums(size=size), progress=report)
+        fetch(url + name, target, checksums=Checksums(size=size), progress=progress)
     except DownloadError as error:
         raise DatasetError(str(error)) from error
     return True

@@ -13,7 +13,7 @@ import soundfile
 
 from samptag.errors import DatasetError
 from samptag.files import atomic_write, os_reason
-from samptag.text import bytes_text
+from samptag.text import Progress, bytes_text
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -30,15 +30,25 @@ _GUESSED_BYTES_PER_SECOND = 16_000
 
 
 def in_threads(
-    function: Callable[[S], T], items: Sequence[S], *, jobs: int, progress: Callable[[int, int], None] | None = None
+    function: Callable[[S], T],
+    items: Sequence[S],
+    *,
+    jobs: int,
+    what: str,
+    done: int = 0,
+    progress: Progress | None = None,
 ) -> Iterator[T]:
-    """`function` of every item, in their order, computed in `jobs` threads; after a failure no other is begun."""
+    """`function` of every item, in their order, computed in `jobs` threads; after a failure no other is begun.
+
+    `progress` is told of `what`, and counts on from `done`, the items that were finished before.
+    """
     pool = ThreadPoolExecutor(jobs)
     try:
         for start in range(0, len(items), _BATCH):
-            for done, value in enumerate(pool.map(function, items[start : start + _BATCH]), start=start + 1):
+            values = pool.map(function, items[start : start + _BATCH])
+            for number, value in enumerate(values, start=done + start + 1):
                 if progress:
-                    progress(done, len(items))
+                    progress(what, number, done + len(items))
                 yield value
     finally:
         pool.shutdown(cancel_futures=True)
@@ -51,7 +61,7 @@ def measure_files(
     name: str,
     root: Path,
     directory: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[T | None]:
     """`measure(path)`, a value that JSON can hold, for every path; None if it raises OSError.
 
@@ -77,7 +87,7 @@ def measure_files(
         except OSError:
             return None
 
-    values = list(in_threads(get, paths, jobs=_JOBS, progress=progress))
+    values = list(in_threads(get, paths, jobs=_JOBS, what="measuring clips", progress=progress))
     if fresh:
         try:
             memory.parent.mkdir(parents=True, exist_ok=True)

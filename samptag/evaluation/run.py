@@ -1,7 +1,7 @@
 """Complete evaluations: a model on a data set, or any system's predictions against a truth."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from samptag.pretrained import DEFAULT, load_registry
 from samptag.ranks import Ranks
 from samptag.tagging.files import Input
 from samptag.tagging.tagger import Tagger
-from samptag.text import counted
+from samptag.text import Progress, counted
 
 _SPOOL_BYTES = 1 << 24  # four minutes at 16 kHz wait in memory, longer clips in a file
 # Data sets on which people publish scores; the names of their splits begin with these words.
@@ -44,7 +44,7 @@ def evaluate(
     scoring: Scoring = Scoring(),  # noqa: B008  # frozen
     device: str = "auto",
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> EvaluationReport:
     """How well a model ranks the tags of a data set; a clip's scores are means over its segments.
 
@@ -77,7 +77,7 @@ def evaluate(
     ranks : Ranks
         The place among processes that share the clips, `Ranks.joined`; each of them returns the whole report.
     progress : callable or None
-        Called with the number of clips scored so far and the number in all; a perturbation counts each clip again.
+        Called with ("evaluating", clips scored so far, clips in all); a perturbation counts each clip again.
 
     Raises
     ------
@@ -112,14 +112,9 @@ def evaluate(
     if len(missing) == len(truth.tags):
         named = f"{tagger.card.name} knows none of its {len(missing)} tags ({missing[0]}, ...)"
         raise DatasetError(f"{dataset.root}: {named}")
-
-    def step(done: int) -> Callable[[int, int], None] | None:
-        return progress and (lambda count, _: progress(done + count, total))
-
-    score = partial(score_clips, tagger, protocol=protocol, seed=scoring.seed, ranks=ranks)
+    score = partial(score_clips, tagger, protocol=protocol, seed=scoring.seed, ranks=ranks, progress=progress)
     clips = dataset.select(part)
-    total = len(clips) * (1 + len(wanted))
-    clean, failed = score(clips, progress=step(0))
+    clean, failed = score(clips, total=len(clips) * (1 + len(wanted)))
     unread = {clip.path for clip in failed}
     readable = [clip for clip in clips if clip.key not in unread]
     if not readable:
@@ -128,7 +123,7 @@ def evaluate(
     degraded = []
     for turn, perturbation in enumerate(wanted):
         done = len(clips) + turn * len(readable)
-        table, lost = score(readable, perturbation=perturbation, progress=step(done))
+        table, lost = score(readable, perturbation=perturbation, done=done, total=total)
         if lost:
             raise AudioError(f"{lost[0].path} can be read clean but not with {perturbation.name}: {lost[0].error}")
         degraded.append((perturbation.name, table))
@@ -201,9 +196,14 @@ def score_clips(
     perturbation: Perturbation | None = None,
     seed: int = 0,
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
-    progress: Callable[[int, int], None] | None = None,
+    done: int = 0,
+    total: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[ScoreTable, tuple[FailedClip, ...]]:
-    """The scores, float32 in [0, 1], of the readable clips in order under one condition, and the unreadable clips."""
+    """The scores, float32 in [0, 1], of the readable clips in order under one condition, and the unreadable clips.
+
+    `progress` counts on from `done`, the clips scored before, to `total`, by default the number of these `clips`.
+    """
     if protocol in PUBLISHED and tagger.hop != tagger.length:
         raise UsageError(f"the protocol {protocol!r} needs a Tagger whose segments touch: leave out hop_seconds")
 
@@ -219,13 +219,13 @@ def score_clips(
         inputs, lambda items: tagger.tag_many(items, taggram=False, transform=changed), size=lambda item: item.size
     )
     rows, failed = {}, []
-    for count, result in enumerate(results, start=1):
+    for count, result in enumerate(results, start=done + 1):
         if result.error is None:
             rows[result.path] = [item.score for item in result.scores]
         else:
             failed.append(FailedClip(result.path, result.error.message))
         if progress is not None:
-            progress(count, len(inputs))
+            progress("evaluating", count, total or len(inputs))
     spacing = f" (hop {tagger.hop / tagger.sample_rate:.4g} s, tail {tagger.tail})" if protocol == "all" else ""
     table = ScoreTable(
         name=tagger.card.name,

@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samptag.fetch import Progress
 from samptag.pretrained.registry import WeightsEntry, load_registry
 from samptag.pretrained.store import Store, open_store
+from samptag.text import Progress
 
 if TYPE_CHECKING:
     from samptag.core.weights import LoadedModel, Weights
@@ -41,7 +41,7 @@ def load_model(
     offline : bool or None
         Whether the network is forbidden; None asks ``SAMPTAG_OFFLINE``.
     progress : callable or None
-        Called with (bytes received, bytes in total or None) while something is fetched.
+        Called with (name of the weights, bytes received, bytes in total or None) while something is fetched.
 
     Returns
     -------

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from samptag.core.card import ModelCard, read_card
 from samptag.errors import DownloadError, WeightsError
-from samptag.fetch import Progress, fetch, offline_asked
+from samptag.fetch import fetch, offline_asked
 from samptag.files import locked, os_errors_as, os_reason, weights_folder
 from samptag.pretrained.foreign import install_published
 from samptag.pretrained.registry import NAME_PATTERN, Registry, WeightsEntry, load_registry
-from samptag.text import did_you_mean
+from samptag.text import Progress, did_you_mean
 
 if TYPE_CHECKING:
     from samptag.core.weights import Weights
@@ -39,7 +39,7 @@ class Store:
     registry: Registry  # names that are known
     cache: Path  # folder of installed files; made when something is installed
     offline: bool = False  # the network is forbidden
-    progress: Progress | None = None  # called with (bytes received, bytes in total or None) during a download
+    progress: Progress | None = None  # counts the bytes of a download under the name of the weights
 
     def installed_path(self, name: str) -> Path:
         """Where the weights `name` are once they are installed."""
@@ -166,7 +166,7 @@ class Store:
 
     def _obtain(self, entry: WeightsEntry) -> None:
         """Fetch what has to be fetched, and convert what has to be converted; the lock is held."""
-        download = partial(fetch, offline=self.offline, progress=self.progress)
+        download = partial(fetch, offline=self.offline, what=entry.name, progress=self.progress)
         if entry.format == "samptag":
             assert entry.url is not None  # a bundled file is not fetched
             download(entry.url, self.installed_path(entry.name), checksums=entry.checksums)

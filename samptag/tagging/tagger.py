@@ -176,7 +176,8 @@ class Tagger:
         taggram : bool
             Whether results keep the scores of every segment.
         on_seconds : callable, optional
-            Called, from other threads, with the seconds of audio that have been decoded since the last call.
+            Called, from other threads, with the seconds of audio that have been decoded since the last call. There
+            is no total: the length of an input is known only at its end.
         transform : callable, optional
             Changes an input's mono waveform, at the model's rate, before it is tagged: called, in other threads, with
             the input's path and an iterable of blocks, it returns an iterable of blocks.

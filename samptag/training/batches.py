@@ -26,7 +26,7 @@ from samptag.data.cache import AudioCache, build_cache
 from samptag.data.dataset import Dataset
 from samptag.engine.predictor import Predictor
 from samptag.errors import DatasetError
-from samptag.text import counted
+from samptag.text import Progress, counted
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.recipe import Recipe
@@ -309,7 +309,7 @@ def decode(
     *,
     model: ModelConfig,
     teachers: Mapping[str, str],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Splits:
     """The data set's audio at the model's rate, and its labels; any `teachers` have not heard it yet."""
     splits = ("train", "valid")

@@ -2,10 +2,9 @@
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from samptag.core.model import Convolution, ModelConfig, SampleCNN
 from samptag.data.formats import open_dataset
 from samptag.errors import UsageError
 from samptag.pretrained import load_model
+from samptag.text import Progress
 from samptag.training.batches import decode, embedded_source
 from samptag.training.checkpoints import LAST, MODEL, load_checkpoint, random_state, restore_random_state, writing_alone
 from samptag.training.config import TrainConfig, check_batches, check_same, settle
@@ -44,7 +44,7 @@ def train(
     out: str | Path,
     resume: bool = False,
     callback: Callback | None = None,
-    preparing: Callable[[str, int, int], None] | None = None,
+    preparing: Progress | None = None,
     **options: Any,
 ) -> TrainResult:
     """Train a model on a data set.
@@ -60,7 +60,7 @@ def train(
     callback : callable, optional
         Called with `Prepared`, `StepDone` and `EpochDone` of `samptag.training` as they happen.
     preparing : callable, optional
-        Called with (activity, done, total) while audio is decoded and teachers hear it.
+        Called with ("decoding audio" or "running the teachers", done, total) before the training begins.
     **options
         Fields of `TrainConfig`, with ``recipe`` and ``model`` by name if you like, and ``batch_size`` (segments a step
         over all processes), ``segments_per_clip`` (at most so many in an epoch), ``segments_per_example`` (so many of
@@ -104,8 +104,7 @@ def train(
             name, n = model.config.name, model.config.n
             raise UsageError(f"--freeze-modules {config.freeze_modules}: {name} has {n} modules")
         names = {} if teachers is None else dict(zip(teachers.names, teachers.digests, strict=True))
-        progress = preparing and partial(preparing, "decoding audio")
-        splits = decode(dataset, config, model=model.config, teachers=names, progress=progress)
+        splits = decode(dataset, config, model=model.config, teachers=names, progress=preparing)
         if state is not None and before is not None:
             stored, now = before.to_dict() | state["facts"], config.to_dict() | splits.facts
             check_same(folder / LAST, stored, now)
@@ -118,7 +117,7 @@ def train(
                 per_clip=config.recipe.segments_per_clip,
                 device=device,
                 processes=processes,
-                progress=preparing and partial(preparing, "running the teachers"),
+                progress=preparing,
             )
             live = teachers.live(model=model.config, device=device) if config.live_teachers else None
             splits = replace(splits, taught=taught, live=live)

@@ -35,6 +35,7 @@ from samptag.data.dataset import Dataset
 from samptag.errors import DatasetError, UsageError
 from samptag.files import atomic_write, os_errors_as
 from samptag.pretrained import load_weights
+from samptag.text import Progress
 from samptag.training.batches import Places, Taught, consecutive_segments
 from samptag.training.distributed import Processes
 from samptag.training.vocabulary import read_vocabulary, side_by_side
@@ -92,12 +93,12 @@ class Teachers:
         per_clip: int | None = None,
         device: torch.device,
         processes: Processes,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Taught:
         """The teachers' scores of the `consecutive_segments` of `clips`; those not in the cache are computed first.
 
-        `model` is the student's. Each process computes its share; `progress` is called with (done, total), counted in
-        clips times teachers. A DatasetError where the cache cannot be written or read.
+        `model` is the student's. Each process computes its share; `progress` counts clips times teachers. A
+        DatasetError where the cache cannot be written or read.
         """
         segments = consecutive_segments(cache, clips, model=model, per_clip=per_clip)
         ends = np.cumsum(np.bincount(segments.clips, minlength=len(clips)))
@@ -147,7 +148,7 @@ class Teachers:
         model: ModelConfig,
         device: torch.device,
         done: int,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
     ) -> None:
         """Compute the missing logits, and write them to their files."""
         scorers = [_scorer(weights, student=model, device=device) for weights in self._weights]
@@ -172,7 +173,7 @@ class Teachers:
             try:
                 for number, _ in enumerate(pool.map(compute, missing), start=done + 1):
                     if progress is not None:
-                        progress(number, done + len(missing))
+                        progress("running the teachers", number, done + len(missing))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -1,6 +1,7 @@
 """The real `samptag weights` command in its own processes, against a server on this machine."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -245,7 +246,7 @@ def test_pull_prints_the_paths(house: House):
 
 def test_pull_shows_progress_on_a_terminal_only(house: House):
     house.server.answers = [ws.dribbled]
-    assert "MB" in house.shown(100, "pull", "theirs")
+    assert re.search(r"theirs .*MB", house.shown(100, "pull", "theirs"))
     quiet = house.shown(100, "pull", "theirs", "--force", "--no-progress")
     assert plain_lines(quiet) == [str(house.cache / "theirs.safetensors")]
     assert len(house.server.requests) == 2

@@ -44,7 +44,7 @@ class Counter:
     def __init__(self):
         self.done = []
 
-    def __call__(self, done, total):
+    def __call__(self, what, done, total):
         self.done.append(done)
 
 
@@ -271,7 +271,7 @@ from samptag.data.formats import open_dataset
 print("ready", flush=True)
 sys.stdin.readline()
 
-def report(done, total):
+def report(what, done, total):
     print(done, flush=True)
     if done == int(sys.argv[3]):
         sys.stdin.readline()

@@ -101,8 +101,8 @@ def test_the_hash_follows_the_clips_and_not_the_place(tmp_path, clip, mtat):
 
 def test_lengths_are_measured_again_only_when_a_file_changes(mtat, clip):
     reports = []
-    open_dataset(mtat, progress=lambda done, total: reports.append((done, total)))
-    assert reports[-1] == (6, 6)
+    open_dataset(mtat, progress=lambda *report: reports.append(report))
+    assert reports[-1] == ("measuring clips", 6, 6)
     first = mtat / TAGGED[0]
     stat = first.stat()
     first.write_bytes(b"\0" * stat.st_size)

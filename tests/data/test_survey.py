@@ -29,7 +29,7 @@ def manifest(tmp_path):
 def test_counts_hours_groups_and_positives(manifest, decode):
     reports = []
     dataset = open_dataset(manifest)
-    found = survey(dataset, decode=decode, progress=lambda done, total: reports.append((done, total)))
+    found = survey(dataset, decode=decode, progress=lambda *report: reports.append(report))
     record = found.to_record()
     assert (record["schema"], record["format"], record["clips"]) == ("samptag.data/1", "manifest", 4)
     assert record["split"] == {"name": "manifest", "hash": dataset.split_hash}
@@ -44,7 +44,7 @@ def test_counts_hours_groups_and_positives(manifest, decode):
         {"tag": "harp", "category": None, "train": 1, "valid": 1, "test": 0},
     ]
     assert record["ok"] is found.ok is True
-    assert reports[-1] == (4, 4)
+    assert reports[-1] == ("reading clips", 4, 4)
     assert json.loads(json.dumps(record)) == record
 
 

@@ -269,12 +269,9 @@ def test_every_report_names_its_protocol(few, tagger, loaded, report):
 
 
 def test_perturbations_are_tabulated_against_clean(few, tagger):
-    steps: list[tuple[int, int]] = []
-
-    def note(done, in_all):
-        steps.append((done, in_all))
-
-    report = evaluate(few, model=tagger, perturbations=["noise:0dB", "gain:0"], scoring=QUICK, progress=note)
+    steps = []
+    options = {"scoring": QUICK, "progress": lambda *report: steps.append(report)}
+    report = evaluate(few, model=tagger, perturbations=["noise:0dB", "gain:0"], **options)
     noisy, unbroken = report.perturbations
     assert (noisy.perturbation, unbroken.perturbation) == ("noise:0dB", "gain:+0dB")
     assert [tag.tag for tag in noisy.tags] == [tag.tag for tag in report.tags]
@@ -282,7 +279,7 @@ def test_perturbations_are_tabulated_against_clean(few, tagger):
     assert noisy.pr_auc_loss.value != 0
     assert unbroken.macro == report.macro
     assert (unbroken.roc_auc_loss.value, unbroken.roc_auc_loss.ci95) == (0.0, (0.0, 0.0))
-    assert steps == [(done, 24) for done in range(1, 25)]
+    assert steps == [("evaluating", done, 24) for done in range(1, 25)]
 
 
 def test_degraded_clips_score_as_if_they_were_files(few, tagger, tmp_path):

@@ -200,9 +200,9 @@ def test_what_was_said_is_kept_and_only_what_is_missing_is_heard_again(music: tu
     kept = sorted(audio.folder.glob("*.npy"))
     stamps = {file: file.stat().st_mtime_ns for file in kept}
     kept[0].unlink()
-    heard: list[tuple[int, int]] = []
-    after = hear(teachers, audio, progress=lambda done, total: heard.append((done, total)))
-    assert heard == [(len(everything(audio)),) * 2]
+    heard: list[tuple[str, int, int | None]] = []
+    after = hear(teachers, audio, progress=lambda *report: heard.append(report))
+    assert heard == [("running the teachers", len(everything(audio)), len(everything(audio)))]
     assert np.array_equal(before.scores, after.scores)
     assert {f: f.stat().st_mtime_ns for f in kept[1:]} == {f: stamps[f] for f in kept[1:]}
 
@@ -244,7 +244,7 @@ def test_an_interruption_waits_for_the_teacher_that_hears_and_for_no_further_one
             assert ending.wait(300)
         return np.zeros((len(starts), 1), np.float32)
 
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(what: str, done: int, total: int | None) -> None:
         assert begun.wait(300)
         raise KeyboardInterrupt
 

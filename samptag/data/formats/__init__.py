@@ -7,13 +7,13 @@ only one split, its name is the module's ``SPLIT``, or else that of the format.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samptag.errors import DatasetError
+from samptag.text import Progress
 
 if TYPE_CHECKING:
     from samptag.data.dataset import Dataset
@@ -59,13 +59,13 @@ def open_dataset(
     split: str | None = None,
     subset: str | None = None,
     labelled: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """The data set in a folder (or listed by a manifest file) under one named split.
 
     `format` is one of `FORMATS`, detected if left out; docs/data.md has the names of splits and subsets. If it must be
-    `labelled`, a data set without tags is refused. `progress` is called with (done, total) while clip lengths are
-    measured, which MagnaTagATune needs once. A DatasetError is one line that names the file or value.
+    `labelled`, a data set without tags is refused. `progress` counts clips while their lengths
+    are measured, which MagnaTagATune needs once. A DatasetError is one line that names the file or value.
     """
     root = Path(root)
     if format is None:

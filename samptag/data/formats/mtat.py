@@ -1,7 +1,6 @@
 """MagnaTagATune: annotations_final.csv and MP3 clips of 29 s in folders 0-9, a-f."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from samptag.data.listing import find_audio_root, first_match, list_audio, note_
 from samptag.data.measure import measure_files
 from samptag.errors import DatasetError
 from samptag.files import cache_folder
+from samptag.text import Progress
 
 EXPECTS = ANNOTATIONS = "annotations_final.csv"
 ZIP_PARTS = ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003")
@@ -51,7 +51,7 @@ class _Row(NamedTuple):
     labels: NDArray[np.float32]
 
 
-def read(root: Path, *, split: str | None = None, progress: Callable[[int, int], None] | None = None) -> Dataset:
+def read(root: Path, *, split: str | None = None, progress: Progress | None = None) -> Dataset:
     """MagnaTagATune under `split`: "mtat-clean-2017" (Lee et al. 2017; the default) or "mtat-pons-2018" (section 5.2).
 
     Audio is counted from the MP3 frames: clip_info_final.csv gives every clip's nominal 29 s, also to empty files.
@@ -117,7 +117,7 @@ def _read_annotations(path: Path) -> list[_Row]:
 
 
 def _long_enough(
-    rows: list[tuple[_Row, Path]], root: Path, *, clean: bool, progress: Callable[[int, int], None] | None
+    rows: list[tuple[_Row, Path]], root: Path, *, clean: bool, progress: Progress | None
 ) -> tuple[list[Clip], list[Problem]]:
     paths, directory = [path for _, path in rows], cache_folder("audio") / "measured"
     measured = measure_files(
