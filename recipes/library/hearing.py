@@ -68,7 +68,7 @@ def teach(
     if not tracks:
         return {}
     nothing = np.zeros(0, dtype=np.float32)
-    clips = [Clip(path=t.path, key=t.key, split="train", labels=nothing, group=t.artist) for t in tracks]
+    clips = [Clip(path=t.path, key=t.key, part="train", labels=nothing, group=t.artist) for t in tracks]
     dataset = make_dataset(format="manifest", root=tracks[0].path.parent, split_name="music", tags=(), clips=clips)
     audio = build_cache(dataset, sample_rate=model.sample_rate, directory=cache)
     places = np.flatnonzero(audio.lengths)

@@ -48,7 +48,7 @@ def vary(manifest: Path, varied: Path, *, excerpts: Path | None, versions: int, 
     _list(varied, manifest, rows)
     data = open_dataset(varied, labelled=False)
     audio = build_cache(data, sample_rate=RATE, directory=cache)
-    learned = np.flatnonzero((audio.lengths > 0) & [clip.split == "train" for clip in data.clips])
+    learned = np.flatnonzero((audio.lengths > 0) & [clip.part == "train" for clip in data.clips])
     is_long = audio.lengths[learned] >= LONG
     kinds = ((LONG, learned[is_long]), (SHORT, learned[~is_long]))
     device = select_device("auto")

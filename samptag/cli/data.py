@@ -170,21 +170,21 @@ def _print(found: Survey) -> None:
         ("format", dataset.format),
         ("split", f"{dataset.split_name} ({dataset.split_hash})"),
         ("clips", str(len(dataset.clips))),
-        ("hours", f"{sum(split.hours for split in found.splits):.2f}"),
+        ("hours", f"{sum(part.hours for part in found.parts):.2f}"),
         ("tags", str(len(dataset.tags))),
     ]
-    splits = [(split.name, str(split.clips), str(split.groups), f"{split.hours:.2f}") for split in found.splits]
+    parts = [(part.name, str(part.clips), str(part.groups), f"{part.hours:.2f}") for part in found.parts]
     tags = [(tag, category or "", *map(str, positives)) for tag, category, positives in found.tags]
     if not sys.stdout.isatty():
         problems = (("problem", problem.kind, problem.path, problem.message) for problem in found.problems)
-        write_lines([*facts, *(("part", *row) for row in splits), *(("tag", *row) for row in tags), *problems])
+        write_lines([*facts, *(("part", *row) for row in parts), *(("tag", *row) for row in tags), *problems])
         return
     from rich.table import Table
 
     console = terminal(sys.stdout)
     for table, rows in (
         (Table(show_header=False, box=None), facts),
-        (Table("split", "clips", "groups", "hours"), splits),
+        (Table("split", "clips", "groups", "hours"), parts),
         (Table("tag", "category", "train", "valid", "test"), tags),
     ):
         for row in rows:

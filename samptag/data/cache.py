@@ -44,7 +44,7 @@ class AudioCache:
     starts: NDArray[np.int64]  # (n_clips,), where each begins when all are laid end to end
     lengths: NDArray[np.int64]  # (n_clips,), the number of samples of each; 0 if it is left out
     sample_rate: int  # Hz
-    split_hash: str  # of the clips that are not left out, with their splits; equal to the data set's when none is
+    split_hash: str  # of the clips that are not left out, with their parts; equal to the data set's when none is
     left_out: int  # number of clips of length 0
     folder: Path  # where the files are
     # JSON: every clip left out, every clip shorter than a segment, and every clip that decoded with a warning.
@@ -222,7 +222,7 @@ def _view(
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
         sample_rate=sample_rate,
-        split_hash=split_hash((clip.key, clip.split) for clip in kept),
+        split_hash=split_hash((clip.key, clip.part) for clip in kept),
         left_out=len(left_out),
         folder=folder,
         report_path=folder / f"{name}.json",
@@ -251,4 +251,4 @@ def _view(
 
 
 def _remark(clip: Clip, seconds: float, reason: str, message: str) -> dict[str, Any]:
-    return {"path": clip.key, "split": clip.split, "seconds": round(seconds, 3), "reason": reason, "message": message}
+    return {"path": clip.key, "split": clip.part, "seconds": round(seconds, 3), "reason": reason, "message": message}

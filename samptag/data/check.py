@@ -6,7 +6,7 @@ from typing import Any
 
 from samptag.audio.decode import open_audio
 from samptag.core.device import available_cores
-from samptag.data.dataset import SPLITS, Clip, Dataset, Problem
+from samptag.data.dataset import PARTS, Clip, Dataset, Problem
 from samptag.data.measure import header_seconds, in_threads
 from samptag.errors import AudioError
 from samptag.text import Progress
@@ -18,8 +18,8 @@ _RATE = 22_050
 
 
 @dataclass(frozen=True)
-class SplitSummary:
-    """One split: its clips, the groups they come from, and their hours (without clips whose header gives no length)."""
+class PartSummary:
+    """One part: its clips, the groups they come from, and their hours (without clips whose header gives no length)."""
 
     name: str
     clips: int
@@ -32,12 +32,12 @@ class Survey:
     """What a look at a data set found."""
 
     dataset: Dataset
-    splits: tuple[SplitSummary, ...]
+    parts: tuple[PartSummary, ...]
     problems: tuple[Problem, ...]  # the data set's own and those found in the audio
 
     @property
     def tags(self) -> list[tuple[str, str | None, list[int]]]:
-        """Every tag with its category, and the numbers of clips that carry it, in the order of `SPLITS`."""
+        """Every tag with its category, and the numbers of clips that carry it, in the order of `PARTS`."""
         tags, positives = self.dataset.tags, self.dataset.positives().T.tolist()
         return list(zip(tags, self.dataset.tag_categories or (None,) * len(tags), positives, strict=True))
 
@@ -55,10 +55,10 @@ class Survey:
             "format": dataset.format,
             "split": {"name": dataset.split_name, "hash": dataset.split_hash},
             "clips": len(dataset.clips),
-            "hours": round(sum(split.hours for split in self.splits), 3),
-            "splits": [{**vars(split), "hours": round(split.hours, 3)} for split in self.splits],
+            "hours": round(sum(part.hours for part in self.parts), 3),
+            "splits": [{**vars(part), "hours": round(part.hours, 3)} for part in self.parts],
             "tags": [
-                {"tag": tag, "category": category, **dict(zip(SPLITS, positives, strict=True))}
+                {"tag": tag, "category": category, **dict(zip(PARTS, positives, strict=True))}
                 for tag, category, positives in self.tags
             ],
             "ok": self.ok,
@@ -77,21 +77,20 @@ def survey(
 
     The work is done in `jobs` threads (None: one per core); `progress` counts clips.
     """
-    seconds: dict[str, float] = dict.fromkeys(SPLITS, 0.0)
-    groups: dict[str, set[str]] = {split: set() for split in SPLITS}
+    seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+    groups: dict[str, set[str]] = {part: set() for part in PARTS}
     problems = list(dataset.problems)
     clips = dataset.clips
     look, jobs = partial(_look, decode=decode), jobs or available_cores()
     looked = in_threads(look, clips, jobs=jobs, what="reading clips", progress=progress)
     for clip, (length, problem) in zip(clips, looked, strict=True):
-        seconds[clip.split] += length
-        groups[clip.split].add(clip.group)
+        seconds[clip.part] += length
+        groups[clip.part].add(clip.group)
         problems += [problem] if problem else []
-    splits = tuple(
-        SplitSummary(split, count, len(groups[split]), seconds[split] / 3600)
-        for split, count in dataset.counts().items()
+    parts = tuple(
+        PartSummary(part, count, len(groups[part]), seconds[part] / 3600) for part, count in dataset.counts().items()
     )
-    return Survey(dataset, splits, tuple(problems))
+    return Survey(dataset, parts, tuple(problems))
 
 
 def _look(clip: Clip, *, decode: bool) -> tuple[float, Problem | None]:

@@ -127,7 +127,7 @@ def evaluate(
         if lost:
             raise AudioError(f"{lost[0].path} can be read clean but not with {perturbation.name}: {lost[0].error}")
         degraded.append((perturbation.name, table))
-    scored = split_hash((clip.key, clip.split) for clip in dataset.clips if clip.key not in unread)
+    scored = split_hash((clip.key, clip.part) for clip in dataset.clips if clip.key not in unread)
     known = truth.restricted(clean.keys, [tag for tag in truth.tags if tag not in missing])
     report = make_report(replace(known, split_hash=scored), clean, other=other, degraded=degraded, scoring=scoring)
     warnings = report.warnings

@@ -282,8 +282,8 @@ class Splits:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What is unusual about the split: an empty subset, clip counts other than the published ones, few clips."""
-        # Agreement with the teachers is measured on the validation clips: nobody expects figures of a test subset.
+        """What is unusual about the split: an empty part, clip counts other than the published ones, few clips."""
+        # Agreement with the teachers is measured on the validation clips: nobody expects figures of a test part.
         untested = self.teachers and not self.dataset.counts()["test"]
         unusual = [problem for problem in self.dataset.problems if problem.kind in ("split", "left-out")]
         lines = [each.message for each in unusual if not untested or (each.kind, each.path) != ("split", "test")]
@@ -312,9 +312,9 @@ def decode(
     progress: Progress | None,
 ) -> Splits:
     """The data set's audio at the model's rate, and its labels; any `teachers` have not heard it yet."""
-    splits = ("train", "valid")
-    for split in splits:
-        dataset.select(split)  # refuses an empty one, before anything is decoded
+    parts = ("train", "valid")
+    for part in parts:
+        dataset.select(part)  # refuses an empty one, before anything is decoded
     cache = build_cache(
         dataset,
         sample_rate=model.sample_rate,
@@ -323,10 +323,10 @@ def decode(
         segment_length=model.input_length,
         progress=progress,
     )
-    train, valid = (np.flatnonzero((cache.lengths > 0) & [c.split == split for c in dataset.clips]) for split in splits)
-    for split, clips in zip(splits, (train, valid), strict=True):
+    train, valid = (np.flatnonzero((cache.lengths > 0) & [c.part == part for c in dataset.clips]) for part in parts)
+    for part, clips in zip(parts, (train, valid), strict=True):
         if not len(clips):
-            raise DatasetError(f"{dataset.root}: no {split} clip can be decoded; {cache.report_path} says why")
+            raise DatasetError(f"{dataset.root}: no {part} clip can be decoded; {cache.report_path} says why")
     train_labels, valid_labels = (
         np.stack([dataset.clips[place].labels for place in clips]).astype(np.float32) for clips in (train, valid)
     )

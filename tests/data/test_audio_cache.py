@@ -168,7 +168,7 @@ def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, c
     for name, seconds in (("driving/half.wav", 0.5), ("driving/two.wav", 2.0)):
         soundfile.write(songs / name, decoded(SET[3])[: round(seconds * RATE)], RATE)
     dataset = open_dataset(songs)
-    split_of = {clip.key: clip.split for clip in dataset.clips}
+    part_of = {clip.key: clip.part for clip in dataset.clips}
 
     def build(segment_length):
         return build_cache(dataset, sample_rate=RATE, directory=place, segment_length=segment_length)
@@ -178,7 +178,7 @@ def test_clips_that_zeros_fill_up_are_listed_with_their_duration(songs, place, c
     assert report["padded"] == [
         {
             "path": "driving/half.wav",
-            "split": split_of["driving/half.wav"],
+            "split": part_of["driving/half.wav"],
             "seconds": 0.5,
             "reason": "short",
             "message": "0.500 s, padded with zeros to a segment of 2.000 s",

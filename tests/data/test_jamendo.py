@@ -26,7 +26,7 @@ def make(root, *, number=0, infix="_top50tags", low=False):
 def test_both_audio_qualities_give_the_same_split(tmp_path, low):
     dataset = open_dataset(make(tmp_path, low=low))
     assert (dataset.format, dataset.split_name) == ("jamendo", "jamendo-0-top50tags")
-    assert [(clip.key, clip.split) for clip in dataset.clips] == [
+    assert [(clip.key, clip.part) for clip in dataset.clips] == [
         ("14/214.mp3", "train"),
         ("15/215.mp3", "valid"),
         ("48/1048.mp3", "test"),

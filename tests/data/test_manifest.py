@@ -88,7 +88,7 @@ def test_a_tab_separated_manifest_given_as_a_file(tmp_path):
     copy_songs(tmp_path, {"s0.opus": 0})
     (tmp_path / "my list.tsv").write_text("path\tsplit\ttags\r\ns0.opus\ttraining\tcalm\r\n")
     dataset = open_dataset(tmp_path / "my list.tsv")
-    assert [(clip.key, clip.split) for clip in dataset.clips] == [("s0.opus", "train")]
+    assert [(clip.key, clip.part) for clip in dataset.clips] == [("s0.opus", "train")]
 
 
 def test_absolute_paths_and_paths_beside_the_folder(tmp_path):
@@ -109,10 +109,10 @@ def test_without_splits_groups_stay_together_whatever_the_order(tmp_path):
         (tmp_path / "manifest.csv").write_text("\n".join(["path,tags,group", *order]))
         dataset = open_dataset(tmp_path)
         assert all(dataset.counts().values())
-        split_of = {}
+        part_of = {}
         for clip in dataset.clips:
-            assert split_of.setdefault(clip.group, clip.split) == clip.split
-        found.append((split_of, dataset.split_hash))
+            assert part_of.setdefault(clip.group, clip.part) == clip.part
+        found.append((part_of, dataset.split_hash))
     assert found[0] == found[1]
 
 

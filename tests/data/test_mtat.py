@@ -41,7 +41,7 @@ def of_kind(dataset, kind):
 def test_the_clean_split_is_by_folder_and_leaves_out_clips_without_a_tag(mtat):
     dataset = open_dataset(mtat)
     assert (dataset.format, dataset.split_name, dataset.tags) == ("mtat", "mtat-clean-2017", TAGS)
-    assert [(clip.key, clip.split) for clip in dataset.clips] == [
+    assert [(clip.key, clip.part) for clip in dataset.clips] == [
         (TAGGED[0], "train"),
         (TAGGED[1], "train"),
         (TAGGED[2], "train"),

@@ -38,7 +38,7 @@ def test_counts_hours_groups_and_positives(manifest, decode):
         ("valid", 1, 1),
         ("test", 1, 1),
     ]
-    assert found.splits[0].hours == pytest.approx(hours(0, 1), rel=1e-3)
+    assert found.parts[0].hours == pytest.approx(hours(0, 1), rel=1e-3)
     assert record["tags"] == [
         {"tag": "calm", "category": None, "train": 2, "valid": 0, "test": 1},
         {"tag": "harp", "category": None, "train": 1, "valid": 1, "test": 0},

@@ -43,7 +43,7 @@ def test_split_folders_above_the_tags(tmp_path):
     copy_songs(tmp_path, {"train/calm/a.opus": 0, "val/calm/b.opus": 1, "test/driving/c.opus": 12, "train/x.opus": 3})
     dataset = open_dataset(tmp_path)
     assert dataset.tags == ("calm", "driving")
-    assert [(clip.key, clip.split) for clip in dataset.clips] == [
+    assert [(clip.key, clip.part) for clip in dataset.clips] == [
         ("train/calm/a.opus", "train"),
         ("val/calm/b.opus", "valid"),
         ("test/driving/c.opus", "test"),

@@ -63,7 +63,7 @@ class Songs(NamedTuple):
 
 @pytest.fixture
 def songs(audio: AudioCache, dataset: Dataset, small_config: ModelConfig) -> Songs:
-    return Songs(audio, np.array([i for i, clip in enumerate(dataset.clips) if clip.split == "train"]), small_config)
+    return Songs(audio, np.array([i for i, clip in enumerate(dataset.clips) if clip.part == "train"]), small_config)
 
 
 def test_consecutive_segments_lie_end_to_end(songs: Songs):

@@ -419,7 +419,7 @@ def test_a_classifier_is_trained_on_embeddings_that_are_computed_once(
 
 
 def test_embeddings_are_the_models_whatever_the_order(audio: AudioCache, dataset: Dataset, small_config: ModelConfig):
-    clips = np.array([i for i, clip in enumerate(dataset.clips) if clip.split == "train"])
+    clips = np.array([i for i, clip in enumerate(dataset.clips) if clip.part == "train"])
     segments = batches.consecutive_segments(audio, clips, model=small_config)
     segments = segments.take(np.random.default_rng(0).permutation(len(segments))[:50])
     torch.manual_seed(0)

@@ -329,7 +329,7 @@ def test_albums_stay_on_one_side(tmp_path: Path, media: Path):
     dataset = open_dataset(tmp_path, labelled=False)
     sides = {clip.group: set() for clip in dataset.clips}
     for each in dataset.clips:
-        sides[each.group].add(each.split)
+        sides[each.group].add(each.part)
     assert len(sides) == 24
     assert all(len(side) == 1 for side in sides.values())
     assert 0 < dataset.counts()["valid"] < dataset.counts()["train"]

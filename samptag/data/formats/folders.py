@@ -22,8 +22,8 @@ def read(root: Path) -> Dataset:
     inside = [key for key in sorted(audio.sizes) if "/" in key]
     if not inside:
         raise DatasetError(f"{root}: no audio in its folders; expected one folder for each tag")
-    by_split = all(named_part(key.split("/")[0]) for key in inside)
-    level = 1 if by_split else 0  # of the tags' folders
+    by_part = all(named_part(key.split("/")[0]) for key in inside)
+    level = 1 if by_part else 0  # of the tags' folders
     problems: list[Problem] = []
     songs: dict[Path, list[str]] = {}  # by the file that a path leads to
     for key in sorted(audio.sizes):
@@ -34,13 +34,13 @@ def read(root: Path) -> Dataset:
     tags = tuple(sorted({key.split("/")[level] for keys in songs.values() for key in keys}))
     kept = [keys for keys in songs.values() if audio.take(keys[0]) is not None]
     firsts = [keys[0] for keys in kept]
-    splits = [named_part(key.split("/")[0]) or "" for key in firsts] if by_split else split_by_group(firsts)
+    parts = [named_part(key.split("/")[0]) or "" for key in firsts] if by_part else split_by_group(firsts)
     clips = []
-    for keys, split in zip(kept, splits, strict=True):
-        if by_split and len({key.split("/")[0] for key in keys}) > 1:
+    for keys, part in zip(kept, parts, strict=True):
+        if by_part and len({key.split("/")[0] for key in keys}) > 1:
             raise DatasetError(f"{root / keys[0]}: the same file is in two splits: {keys[0]}, {keys[-1]}")
         carried = {key.split("/")[level] for key in keys}
         labels = np.array([tag in carried for tag in tags], dtype=np.float32)
-        clips.append(Clip(path=root / keys[0], key=keys[0], split=split, labels=labels, group=keys[0]))
+        clips.append(Clip(path=root / keys[0], key=keys[0], part=part, labels=labels, group=keys[0]))
     problems += audio.problems
     return make_dataset(format="folders", root=root, split_name="folders", tags=tags, clips=clips, problems=problems)

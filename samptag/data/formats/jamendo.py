@@ -22,7 +22,7 @@ _NAME = re.compile(r"jamendo-([0-4])(?:-(\w+))?")
 class _Row(NamedTuple):
     artist: str
     path: str
-    split: str
+    part: str
     tags: tuple[str, ...]
 
 
@@ -50,7 +50,7 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
         path = audio.take(*either)
         if path is not None:
             labels = np.array([tag in row.tags for tag in raw], dtype=np.float32)
-            clips.append(Clip(path=path, key=row.path, split=row.split, labels=labels, group=row.artist))
+            clips.append(Clip(path=path, key=row.path, part=row.part, labels=labels, group=row.artist))
     return make_dataset(
         format="jamendo",
         root=root,
@@ -59,7 +59,7 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
         tag_categories=categories,
         clips=clips,
         problems=audio.problems + audio.unlisted(),
-        published=dict(Counter(row.split for row in rows)),
+        published=dict(Counter(row.part for row in rows)),
     )
 
 
@@ -78,8 +78,8 @@ def _parse_name(split: str | None, subset: str | None) -> tuple[int, str]:
 def _read_split(folder: Path, *, infix: str) -> list[_Row]:
     rows: list[_Row] = []
     lines: dict[str, str] = {}
-    for part, split in _PARTS.items():
-        path = folder / f"autotagging{infix}-{part}.tsv"
+    for word, part in _PARTS.items():
+        path = folder / f"autotagging{infix}-{word}.tsv"
         table = read_rows(path, delimiter="\t", quoted=False)
         _, header = next(table, (0, []))
         if header[:2] != ["TRACK_ID", "ARTIST_ID"] or header[3:4] != ["PATH"] or header[5:6] != ["TAGS"]:
@@ -91,7 +91,7 @@ def _read_split(folder: Path, *, infix: str) -> list[_Row]:
             bad = next((tag for tag in fields[5:] if "---" not in tag), None)
             if bad is not None:
                 raise DatasetError(f"{path}, line {line}: {bad!r} is not CATEGORY---TAG")
-            rows.append(_Row(fields[1], fields[3], split, tuple(fields[5:])))
+            rows.append(_Row(fields[1], fields[3], part, tuple(fields[5:])))
     if not rows:
         raise DatasetError(f"{folder}: the split's files list no tracks")
     return rows

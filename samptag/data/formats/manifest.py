@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samptag.data.dataset import SPLITS, Clip, Dataset, Problem, make_dataset, named_part, split_by_group
+from samptag.data.dataset import PARTS, Clip, Dataset, Problem, make_dataset, named_part, split_by_group
 from samptag.data.listing import first_match, list_audio, note_line, read_table, read_text
 from samptag.errors import DatasetError
 
@@ -24,7 +24,7 @@ _SET_ASIDE = ("unlabelled", "unlabeled", "unused", "none")
 class _Row(NamedTuple):
     line: int
     path: str
-    split: str
+    split: str  # as the column has it, which may be "" or a word of `_SET_ASIDE`
     group: str
     tags: Mapping[str, float]
 
@@ -65,15 +65,15 @@ def read(root: Path) -> Dataset:
     for word, count in sorted(aside.items()):
         problems.append(Problem("left-out", str(path), f"{count} rows with split {word!r} are set aside"))
     kept = [row for row in rows if row.split.lower() not in _SET_ASIDE]
-    splits = _splits(path, kept)
+    parts = _parts(path, kept)
     clips: list[Clip] = []
-    for row, where in zip(kept, splits, strict=True):
+    for row, part in zip(kept, parts, strict=True):
         file = path.parent / row.path
         if problem := _problem(file, row.path):
             problems.append(problem)
             continue
         labels = np.array([row.tags.get(tag, 0) for tag in tags], dtype=np.float32)
-        clips.append(Clip(path=file, key=_key(row.path), split=where, labels=labels, group=row.group))
+        clips.append(Clip(path=file, key=_key(row.path), part=part, labels=labels, group=row.group))
     problems += _unlisted(path.parent, rows)
     return make_dataset(format="manifest", root=root, split_name="manifest", tags=tags, clips=clips, problems=problems)
 
@@ -180,21 +180,21 @@ def _key(path: str) -> str:
     return os.path.normpath(path).replace(os.sep, "/")
 
 
-def _splits(path: Path, rows: list[_Row]) -> list[str]:
+def _parts(path: Path, rows: list[_Row]) -> list[str]:
     given = [row for row in rows if row.split]
     if not given:
         return split_by_group([row.group for row in rows])
     if len(given) < len(rows):
         line = next(row.line for row in rows if not row.split)
         raise DatasetError(f"{path}, line {line}: no split, though other rows have one; fill in all or none")
-    splits = []
+    parts = []
     for row in rows:
-        split = named_part(row.split)
-        if split is None:
-            known = f"{', '.join(SPLITS)} (or unlabelled, to set the row aside)"
+        part = named_part(row.split)
+        if part is None:
+            known = f"{', '.join(PARTS)} (or unlabelled, to set the row aside)"
             raise DatasetError(f"{path}, line {row.line}: split {row.split!r} is none of {known}")
-        splits.append(split)
-    return splits
+        parts.append(part)
+    return parts
 
 
 def _problem(file: Path, name: str) -> Problem | None:

@@ -44,8 +44,8 @@ def read(root: Path) -> Dataset:
     members, problems = _members(folder, n_tags=len(tags))
     audio = list_audio(find_audio_root(root, [key for _, key, _, _ in members], looked_for="the 7digital clips"))
     clips = [
-        Clip(path=path, key=key, split=where, labels=labels, group=track)
-        for track, key, where, labels in members
+        Clip(path=path, key=key, part=part, labels=labels, group=track)
+        for track, key, part, labels in members
         if (path := audio.take(key)) is not None
     ]
     problems += audio.problems + audio.unlisted()
@@ -55,17 +55,17 @@ def read(root: Path) -> Dataset:
 
 
 def _members(folder: Path, *, n_tags: int) -> tuple[list[tuple[str, str, str, NDArray[np.float32]]], list[Problem]]:
-    """(track, key, split, labels) of every listed track, and problems for those whose path or tags are not known."""
+    """(track, key, part, labels) of every listed track, and problems for those whose path or tags are not known."""
     training, test = (_checked(folder / name, list) for name in (TRAIN_LIST, TEST_LIST))
     lists = {"train": training[:TRAIN_COUNT], "valid": training[TRAIN_COUNT:], "test": test}
     vectors, to_7digital, to_path = (_checked(folder / name, dict) for name in (LABELS, TO_7DIGITAL, TO_PATH))
     members: list[tuple[str, str, str, NDArray[np.float32]]] = []
     problems: list[Problem] = []
     seen: set[str] = set()
-    for split, tracks in lists.items():
+    for part, tracks in lists.items():
         for track in tracks:
             if not isinstance(track, str):
-                raise DatasetError(f"{folder}: the {split} list holds {track!r} where a track's id should be")
+                raise DatasetError(f"{folder}: the {part} list holds {track!r} where a track's id should be")
             if track in seen:
                 raise DatasetError(f"{folder}: track {track} is listed twice")
             seen.add(track)
@@ -74,7 +74,7 @@ def _members(folder: Path, *, n_tags: int) -> tuple[list[tuple[str, str, str, ND
                 problems.append(Problem.of("missing", track, "its path or tags are not listed"))
                 continue
             labels = _vector(vectors[track], n_tags=n_tags, where=f"{folder / LABELS}: {track}")
-            members.append((track, path.lstrip("/"), split, labels))
+            members.append((track, path.lstrip("/"), part, labels))
     if not members:
         raise DatasetError(f"{folder}: none of the listed tracks has a path and tags")
     return members, problems

@@ -30,7 +30,7 @@ TAGS = (
 PUBLISHED_COUNTS = {"train": 15_244, "valid": 1_529, "test": 4_332}
 # Lee et al. 2017 kept clips "with more than 29.1 seconds"; a full clip is 809 frames of 576 samples, 29.124 s.
 SHORTEST_SECONDS = 29.1
-FOLDER_SPLITS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
+FOLDER_PARTS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
 # "artist-album-07-title-30-59": what precedes the last two numbers, the clip's start and end, names the track.
 _CLIP_NAME = re.compile(r"-\d+-\d+$")
 
@@ -47,7 +47,7 @@ def listed_clips(annotations: Path) -> list[str]:
 
 class _Row(NamedTuple):
     key: str
-    split: str
+    part: str
     labels: NDArray[np.float32]
 
 
@@ -102,14 +102,14 @@ def _read_annotations(path: Path) -> list[_Row]:
     lines: dict[str, str] = {}
     for line, fields in table:
         key = fields[where]
-        split = FOLDER_SPLITS.get(key.split("/")[0])
-        if split is None or key.count("/") != 1:
+        part = FOLDER_PARTS.get(key.split("/")[0])
+        if part is None or key.count("/") != 1:
             raise DatasetError(f"{path}, line {line}: mp3_path {key!r} is not FOLDER/NAME.mp3 with a folder 0 to f")
         note_line(lines, key, path=path, line=line)
         bad = next((fields[column] for column in columns if fields[column] not in ("0", "1")), None)
         if bad is not None:
             raise DatasetError(f"{path}, line {line}: a label is {bad!r}; every label must be 0 or 1")
-        rows.append(_Row(key, split, np.array([fields[column] == "1" for column in columns], dtype=np.float32)))
+        rows.append(_Row(key, part, np.array([fields[column] == "1" for column in columns], dtype=np.float32)))
     if not rows:
         advice = f"delete it, and 'samptag data download mtat {path.parent}' fetches it again"
         raise DatasetError(f"{path}: has a header but lists no clips; {advice}")
@@ -135,5 +135,5 @@ def _long_enough(
             problems.append(Problem.of("short", row.key, words))
         else:
             group = _CLIP_NAME.sub("", row.key.split("/")[1].removesuffix(".mp3"))
-            clips.append(Clip(path=path, key=row.key, split=row.split, labels=row.labels, group=group))
+            clips.append(Clip(path=path, key=row.key, part=row.part, labels=row.labels, group=group))
     return clips, problems

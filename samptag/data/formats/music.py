@@ -28,7 +28,7 @@ def read(root: Path) -> Dataset:
     groups = folders if len(set(folders)) >= LEAST_FOLDERS else keys
     nothing = np.zeros(0, dtype=np.float32)
     clips = [
-        Clip(path=root / key, key=key, split="valid" if part == "valid" else "train", labels=nothing, group=group)
+        Clip(path=root / key, key=key, part="valid" if part == "valid" else "train", labels=nothing, group=group)
         for key, group, part in zip(keys, groups, split_by_group(groups), strict=True)
     ]
     return make_dataset(format="music", root=root, split_name="music", tags=(), clips=clips, problems=audio.problems)
