@@ -221,28 +221,28 @@ def _show(bar: Bar, event: Event) -> None:
 
 def _introduce(event: Prepared) -> None:
     """Say what will be trained on what, with the number of clips of every tag."""
-    config, splits = event.config, event.splits
-    dataset, model = splits.dataset, splits.model
+    config, parts = event.config, event.parts
+    dataset, model = parts.dataset, parts.model
     note(f"{model.name} ({event.parameters:,} parameters), recipe {config.recipe.name}, on {event.device}")
-    split = f"{dataset.split_name} ({splits.cache.split_hash})"
+    split = f"{dataset.split_name} ({parts.cache.split_hash})"
     note(
-        f"{dataset.root}: {dataset.format}, split {split}: {counted(len(splits.train), 'training clip')} "
+        f"{dataset.root}: {dataset.format}, split {split}: {counted(len(parts.train), 'training clip')} "
         f"({counted(event.segments_per_epoch, 'segment')}, {counted(event.steps_per_epoch, 'step')} per epoch), "
-        f"{counted(len(splits.valid), 'validation clip')}"
+        f"{counted(len(parts.valid), 'validation clip')}"
     )
-    if splits.teachers:
-        live = "" if splits.live is None else ", who hear every segment as it is augmented"
-        note(f"{len(dataset.tags)} tags, taught by {', '.join(splits.teachers)}{live}")
+    if parts.teachers:
+        live = "" if parts.live is None else ", who hear every segment as it is augmented"
+        note(f"{len(dataset.tags)} tags, taught by {', '.join(parts.teachers)}{live}")
     else:
-        counts = zip(dataset.tags, splits.train_labels.sum(axis=0), splits.valid_labels.sum(axis=0), strict=True)
+        counts = zip(dataset.tags, parts.train_labels.sum(axis=0), parts.valid_labels.sum(axis=0), strict=True)
         per_tag = ", ".join(f"{tag} {train:g}/{valid:g}" for tag, train, valid in counts)
         note(f"training/validation clips per tag: {per_tag}")
-    if splits.left_out:
-        note(f"{counted(splits.left_out, 'listed clip')} cannot be used; {splits.cache.report_path} says why")
-    for caution in splits.cautions:
+    if parts.left_out:
+        note(f"{counted(parts.left_out, 'listed clip')} cannot be used; {parts.cache.report_path} says why")
+    for caution in parts.cautions:
         note(caution)
-    if splits.short_clips:
-        filled = f"{counted(splits.short_clips, 'training clip')} shorter than a segment, filled up with zeros"
-        note(f"{filled}; {splits.cache.report_path} says which")
+    if parts.short_clips:
+        filled = f"{counted(parts.short_clips, 'training clip')} shorter than a segment, filled up with zeros"
+        note(f"{filled}; {parts.cache.report_path} says which")
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")

@@ -229,7 +229,7 @@ def prefetched(load: Load, batches: Sequence[Segments]) -> Iterator[tuple[Segmen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Splits:
+class Parts:
     """The training and validation clips of a data set, with their decoded audio."""
 
     dataset: Dataset
@@ -310,7 +310,7 @@ def decode(
     model: ModelConfig,
     teachers: Mapping[str, str],
     progress: Progress | None,
-) -> Splits:
+) -> Parts:
     """The data set's audio at the model's rate, and its labels; any `teachers` have not heard it yet."""
     parts = ("train", "valid")
     for part in parts:
@@ -336,7 +336,7 @@ def decode(
         raise DatasetError(f"{dataset.root}: no training clip has any of the {len(absent)} tags")
     if absent:
         logger.warning("no training clip has %s: these tags cannot be learned", ", ".join(absent))
-    return Splits(
+    return Parts(
         dataset=dataset,
         cache=cache,
         model=model,

@@ -190,7 +190,7 @@ def check_batches(recipe: Recipe, *, processes: int) -> None:
 
 
 def check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse the checkpoint `path` where its config or facts (of the splits) differ from those now, and say which."""
+    """Refuse the checkpoint `path` where its config or facts (of the parts) differ from those now, and say which."""
     for key in (*_WORDS, *now):
         if key not in _MAY_DIFFER and stored[key] != now[key]:
             word = _WORDS.get(key, f"--{key.replace('_', '-')}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from samptag.errors import OutputError
 from samptag.files import atomic_write, os_errors_as
-from samptag.training.batches import Splits
+from samptag.training.batches import Parts
 from samptag.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Prepared:
     """Everything is ready; the first step comes next."""
 
     config: TrainConfig  # with the model and recipe that were chosen
-    splits: Splits  # the clips to train and validate on
+    parts: Parts  # the clips to train and validate on
     device: str
     parameters: int
     fast_path: bool  # whether the fused CPU layers train

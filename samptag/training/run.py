@@ -104,15 +104,15 @@ def train(
             name, n = model.config.name, model.config.n
             raise UsageError(f"--freeze-modules {config.freeze_modules}: {name} has {n} modules")
         names = {} if teachers is None else dict(zip(teachers.names, teachers.digests, strict=True))
-        splits = decode(dataset, config, model=model.config, teachers=names, progress=preparing)
+        parts = decode(dataset, config, model=model.config, teachers=names, progress=preparing)
         if state is not None and before is not None:
-            stored, now = before.to_dict() | state["facts"], config.to_dict() | splits.facts
+            stored, now = before.to_dict() | state["facts"], config.to_dict() | parts.facts
             check_same(folder / LAST, stored, now)
             model.load_state_dict(state["stepper"]["model"])
         if teachers is not None:
             taught = teachers.teach(
-                splits.cache,
-                splits.valid if config.live_teachers else splits.clips,
+                parts.cache,
+                parts.valid if config.live_teachers else parts.clips,
                 model=model.config,
                 per_clip=config.recipe.segments_per_clip,
                 device=device,
@@ -120,15 +120,15 @@ def train(
                 progress=preparing,
             )
             live = teachers.live(model=model.config, device=device) if config.live_teachers else None
-            splits = replace(splits, taught=taught, live=live)
-        load = splits.source(device, resident=config.resident)
+            parts = replace(parts, taught=taught, live=live)
+        load = parts.source(device, resident=config.resident)
         if config.freeze_encoder:
-            every = splits.consecutive(splits.clips)
+            every = parts.consecutive(parts.clips)
             load = embedded_source(every, load, model=model, device=device, processes=processes)
         trainer = Trainer(
             config,
             model=model,
-            splits=splits,
+            parts=parts,
             load=load,
             device=device,
             processes=processes,

@@ -22,7 +22,7 @@ from samptag.errors import DeviceError, SamptagError
 from samptag.evaluation.metrics import agreement, macro, present, weighted_auc
 from samptag.training import checkpoints, optimise
 from samptag.training.augment import augment
-from samptag.training.batches import Load, Segments, Splits, batch_bounds, prefetched
+from samptag.training.batches import Load, Parts, Segments, batch_bounds, prefetched
 from samptag.training.config import TrainConfig
 from samptag.training.distributed import Processes
 from samptag.training.fused import FusedForward, Workers, training_forward
@@ -202,26 +202,26 @@ class Trainer:
         config: TrainConfig,
         *,
         model: SampleCNN,
-        splits: Splits,
+        parts: Parts,
         load: Load,
         device: torch.device,
         processes: Processes,
         out: Path,
         callback: Callback | None = None,
     ) -> None:
-        self.config, self.splits, self.load, self.out = config, splits, load, out
+        self.config, self.parts, self.load, self.out = config, parts, load, out
         self.device, self.processes = device, processes
         self._callback = callback if callback is not None and processes.leads else lambda event: None
         objective: Callable[[Tensor, Tensor], Tensor]
-        if splits.taught is None:
-            objective = optimise.label_loss(config.pos_weight, splits.train_labels).to(device)
+        if parts.taught is None:
+            objective = optimise.label_loss(config.pos_weight, parts.train_labels).to(device)
         else:
-            objective = TeacherLoss(splits.taught.scores)
-        self.stepper = Stepper(model, config, objective=objective, live=splits.live, device=device, processes=processes)
+            objective = TeacherLoss(parts.taught.scores)
+        self.stepper = Stepper(model, config, objective=objective, live=parts.live, device=device, processes=processes)
         self._eval_model = SampleCNN(model.config).to(device).eval()
         self.best: dict[str, Any] | None = None
         self.position = Position()
-        self.segments_per_epoch = len(splits.epoch(0, seed=config.seed))
+        self.segments_per_epoch = len(parts.epoch(0, seed=config.seed))
         self.steps_per_epoch = len(self._bounds(self.segments_per_epoch))
         # The open epoch's loss over this process's segments, and how many values it is the sum of.
         precision = torch.float32 if device.type == "mps" else torch.float64  # which MPS does not have
@@ -235,7 +235,7 @@ class Trainer:
         """Train until the schedule or budget ends, or a signal stops it; the signal's number, 0 without one."""
         prepared = Prepared(
             config=self.config,
-            splits=self.splits,
+            parts=self.parts,
             device=str(self.device),
             parameters=sum(p.numel() for p in self.stepper.model.parameters()),
             fast_path=self.stepper.fast_path,
@@ -271,7 +271,7 @@ class Trainer:
     def _train_epoch(self) -> int:
         """Train the rest of the open epoch; the number of the signal that stopped it, or 0."""
         p = self.position
-        segments = self.splits.epoch(p.epoch, seed=self.config.seed)
+        segments = self.parts.epoch(p.epoch, seed=self.config.seed)
         bounds = [] if self._over() else self._bounds(len(segments))[p.step :]
         each = self.config.recipe.segments_per_example
         shares = [self.processes.rows(*bound) for bound in bounds]
@@ -296,8 +296,8 @@ class Trainer:
         return 0
 
     def _step(self, batch: Segments, waveforms: Tensor, batch_size: int) -> None:
-        p, labelled = self.position, self.splits.train_labels
-        targets = self.splits.targets(batch, labelled) if self.splits.live is None else labelled[batch.clips]
+        p, labelled = self.position, self.parts.train_labels
+        targets = self.parts.targets(batch, labelled) if self.parts.live is None else labelled[batch.clips]
         targets = targets.reshape(-1, self.config.recipe.segments_per_example, targets.shape[1]).mean(axis=1)
         labels = torch.from_numpy(targets).to(self.device)
         rng = np.random.default_rng([self.config.seed, p.epoch, p.step, self.processes.rank])
@@ -344,16 +344,16 @@ class Trainer:
     def _validate(self) -> Validation | None:
         """The figures of the eval model, over all processes; None when a signal interrupts it."""
         predict = self._eval_model.classify if self.config.freeze_encoder else self._eval_model
-        splits, batch_size, loss = self.splits, self.config.recipe.batch_size, self.stepper.loss
-        segments, labels = splits.consecutive(splits.valid), splits.valid_labels
+        parts, batch_size, loss = self.parts, self.config.recipe.batch_size, self.stepper.loss
+        segments, labels = parts.consecutive(parts.valid), parts.valid_labels
         mine = segments.take(self.processes.rows(0, len(segments)))
         scored: list[NDArray[np.float32]] = []
         wanted: list[NDArray[np.float32]] = []
         summed = 0.0
         for first in range(0, len(mine), batch_size):
-            part = mine.take(slice(first, first + batch_size))
-            logits = predict(self.load(part)).float()
-            wanted.append(splits.targets(part, labels))
+            batch = mine.take(slice(first, first + batch_size))
+            logits = predict(self.load(batch)).float()
+            wanted.append(parts.targets(batch, labels))
             summed += float(loss(logits, torch.from_numpy(wanted[-1]).to(logits.device)))
             scored.append(torch.sigmoid(logits).cpu().numpy())
             # A single process may stop in the middle; several would wait for each other.
@@ -361,11 +361,11 @@ class Trainer:
                 return None
         collect = self.processes.collect
         total = sum(collect(summed))
-        scores, targets = (np.concatenate([x for share in collect(parts) for x in share]) for parts in (scored, wanted))
+        scores, targets = (np.concatenate([x for share in collect(each) for x in share]) for each in (scored, wanted))
         if not np.isfinite(scores).all():
             return Validation(math.nan)
         total /= targets.size
-        if splits.taught is not None:
+        if parts.taught is not None:
             return Validation(total, agreement=agreement(scores, reference=targets, top=1).correlation)
         clips = np.zeros(labels.shape)
         np.add.at(clips, segments.clips, scores)
@@ -400,7 +400,7 @@ class Trainer:
         mine = {"random": checkpoints.random_state(), "loss": float(self._loss), "loss_count": self._loss_count}
         return {
             "config": self.config.to_dict(),
-            "facts": self.splits.facts,
+            "facts": self.parts.facts,
             "position": {**asdict(self.position), "seconds": self._seconds()},
             "stepper": self.stepper.state_dict(),
             "best": self.best,
@@ -465,8 +465,8 @@ class Trainer:
         }
 
     def _export(self, record: Mapping[str, Any]) -> None:
-        config, dataset, model = self.config, self.splits.dataset, self._eval_model.config
-        taught = f", taught by {', '.join(self.splits.teachers)}" if self.splits.teachers else ""
+        config, dataset, model = self.config, self.parts.dataset, self._eval_model.config
+        taught = f", taught by {', '.join(self.parts.teachers)}" if self.parts.teachers else ""
         start = "" if config.init_from is None else f", starting from {Path(config.init_from).name}"
         names = ("valid_roc_auc", "valid_pr_auc", "valid_agreement", "valid_loss", "epoch")
         card = ModelCard(
@@ -475,11 +475,11 @@ class Trainer:
             tags=dataset.tags,
             tag_categories=dataset.tag_categories,
             licence=config.licence,
-            training_data=f"{len(self.splits.train)} clips of {dataset.root.absolute().name} ({dataset.format}, train "
+            training_data=f"{len(self.parts.train)} clips of {dataset.root.absolute().name} ({dataset.format}, train "
             f"of {dataset.split_name}){taught}",
             description=f"{model.name}, recipe {config.recipe.name} of samptag {__version__}{start}",
             split=dataset.split_name,
-            split_hash=self.splits.cache.split_hash,
+            split_hash=self.parts.cache.split_hash,
             metrics={name: record[name] for name in names if math.isfinite(record[name])},
             source=f"samptag train, seed {config.seed}",
         )

@@ -57,14 +57,14 @@ def test_it_says_what_it_trains_on_before_the_first_step(trained: tuple[Path, li
     _, events = trained
     prepared = events[0]
     assert isinstance(prepared, Prepared)
-    splits = prepared.splits
-    assert splits.dataset.tags == ("calm", "driving")
-    assert splits.train_labels.sum(axis=0).tolist() == [7, 7]
-    assert splits.valid_labels.sum(axis=0).tolist() == [3, 3]
-    assert (len(splits.train), len(splits.valid), prepared.segments_per_epoch) == (14, 6, 140)
-    assert prepared.config.model == splits.model
-    assert splits.left_out == 0
-    assert splits.cautions == ("only 6 validation clips: which epoch is best, and its figures, mean little",)
+    parts = prepared.parts
+    assert parts.dataset.tags == ("calm", "driving")
+    assert parts.train_labels.sum(axis=0).tolist() == [7, 7]
+    assert parts.valid_labels.sum(axis=0).tolist() == [3, 3]
+    assert (len(parts.train), len(parts.valid), prepared.segments_per_epoch) == (14, 6, 140)
+    assert prepared.config.model == parts.model
+    assert parts.left_out == 0
+    assert parts.cautions == ("only 6 validation clips: which epoch is best, and its figures, mean little",)
     assert prepared.fast_path
     assert isinstance(events[-1], EpochDone)
     assert all(isinstance(event, StepDone | EpochDone) for event in events[1:])
@@ -137,9 +137,9 @@ def test_it_says_what_is_wrong_with_the_data(tmp_path: Path, small_set: Path, tr
     train(tmp_path / "set.csv", callback=events.append)
     prepared = events[0]
     assert isinstance(prepared, Prepared)
-    assert prepared.splits.left_out == 3
-    assert prepared.splits.cautions[:2] == ("4 rows with split 'unused' are set aside", "test has no clips")
-    report = json.loads(prepared.splits.cache.report_path.read_text())
+    assert prepared.parts.left_out == 3
+    assert prepared.parts.cautions[:2] == ("4 rows with split 'unused' are set aside", "test has no clips")
+    report = json.loads(prepared.parts.cache.report_path.read_text())
     told = [item["path"] for item in (*report["left_out"], *report["problems"])]
     assert {str(tmp_path / name) for name in ("empty.mp3", "gone.mp3")} <= set(told)
     assert any(path.endswith("broken.mp3") for path in told)
@@ -159,16 +159,16 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
     train(tmp_path / "set.csv", callback=events.append)
     prepared = events[0]
     assert isinstance(prepared, Prepared)
-    splits = prepared.splits
-    assert (splits.short_clips, splits.left_out, len(splits.train), len(splits.valid)) == (1, 0, 15, 7)
-    padded = json.loads(prepared.splits.cache.report_path.read_text())["padded"]
+    parts = prepared.parts
+    assert (parts.short_clips, parts.left_out, len(parts.train), len(parts.valid)) == (1, 0, 15, 7)
+    padded = json.loads(prepared.parts.cache.report_path.read_text())["padded"]
     assert {item["split"]: item["seconds"] for item in padded} == {"train": 0.05, "valid": 0.05}
     assert [Path(item["path"]).name for item in padded] == ["train.wav", "valid.wav"]
     assert padded[0]["message"] == "0.050 s, padded with zeros to a segment of 0.099 s"
     with display(False) as (show, _):
         show(prepared)
     told = " ".join(capsys.readouterr().err.split())
-    path = splits.cache.report_path
+    path = parts.cache.report_path
     assert f"1 training clip shorter than a segment, filled up with zeros; {path} says which" in told
 
 

@@ -96,8 +96,8 @@ def test_only_without_teachers_is_a_test_part_missed(small_set: Path, tmp_path: 
     (tmp_path / "set.csv").write_text("\n".join(lines))
     dataset, config = open_dataset(tmp_path / "set.csv"), TrainConfig(data="set.csv", cache=str(cache_dir))
     for teachers, told in (({}, 1), ({TEACHER: "its digest"}, 0)):
-        splits = decode(dataset, config, model=config_from_name(STUDENT), teachers=teachers, progress=None)
-        assert splits.cautions.count("test has no clips") == told
+        parts = decode(dataset, config, model=config_from_name(STUDENT), teachers=teachers, progress=None)
+        assert parts.cautions.count("test has no clips") == told
 
 
 def test_the_teacher_says_what_it_says_when_it_tags(music: tuple[Dataset, AudioCache]):
