@@ -95,7 +95,7 @@ def prepare(
             directory=cache,
             jobs=jobs,
             seconds_per_clip=seconds,
-            progress=lambda _, done, total: bar("decoding clips", done, total),
+            progress=bar,
         )
     if built.left_out:
         note(f"{built.left_out} of {len(dataset.clips)} clips left out; {built.report_path} says why")

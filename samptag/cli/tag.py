@@ -288,7 +288,7 @@ def open_tagger(model: str | None, *, progress: bool | None, **options: Any) -> 
     from samptag.tagging.tagger import Tagger
 
     with Bar(progress, unit="bytes") as bar:
-        loaded = load_weights(model or DEFAULT, progress=lambda _, done, total: bar("fetching weights", done, total))
+        loaded = load_weights(model or DEFAULT, progress=bar)
     tagger = Tagger(loaded, **options)
     name, jobs = f"{tagger.card.name} (sha256 {(tagger.weights_sha256 or '')[:12]})", counted(tagger.jobs, "input")
     detail(f"{name} on {tagger.device}, {jobs} decoded at a time")
