@@ -1,8 +1,8 @@
 """A data set of real music, split by hand, and its decoded audio."""
 
 import csv
-import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,14 @@ from samptag.core.model import ModelConfig
 from samptag.data.cache import AudioCache, build_cache
 from samptag.data.dataset import Dataset
 from samptag.data.formats import open_dataset
-from samptag.training import TrainResult
+from samptag.training import TrainResult, log
 
 
 @pytest.fixture(scope="module", autouse=True)
 def without_pictures() -> Iterator[None]:
     """As where matplotlib is not installed: a picture of the curves takes longer than most of these trainings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "matplotlib", None)
+        patch.setattr(log, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
         yield
 
 
