@@ -1,4 +1,4 @@
-"""Whether 8-bit arithmetic pays on the CPU: the net's convolutions quantised by PyTorch against samptag's own path.
+"""Whether 8-bit arithmetic pays on the CPU: the network's convolutions quantised by PyTorch against samptag's own path.
 
 Static quantisation, calibrated on real music: the front end stays float32 (three multiply-adds a channel), every
 convolution after it takes and gives 8 bits, pooling and ReLU stay between them, the classifier is float32 again. One
@@ -51,7 +51,7 @@ class Quantised:
     Parameters
     ----------
     model : SampleCNN
-        A net of plain blocks.
+        A network of plain blocks.
     music : Tensor
         Segments whose largest activations set the scales.
     """
@@ -95,7 +95,7 @@ class Quantised:
 
 
 class QuantisedPredictor:
-    """The predictor's interface over a quantised net, so that everything around it stays samptag's own."""
+    """The predictor's interface over a quantised network, so that everything around it stays samptag's own."""
 
     batch_size = 24
 

@@ -1,4 +1,4 @@
-"""The machine's own limits: float32 matrix products for the net's multiply-adds, decoding, resampling.
+"""The machine's own limits: float32 matrix products for the network's multiply-adds, decoding, resampling.
 
 Nothing that tags music on this machine can be faster than the sum of the three; ``bench tag`` divides by it.
 Every figure is for all cores together and is the best of several tries, because a limit is what can be reached.
@@ -36,11 +36,11 @@ class Limits:
 
     @property
     def net(self) -> float:
-        """Real-time factor of the net at the matrix-product peak."""
+        """Real-time factor of the network at the matrix-product peak."""
         return self.flops / self.segment_flops * self.segment_seconds
 
     def seconds(self, durations: list[float]) -> float:
-        """The least time in which tracks of `durations` seconds can be decoded, resampled and put through the net."""
+        """The least time in which tracks of `durations` seconds can be decoded, resampled and computed."""
         segments = sum(math.ceil(duration / self.segment_seconds) for duration in durations)
         return segments * self.segment_flops / self.flops + sum(durations) * (1 / self.decode + 1 / self.resample)
 
@@ -72,7 +72,7 @@ def matrix_peak() -> float:
 
 
 def segment_flops(name: str = "samplecnn-3-9") -> tuple[float, float]:
-    """FLOP of one forward pass of the named net, and the seconds of sound it sees."""
+    """FLOP of one forward pass of the named network, and the seconds of sound it sees."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

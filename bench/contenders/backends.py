@@ -1,4 +1,4 @@
-"""samptag's own pipeline with its net run by OpenVINO or ONNX Runtime, exported from our own module.
+"""samptag's own pipeline with its network run by OpenVINO or ONNX Runtime, exported from our own module.
 
 Segments go through one at a time, which was the fastest for both. Usage:
 ``python -m bench.contenders.backends openvino|onnxruntime FOLDER MODEL``.

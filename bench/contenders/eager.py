@@ -1,6 +1,6 @@
 """The research script: one file at a time, the whole file in memory, the plain module, batches of 32.
 
-Decoding and resampling are samptag's own, so that what is compared is the order of work and the net, and nothing
+Decoding and resampling are samptag's own, so that what is compared is the order of work and the network, and nothing
 that the script's author could have had for the asking. Usage: ``python -m bench.contenders.eager FOLDER MODEL``.
 """
 
