@@ -118,7 +118,8 @@ def similar(
 ) -> None:
     """Find the songs of the index that sound most like one or several others.
 
-    Copies and near-identical recordings of a song appear once. A song that is not in the index is heard on the spot.
+    Copies and near-identical recordings of a song appear once. A song that is not in the index is listened to
+    on the spot.
 
     $ samptag similar song.mp3 -o radio.m3u8
     $ samptag similar first.mp3 --path-to last.mp3 -n 12 --where 'path !~ live' -o evening.m3u8

@@ -25,16 +25,18 @@ def index(
     db: Db = None,
     model: Model = None,
     prune: bool = typer.Option(False, "--prune", help="Then forget the songs that are missing from these folders."),
-    status: bool = typer.Option(False, "--status", help="Only show what the index holds, without hearing anything."),
+    status: bool = typer.Option(
+        False, "--status", help="Only show what the index holds, without listening to anything."
+    ),
     as_json: Json = False,
     device: Device = "auto",
     jobs: Inputs = None,
     progress: Progress = None,
 ) -> None:
-    """Hear your music once and keep what was heard in one file, for find, similar, learn and write.
+    """Listen to your music once and keep what was heard in one file, for find, similar, learn and write.
 
-    A second run hears only what is new or changed, and follows files that were moved. A run that was stopped continues
-    where it left off. A file that cannot be heard is remembered and left alone until it changes.
+    A second run listens only to files that are new or changed, and follows files that were moved. A run that was
+    stopped continues where it left off. A file that cannot be read is remembered and left alone until it changes.
 
     $ samptag index ~/Music
     $ samptag index --status

@@ -36,8 +36,9 @@ def learn(
 ) -> None:
     """Learn your own words from your own songs, and see how well each was learned.
 
-    Each word is tested on artists it was not learned from. A word that was not learned is refused, not guessed. With
-    --as the words become weights for tag, find, eval and write, and all songs of the index are scored at once.
+    Each word is tested on songs by artists it was not learned from. A word that was not learned is
+    refused, not guessed. With --as the words become weights for tag, find, eval and write, and all songs of the index
+    are scored at once.
 
     $ samptag learn --from playlists/ --as mine
     $ samptag learn --from genre --suggest 5

@@ -157,7 +157,7 @@ Heard = Annotated[
         "--model",
         "-m",
         metavar="NAME|FILE",
-        help="Use these weights' words and embeddings; songs must have been heard with them.",
+        help="Use these weights' words and embeddings; songs must have been indexed with them.",
         show_default="those of the last index",
         autocompletion=_complete_heard,
     ),

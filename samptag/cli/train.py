@@ -87,7 +87,7 @@ def train(
         None,
         min=1,
         metavar="N",
-        help="Hear N of a clip together; the mean of their logits learns the clip's labels.",
+        help="Take N of a clip together; the mean of their logits learns the clip's labels.",
     ),
     learning_rate: float | None = typer.Option(
         None, min=1e-9, metavar="RATE", help="The recipe's first or highest rate."

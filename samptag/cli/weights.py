@@ -53,7 +53,7 @@ def list_weights(as_json: Json = False) -> None:
 
     $ samptag weights list
 
-    'samptag weights show NAME' has the figures: those of different tests cannot be compared.
+    'samptag weights show NAME' prints the figures; those of different tests cannot be compared.
     """
     from samptag.pretrained import open_store
 
@@ -210,7 +210,7 @@ def verify(
     names: list[str] | None = _named(None, metavar="[NAME]...", help="By default all installed weights."),
     as_json: Json = False,
 ) -> None:
-    """Read installed weights again, compare every digest and load them; exit code 3 if any is not as it should be.
+    """Read installed weights again, compare every digest and load them; exit code 3 if one fails.
 
     $ samptag weights verify
     """

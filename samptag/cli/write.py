@@ -63,7 +63,7 @@ def write(
         "--split-links",
         help="Also write to files with several names (hard links); the other names keep the old file.",
     ),
-    undo: bool = _back(False, "--undo", help="Undo the last run, or run number PATH."),
+    undo: bool = _back(False, "--undo", help="Undo the last run, or the one whose number is given as PATH."),
     runs: bool = _back(False, "--runs", help="List earlier runs."),
     db: Db = None,
     model: Heard = None,
@@ -189,7 +189,7 @@ def _report_plan(plan: WritePlan, outcomes: list[tuple[int, Outcome]], yes: bool
     if outcomes:
         note(f"this was run {outcomes[0][0]}: 'samptag write --undo' takes it back")
     elif plan.changed:
-        note("nothing is written yet: --yes does it")
+        note("nothing has been written yet: --yes does it")
 
 
 def _line(change: Change) -> str:

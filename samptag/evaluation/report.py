@@ -268,7 +268,7 @@ def _rankable_tags(truth: Truth, *, scoring: Scoring) -> tuple[str, ...]:
     positives = present(truth.labels, positive_above=scoring.positive_above)
     kept = rankable(positives) & (positives.sum(axis=0) >= scoring.min_positives)
     if not kept.any():
-        least = f"at least {max(1, scoring.min_positives)} positive and one negative"
+        least = f"at least {max(1, scoring.min_positives)} positive and 1 negative clip"
         among = f"among {len(truth.keys)} clips (positive: a label above {scoring.positive_above:g})"
         raise DatasetError(f"{truth.split_name}: none of {len(truth.tags)} tags has {least} {among}")
     return tuple(truth.tags[tag] for tag in np.flatnonzero(kept))

@@ -111,7 +111,7 @@ def test_a_plan_touches_nothing(write: Run, music: Path):
     before = {path: path.read_bytes() for path in music.iterdir()}
     done = write(music)
     assert done.stdout.decode().count("  genre     (empty) -> Techno\n  mood      (empty) -> Quiet\n") == len(before)
-    assert b"nothing is written yet: --yes does it" in done.stderr
+    assert b"nothing has been written yet: --yes does it" in done.stderr
     assert {path: path.read_bytes() for path in music.iterdir()} == before
 
 
