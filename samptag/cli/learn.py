@@ -47,7 +47,8 @@ def learn(
         result, suggestions = library.learn(source, name=name, force=force, suggest=suggest, model=model, seed=seed)
     if result.not_in_index:
         shown = ", ".join(repr(entry) for entry in result.not_in_index[:3])
-        note(f"{counted(len(result.not_in_index), 'labelled song')} not in the index, such as {shown}")
+        verb = "is" if len(result.not_in_index) == 1 else "are"
+        note(f"{counted(len(result.not_in_index), 'labelled song')} {verb} not in the index, such as {shown}")
     if as_json:
         print_json(_document(result, suggestions))
     else:

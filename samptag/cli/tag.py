@@ -54,8 +54,8 @@ def tag(
         metavar="K",
         min=0,
         help="At most K tags per input, best first; 0 for all. By default 5, or all with --decide, --threshold or "
-        "--tags; on a terminal the best of each category, and on the line of each file in a folder the tags past their "
-        "cut-offs, or 3 if the weights have none.",
+        "--tags; on a terminal the best of each category or, of each of more than four files, the tags past their "
+        "cut-offs (3 if the weights have none).",
     ),
     threshold: float | None = _shown(None, metavar="SCORE", min=0.0, max=1.0, help="Show only scores of this or more."),
     tags: list[str] | None = _shown(

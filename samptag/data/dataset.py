@@ -75,7 +75,7 @@ class Dataset:
     def select(self, part: str) -> tuple[Clip, ...]:
         """The clips of one part, in order; a DatasetError if it has none, or is not train, valid or test."""
         if part not in PARTS:
-            raise DatasetError(f"there is no split {part!r}: choose {', '.join(PARTS)}")
+            raise DatasetError(f"there is no part {part!r}: choose {', '.join(PARTS)}")
         chosen = tuple(clip for clip in self.clips if clip.part == part)
         if not chosen:
             empty = f"split {self.split_name} has no {part} clips"

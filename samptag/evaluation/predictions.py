@@ -99,7 +99,7 @@ def align(scores: ScoreTable, *, keys: Sequence[str], tags: Sequence[str]) -> Fl
         missing = [name for name in wanted if name not in known]
         if missing:
             names = first_names([repr(name) for name in missing])
-            raise DatasetError(f"{scores.name}: {counted(len(missing), what)} of the truth missing: {names}")
+            raise DatasetError(f"{scores.name} lacks {counted(len(missing), what)} of the truth: {names}")
     chosen = np.ix_([row_of[key] for key in keys], [column_of[tag] for tag in tags])
     return scores.values[chosen].astype(np.float64)
 
@@ -136,13 +136,13 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The header and at least one row of `path`, each with its line number."""
     rows = list(read_rows(path, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
     if len(rows) < 2:
-        raise DatasetError(f"{path}: no rows; expected a header (path, then one column a tag) and one row a clip")
+        raise DatasetError(f"{path}: no rows; expected a header (path, then one column per tag) and one row per clip")
     return rows
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[int]) -> None:
     if not columns:
-        raise DatasetError(f"{path}: no tag columns; expected commas between path and one column a tag")
+        raise DatasetError(f"{path}: no tag columns; expected commas between path and one column per tag")
     if not all(header[column] for column in columns):
         raise DatasetError(f"{path}: a column of the header row has no name")
     if all(_number(header[column]) is not None for column in columns):

@@ -155,7 +155,8 @@ def load_registry(path: Path | None = None) -> Registry:
     """The registry in `path` (default: `registry_path()`); a WeightsError if it is missing, not JSON or refused."""
     path = registry_path() if path is None else path
     try:
-        with os_errors_as(WeightsError, f"cannot read the weights registry {path}", advice="reinstall samptag"):
+        advice = "check SAMPTAG_REGISTRY" if os.environ.get("SAMPTAG_REGISTRY") else "reinstall samptag"
+        with os_errors_as(WeightsError, f"cannot read the weights registry {path}", advice=advice):
             document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"the weights registry {path} is not JSON: {error}") from error

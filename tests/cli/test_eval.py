@@ -118,8 +118,8 @@ def test_an_empty_split_is_not_the_usual_one(samptag, files):
             TRUTH.replace("3.mp3,1,1", "3.mp3,1,2"),
             "gt.csv, line 4 (3.mp3), column 'calm': '2' is not in [0, 1]",
         ),
-        ("est.csv", SCORES.replace("4.mp3", "9.mp3"), "est.csv: 1 row of the truth missing: '4.mp3'"),
-        ("est.csv", SCORES.replace("rock", "metal"), "est.csv: 1 tag of the truth missing: 'rock'"),
+        ("est.csv", SCORES.replace("4.mp3", "9.mp3"), "est.csv lacks 1 row of the truth: '4.mp3'"),
+        ("est.csv", SCORES.replace("rock", "metal"), "est.csv lacks 1 tag of the truth: 'rock'"),
     ],
 )
 def test_bad_tables_are_one_line_and_exit_5(samptag, files, name, text, message):

@@ -55,7 +55,7 @@ def test_one_file_in_two_splits_is_refused(tmp_path):
     copy_songs(tmp_path, {"train/calm/a.opus": 0})
     (tmp_path / "test" / "calm").mkdir(parents=True)
     (tmp_path / "test" / "calm" / "a.opus").symlink_to(tmp_path / "train/calm/a.opus")
-    with pytest.raises(DatasetError, match="is in two splits"):
+    with pytest.raises(DatasetError, match="is in two parts"):
         open_dataset(tmp_path)
 
 

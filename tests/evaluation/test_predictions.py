@@ -121,9 +121,9 @@ def test_tags_and_paths_with_commas_quotes_and_other_letters_survive_the_file(tm
 
 
 def test_missing_rows_and_tags_are_named():
-    with pytest.raises(DatasetError, match=r"est\.csv: 2 rows of the truth missing: 'c', 'd'"):
+    with pytest.raises(DatasetError, match=r"est\.csv lacks 2 rows of the truth: 'c', 'd'"):
         align(table(), keys="abcd", tags=("x",))
-    with pytest.raises(DatasetError, match="1 tag of the truth missing: 'z'"):
+    with pytest.raises(DatasetError, match="lacks 1 tag of the truth: 'z'"):
         align(table(), keys="ab", tags=("x", "z"))
     with pytest.raises(DatasetError, match="'5' and 2 more"):
         align(table(), keys=["a", *"1234567"], tags=("x",))

@@ -38,7 +38,7 @@ def read(root: Path) -> Dataset:
     clips = []
     for keys, part in zip(kept, parts, strict=True):
         if by_part and len({key.split("/")[0] for key in keys}) > 1:
-            raise DatasetError(f"{root / keys[0]}: the same file is in two splits: {keys[0]}, {keys[-1]}")
+            raise DatasetError(f"{root / keys[0]}: the same file is in two parts: {keys[0]}, {keys[-1]}")
         carried = {key.split("/")[level] for key in keys}
         labels = np.array([tag in carried for tag in tags], dtype=np.float32)
         clips.append(Clip(path=root / keys[0], key=keys[0], part=part, labels=labels, group=keys[0]))
