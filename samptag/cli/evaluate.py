@@ -130,9 +130,9 @@ def evaluate_command(
     $ samptag eval --scores est.csv --truth gt.csv --against other.csv
     """
     if data and truth:
-        raise UsageError("--data and --truth exclude each other")
+        raise UsageError("--data and --truth cannot be combined")
     if model and scores:
-        raise UsageError("--model and --scores exclude each other")
+        raise UsageError("--model and --scores cannot be combined")
     if truth and not scores:
         raise UsageError("--truth holds no audio for a model to score: add --scores FILE, or give --data DIR")
     if scores is not None:

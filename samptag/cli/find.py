@@ -147,7 +147,7 @@ def _check_output(output: str | None, *, null: bool, as_json: bool) -> None:
     if output is not None:
         known_suffix("--output", output, ("m3u8", "m3u", "nsp", "jsonl"))
     if sum((output is not None, null, as_json)) > 1:
-        raise UsageError("--output, -0 and --json exclude each other")
+        raise UsageError("--output, -0 and --json cannot be combined")
 
 
 def _give_songs(

@@ -249,7 +249,7 @@ def tag(
 def _form(asked: str | None, *, json: bool, output: str | None) -> str:
     """The name of the format that is written: as asked, else by the suffix of the output file."""
     if json and asked not in (None, "json"):
-        raise UsageError(f"--json and --format {asked} exclude each other")
+        raise UsageError(f"--json and --format {asked} cannot be combined")
     if asked not in (None, TABLE, *FORMATS):
         raise UsageError(f"--format {asked}: choose {', '.join((TABLE, *FORMATS))}")
     if json or asked is not None:

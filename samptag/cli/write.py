@@ -87,9 +87,9 @@ def write(
     elif not paths:
         raise UsageError("nothing to write to: name files or folders (see 'samptag write --help')")
     elif add and replace:
-        raise UsageError("--add and --replace exclude each other")
+        raise UsageError("--add and --replace cannot be combined")
     elif fields and profile:
-        raise UsageError("--fields and --profile exclude each other: a profile is a choice of fields")
+        raise UsageError("--fields and --profile cannot be combined: a profile is a choice of fields")
     with samptag.Library(db) as library:
         if runs:
             _list_runs(library.runs(), as_json)
@@ -215,7 +215,7 @@ def _report_undone(outcomes: list[tuple[int, Outcome]], as_json: bool) -> None:
         print_records({"schema": "samptag.undo/1", "run": outcomes[0][0]}, "files", records)
     for message in failed:
         error(message)
-    note(f"run {outcomes[0][0]}: {counted(len(outcomes) - len(failed), 'file')} set back, {len(failed)} left alone")
+    note(f"run {outcomes[0][0]}: {counted(len(outcomes) - len(failed), 'file')} restored, {len(failed)} left alone")
 
 
 def _list_runs(runs: list[Run], as_json: bool) -> None:

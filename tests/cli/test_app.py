@@ -61,7 +61,7 @@ def test_a_group_named_alone_shows_its_help_and_no_empty_error(samptag, group):
         (["tag", "--threshold", "nan", "x"], "--threshold"),
         (["tag", "--format", "yaml", "x"], "--format"),
         (["tag"], "nothing to tag"),
-        (["tag", "--json", "--format", "csv", "x"], "exclude each other"),
+        (["tag", "--json", "--format", "csv", "x"], "cannot be combined"),
         (["tag", "--format", "csv", "--top", "3", "x"], "csv has a column for every tag"),
         (["tag", "-0", "x"], "--files-from"),
         (["tag", "--files-from", "-", "-"], "both"),

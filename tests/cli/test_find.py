@@ -96,7 +96,7 @@ def test_other_outputs(samptag: Run, library: Path, tmp_path: Path):
     records = [json.loads(line) for line in (tmp_path / "calm.jsonl").read_text().splitlines()]
     assert records == songs(samptag, library, "artist ~ calm")
     assert b"must end in .m3u8" in samptag("find", "--db", library, "-o", tmp_path / "x.txt", check=2).stderr
-    assert b"exclude each other" in samptag("find", "--db", library, "-0", "--json", check=2).stderr
+    assert b"cannot be combined" in samptag("find", "--db", library, "-0", "--json", check=2).stderr
     assert not (tmp_path / "x.txt").exists()
 
 

@@ -138,7 +138,7 @@ def test_round_trip_of_every_format(write: Run, undo: Run, samptag: Run, db: Pat
         assert "Techno" in {value for name, value in found.items() if name.lower() in ("genre", "tcon")}, found
     (run,) = json.loads(samptag("write", "--runs", "--json", "--db", db).stdout)["runs"]
     assert (run["files"], run["undone"]) == (len(before), 0)
-    assert f"{len(before)} files set back, 0 left alone" in undo().stderr.decode()
+    assert f"{len(before)} files restored, 0 left alone" in undo().stderr.decode()
     assert {path: everything(path) for path in music.iterdir()} == before
     assert all(np.array_equal(decoded(path), sound[path]) for path in before)
     assert "everything has been undone already" in error(undo(check=5))
@@ -313,7 +313,7 @@ def test_files_that_change_between_the_plan_and_their_turn(
     assert {path: path.read_bytes() for path in changed} == changed
     assert mutagen.File(second).tags["TCON"].text == ["Techno"]
     assert not list(music.glob(".samptag-*"))
-    assert "1 file set back, 0 left alone" in undo().stderr.decode()
+    assert "1 file restored, 0 left alone" in undo().stderr.decode()
 
 
 def spoil_sound(path: Path) -> None:
@@ -353,7 +353,7 @@ def test_undo_refuses_what_changed_since(write: Run, undo: Run, music: Path):
     edited.save()
     done = undo(check=1)
     assert "lava.opus" in error(done)
-    assert f"{len(list(music.iterdir())) - 1} files set back, 1 left alone" in done.stderr.decode()
+    assert f"{len(list(music.iterdir())) - 1} files restored, 1 left alone" in done.stderr.decode()
     assert mutagen.File(music / "lava.opus")["genre"] == ["Techno"]
 
 
@@ -771,7 +771,7 @@ def test_an_index_that_did_not_note_what_was_tested(write_sorted: Run, sorted_db
 def test_usage(write: Run, samptag: Run, db: Path, music: Path, tmp_path: Path):
     assert "unknown field 'genra'" in error(write(music, "--fields", "genra", check=2))
     assert "'plex' is not one of 'navidrome', 'kodi', 'rekordbox'" in error(write(music, "--profile", "plex", check=2))
-    assert "exclude each other" in error(write(music, "--add", "--replace", check=2))
+    assert "cannot be combined" in error(write(music, "--add", "--replace", check=2))
     assert "nothing to write to" in error(samptag("write", "--db", db, check=2))
     assert "nothing has been written yet" in error(samptag("write", "--undo", "--db", db, check=5))
     (tmp_path / "bad.jsonl").write_text('{"path": "x"}\n')
