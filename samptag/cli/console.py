@@ -71,12 +71,21 @@ def terminal(out: TextIO | None) -> Console:
 
 def shorten(text: str, cells: int) -> str:
     """The text in at most `cells` terminal cells (wide characters take two), with an ellipsis in the middle."""
-    from rich.cells import cell_len, chop_cells
+    from rich.cells import cell_len
 
     if cell_len(text) <= cells:
         return text
-    head = chop_cells(text, max(1, (cells - 1) // 2))[0]
-    tail = chop_cells(text[::-1], max(1, cells - 1 - cell_len(head)))[0][::-1]
+    # The tail grows forwards from its end: reversed, an emoji of several characters would have another width.
+    front = (cells - 1) // 2
+    head, tail = "", ""
+    for character in text:
+        if cell_len(head + character) > front:
+            break
+        head += character
+    for character in reversed(text):
+        if cell_len(character + tail) > cells - 1 - cell_len(head):
+            break
+        tail = character + tail
     return f"{head}…{tail}"
 
 

@@ -12,7 +12,9 @@ import textwrap
 import time
 
 import pytest
+from rich.cells import cell_len
 
+from samptag.cli.console import shorten
 from samptag.cli.output import interrupts_held
 
 
@@ -197,6 +199,16 @@ def test_noise_on_standard_output_stays_out_of_the_document(cli_environment):
     )
     assert process.stdout == b"data\nafter\n"
     assert process.stderr.count(b"noise") == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["👍🏽👍🏽bb🎵👍🏽👍🏽👍🏽👨‍👩‍👧❤️❤️", "日本語の音楽です 日本語", "a plain name of a song"]
+)
+@pytest.mark.parametrize("cells", [1, 2, 9, 18])
+def test_shortened_names_fit_whatever_their_characters(text, cells):
+    shown = shorten(text, cells)
+    assert "…" in shown
+    assert cell_len(shown) <= cells
 
 
 def test_tables_on_a_terminal(media, tiny_weights, on_a_terminal, broken_file):
