@@ -232,7 +232,7 @@ def _examine(word: str, labelled: set[str], songs: _Songs, seed: int) -> Learned
 
 
 def _too_few(songs: int, artists: int, which: str) -> str:
-    found = f"only {counted(songs, 'song')} {which}, by {counted(artists, 'artist')}"
+    found = f"{counted(songs, 'song')} {which}, by {counted(artists, 'artist')}"
     return f"{found} (at least {MIN_SONGS} by {MIN_ARTISTS} are needed)"
 
 

@@ -49,7 +49,7 @@ def words(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_folders_are_learned_or_refused(learn: Any, library: Path):
     found = words(learn(library.parent / "music", "--suggest", "2"))
     assert [word for word, record in found.items() if record["learned"]] == ["calm", "driving"]
-    assert found["formats"]["refused"] == "only 8 songs with it, by 1 artist (at least 10 by 3 are needed)"
+    assert found["formats"]["refused"] == "8 songs with it, by 1 artist (at least 10 by 3 are needed)"
     for word in ("calm", "driving"):
         record = found[word]
         assert (record["songs"], record["artists"]) == (12, 6)
@@ -150,7 +150,7 @@ def test_table_with_one_word_takes_the_rest_as_a_no(learn: Any, library: Path, t
     assert words(found)["evening"]["learned"]
     (tmp_path / "few.csv").write_text(f'path,tag\n"{clips[0]}",evening\nnone.mp3,evening\n')
     found = learn(tmp_path / "few.csv", "--suggest", "3")
-    assert words(found)["evening"]["refused"] == "only 1 song with it, by 1 artist (at least 10 by 3 are needed)"
+    assert words(found)["evening"]["refused"] == "1 song with it, by 1 artist (at least 10 by 3 are needed)"
     assert found["not_in_index"] == 1
 
 
