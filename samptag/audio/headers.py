@@ -2,8 +2,8 @@
 
 libsndfile corrects these numbers to what it finds, so they are read here: only they tell a truncated file from a short
 one. Nothing is guessed that a header does not say for certain, since an intact file must never be called truncated.
-Tables and layouts of MPEG audio layer III are those of ISO/IEC 11172-3, section 2.4, and 13818-3; MPEG-2.5 is their
-usual extension.
+Tables and layouts of MPEG audio layer III are those of ISO/IEC 11172-3, section 2.4, and 13818-3; those of
+MPEG-2.5 follow its usual extension.
 """
 
 import struct

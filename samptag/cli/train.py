@@ -242,7 +242,7 @@ def _introduce(event: Prepared) -> None:
     for caution in parts.cautions:
         note(caution)
     if parts.short_clips:
-        filled = f"{counted(parts.short_clips, 'training clip')} shorter than a segment, filled up with zeros"
+        filled = f"{counted(parts.short_clips, 'training clip')} had to be filled up with zeros to a segment's length"
         note(f"{filled}; {parts.cache.report_path} says which")
     if event.epoch or event.step:
         note(f"going on after epoch {event.epoch}, step {event.step}")

@@ -71,9 +71,10 @@ def measure_files(
     tag = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     memory = directory / f"{name}-{tag}.json"
     try:
-        known: dict[str, tuple[int, int, Any]] = json.loads(memory.read_text(encoding="utf-8"))
+        stored = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
+        stored = None
+    known: dict[str, tuple[int, int, Any]] = stored if isinstance(stored, dict) else {}
     fresh: dict[str, tuple[int, int, T]] = {}
 
     def get(path: Path) -> T | None:

@@ -133,7 +133,7 @@ def evaluate(
     warnings = report.warnings
     if absent := dataset.unusable:
         first = f"the first: {absent[0].path}; 'samptag data check' names all"
-        words = f"{counted(len(absent), 'listed clip')} missing, unreadable or too short, {first}"
+        words = f"{counted(len(absent), 'listed clip')} could not be scored (missing, unreadable or too short), {first}"
         warnings = (f"{dataset.root}: {words}", *warnings)
     return replace(report, missing_tags=missing, failed=failed, warnings=warnings)
 

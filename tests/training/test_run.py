@@ -169,7 +169,7 @@ def test_clips_that_zeros_fill_up_are_counted_and_named(
         show(prepared)
     told = " ".join(capsys.readouterr().err.split())
     path = parts.cache.report_path
-    assert f"1 training clip shorter than a segment, filled up with zeros; {path} says which" in told
+    assert f"1 training clip had to be filled up with zeros to a segment's length; {path} says which" in told
 
 
 def test_what_was_asked_for_outlives_an_interruption_and_a_change_of_folder(

@@ -42,6 +42,7 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
         raise DatasetError(f"{root}: no split-0/autotagging-train.tsv; {advice}")
     rows = _read_split(folder / f"split-{number}", infix="" if subset == "full" else f"_{subset}")
     names, categories, raw = _name_tags({tag for row in rows for tag in row.tags})
+    index = {tag: position for position, tag in enumerate(raw)}
     # The keys of both layouts in turn, so that a sample of the list finds whichever is there.
     keys = [(row.path, row.path.removesuffix(".mp3") + ".low.mp3") for row in rows]
     audio = list_audio(find_audio_root(root, list(chain(*keys)), looked_for="NN/ID.mp3 or NN/ID.low.mp3"))
@@ -49,7 +50,8 @@ def read(root: Path, *, split: str | None = None, subset: str | None = None) -> 
     for row, either in zip(rows, keys, strict=True):
         path = audio.take(*either)
         if path is not None:
-            labels = np.array([tag in row.tags for tag in raw], dtype=np.float32)
+            labels = np.zeros(len(names), dtype=np.float32)
+            labels[[index[tag] for tag in row.tags]] = 1
             clips.append(Clip(path=path, key=row.path, part=row.part, labels=labels, group=row.artist))
     return make_dataset(
         format="jamendo",
