@@ -102,6 +102,8 @@ def save_model(path: Path, model: Model | Tensors, *, card: ModelCard, dtype: DT
     finite in `dtype`.
     """
     dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float16):
+        raise ValueError(f"weights are stored as float32 or float16, not {dtype}")
     tensors = model if isinstance(model, Mapping) else model_tensors(model)
     same = isinstance(model, Mapping) or model.config == card.config
     if not same or {name: tensor.shape for name, tensor in tensors.items()} != _shapes(card.config):

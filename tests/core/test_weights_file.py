@@ -263,3 +263,8 @@ def test_a_card_of_another_model_is_refused(tmp_path: Path, model: SampleCNN):
 def test_a_folder_that_is_not_there_is_an_output_error(tmp_path: Path, model: SampleCNN):
     with pytest.raises(OutputError, match=r"cannot write .*No such file or directory"):
         save_model(tmp_path / "no" / "a", model, card=CARD)
+
+
+def test_a_type_that_is_not_kept_is_refused(tmp_path: Path, model: SampleCNN):
+    with pytest.raises(ValueError, match="stored as float32 or float16"):
+        save_model(tmp_path / "a", model, card=CARD, dtype=np.float64)
