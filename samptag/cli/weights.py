@@ -181,13 +181,14 @@ def pull(
     """
     from samptag.pretrained import open_store
 
-    for name in names:
-        with Bar(progress, unit="bytes") as bar:
-            store = open_store(progress=bar)
+    with Bar(progress, unit="bytes") as bar:
+        store = open_store(progress=bar)
+        for name in names:
             path = store.install(name, force=force)
             # Loading is the only full check of a converted file.
             store.load(name)
-        typer.echo(path)
+            with bar.aside():
+                typer.echo(path)
 
 
 @app.command()

@@ -37,7 +37,11 @@ _CLIP_NAME = re.compile(r"-\d+-\d+$")
 
 def find(root: Path) -> Path | None:
     """The annotations in `root` or one level below, else a part of the zip that has yet to be unpacked."""
-    return first_match(root, ANNOTATIONS, f"*/{ANNOTATIONS}", *ZIP_PARTS)
+    return _find_annotations(root) or first_match(root, *ZIP_PARTS)
+
+
+def _find_annotations(root: Path) -> Path | None:
+    return first_match(root, ANNOTATIONS, f"*/{ANNOTATIONS}")
 
 
 def listed_clips(annotations: Path) -> list[str]:
@@ -59,7 +63,7 @@ def read(root: Path, *, split: str | None = None, progress: Progress | None = No
     name = CLEAN if split is None else split
     if name not in (CLEAN, PONS):
         raise DatasetError(f"mtat has no split {split!r}: choose {CLEAN}, {PONS}")
-    annotations = first_match(root, ANNOTATIONS, f"*/{ANNOTATIONS}")
+    annotations = _find_annotations(root)
     if annotations is None:
         raise DatasetError(f"{root}: {ANNOTATIONS} is missing; 'samptag data download mtat {root}' fetches it")
     rows = _read_annotations(annotations)
